@@ -1,0 +1,34 @@
+"""What a model is, and everything that can be done to one without training it.
+
+The verbs are handed out lazily: `import models` imports neither TensorFlow nor Keras.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_VERBS = {
+    "NameplateError": "errors",
+    "Policy": "policy",
+    "Violation": "policy",
+    "NamingError": "naming",
+    "layers": "tree",
+    "variables": "tree",
+    "layer": "tree",
+    "check": "naming",
+    "enforce": "naming",
+    "rename": "naming",
+    "read": "bridge",
+    "write": "bridge",
+}
+
+__all__ = sorted(_VERBS)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _VERBS:
+        raise AttributeError(f"module 'models' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(f"models.{_VERBS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

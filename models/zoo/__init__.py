@@ -1,0 +1,1 @@
+"""See README.md for the map of the house."""
