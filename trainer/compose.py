@@ -1,0 +1,195 @@
+"""Hydra's configuration becomes a RunConfig here; nothing else knows Hydra.
+
+The schemas are frozen dataclasses. OmegaConf makes a read-only node of a frozen dataclass, so the flag is lifted on
+the stored schema, and `to_object` still gives frozen instances (hydra-core 1.3.8 with omegaconf 2.3.1).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from models.policy import Policy
+from trainer.config.base import ConfigError
+from trainer.config.checkpoint import CheckpointConfig
+from trainer.config.data import DATA_SCHEMAS
+from trainer.config.fit import FitConfig
+from trainer.config.init import INIT_SCHEMAS
+from trainer.config.log import LogConfig
+from trainer.config.model import MODEL_SCHEMAS
+from trainer.config.objective import ObjectiveConfig
+from trainer.config.optimizer import OPTIMIZER_SCHEMAS, ScheduleConfig
+from trainer.config.run import RunConfig
+from trainer.config.strategy import StrategyConfig
+from trainer.overrides import explain
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+
+SCHEMAS: dict[str, type | dict[str, Any]] = {
+    "strategy": StrategyConfig,
+    "naming": Policy,
+    "schedule": ScheduleConfig,
+    "objective": ObjectiveConfig,
+    "fit": FitConfig,
+    "checkpoint": CheckpointConfig,
+    "log": LogConfig,
+    "data": DATA_SCHEMAS,
+    "model": MODEL_SCHEMAS,
+    "init": INIT_SCHEMAS,
+    "optimizer": OPTIMIZER_SCHEMAS,
+}
+
+
+def run_config(overrides: Sequence[str] = ()) -> RunConfig:
+    """Return the configuration that these overrides give, as `python -m trainer` would read them.
+
+    Raises:
+        ConfigError: with every key, option and value that cannot be used, and the nearest that can.
+    """
+    register()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3", job_name="nameplate"):
+        try:
+            node = compose("train", overrides=list(overrides))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise _explained(error, overrides) from None
+    return to_run_config(node)
+
+
+def application(task: Callable[[RunConfig], None], overrides: Sequence[str]) -> None:
+    """Run `task` as a Hydra application on `sys.argv`: `key=value`, `-m`, `--cfg job`, `--help`, completion.
+
+    Raises:
+        ConfigError: as `run_config`.
+    """
+    register()
+    # Hydra would print its own errors and exit with 1; with this variable it raises them instead.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+
+    @hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")
+    def job(node: DictConfig) -> None:
+        task(to_run_config(node))
+
+    try:
+        job()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _explained(error, overrides) from None
+
+
+def to_run_config(node: DictConfig) -> RunConfig:
+    """Return the frozen, checked configuration of a composed node.
+
+    Raises:
+        ConfigError: values of a wrong type, missing values, and what the sections and their combination refuse.
+    """
+    _refuse_untyped(node)
+    missing = sorted(key for key in OmegaConf.missing_keys(node) if not key.startswith("hydra."))
+    if missing:
+        raise ConfigError([f"{key}: required and not given; set it, e.g. {key}=..." for key in missing])
+    try:
+        config = OmegaConf.to_object(node)
+    except (OmegaConfBaseException, MissingMandatoryValue) as error:
+        raise ConfigError([_first_line(error)]) from None
+    assert isinstance(config, RunConfig)
+    return config.check()
+
+
+def to_yaml(config: RunConfig) -> str:
+    """Return the resolved configuration as YAML text."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config), resolve=True)
+
+
+def command_line() -> list[str]:
+    """Return the overrides of the running job, without `run=`, or nothing outside a Hydra job."""
+    if not HydraConfig.initialized():
+        return []
+    return [each for each in HydraConfig.get().overrides.task if not each.startswith("run=")]
+
+
+def register() -> None:
+    """Store every schema under its group, so that no option is untyped."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=_run_schema())
+    for group, schema in SCHEMAS.items():
+        if isinstance(schema, dict):
+            for option, each in schema.items():
+                store.store(group=group, name=f"schema_{option}", node=_writable(each))
+        else:
+            store.store(group=group, name="schema", node=_writable(schema))
+
+
+def options() -> dict[str, list[str]]:
+    """Return the options of every group, as the files of conf/ name them."""
+    return {
+        folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
+        for folder in sorted(CONF.iterdir())
+        if folder.is_dir() and not folder.name.startswith("_")
+    }
+
+
+def _run_schema() -> DictConfig:
+    """Return RunConfig as a node whose groups are empty until an option of each is chosen."""
+    groups = dict.fromkeys(SCHEMAS, "???")
+    node = OmegaConf.structured(RunConfig, flags={"allow_objects": True})
+    for group in groups:
+        OmegaConf.set_readonly(node, False)
+        node[group] = "???"
+    return node
+
+
+def _writable(schema: type) -> DictConfig:
+    node = OmegaConf.structured(schema)
+    _lift_readonly(node)
+    return node
+
+
+def _lift_readonly(node: DictConfig | ListConfig) -> None:
+    OmegaConf.set_readonly(node, False)
+    if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
+        for key in node:
+            child = node._get_node(key)
+            if isinstance(child, DictConfig | ListConfig):
+                _lift_readonly(child)
+
+
+def _refuse_untyped(node: DictConfig) -> None:
+    """Find options whose file forgot its schema: nothing would check their values."""
+    untyped = [
+        f"{each.name}: conf/{each.name}/ has an option without `schema` in its defaults, so its values are unchecked"
+        for each in fields(RunConfig)
+        if each.name in SCHEMAS and not is_dataclass(OmegaConf.get_type(node, each.name))
+    ]
+    if untyped:
+        raise ConfigError(untyped)
+
+
+def _explained(error: Exception, overrides: Iterable[str]) -> ConfigError:
+    return ConfigError(explain(overrides, options(), _try) or [_first_line(error)])
+
+
+def _try(overrides: Sequence[str]) -> tuple[DictConfig | None, str]:
+    """Compose with these overrides alone: the node, or None and what Hydra says."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3", job_name="nameplate"):
+        try:
+            return compose("train", overrides=list(overrides)), ""
+        except (HydraException, OmegaConfBaseException) as error:
+            return None, _first_line(error.__cause__ or error)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    key = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key:")), "")
+    return f"{key}: {lines[0]}" if key and lines else (lines[0] if lines else type(error).__name__)

@@ -1,0 +1,82 @@
+"""The whole configuration of a run: one frozen tree, and what its parts must agree on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+
+from models.policy import Policy
+from trainer.config.base import ConfigError, Section
+from trainer.config.checkpoint import CheckpointConfig
+from trainer.config.data import DataConfig
+from trainer.config.fit import FitConfig
+from trainer.config.init import InitConfig
+from trainer.config.log import LogConfig
+from trainer.config.model import ModelConfig
+from trainer.config.objective import ObjectiveConfig
+from trainer.config.optimizer import OptimizerConfig, ScheduleConfig
+from trainer.config.strategy import StrategyConfig, StrategyKind
+
+RUN_NAME = re.compile(r"[\w.-][\w. -]{0,199}", re.UNICODE)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that a run depends on."""
+
+    strategy: StrategyConfig
+    data: DataConfig
+    model: ModelConfig
+    naming: Policy
+    init: InitConfig
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    objective: ObjectiveConfig
+    fit: FitConfig
+    checkpoint: CheckpointConfig
+    log: LogConfig
+    run: str | None = None  # name of the run's directory; the same name again resumes it; None: named by time
+    runs: str = "runs"  # directory of all runs
+    seed: int = 0  # decides the first weights, the order of the data and every random layer
+    resume: bool = True  # continue a run that has checkpoints; false: refuse to touch it
+    dry_run: bool = False  # build, check and take one step; leave nothing behind
+    trust: list[str] = field(default_factory=list)  # packages whose callables `_target_` may name
+
+    def check(self) -> RunConfig:
+        """Return the configuration itself, or raise `ConfigError` with every problem in it."""
+        found = list(self.problems())
+        if found:
+            raise ConfigError(found)
+        return self
+
+    def problems(self) -> Iterator[str]:
+        """Yield every problem of every section, and of the sections together."""
+        for each in fields(self):
+            section = getattr(self, each.name)
+            if isinstance(section, Section) or hasattr(section, "problems"):
+                yield from section.problems()
+        if self.run is not None and not RUN_NAME.fullmatch(self.run):
+            yield f"run: {self.run!r} cannot name a directory; use letters, digits, '.', '_', '-' and spaces"
+        if not 0 <= self.seed < 2**31:
+            yield f"seed: {self.seed} is out of range; 0 to {2**31 - 1}"
+        yield from self._batch_problems()
+
+    def _batch_problems(self) -> Iterator[str]:
+        replicas = self.strategy.replicas or len(self.strategy.gpus or ())
+        if not replicas and self.strategy.kind is StrategyKind.CPU_REPLICAS:
+            replicas = 2
+        if replicas:
+            yield from batch_problems(self.fit, replicas)
+
+
+def batch_problems(fit: FitConfig, replicas: int) -> list[str]:
+    """Return the batches that `replicas` equal shares do not make up, with the nearest that do."""
+    found = []
+    for key in ("global_batch", "validation_batch"):
+        batch = getattr(fit, key)
+        if batch and batch % replicas:
+            below, over = batch // replicas * replicas, -(-batch // replicas) * replicas
+            near = f"{below} or {over}" if below else f"{over}"
+            found.append(f"fit.{key}: {batch} examples do not divide among {replicas} replicas; the nearest: {near}")
+    return found
