@@ -1,0 +1,72 @@
+"""What every source of examples has in its configuration."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from models.names import did_you_mean
+from trainer.config.augment import augment_problems
+from trainer.config.base import Section
+
+MISSING: Any = "???"  # OmegaConf's word for a value that must be given
+
+
+class Resident(enum.StrEnum):
+    """Whether the training data is kept on the devices. Members carry the words of the command line."""
+
+    auto = "auto"  # where it is held in memory and fits
+    always = "always"
+    never = "never"
+
+
+@dataclass(frozen=True)
+class DataConfig(Section):
+    """What every source has in common; the subclasses add what is theirs."""
+
+    validation: float = 0.1  # share of the examples held out to validate on; 0: none
+    test: float = 0.0  # share of the examples held out for a last test; 0: none
+    split_seed: int = 0  # decides which are held out; not the run's seed, so that runs can be compared
+    resident: Resident = Resident.auto  # keep the training data on the devices
+    augment: list[str] = field(default_factory=list)  # of training images, e.g. [flip, shift, 'rotate:0.1']
+
+    def problems(self) -> list[str]:
+        """Return all that cannot be used, by key. Looks at the disk, and reads no more than headers."""
+        missing = [
+            f"data.{each.name}: required and not given; e.g. {each.metadata['example']}"
+            for each in fields(self)
+            if "example" in each.metadata and getattr(self, each.name) == MISSING
+        ]
+        return [*missing, *self._share_problems(), *augment_problems(self.augment), *self.source_problems()]
+
+    def source_problems(self) -> Iterator[str]:
+        """Yield the problems of what a subclass adds; fields that are missing are reported already."""
+        yield from ()
+
+    def _share_problems(self) -> Iterator[str]:
+        for key in ("validation", "test"):
+            if not 0 <= getattr(self, key) < 1:
+                yield f"data.{key}: {getattr(self, key)} is no share; from 0 (none) to below 1"
+        if self.validation + self.test >= 1:
+            yield f"data.validation, data.test: {self.validation} and {self.test} leave nothing to train on"
+        if not 0 <= self.split_seed < 2**32:
+            yield f"data.split_seed: {self.split_seed} is out of range; 0 to {2**32 - 1}"
+
+
+def example(override: str) -> dict[str, str]:
+    """Return the metadata of a required field: a whole `key=value` to show to who forgot it."""
+    return {"example": override}
+
+
+def unknown(key: str, names: Iterable[str], known: Collection[str], what: str) -> Iterator[str]:
+    """Yield a problem for each name that is not among the known."""
+    for name in names:
+        if name not in known:
+            yield f"{key}: {name!r} is no {what}; there are {listed(known)}.{did_you_mean(name, known)}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return the names sorted, in one line."""
+    return ", ".join(sorted(names)) or "none"
