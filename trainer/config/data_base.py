@@ -15,11 +15,13 @@ MISSING: Any = "???"  # OmegaConf's word for a value that must be given
 
 
 class Resident(enum.StrEnum):
-    """Whether the training data is kept on the devices. Members carry the words of the command line."""
+    """Whether the training data is kept on the devices."""
 
+    # OmegaConf reads and writes the names of members, so the words of the command line come first.
     auto = "auto"  # where it is held in memory and fits
     always = "always"
     never = "never"
+    AUTO, ALWAYS, NEVER = auto, always, never
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class DataConfig(Section):
     validation: float = 0.1  # share of the examples held out to validate on; 0: none
     test: float = 0.0  # share of the examples held out for a last test; 0: none
     split_seed: int = 0  # decides which are held out; not the run's seed, so that runs can be compared
-    resident: Resident = Resident.auto  # keep the training data on the devices
+    resident: Resident = Resident.AUTO  # keep the training data on the devices
     augment: list[str] = field(default_factory=list)  # of training images, e.g. [flip, shift, 'rotate:0.1']
 
     def problems(self) -> list[str]:

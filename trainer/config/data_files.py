@@ -9,7 +9,6 @@ from pathlib import Path
 from trainer.config.data_base import MISSING, DataConfig, example, listed, unknown
 from trainer.config.features import Encoding, Feature, parse_feature
 
-
 FEATURES_EXAMPLE = "'data.features={image: image 64x64x3, label: int64}'"
 
 

@@ -1,0 +1,105 @@
+"""Arrays from an `.npz` file, or from a folder of `.npy` files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from trainer.config.data import ArraysConfig
+from trainer.data.columns import (
+    Column,
+    input_column,
+    label_problems,
+    outputs_of,
+    target_column,
+    weight_column,
+)
+from trainer.data.dataset import Dataset, describe
+from trainer.data.errors import refuse
+from trainer.data.mapped import Mapped
+from trainer.data.memory import Memory
+from trainer.data.source import Example, Source, bundle
+from trainer.data.splits import split
+
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Part:
+    """The columns of one part of the data."""
+
+    inputs: list[Column]
+    targets: list[Column]
+    weights: list[Column]
+
+    def columns(self) -> list[Column]:
+        """Return all columns."""
+        return [*self.inputs, *self.targets, *self.weights]
+
+    def example(self) -> Example:
+        """Return the structure of an example, with columns for leaves."""
+        x, y = (bundle({each.name: each for each in group}) for group in (self.inputs, self.targets))
+        return (x, y, *self.weights)
+
+
+def open_arrays(config: ArraysConfig) -> Dataset:
+    """Return the arrays that the configuration names, as inputs and targets under their keys.
+
+    An `.npz` file is read into memory; the `.npy` files of a folder are mapped, and read while training.
+
+    Raises:
+        DataError: labels that are no class, or files that do not fit together.
+    """
+    paths = {"train": config.path, "validation": config.validation_path, "test": config.test_path}
+    given = {key: Path(path).expanduser() for key, path in paths.items() if path}
+    parts = {key: _part(_read(path, config.keys()), config) for key, path in given.items()}
+    refuse(_fit_problems({str(given[key]): part for key, part in parts.items()}))
+    outputs = outputs_of({key: part.targets for key, part in parts.items()}, config.classes)
+    refuse(
+        problem
+        for key, part in parts.items()
+        for problem in label_problems(str(given[key]), part.targets, outputs)
+    )
+    sources = {key: _source(part, mapped=given[key].is_dir()) for key, part in parts.items()}
+    held_out = {key: sources.get(key) for key in ("validation", "test")}
+    return describe(split(sources["train"], config, **held_out), inputs=config.inputs, outputs=outputs)
+
+
+def _read(path: Path, keys: list[str]) -> dict[str, np.ndarray]:
+    if path.is_dir():
+        return {key: np.load(path / f"{key}.npy", mmap_mode="r", allow_pickle=False) for key in keys}
+    with np.load(path, allow_pickle=False) as file:
+        return {key: file[key] for key in keys}
+
+
+def _part(arrays: Mapping[str, np.ndarray], config: ArraysConfig) -> Part:
+    return Part(
+        [input_column(key, arrays[key], scale=config.scale) for key in config.inputs],
+        [target_column(key, arrays[key], classes=config.classes.get(key)) for key in config.targets],
+        [weight_column(key, arrays[key]) for key in [config.sample_weight] if key],
+    )
+
+
+def _source(part: Part, *, mapped: bool) -> Source:
+    if mapped:
+        return Mapped(part.example())
+    return Memory(tf.nest.map_structure(lambda column: column.rows(slice(None)), part.example()))
+
+
+def _fit_problems(parts: Mapping[str, Part]) -> list[str]:
+    """Find columns whose shape or dtype in another file is not that of the training file."""
+    (first, train), *others = parts.items()
+    return [
+        f"{mine.name!r} is {_form(mine)} in {first} and {_form(theirs)} in {path}"
+        for path, part in others
+        for mine, theirs in zip(train.columns(), part.columns(), strict=True)
+        if _form(mine) != _form(theirs)
+    ]
+
+
+def _form(column: Column) -> str:
+    return f"{column.dtype} {column.shape}"
