@@ -10,7 +10,7 @@ _VERBS = {
     "NameplateError": "errors",
     "Policy": "policy",
     "Violation": "policy",
-    "NamingError": "naming",
+    "NamingError": "policy",
     "layers": "tree",
     "variables": "tree",
     "layer": "tree",

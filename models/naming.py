@@ -1,0 +1,55 @@
+"""The contract of names: check a model against a policy, enforce it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import keras
+
+from models import policy as policies
+from models.policy import Mode, NamingError, Policy, Violation
+from models.tree import named, output_names, walk
+
+__all__ = ["NamingError", "check", "enforce"]
+
+_log = logging.getLogger(__name__)
+
+
+def check(model: keras.Model, policy: Policy | str = "strict") -> list[Violation]:
+    """Return every rule that a name of the model's tree breaks; under `off` nothing. No name makes it raise.
+
+    Raises:
+        NameplateError: for a policy's name that does not exist.
+    """
+    policy = policies.named_policy(policy)
+    if policy.mode is Mode.OFF:
+        return []
+    return policies.violations(policy, named(walk(model)), outputs=output_names(model))
+
+
+def enforce(
+    model: keras.Model,
+    policy: Policy | str = "strict",
+    *,
+    report: Callable[[list[Violation]], None] | None = None,
+) -> keras.Model:
+    """Return a model that keeps the policy.
+
+    Under `strict` and `off` it is the model itself. Under `report` too, and the violations go to `report`, or
+    to the log as a table.
+
+    Raises:
+        NamingError: with every violation, under `strict`.
+    """
+    policy = policies.named_policy(policy)
+    found = check(model, policy)
+    if not found:
+        return model
+    if policy.mode is Mode.REPORT:
+        if report is not None:
+            report(found)
+        else:
+            _log.warning("%s", policies.text(found, model=model.name, policy=policy))
+        return model
+    raise NamingError(policies.text(found, model=model.name, policy=policy), found)

@@ -1,0 +1,306 @@
+"""A naming policy as data, and what breaks it: strings only.
+
+`violations` judges a list of `Named`, which a walk of a model (`models.tree`) and a reader of a file
+(`models.formats`) make alike.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from models import names
+from models.errors import NameplateError
+from models.patterns import examples
+
+
+class Mode(enum.StrEnum):
+    """What happens to a model that breaks the policy."""
+
+    STRICT = "strict"  # refused, with every violation
+    REPAIR = "repair"  # renamed, the same way every time
+    REPORT = "report"  # reported and taken as it is
+    OFF = "off"  # not looked at
+
+
+class Demand(enum.StrEnum):
+    """How much a kind of layer must keep."""
+
+    ALL = "all"  # every rule
+    GRAMMAR = "grammar"  # the grammar and uniqueness only
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What names a model may have. Grammar and uniqueness always hold; the fields say what else does."""
+
+    mode: Mode = Mode.STRICT
+    automatic: bool = False  # may a layer keep the name that Keras made up for it
+    fold_case: bool = True  # are two names the same when only their case differs
+    max_length: int = names.LIMIT  # bytes of a layer's own name
+    patterns: dict[str, str] = field(
+        default_factory=dict
+    )  # class (or a base of it): what the own name must match
+    required: list[str] = field(default_factory=list)  # qualified names that must be there
+    forbidden: list[str] = field(default_factory=list)  # regular expressions for own or qualified names
+    prefixes: dict[str, str] = field(
+        default_factory=dict
+    )  # depth ("0" is the top) or container: prefix of own names
+    weightless: Demand = Demand.ALL  # for layers without any variable
+    operators: Demand = Demand.GRAMMAR  # for `a + b`, slices and keras.ops, which Keras gives no way to name
+    outputs: list[str] = field(default_factory=list)  # output names that the objective uses
+
+    def problems(self) -> list[str]:
+        """Return each setting that cannot be used as `key: what is wrong, what was received, what to do`."""
+        found = (
+            []
+            if 1 <= self.max_length <= names.LIMIT
+            else [f"naming.max_length: {self.max_length} is not between 1 and {names.LIMIT}"]
+        )
+        expressions = [(f"naming.patterns.{key}", value) for key, value in self.patterns.items()]
+        expressions += [(f"naming.forbidden.{index}", value) for index, value in enumerate(self.forbidden)]
+        for key, expression in expressions:
+            try:
+                re.compile(expression)
+            except re.error as error:
+                found.append(f"{key}: {expression!r} is not a regular expression: {error}")
+        for key, prefix in self.prefixes.items():
+            reason = names.fault(prefix + "x")
+            if reason:
+                found.append(f"naming.prefixes.{key}: no name can begin with {prefix!r}: {reason}")
+        return found
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One rule that one layer breaks."""
+
+    name: str  # the qualified name
+    rule: str  # grammar, automatic, duplicate, case, pattern, required, forbidden, prefix, output or carried
+    message: str  # what is wrong, in a few words
+    suggestion: str  # an own name that would pass and clash with nothing; empty where none can be made
+
+
+class NamingError(NameplateError):
+    """Names that break the contract; `violations` has each of them where a policy was asked."""
+
+    def __init__(self, message: str, violations: Sequence[Violation] = ()) -> None:
+        super().__init__(message)
+        self.violations = list(violations)
+
+
+class Kind(enum.StrEnum):
+    """What a name in the tree stands for."""
+
+    LAYER = "layer"
+    INPUT = "input"
+    OPERATOR = "operator"  # `a + b`, a slice, a function of keras.ops
+    PART = "part"  # what a layer of Keras made for itself, or wraps
+
+
+@dataclass(frozen=True)
+class Named:
+    """One name of a model's tree as a policy sees it, in the order of the walk."""
+
+    name: str  # qualified
+    own: str
+    classes: tuple[str, ...]  # its class, then the bases
+    kind: Kind = Kind.LAYER
+    weightless: bool = False
+    parent: int = -1  # place of the container in the list; -1 is the model itself
+    origin: str = ""  # where it was found, as container/place
+
+
+def named_policy(policy: Policy | str) -> Policy:
+    """Return the policy of a mode's name, or the policy itself.
+
+    Raises:
+        NameplateError: for a word that is no mode.
+    """
+    if isinstance(policy, Policy):
+        return policy
+    modes = [mode.value for mode in Mode]
+    if policy not in modes:
+        hint = names.did_you_mean(str(policy), modes)
+        raise NameplateError(f"no naming policy {policy!r}; there are {', '.join(modes)}.{hint}")
+    return Policy(mode=Mode(policy))
+
+
+def violations(policy: Policy, tree: Sequence[Named], *, outputs: Sequence[str] = ()) -> list[Violation]:
+    """Return every rule that every layer breaks, in the order of the tree, each with a name that would do.
+
+    Args:
+        policy: the rules; its mode is not looked at.
+        tree: the layers, containers before what they contain.
+        outputs: the names of the model's outputs.
+    """
+    broken = {
+        index: reasons
+        for index, item in enumerate(tree)
+        if (reasons := _faults(policy, item, item.own, tree))
+    }
+    for index, reason in _clashes(policy, tree):
+        broken.setdefault(index, []).append(reason)
+    better = suggestions(policy, tree, sorted(broken))
+    found = [
+        Violation(tree[index].name, rule, message, better[index])
+        for index in sorted(broken)
+        for rule, message in broken[index]
+    ]
+    return found + _absent(policy, tree, outputs)
+
+
+def suggestions(policy: Policy, tree: Sequence[Named], places: Sequence[int]) -> dict[int, str]:
+    """Return an own name for each of these places that passes the policy and clashes with nothing.
+
+    What comes out depends on the tree alone, and the answers clash with no sibling and with no other answer.
+    An empty string stands where no name can be found.
+    """
+    taken: dict[int, set[str]] = defaultdict(set)
+    ordinals: dict[int, int] = {}
+    counts: Counter[tuple[int, str]] = Counter()
+    for index, item in enumerate(tree):
+        taken[item.parent].add(item.own.casefold())
+        counts[item.parent, item.classes[0]] += 1
+        ordinals[index] = counts[item.parent, item.classes[0]]
+    answers: dict[int, str] = {}
+    for index in places:
+        item = tree[index]
+        siblings = taken[item.parent]
+        free = (
+            name
+            for name in _candidates(policy, item, ordinals[index], tries=len(siblings) + 50)
+            if name.casefold() not in siblings and not _faults(policy, item, name, tree)
+        )
+        answers[index] = next(free, "")
+        siblings.add(answers[index].casefold())
+    return answers
+
+
+def text(found: Sequence[Violation], *, model: str, policy: Policy) -> str:
+    """Return violations as a table: where, what is wrong, what would do; a hint at `naming=repair` below."""
+    layers = len({violation.name for violation in found})
+    subject = "1 name" if layers == 1 else f"{layers} names"
+    head = f"{subject} of {model!r} break{'s' * (layers == 1)} the policy {policy.mode.value!r}:"
+    rows = [(violation.name, violation.message, _advice(violation)) for violation in found]
+    widths = [max(len(row[column]) for row in rows) for column in range(2)]
+    lines = [
+        f"  {name:<{widths[0]}}   {message:<{widths[1]}}   {advice}".rstrip()
+        for name, message, advice in rows
+    ]
+    repairable = all(violation.suggestion for violation in found)
+    tail = ["Or run with naming=repair to take these names."] if repairable else []
+    return "\n".join([head, *lines, *tail])
+
+
+def _advice(violation: Violation) -> str:
+    if not violation.suggestion:
+        return ""
+    container, _ = names.split(violation.name)
+    return f"e.g. {names.join(container, violation.suggestion)}"
+
+
+def _faults(policy: Policy, item: Named, own: str, tree: Sequence[Named]) -> list[tuple[str, str]]:
+    """Return (rule, message) for what a name breaks by itself."""
+    reason = names.fault(own, limit=policy.max_length)
+    if reason:
+        return [("grammar", reason)]
+    found = [("forbidden", f"matches the forbidden {each!r}") for each in _forbidden(policy, item, own)]
+    if not _held_to_all(policy, item):
+        return found
+    if not policy.automatic and names.is_automatic(own, item.classes[0]):
+        found.append(("automatic", "made up by Keras"))
+    pattern = _pattern(policy, item)
+    if pattern and not re.fullmatch(pattern, own):
+        found.append(("pattern", f"a {item.classes[0]} must match {pattern!r}"))
+    prefix = _prefix(policy, item, tree)
+    if not own.startswith(prefix):
+        found.append(("prefix", f"must begin with {prefix!r}"))
+    return found
+
+
+def _held_to_all(policy: Policy, item: Named) -> bool:
+    if item.kind is Kind.OPERATOR:
+        return policy.operators is Demand.ALL
+    if item.kind is Kind.PART:  # its name is its place, and no user gave it
+        return False
+    return not item.weightless or item.kind is Kind.INPUT or policy.weightless is Demand.ALL
+
+
+def _forbidden(policy: Policy, item: Named, own: str) -> Iterator[str]:
+    container, _ = names.split(item.name)
+    for expression in policy.forbidden:
+        if re.fullmatch(expression, own) or re.fullmatch(expression, names.join(container, own)):
+            yield expression
+
+
+def _pattern(policy: Policy, item: Named) -> str | None:
+    return next((policy.patterns[name] for name in item.classes if name in policy.patterns), None)
+
+
+def _prefix(policy: Policy, item: Named, tree: Sequence[Named]) -> str:
+    """Return what the own name must begin with: the container's rule goes before its depth's."""
+    if not policy.prefixes:
+        return ""
+    container = tree[item.parent].name if item.parent >= 0 else ""
+    if container and container in policy.prefixes:
+        return policy.prefixes[container]
+    depth = container.count(names.SEPARATOR) + 1 if container else 0
+    return policy.prefixes.get(str(depth), "")
+
+
+def _clashes(policy: Policy, tree: Sequence[Named]) -> Iterator[tuple[int, tuple[str, str]]]:
+    """Yield every use of a name after its first among its siblings, with both places."""
+    first: dict[tuple[int, str], int] = {}
+    for index, item in enumerate(tree):
+        key = item.own.casefold() if policy.fold_case else item.own
+        earlier = first.setdefault((item.parent, key), index)
+        if earlier == index:
+            continue
+        where = f"first at {tree[earlier].origin}, again at {item.origin}"
+        if tree[earlier].own == item.own:
+            yield index, ("duplicate", f"used twice: {where}")
+        else:
+            yield index, ("case", f"the same as {tree[earlier].own!r} but for case: {where}")
+
+
+def _absent(policy: Policy, tree: Sequence[Named], outputs: Sequence[str]) -> list[Violation]:
+    present = [item.name for item in tree]
+    known = set(present)
+    found = [
+        Violation(name, "required", f"required, and no layer has it.{names.did_you_mean(name, present)}", "")
+        for name in policy.required
+        if name not in known
+    ]
+    return found + [
+        Violation(
+            name, "output", f"the objective uses it; the outputs are {', '.join(outputs) or 'unnamed'}", ""
+        )
+        for name in policy.outputs
+        if name not in outputs
+    ]
+
+
+def _candidates(policy: Policy, item: Named, ordinal: int, *, tries: int) -> Iterator[str]:
+    """Yield names for a layer: its own mended, its class's word with its number, then others."""
+    word = names.snake(item.classes[0]) or "layer"
+    mended = names.sanitized(item.own)
+    made_up = not mended or names.is_automatic(mended, item.classes[0]) or names.fault(mended) is not None
+    bases = [word] if made_up else [mended, word]
+    pattern = _pattern(policy, item) if _held_to_all(policy, item) else None
+    if pattern:
+        for base in bases:
+            yield from examples(pattern, base, iter(range(ordinal, ordinal + tries)))
+    prefixes = ["", *sorted(set(policy.prefixes.values()), key=len)]
+    for base in bases:
+        first = [str(ordinal)] if base == word else [""]
+        for suffix in [*first, *_LETTERS, *(f"_n{number}" for number in range(2, tries))]:
+            for prefix in prefixes:
+                room = policy.max_length - len(prefix) - len(suffix)
+                yield prefix + base[: max(room, 1)] + suffix
+
+
+_LETTERS = [f"_{letter}" for letter in "bcdefghijklmnopqrstuvwxyz"]

@@ -1,0 +1,312 @@
+"""Walking a Keras model: every layer and every variable under one qualified name.
+
+Names come from where a layer is found, not from `variable.path`, which leaves out containers of functional
+models and counts seed generators up by process. A layer that is used in several places is named by the
+first, and `Entry.sites` has them all. What nobody can name (operators such as `a + b`, what a layer of
+Keras makes for itself, what a wrapper wraps) is named by its place as long as its name is one that Keras
+made up, so that it is the same in every process.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+
+from models import keras_private, names
+from models.errors import NameplateError
+from models.policy import Kind, Named, NamingError
+
+
+@dataclass(eq=False)
+class Entry:
+    """One layer in its first place in the tree."""
+
+    name: str  # qualified
+    own: str
+    layer: Any  # a keras.Layer, or the Operation of an operator
+    kind: Kind
+    parent: int  # place of the container in the walk; -1 is the model itself
+    origin: str  # container and place in it, as head/1
+    sites: list[str] = field(default_factory=list)  # every place, the first included
+
+
+def layers(model: keras.Model) -> dict[str, keras.Layer]:
+    """Return `{qualified name: layer}` for the whole tree, containers before what they contain, in build order.
+
+    Raises:
+        NamingError: when two layers have the same qualified name; it has both places.
+    """
+    entries = walk(model)
+    _refuse_duplicates(model, [(entry.name, entry.origin) for entry in entries], "layer")
+    return {entry.name: entry.layer for entry in entries}
+
+
+def variables(model: keras.Model) -> dict[str, keras.Variable]:
+    """Return `{qualified name: variable}`: every weight and every seed generator's state once, no metrics.
+
+    A variable that several layers hold is named by the first. A seed generator stands under its layer by
+    the name of its attribute: `drop/seed_generator/state`.
+
+    Raises:
+        NamingError: when two variables have the same qualified name.
+    """
+    return {name: variable for name, variable, _ in owned_variables(model)}
+
+
+def owned_variables(model: keras.Model) -> list[tuple[str, keras.Variable, str]]:
+    """Return (qualified name, variable, qualified name of its layer) as `variables`; the model's own layer is empty.
+
+    Raises:
+        NamingError: when two variables have the same qualified name.
+    """
+    found: list[tuple[str, Any, str]] = []
+    seen: set[int] = set()
+    for owner, layer in _holders(model):
+        for key, variable in [*_own_variables(layer), *_seed_states(layer)]:
+            if id(variable) not in seen:
+                seen.add(id(variable))
+                found.append((names.join(owner, key), variable, owner))
+    _refuse_duplicates(
+        model, [(name, f"of {owner or 'the model itself'}") for name, _, owner in found], "variable"
+    )
+    return found
+
+
+def seeds(model: keras.Model) -> dict[str, keras.random.SeedGenerator]:
+    """Return `{qualified name: seed generator}`; the name is that of its state in `variables` without `/state`."""
+    found: dict[str, Any] = {}
+    seen: set[int] = set()
+    for owner, layer in _holders(model):
+        for key, generator in _seed_generators(layer):
+            if id(generator) not in seen:
+                seen.add(id(generator))
+                found[names.join(owner, key)] = generator
+    return found
+
+
+def layer(model: keras.Model, name: str) -> keras.Layer:
+    """Return one layer by its qualified name.
+
+    Raises:
+        NameplateError: for a name that no layer has, with the nearest.
+    """
+    entries = walk(model)
+    for entry in entries:
+        if entry.name == name:
+            return entry.layer
+    known = [entry.name for entry in entries]
+    hint = names.did_you_mean(name, known) or _inside(name, known)
+    raise NameplateError(f"no layer {name!r} in {model.name!r}, which has {len(known)} layers.{hint}")
+
+
+def walk(model: keras.Model) -> list[Entry]:
+    """Return every layer of the tree once, containers before what they contain; names may occur twice.
+
+    One pass: linear in the number of layers and of their uses.
+    """
+    entries: list[Entry] = []
+    places: dict[int, int] = {id(model): -1}
+    stack: list[tuple[int, Iterator[tuple[str, Any, Kind, str]]]] = [(-1, _children(model))]
+    while stack:
+        parent, children = stack[-1]
+        found = next(children, None)
+        if found is None:
+            stack.pop()
+            continue
+        own, child, kind, place = found
+        container = entries[parent].name if parent >= 0 else ""
+        site = names.join(container, place)
+        if id(child) in places:
+            if places[id(child)] >= 0:
+                entries[places[id(child)]].sites.append(site)
+            continue
+        places[id(child)] = len(entries)
+        entries.append(Entry(names.join(container, own), own, child, kind, parent, site, [site]))
+        stack.append((len(entries) - 1, _children(child)))
+    return entries
+
+
+def named(entries: Sequence[Entry]) -> list[Named]:
+    """Return a walk as a policy sees it."""
+    holding = {id(entry.layer): bool(keras_private.own_variables(entry.layer)) for entry in entries}
+    weighty = [
+        holding[id(entry.layer)]
+        or bool(keras_private.seed_generators(entry.layer))
+        or not _built(entry.layer)
+        for entry in entries
+    ]
+    for index in range(len(entries) - 1, -1, -1):  # children come after their containers
+        if weighty[index] and entries[index].parent >= 0:
+            weighty[entries[index].parent] = True
+    return [
+        Named(
+            name=entry.name,
+            own=entry.own,
+            classes=_classes(type(entry.layer)),
+            kind=entry.kind,
+            weightless=not weight,
+            parent=entry.parent,
+            origin=entry.origin,
+        )
+        for entry, weight in zip(entries, weighty, strict=True)
+    ]
+
+
+def output_names(model: keras.Model) -> list[str]:
+    """Return the names of a model's outputs, as its losses and metrics are keyed: dictionary keys go first."""
+    struct = getattr(model, "_outputs_struct", None)
+    if isinstance(struct, Mapping):
+        return [str(key) for key in struct]
+    return list(getattr(model, "output_names", None) or [])
+
+
+def _children(container: Any) -> Iterator[tuple[str, Any, Kind, str]]:
+    """Yield (own name, child, kind, place) for what lies directly in a layer."""
+    found = [(str(child.name), child, _kind(container, child)) for child in _direct(container)]
+    taken = {own.casefold() for own, _, kind in found if kind in (Kind.LAYER, Kind.INPUT)}
+    for place, (own, child, kind) in enumerate(found):
+        if kind in (Kind.OPERATOR, Kind.PART):
+            own = _by_place(own, type(child).__name__, taken)
+        yield own, child, kind, str(place)
+
+
+def _direct(container: Any) -> list[Any]:
+    """Return what lies directly in a layer, in the order of its graph or of its attributes."""
+    if isinstance(container, keras.Sequential):
+        # Keras hides the input of a Sequential and makes up its name; one that was given a name counts.
+        return [
+            child
+            for child in keras_private.stacked(container)
+            if not (
+                isinstance(child, keras.layers.InputLayer) and names.is_automatic(child.name, "InputLayer")
+            )
+        ]
+    if isinstance(container, keras_private.Functional):
+        graph = list(keras_private.operations(container))
+        known = {id(child) for child in graph}
+        return graph + [child for child in keras_private.sublayers(container) if id(child) not in known]
+    return list(keras_private.sublayers(container))
+
+
+def _kind(container: Any, child: Any) -> Kind:
+    if not isinstance(child, keras.Layer):
+        return Kind.OPERATOR
+    if isinstance(child, keras.layers.InputLayer):
+        return Kind.INPUT
+    single = keras_private.takes_one_layer(container) or keras_private.makes_its_parts(container)
+    return Kind.PART if single and names.is_automatic(str(child.name), type(child).__name__) else Kind.LAYER
+
+
+def _by_place(own: str, class_name: str, taken: set[str]) -> str:
+    """Return a name that Keras made up, counted anew in its container: `add`, then `add_1`; others as they are."""
+    name = own
+    if names.is_automatic(own, class_name):
+        word = re.sub(r"_[0-9]+$", "", own) if own != names.snake(class_name) else own
+        number = 0
+        name = word
+        while name.casefold() in taken:
+            number += 1
+            name = f"{word}_{number}"
+    taken.add(name.casefold())
+    return name
+
+
+def _holders(model: Any) -> Iterator[tuple[str, Any]]:
+    """Yield (qualified name, layer) for all that can hold a variable: the model itself, then the tree."""
+    yield "", model
+    for entry in walk(model):
+        yield entry.name, entry.layer
+
+
+def _own_variables(layer: Any) -> list[tuple[str, Any]]:
+    """Return (key, variable) of a layer itself.
+
+    One whose name Keras made up, or that occurs twice, takes the name of its attribute.
+    """
+    held = keras_private.own_variables(layer)
+    given = [variable.name for variable in held]
+    vague = [names.is_automatic(name, "Variable") or given.count(name) > 1 for name in given]
+    if not any(vague):
+        return list(zip(given, held, strict=True))
+    attributes = _attributes(layer)
+    numbers: dict[str, int] = defaultdict(int)
+    keyed = []
+    for name, variable, unclear in zip(given, held, vague, strict=True):
+        key = attributes.get(id(variable), "") if unclear else name
+        if not key:
+            key = f"variable_{numbers['variable']}"
+            numbers["variable"] += 1
+        keyed.append((key, variable))
+    return keyed
+
+
+def _seed_generators(layer: Any) -> list[tuple[str, Any]]:
+    generators = keras_private.seed_generators(layer)
+    if not generators:
+        return []
+    attributes = _attributes(layer)
+    return [
+        (attributes.get(id(each)) or f"seed_generator_{index}", each) for index, each in enumerate(generators)
+    ]
+
+
+def _seed_states(layer: Any) -> list[tuple[str, Any]]:
+    return [(names.join(key, "state"), generator.state) for key, generator in _seed_generators(layer)]
+
+
+def _attributes(layer: Any) -> dict[int, str]:
+    """Return `{id of a value: its attribute's name}`; an element of a list or dictionary adds its key."""
+    found: dict[int, str] = {}
+    for key, value in vars(layer).items():
+        if key in _BOOKKEEPING:
+            continue
+        bare = key.lstrip("_")
+        found.setdefault(id(value), bare)
+        if isinstance(value, list | tuple):
+            for index, element in enumerate(value):
+                found.setdefault(id(element), f"{bare}_{index}")
+        elif isinstance(value, dict):
+            for inner, element in value.items():
+                found.setdefault(id(element), f"{bare}_{names.sanitized(inner)}")
+    return found
+
+
+# Lists in which Keras keeps what a layer tracks, beside the attribute of the author (layers/layer.py, keras
+# 3.15.1).
+_BOOKKEEPING = frozenset(
+    ["_trainable_variables", "_non_trainable_variables", "_layers", "_metrics", "_seed_generators", "_losses"]
+)
+
+
+def _classes(kind: type) -> tuple[str, ...]:
+    return tuple(each.__name__ for each in kind.__mro__ if each is not object)
+
+
+def _built(layer: Any) -> bool:
+    return bool(getattr(layer, "built", True))
+
+
+def _inside(name: str, known: Sequence[str]) -> str:
+    """Return where layers of this own name are, for someone who left out the containers."""
+    inside = [other for other in known if names.split(other)[1] == name]
+    return f" It is inside: {', '.join(inside[:3])}." if inside else ""
+
+
+def _refuse_duplicates(model: Any, found: Sequence[tuple[str, str]], what: str) -> None:
+    places: dict[str, list[str]] = defaultdict(list)
+    for name, origin in found:
+        places[name].append(origin)
+    twice = {name: origins for name, origins in places.items() if len(origins) > 1}
+    if twice:
+        lines = [
+            f"  {name}   used {len(origins)} times: {', '.join(origins)}" for name, origins in twice.items()
+        ]
+        head = (
+            f"{len(twice)} {what} name{'s' * (len(twice) != 1)} of {model.name!r} mean more than one {what}:"
+        )
+        raise NamingError("\n".join([head, *lines, "Rename them, or run with naming=repair."]))
