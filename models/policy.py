@@ -286,7 +286,7 @@ def _absent(policy: Policy, tree: Sequence[Named], outputs: Sequence[str]) -> li
 
 def _candidates(policy: Policy, item: Named, ordinal: int, *, tries: int) -> Iterator[str]:
     """Yield names for a layer: its own mended, its class's word with its number, then others."""
-    word = names.snake(item.classes[0]) or "layer"
+    word = "input" if item.kind is Kind.INPUT else names.snake(item.classes[0]) or "layer"
     mended = names.sanitized(item.own)
     made_up = not mended or names.is_automatic(mended, item.classes[0]) or names.fault(mended) is not None
     bases = [word] if made_up else [mended, word]

@@ -36,7 +36,7 @@ class Entry:
 
 
 def layers(model: keras.Model) -> dict[str, keras.Layer]:
-    """Return `{qualified name: layer}` for the whole tree, containers before what they contain, in build order.
+    """Return `{qualified name: layer}` for the whole tree in build order, containers first.
 
     Raises:
         NamingError: when two layers have the same qualified name; it has both places.
@@ -59,7 +59,7 @@ def variables(model: keras.Model) -> dict[str, keras.Variable]:
 
 
 def owned_variables(model: keras.Model) -> list[tuple[str, keras.Variable, str]]:
-    """Return (qualified name, variable, qualified name of its layer) as `variables`; the model's own layer is empty.
+    """Return (qualified name, variable, qualified name of its layer); the last is empty for the model's own.
 
     Raises:
         NamingError: when two variables have the same qualified name.
@@ -78,7 +78,7 @@ def owned_variables(model: keras.Model) -> list[tuple[str, keras.Variable, str]]
 
 
 def seeds(model: keras.Model) -> dict[str, keras.random.SeedGenerator]:
-    """Return `{qualified name: seed generator}`; the name is that of its state in `variables` without `/state`."""
+    """Return `{qualified name: seed generator}`; its state in `variables` has `/state` behind."""
     found: dict[str, Any] = {}
     seen: set[int] = set()
     for owner, layer in _holders(model):
@@ -158,7 +158,7 @@ def named(entries: Sequence[Entry]) -> list[Named]:
 
 
 def output_names(model: keras.Model) -> list[str]:
-    """Return the names of a model's outputs, as its losses and metrics are keyed: dictionary keys go first."""
+    """Return the names of a model's outputs, as losses and metrics are keyed: by dictionary key first."""
     struct = getattr(model, "_outputs_struct", None)
     if isinstance(struct, Mapping):
         return [str(key) for key in struct]
@@ -203,7 +203,7 @@ def _kind(container: Any, child: Any) -> Kind:
 
 
 def _by_place(own: str, class_name: str, taken: set[str]) -> str:
-    """Return a name that Keras made up, counted anew in its container: `add`, then `add_1`; others as they are."""
+    """Return a name that Keras made up, counted anew in its container: `add`, `add_1`; others stay."""
     name = own
     if names.is_automatic(own, class_name):
         word = re.sub(r"_[0-9]+$", "", own) if own != names.snake(class_name) else own
@@ -263,7 +263,7 @@ def _attributes(layer: Any) -> dict[int, str]:
     """Return `{id of a value: its attribute's name}`; an element of a list or dictionary adds its key."""
     found: dict[int, str] = {}
     for key, value in vars(layer).items():
-        if key in _BOOKKEEPING:
+        if key in _BOOKKEEPING or key.startswith("_self_"):
             continue
         bare = key.lstrip("_")
         found.setdefault(id(value), bare)
