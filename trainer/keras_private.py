@@ -92,3 +92,18 @@ def replica_streams() -> Iterator[None]:
         yield
     finally:
         keras.random.SeedGenerator.next = drawn
+
+
+def inner_optimizer(optimizer: keras.Optimizer) -> keras.Optimizer:
+    """Return the optimizer that holds the slots: the one inside a LossScaleOptimizer, or itself."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def takes_training(model: keras.Model) -> bool:
+    """Say whether the model's `call` has an argument `training`."""
+    return bool(model._call_has_training_arg)
+
+
+def built_for(optimizer: keras.Optimizer) -> list[keras.Variable]:
+    """Return the variables that an optimizer was built for, in its order."""
+    return list(optimizer._trainable_variables)

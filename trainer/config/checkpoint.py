@@ -11,9 +11,10 @@ from trainer.config.base import Section, at_least
 class Mode(enum.StrEnum):
     """Which way a measured value improves."""
 
-    AUTO = "auto"  # max for accuracies and the like, min otherwise
-    MIN = "min"
-    MAX = "max"
+    # OmegaConf reads and writes the names of members, so these are the words of the command line.
+    auto = "auto"  # max for accuracies and the like, min otherwise
+    min = "min"
+    max = "max"
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class CheckpointConfig(Section):
     keep_best: int = 1  # the best checkpoints that stay beside them
     keep_every: int | None = None  # steps: multiples of this stay for ever
     monitor: str | None = None  # the value that decides what is best; None: chosen from what is measured
-    mode: Mode = Mode.AUTO
+    mode: Mode = Mode.auto
     async_save: bool = False  # write in the background; training waits only for the copy to host memory
 
     def problems(self) -> list[str]:
@@ -40,6 +41,6 @@ class CheckpointConfig(Section):
 
     def improves_upwards(self, monitor: str) -> bool:
         """Say whether a greater value of `monitor` is a better one."""
-        if self.mode is not Mode.AUTO:
-            return self.mode is Mode.MAX
+        if self.mode is not Mode.auto:
+            return self.mode is Mode.max
         return any(word in monitor for word in ("acc", "auc", "precision", "recall", "r2", "iou", "f1"))

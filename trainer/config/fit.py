@@ -11,9 +11,10 @@ from trainer.config.base import Section, at_least
 class Precision(enum.StrEnum):
     """The dtype policy of the model: float32 variables always, computations in this."""
 
-    FLOAT32 = "float32"
-    MIXED_BFLOAT16 = "mixed_bfloat16"
-    MIXED_FLOAT16 = "mixed_float16"
+    # OmegaConf reads and writes the names of members, so these are the words of the command line.
+    float32 = "float32"
+    mixed_bfloat16 = "mixed_bfloat16"
+    mixed_float16 = "mixed_float16"
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class FitConfig(Section):
     validation_batch: int | None = None  # examples an evaluation step, over all replicas; None: global_batch
     validate_every: int = 1  # epochs between validations
     steps_per_loop: int | None = None  # steps in the graph between two looks from outside; None: chosen
-    precision: Precision = Precision.FLOAT32
+    precision: Precision = Precision.float32
     xla: bool = False  # compile each replica's forward and backward pass
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
 

@@ -93,17 +93,18 @@ OPTIMIZER_SCHEMAS: dict[str, type[OptimizerConfig]] = {
 class Decay(enum.StrEnum):
     """The shape of the learning rate over a run, after its warm-up."""
 
-    CONSTANT = "constant"
-    COSINE = "cosine"
-    LINEAR = "linear"
-    EXPONENTIAL = "exponential"
+    # OmegaConf reads and writes the names of members, so these are the words of the command line.
+    constant = "constant"
+    cosine = "cosine"
+    linear = "linear"
+    exponential = "exponential"
 
 
 @dataclass(frozen=True)
 class ScheduleConfig(Section):
     """The learning rate over the steps of a run: a linear warm-up, then a decay."""
 
-    decay: Decay = Decay.CONSTANT
+    decay: Decay = Decay.constant
     warmup_steps: int = 0  # steps from zero to the full rate
     decay_steps: int | None = None  # steps from the full to the final rate; None: what is left of the run
     final: float = 0.0  # the last rate, as a fraction of the full one
@@ -114,6 +115,6 @@ class ScheduleConfig(Section):
         found += at_least("schedule.decay_steps", self.decay_steps, 1, unit="step")
         if not 0 <= self.final <= 1:
             found.append(f"schedule.final: {self.final} is not a fraction of the full rate, 0 to 1")
-        if self.decay is Decay.EXPONENTIAL and self.final == 0:
+        if self.decay is Decay.exponential and self.final == 0:
             found.append("schedule.final: an exponential decay never reaches 0; e.g. schedule.final=0.01")
         return found

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 
 from models.policy import Policy
+
 from trainer.config.base import ConfigError, Section
 from trainer.config.checkpoint import CheckpointConfig
 from trainer.config.data import DataConfig
@@ -64,7 +65,7 @@ class RunConfig:
 
     def _batch_problems(self) -> Iterator[str]:
         replicas = self.strategy.replicas or len(self.strategy.gpus or ())
-        if not replicas and self.strategy.kind is StrategyKind.CPU_REPLICAS:
+        if not replicas and self.strategy.kind is StrategyKind.cpu_replicas:
             replicas = 2
         if replicas:
             yield from batch_problems(self.fit, replicas)

@@ -11,17 +11,18 @@ from trainer.config.base import Section, at_least
 class StrategyKind(enum.StrEnum):
     """How replicas are laid over devices."""
 
-    AUTO = "auto"  # every GPU; where there is none, CPU replicas
-    MIRRORED = "mirrored"  # one replica a GPU
-    CPU_REPLICAS = "cpu_replicas"  # logical CPU devices, for trying and testing
-    SINGLE = "single"  # one device, no replication
+    # OmegaConf reads and writes the names of members, so these are the words of the command line.
+    auto = "auto"  # every GPU; where there is none, CPU replicas
+    mirrored = "mirrored"  # one replica a GPU
+    cpu_replicas = "cpu_replicas"  # logical CPU devices, for trying and testing
+    single = "single"  # one device, no replication
 
 
 @dataclass(frozen=True)
 class StrategyConfig(Section):
     """The devices of a run and how they share its work."""
 
-    kind: StrategyKind = StrategyKind.AUTO
+    kind: StrategyKind = StrategyKind.auto
     replicas: int | None = None  # how many; None: every chosen GPU, or two on the CPU
     gpus: list[int] | None = None  # indices of the GPUs to use; None: all
     memory_growth: bool = True  # take GPU memory as it is needed, not all at once
@@ -34,14 +35,14 @@ class StrategyConfig(Section):
             found.append(f"strategy.gpus: {self.gpus} names a device twice; name each once")
         if self.gpus is not None and not self.gpus:
             found.append("strategy.gpus: [] names no device; strategy=cpu_replicas trains without one")
-        if self.gpus and self.kind in (StrategyKind.CPU_REPLICAS, StrategyKind.SINGLE):
+        if self.gpus and self.kind in (StrategyKind.cpu_replicas, StrategyKind.single):
             found.append(f"strategy.gpus: {self.gpus} has no meaning under strategy={self.kind}; use mirrored")
         if self.gpus and self.replicas not in (None, len(self.gpus)):
             found.append(
                 f"strategy.replicas: {self.replicas} replicas over {len(self.gpus)} GPUs {self.gpus}; "
                 "there is one replica a GPU, so leave one of the two out"
             )
-        if self.kind is StrategyKind.SINGLE and self.replicas not in (None, 1):
+        if self.kind is StrategyKind.single and self.replicas not in (None, 1):
             found.append(
                 f"strategy.replicas: {self.replicas} under strategy=single, which has one; "
                 "strategy=cpu_replicas or strategy=mirrored have more"

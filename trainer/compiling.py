@@ -1,0 +1,141 @@
+"""Optimizer, schedule and objective: a named model becomes a compiled one, and its names freeze."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from models.errors import NameplateError
+from trainer.config.base import ConfigError
+from trainer.config.fit import Precision
+from trainer.config.objective import ObjectiveConfig
+from trainer.config.optimizer import (
+    AdamConfig,
+    AdamWConfig,
+    Decay,
+    LionConfig,
+    OptimizerConfig,
+    RmsPropConfig,
+    ScheduleConfig,
+    SgdConfig,
+)
+from trainer.keras_private import build_compiled, overridden, update_locally
+from trainer.schedule import WarmupDecay
+
+
+def compile_model(
+    model: keras.Model,
+    *,
+    optimizer: OptimizerConfig,
+    schedule: ScheduleConfig,
+    objective: ObjectiveConfig,
+    precision: Precision,
+    steps: int,
+    example: tuple[Any, ...],
+) -> None:
+    """Compile a model inside the strategy's scope and create every variable of its training.
+
+    `steps` is the length of the run; `example` holds KerasTensors (x, y[, weight]) of one batch.
+
+    Raises:
+        ConfigError: an objective for an output that the model does not have.
+        NameplateError: a loss or metric that does not fit what the model gives.
+    """
+    outputs = output_names(model)
+    problems = objective.outputs_problems(outputs)
+    if problems:
+        raise ConfigError(problems)
+    chosen = make_optimizer(optimizer, learning_rate=make_schedule(schedule, optimizer.learning_rate, steps))
+    if precision is Precision.mixed_float16:
+        chosen = keras.optimizers.LossScaleOptimizer(chosen, name="loss_scale")
+    model.compile(chosen, **_objective(objective, outputs), jit_compile=False)
+    prepare(model, example)
+
+
+def prepare(model: keras.Model, example: tuple[Any, ...]) -> None:
+    """Create the slots, losses and metrics of a compiled model, and let replicas update their own copies."""
+    if not model.optimizer.built:
+        # Before the first step: slots can be restored only once they exist, and the first step is faster.
+        model.optimizer.build(model.trainable_variables)
+    try:
+        build_compiled(model, example)
+    except (ValueError, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise NameplateError(
+            f"the objective does not fit the model's outputs ({', '.join(output_names(model))}): {reason}"
+        ) from error
+    if not overridden(model, "train_step"):
+        update_locally(model.optimizer)
+
+
+def make_optimizer(config: OptimizerConfig, *, learning_rate: Any) -> keras.Optimizer:
+    """Return the optimizer of a configuration."""
+    common = {
+        "learning_rate": learning_rate,
+        "weight_decay": config.weight_decay,
+        "clipnorm": config.clipnorm,
+        "global_clipnorm": config.global_clipnorm,
+        "clipvalue": config.clipvalue,
+        "use_ema": config.ema_momentum is not None,
+        "ema_momentum": 0.99 if config.ema_momentum is None else config.ema_momentum,
+    }
+    match config:
+        case SgdConfig():
+            return keras.optimizers.SGD(momentum=config.momentum, nesterov=config.nesterov, **common)
+        case AdamWConfig() | AdamConfig():
+            kind = keras.optimizers.AdamW if isinstance(config, AdamWConfig) else keras.optimizers.Adam
+            adam = {key: getattr(config, key) for key in ("beta_1", "beta_2", "epsilon", "amsgrad")}
+            return kind(**adam, **common)
+        case RmsPropConfig():
+            own = {key: getattr(config, key) for key in ("rho", "momentum", "epsilon")}
+            return keras.optimizers.RMSprop(**own, **common)
+        case LionConfig():
+            return keras.optimizers.Lion(beta_1=config.beta_1, beta_2=config.beta_2, **common)
+    raise TypeError(f"no optimizer for {type(config).__name__}")
+
+
+def make_schedule(config: ScheduleConfig, rate: float, steps: int) -> Any:
+    """Return the learning rate as a number, or as a schedule where it changes over the `steps` of a run."""
+    if config.decay is Decay.constant and not config.warmup_steps:
+        return rate
+    return WarmupDecay(
+        rate=rate,
+        decay=config.decay.value,
+        warmup_steps=config.warmup_steps,
+        decay_steps=config.decay_steps or max(steps - config.warmup_steps, 1),
+        final=config.final,
+    )
+
+
+def output_names(model: keras.Model) -> list[str]:
+    """Return the names by which losses and metrics are keyed; a subclassed model's single output is `output`."""
+    names = getattr(model, "output_names", None)
+    return list(names) if names else ["output"]
+
+
+def _objective(config: ObjectiveConfig, outputs: list[str]) -> dict[str, Any]:
+    losses = {name: _loss(config, config.losses.get(name, config.loss)) for name in outputs}
+    metrics = {name: list(config.output_metrics.get(name, config.metrics)) for name in outputs}
+    if len(outputs) == 1:
+        return {"loss": losses[outputs[0]], "metrics": metrics[outputs[0]]}
+    weights = {name: config.loss_weights.get(name, 1.0) for name in outputs}
+    return {"loss": losses, "metrics": metrics, "loss_weights": weights}
+
+
+def _loss(config: ObjectiveConfig, name: str) -> Any:
+    options: dict[str, Any] = {}
+    if name.endswith("crossentropy"):
+        options["from_logits"] = config.from_logits
+    if name == "categorical_crossentropy":
+        options["label_smoothing"] = config.label_smoothing
+    kinds = {
+        "sparse_categorical_crossentropy": keras.losses.SparseCategoricalCrossentropy,
+        "categorical_crossentropy": keras.losses.CategoricalCrossentropy,
+        "binary_crossentropy": keras.losses.BinaryCrossentropy,
+        "mean_squared_error": keras.losses.MeanSquaredError,
+        "mean_absolute_error": keras.losses.MeanAbsoluteError,
+        "huber": keras.losses.Huber,
+        "log_cosh": keras.losses.LogCosh,
+    }
+    return kinds[name](**options)

@@ -1,0 +1,104 @@
+"""Steps in the graph: one call from Python trains or evaluates many, on all replicas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from trainer.data.batches import Share
+from trainer.data.feed import Feed
+from trainer.keras_private import replica_streams
+from trainer.replica import Step
+
+
+class TrainGraph:
+    """Training steps of a feed, from where the run stands."""
+
+    def __init__(self, step: Step, feed: Feed) -> None:
+        self._step, self._feed = step, feed
+        self._strategy = tf.distribute.get_strategy()
+        self._iterator: Any = None
+        self._full = tf.function(self._train, reduce_retracing=True)
+        self._last = tf.function(self._train_last, reduce_retracing=True)
+
+    def begin(self, step: int) -> None:
+        """Go on at this step of the run."""
+        self._iterator = self._feed.begin(step)
+
+    def run(self, epoch: int, first: int, count: int) -> np.ndarray:
+        """Train `count` steps of the epoch from step `first`; return the loss of each, (count,) float32.
+
+        The smaller last step of an epoch, where there is one, has shapes of its own and so a trace of its own.
+        """
+        full = min(count, self._feed.batches.full - first)
+        losses = []
+        if full > 0:
+            losses.append(self._full(self._iterator, _int64(epoch), _int64(first), _int64(full)).numpy())
+        if count > max(full, 0):
+            losses.append(self._last(self._iterator, _int64(epoch)).numpy()[None])
+        return np.concatenate(losses)
+
+    def traces(self) -> int:
+        """Return how often the step was traced: once, and once more for a smaller last step."""
+        return self._full.experimental_get_tracing_count() + self._last.experimental_get_tracing_count()
+
+    def _train(self, iterator: Any, epoch: tf.Tensor, first: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+        shares = self._feed.batches.shares(self._feed.batches.batch)
+        losses = tf.TensorArray(tf.float32, size=tf.cast(count, tf.int32))
+        with replica_streams():
+            for index in tf.range(count):
+                loss = self._one(iterator, epoch, first + index, shares)
+                losses = losses.write(tf.cast(index, tf.int32), loss)
+        return losses.stack()
+
+    def _train_last(self, iterator: Any, epoch: tf.Tensor) -> tf.Tensor:
+        batches = self._feed.batches
+        with replica_streams():
+            return self._one(iterator, epoch, tf.constant(batches.full, tf.int64), batches.shares(batches.last))
+
+    def _one(self, iterator: Any, epoch: tf.Tensor, step: tf.Tensor, shares: list[Share]) -> tf.Tensor:
+        taken = self._feed.take(iterator, epoch, step)
+
+        def of_replica(*taken: Any) -> tf.Tensor:
+            share = shares[tf.distribute.get_replica_context().replica_id_in_sync_group]
+            return tf.cast(self._step.train(self._feed.examples(taken, share), shares), tf.float32)
+
+        return tf.add_n(self._strategy.experimental_local_results(self._strategy.run(of_replica, taken)))
+
+
+class EvaluationGraph:
+    """One pass over a feed, for its metrics."""
+
+    def __init__(self, step: Step, feed: Feed) -> None:
+        self._step, self._feed = step, feed
+        self._strategy = tf.distribute.get_strategy()
+        self._iterator: Any = None
+        self._pass = tf.function(self._evaluate, reduce_retracing=True)
+
+    def run(self) -> None:
+        """Evaluate every example once; the results are in the model's metrics."""
+        if self._iterator is None:
+            self._iterator = self._feed.begin(0)
+        self._pass(self._iterator)
+
+    def _evaluate(self, iterator: Any) -> None:
+        batches = self._feed.batches
+        for index in tf.range(tf.constant(batches.full, tf.int64)):
+            self._one(iterator, index, batches.shares(batches.batch))
+        if batches.last:
+            self._one(iterator, tf.constant(batches.full, tf.int64), batches.shares(batches.last))
+
+    def _one(self, iterator: Any, step: tf.Tensor, shares: list[Share]) -> None:
+        taken = self._feed.take(iterator, tf.zeros((), tf.int64), step)
+
+        def of_replica(*taken: Any) -> None:
+            share = shares[tf.distribute.get_replica_context().replica_id_in_sync_group]
+            self._step.evaluate(self._feed.examples(taken, share), shares)
+
+        self._strategy.run(of_replica, taken)
+
+
+def _int64(value: int) -> tf.Tensor:
+    return tf.constant(value, tf.int64)

@@ -1,0 +1,88 @@
+"""What one replica does in one step: forward, backward, its own update, its own metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from trainer.data.batches import Share
+from trainer.keras_private import compute_loss, loss_tracker, overridden, unpack
+
+
+@dataclass(frozen=True)
+class Step:
+    """The computation of a replica for a compiled model; its methods are called in replica context."""
+
+    model: keras.Model
+    augmentation: keras.Model | None = None  # applied to x in training
+    class_weights: tf.Tensor | None = None  # (classes,) float32, weight of an example of each class
+    xla: bool = False  # compile forward and backward
+
+    @property
+    def is_users(self) -> bool:
+        """Say whether the model brings its own `train_step`, which then does all of it."""
+        return overridden(self.model, "train_step")
+
+    def train(self, examples: Any, shares: list[Share]) -> tf.Tensor:
+        """Update the replica's copies by its share of a step; return its part of the step's loss.
+
+        The parts of all replicas add up to the mean over the step's examples, however unequal the shares: each is
+        weighted by the examples it holds. So do the gradients, which are summed over the replicas before the update.
+        """
+        x, y, weight = self._prepared(examples)
+        if self.is_users:
+            return _loss_of_logs(self.model.train_step((x, y, weight)))
+        context = tf.distribute.get_replica_context()
+        share = shares[context.replica_id_in_sync_group]
+        part = share.length * len(shares) / sum(each.length for each in shares)
+        forward_backward = tf.function(self._forward_backward, jit_compile=True) if self.xla else self._forward_backward
+        predicted, loss, gradients = forward_backward(x, y, weight, part)
+        held = [gradient for gradient in gradients if gradient is not None]
+        summed = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, held))
+        gradients = [None if gradient is None else next(summed) for gradient in gradients]
+        self.model.optimizer.apply(gradients, self.model.trainable_variables)
+        if share.counts:
+            self._measure(x, y, weight, predicted, loss * len(shares) / part, share)
+        return loss
+
+    def evaluate(self, examples: Any, shares: list[Share]) -> None:
+        """Add the replica's share to the metrics."""
+        x, y, weight = unpack(examples)
+        share = shares[tf.distribute.get_replica_context().replica_id_in_sync_group]
+        if not share.counts:
+            return
+        if overridden(self.model, "test_step"):
+            self.model.test_step((x, y, weight))
+            return
+        predicted = self.model(x, training=False)
+        loss = compute_loss(self.model, x, y, predicted, weight, training=False)
+        self._measure(x, y, weight, predicted, loss * len(shares), share)
+
+    def _prepared(self, examples: Any) -> tuple[Any, Any, Any]:
+        x, y, weight = unpack(examples)
+        if self.augmentation is not None:
+            x = self.augmentation(x, training=True)
+        if self.class_weights is not None:
+            of_class = tf.gather(self.class_weights, tf.reshape(tf.cast(y, tf.int64), [-1]))
+            weight = of_class if weight is None else weight * of_class
+        return x, y, weight
+
+    def _forward_backward(self, x: Any, y: Any, weight: Any, part: float) -> tuple[Any, tf.Tensor, list[Any]]:
+        with tf.GradientTape() as tape:
+            predicted = self.model(x, training=True)
+            loss = compute_loss(self.model, x, y, predicted, weight, training=True) * part
+            scaled = self.model.optimizer.scale_loss(loss)
+        return predicted, loss, tape.gradient(scaled, self.model.trainable_variables)
+
+    def _measure(self, x: Any, y: Any, weight: Any, predicted: Any, loss: tf.Tensor, share: Share) -> None:
+        loss_tracker(self.model).update_state(loss, sample_weight=share.length)
+        self.model.compute_metrics(x, y, predicted, sample_weight=weight)
+
+
+def _loss_of_logs(logs: Any) -> tf.Tensor:
+    """Return what a user's `train_step` reports as its loss, divided among the replicas; 0 where it says none."""
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    return tf.cast(logs["loss"], tf.float32) / replicas if isinstance(logs, dict) and "loss" in logs else tf.zeros(())
