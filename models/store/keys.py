@@ -1,0 +1,71 @@
+"""Which names a tensor may have on disk: strings only.
+
+Names come back from files that anyone may have written, so they are checked on reading as on writing: nothing
+that could leave a directory, hide in a terminal or stop a reader from opening the file.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+from models.store.errors import StoreError
+
+LONGEST_COMPONENT = 200  # bytes
+LONGEST_KEY = 2048  # bytes
+
+_COMPONENT = r"[A-Za-z0-9_][A-Za-z0-9_.\-]*"
+_KEY = re.compile(rf"{_COMPONENT}(?:[/@]{_COMPONENT})*\Z")
+_RESERVED = "__metadata__"
+_SHOWN = 20
+
+
+def fault(key: str) -> str | None:
+    """Return what is wrong with `key` as the name of a tensor in a checkpoint, or None."""
+    if key == _RESERVED:
+        return "is reserved by the safetensors format"
+    if len(key) > LONGEST_KEY:
+        return f"is {len(key)} bytes long; at most {LONGEST_KEY}"
+    if not _KEY.match(key):
+        return (
+            "has characters other than letters, digits, '_', '.', '-' between '/' and '@', or an empty part"
+        )
+    longest = max(len(part) for part in re.split("[/@]", key))
+    if longest > LONGEST_COMPONENT:
+        return f"has a part of {longest} bytes; at most {LONGEST_COMPONENT}"
+    return None
+
+
+def foreign_fault(key: str) -> str | None:
+    """Return what is wrong with `key` in someone else's safetensors file, or None: wider, but harmless."""
+    if key == _RESERVED:
+        return "is reserved by the safetensors format"
+    if not key or len(key) > LONGEST_KEY:
+        return f"is {len(key)} characters long; 1 to {LONGEST_KEY} are allowed"
+    if any(unicodedata.category(letter) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"} for letter in key):
+        return "has control characters, direction marks or half characters"
+    if key.startswith("/") or "\\" in key or any(part in {"", ".", ".."} for part in key.split("/")):
+        return "looks like a path that leaves its directory"
+    return None
+
+
+def require(keys: Iterable[str], *, where: str) -> None:
+    """Raise `StoreError` with every key that may not be stored."""
+    faults = [f"  {key!r:.120} {what}" for key in keys if (what := fault(key))]
+    if faults:
+        more = [f"  ... and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
+        lines = "\n".join([*sorted(faults)[:_SHOWN], *more])
+        raise StoreError(
+            f"{len(faults)} names cannot be stored in {where}:\n{lines}\nRename them before saving."
+        )
+
+
+def role(key: str) -> str:
+    """Return what a tensor is to its layer: `kernel` of `stem/kernel`, `m` of `stem/kernel@m`."""
+    return re.split("[/@]", key)[-1]
+
+
+def owner(key: str) -> str:
+    """Return the variable that a slot belongs to: `stem/kernel` of `stem/kernel@momentum`."""
+    return key.split("@", 1)[0]

@@ -1,0 +1,89 @@
+"""One writer a run: an flock on `<run>/.lock`, which dies with its process, however that ends."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import socket
+import weakref
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+
+from models.store import durable
+from models.store.errors import LockedError, explained
+
+NAME = ".lock"
+
+
+class RunLock:
+    """Holds directory `run` for this process alone inside a `with` block, creating it where it is missing.
+
+    Raises `LockedError` at once when another process (or another lock of this one) holds it, saying which.
+    The file stays; only the lock on it counts, so one that a dead process left is simply taken.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.path = Path(run) / NAME
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> RunLock:
+        with explained("Locking", self.path):
+            durable.make_directories(self.path.parent)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                self._take(descriptor)
+            except BaseException:
+                os.close(descriptor)
+                raise
+        self._descriptor = descriptor
+        _held.add(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Let another process have the run; harmless when it is not held."""
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            os.close(descriptor)
+
+    def _take(self, descriptor: int) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+            raise LockedError(
+                f"{self.path.parent} is in use by {_holder(descriptor)}. "
+                "Wait until it ends, stop it, or choose another run=NAME."
+            ) from None
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        about = {"host": socket.gethostname(), "pid": os.getpid(), "started": started}
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(about).encode(), 0)
+
+
+_held: weakref.WeakSet[RunLock] = weakref.WeakSet()
+
+
+def _release_in_child() -> None:
+    """Close the locks in a forked child, which would hold them on after the death of its parent."""
+    for lock in list(_held):
+        lock.release()
+
+
+os.register_at_fork(after_in_child=_release_in_child)
+
+
+def _holder(descriptor: int) -> str:
+    try:
+        about = json.loads(os.pread(descriptor, 1024, 0))
+        return f"process {about['pid']:d} on host {about['host']!r:.100}, since {about['started']!s:.40}"
+    except (ValueError, KeyError, TypeError):
+        return "another process, which has not yet said who it is"

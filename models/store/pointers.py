@@ -1,0 +1,80 @@
+"""`latest` and `best`: names that lead to a checkpoint, replaced by one rename.
+
+A pointer is a small file, `step_00001200 <hash>`, not a symbolic link: copying tools neither follow nor drop
+it, file systems without links hold it, it cannot lead out of its directory, and its hash tells a flipped bit
+from a missing checkpoint.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xxhash import xxh3_128_hexdigest
+
+from models.store import durable, layout
+from models.store.errors import DamagedError, StoreError, explained
+from models.store.patience import patiently
+
+_LARGEST = 256  # bytes
+
+
+def point(directory: Path, name: str, target: Path) -> None:
+    """Let `name` lead to the checkpoint `target` in `directory`, durably. Raises `StoreError` when it is not
+    there.
+    """
+    directory = Path(directory)
+    target = Path(target)
+    if not layout.is_pointer_name(name):
+        raise StoreError(
+            f"A pointer cannot be called {name!r}; use a short lower-case word such as latest or best."
+        )
+    if layout.step_of(target.name) is None or not (directory / target.name / layout.MANIFEST).exists():
+        raise StoreError(f"{name!r} cannot lead to {target}: {directory} has no such checkpoint.")
+    path = directory / name
+    with explained("Pointing", path):
+        durable.replace_file(path, _text(name, target.name), temporary=durable.beside(path, layout.POINTING))
+
+
+def resolve(directory: Path, name: str) -> Path | None:
+    """Return the checkpoint that `name` leads to, or None when there is no such pointer.
+
+    Raises `DamagedError` when the pointer is damaged or its checkpoint is gone.
+    """
+    path = Path(directory) / name
+    try:
+        with explained("Reading", path):
+            data = patiently(lambda: _read(path))
+    except StoreError as error:
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            return None
+        raise
+    word = data.split(b" ")[0].decode("ascii", "replace")
+    if layout.step_of(word) is None or data != _text(name, word):
+        raise DamagedError(f"The pointer {path} is damaged. Delete it; the next save writes it again.")
+    target = path.with_name(word)
+    if not (target / layout.MANIFEST).exists():
+        raise DamagedError(f"The pointer {path} leads to {word}, which is gone.")
+    return target
+
+
+def pointers(directory: Path) -> dict[str, Path]:
+    """Return all pointers in `directory` that lead somewhere, with their checkpoints."""
+    found = {}
+    for name in layout.listing(Path(directory)):
+        if layout.is_pointer_name(name) and (Path(directory) / name).is_file():
+            try:
+                target = resolve(directory, name)
+            except DamagedError:
+                continue
+            if target is not None:
+                found[name] = target
+    return found
+
+
+def _text(name: str, target: str) -> bytes:
+    return f"{target} {xxh3_128_hexdigest(f'{name} {target}'.encode())}\n".encode()
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_LARGEST)

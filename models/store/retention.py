@@ -1,0 +1,138 @@
+"""Which checkpoints stay: the last ones, the best ones, every M-th, the protected ones, and always a good
+one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.store import durable, layout
+from models.store.errors import StoreError, explained
+from models.store.pointers import pointers
+from models.store.reading import open_checkpoint, read_manifest
+from models.store.verifying import verify
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """What retention did: checkpoints removed, and those it could not remove, with the reason."""
+
+    removed: tuple[Path, ...]
+    failed: Mapping[Path, StoreError]
+
+
+def keep(
+    directory: Path,
+    *,
+    last: int,
+    best: int = 0,
+    metric: str | None = None,
+    mode: str = "min",
+    every: int | None = None,
+    protect: Collection[Path] = (),
+    thorough: bool = False,
+) -> Deleted:
+    """Delete the checkpoints in `directory` that `to_delete` names; the caller holds the run's lock.
+
+    Each disappears by a rename before its files are deleted, so that no half of one can be taken for a whole.
+    A deletion that fails is reported, not raised: the job goes on.
+    """
+    removed, failed = [], {}
+    for path in to_delete(
+        directory,
+        last=last,
+        best=best,
+        metric=metric,
+        mode=mode,
+        every=every,
+        protect=protect,
+        thorough=thorough,
+    ):
+        try:
+            with explained("Deleting", path):
+                discard(path)
+            removed.append(path)
+        except StoreError as error:
+            failed[path] = error
+    return Deleted(tuple(removed), failed)
+
+
+def to_delete(
+    directory: Path,
+    *,
+    last: int,
+    best: int = 0,
+    metric: str | None = None,
+    mode: str = "min",
+    every: int | None = None,
+    protect: Collection[Path] = (),
+    thorough: bool = False,
+) -> list[Path]:
+    """Return the checkpoints that may go, by step. They are ordered by step, never by time.
+
+    Kept are the newest `last`, the `best` by `metric` (`mode` "min" or "max"; where it is NaN or missing it
+    does not count), those whose step is a multiple of `every`, those in `protect`, those a pointer leads to,
+    and the newest good one: one that opens with all its files, or, when `thorough`, one of which every byte
+    is verified.
+    """
+    directory = Path(directory)
+    _require_valid(last=last, best=best, metric=metric, mode=mode, every=every)
+    paths = layout.checkpoints(directory)
+    names = {Path(path).name for path in protect} | {path.name for path in pointers(directory).values()}
+    kept = set(paths[len(paths) - last :] if last else []) | {path for path in paths if path.name in names}
+    if every:
+        kept |= {path for path in paths if (layout.step_of(path.name) or 0) % every == 0}
+    if best and metric is not None:
+        kept |= set(_best(paths, count=best, metric=metric, mode=mode))
+    if not any(_is_good(path, thorough=thorough) for path in sorted(kept, reverse=True)):
+        rest = [path for path in reversed(paths) if path not in kept]
+        kept |= set([path for path in rest if _is_good(path, thorough=thorough)][:1])
+    return [path for path in paths if path not in kept]
+
+
+def discard(path: Path) -> None:
+    """Delete the checkpoint at `path`: out of sight by one durable rename, then gone."""
+    hidden = durable.beside(path, layout.DELETING)
+    path.rename(hidden)
+    durable.sync_directory(path.parent)
+    durable.remove_tree(hidden)
+
+
+def _require_valid(*, last: int, best: int, metric: str | None, mode: str, every: int | None) -> None:
+    if last < 0 or best < 0 or (every is not None and every < 1):
+        raise StoreError(f"Retention counts; received last={last}, best={best}, every={every}.")
+    if mode not in ("min", "max"):
+        raise StoreError(f"The better value is the min or the max; received mode={mode!r}.")
+    if best and metric is None:
+        raise StoreError(f"To keep the best {best}, name the metric that tells them.")
+
+
+def _best(paths: Sequence[Path], *, count: int, metric: str, mode: str) -> list[Path]:
+    """Return the `count` best of `paths`; of equal ones the older, which was there first."""
+    sign = 1 if mode == "min" else -1
+    scored = []
+    for path in paths:
+        value = _metric(path, metric)
+        if value is not None and not math.isnan(value):
+            scored.append((sign * value, layout.step_of(path.name), path))
+    return [path for _, _, path in sorted(scored)[:count]]
+
+
+def _metric(path: Path, metric: str) -> float | None:
+    try:
+        return read_manifest(path).metrics.get(metric)
+    except StoreError:
+        return None
+
+
+def _is_good(path: Path, *, thorough: bool) -> bool:
+    try:
+        if thorough:
+            return not verify(path)
+        open_checkpoint(path).close()
+    except StoreError:
+        return False
+    return True
