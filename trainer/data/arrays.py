@@ -25,8 +25,6 @@ from trainer.data.memory import Memory
 from trainer.data.source import Example, Source, bundle
 from trainer.data.splits import split
 
-PARTS = ("train", "validation", "test")
-
 
 @dataclass(frozen=True)
 class Part:
@@ -57,7 +55,6 @@ def open_arrays(config: ArraysConfig) -> Dataset:
     paths = {"train": config.path, "validation": config.validation_path, "test": config.test_path}
     given = {key: Path(path).expanduser() for key, path in paths.items() if path}
     parts = {key: _part(_read(path, config.keys()), config) for key, path in given.items()}
-    refuse(_fit_problems({str(given[key]): part for key, part in parts.items()}))
     outputs = outputs_of({key: part.targets for key, part in parts.items()}, config.classes)
     refuse(
         problem
@@ -88,18 +85,3 @@ def _source(part: Part, *, mapped: bool) -> Source:
     if mapped:
         return Mapped(part.example())
     return Memory(tf.nest.map_structure(lambda column: column.rows(slice(None)), part.example()))
-
-
-def _fit_problems(parts: Mapping[str, Part]) -> list[str]:
-    """Find columns whose shape or dtype in another file is not that of the training file."""
-    (first, train), *others = parts.items()
-    return [
-        f"{mine.name!r} is {_form(mine)} in {first} and {_form(theirs)} in {path}"
-        for path, part in others
-        for mine, theirs in zip(train.columns(), part.columns(), strict=True)
-        if _form(mine) != _form(theirs)
-    ]
-
-
-def _form(column: Column) -> str:
-    return f"{column.dtype} {column.shape}"

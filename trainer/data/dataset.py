@@ -59,9 +59,9 @@ def describe(splits: Splits, *, inputs: list[str], outputs: Mapping[str, Output]
     The one name of a bare x is `inputs[0]`; where x is a dict, `inputs` gives the order of its keys.
 
     Raises:
-        DataError: a name cannot be that of a layer, or stands for two things.
+        DataError: a name cannot be that of a layer or stands for two things, or the parts differ in form.
     """
-    refuse(_name_problems(inputs, list(outputs)))
+    refuse([*_name_problems(inputs, list(outputs)), *_part_problems(splits)])
     leaves = named(splits.train.spec()[0], inputs[0])
     return Dataset(
         train=splits.train,
@@ -82,3 +82,22 @@ def _name_problems(inputs: list[str], outputs: list[str]) -> Iterator[str]:
     folded = [name.casefold() for name in (*inputs, *outputs)]
     for name in sorted({name for name in folded if folded.count(name) > 1}):
         yield f"{name!r} stands for two inputs or outputs; each needs a name of its own"
+
+
+def _part_problems(splits: Splits) -> Iterator[str]:
+    """Find parts whose examples have another form than those to train on."""
+    wanted = _form(splits.train)
+    for name, part in (("validation", splits.validation), ("test", splits.test)):
+        if part is not None and (found := _form(part)) != wanted:
+            yield f"the examples of {name} are {found}, and those to train on are {wanted}"
+
+
+def _form(source: Source | Stream) -> str:
+    """Return the shapes and dtypes of an example as text."""
+
+    def text(part: Any) -> str:
+        if isinstance(part, dict):
+            return "{" + ", ".join(f"{name}: {text(leaf)}" for name, leaf in sorted(part.items())) + "}"
+        return f"{part.dtype.name} {part.shape}"
+
+    return ", ".join(text(part) for part in source.spec())

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 from trainer.config.data import (
     ArraysConfig,
+    CsvConfig,
+    CustomConfig,
     DataConfig,
     DigitPairsConfig,
     DigitsConfig,
+    ImageFolderConfig,
+    RecordsConfig,
+    SyntheticConfig,
 )
 from trainer.data.arrays import open_arrays
+from trainer.data.csv_file import open_csv
+from trainer.data.custom import open_custom
 from trainer.data.dataset import Allow, Dataset
 from trainer.data.digits import open_digit_pairs, open_digits
+from trainer.data.errors import DataError
+from trainer.data.image_folder import open_image_folder
+from trainer.data.records import open_records
+from trainer.data.synthetic import open_synthetic
 
 
 def open_dataset(config: DataConfig, *, seed: int, allow: Allow | None = None) -> Dataset:
     """Return the data that a sound configuration describes; nothing of it is on a device yet.
 
-    `seed` is the run's: synthetic data comes from it. `allow` gives the object of a dotted name, and is needed
-    for data of the user's own alone.
+    `seed` is the run's: synthetic data comes from it. `allow` gives the object of a dotted name; data of the
+    user's own needs it.
 
     Raises:
         DataError: what the data holds cannot be used; the message lists every problem found.
@@ -29,4 +40,18 @@ def open_dataset(config: DataConfig, *, seed: int, allow: Allow | None = None) -
             return open_digit_pairs(config)
         case ArraysConfig():
             return open_arrays(config)
+        case ImageFolderConfig():
+            return open_image_folder(config)
+        case RecordsConfig():
+            return open_records(config)
+        case CsvConfig():
+            return open_csv(config)
+        case SyntheticConfig():
+            return open_synthetic(config, seed=seed)
+        case CustomConfig():
+            return open_custom(config, allow=allow or _refuse_all)
     raise TypeError(f"no source for {type(config).__name__}")
+
+
+def _refuse_all(name: str) -> None:
+    raise DataError(f"data._target_: {name!r} cannot be called here; nothing said what may be trusted")

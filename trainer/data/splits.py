@@ -57,7 +57,11 @@ def take(source: Source, positions: np.ndarray) -> Source:
 
 
 def split(
-    source: Source, config: DataConfig, *, validation: Source | None = None, test: Source | None = None
+    source: Source,
+    config: DataConfig,
+    *,
+    validation: Source | Stream | None = None,
+    test: Source | Stream | None = None,
 ) -> Splits:
     """Hold out the shares of `source` that the configuration asks for; a given source takes a share's place.
 
@@ -65,20 +69,21 @@ def split(
     alone. Every example is in exactly one part.
 
     Raises:
-        DataError: a share comes to no example, or leaves none to train on.
+        DataError: the shares leave no example to train on.
     """
-    shares = {"validation": 0.0 if validation else config.validation, "test": 0.0 if test else config.test}
+    given = {"validation": validation, "test": test}
+    shares = {key: 0.0 if part is not None else getattr(config, key) for key, part in given.items()}
     counts = held_out(source.size, shares)
     if not any(counts.values()):
         return Splits(source, validation, test)
     # RandomState, because numpy promises that its stream never changes; what is held out must not either.
     order = np.random.RandomState(config.split_seed).permutation(source.size)
-    parts, start = {}, 0
+    start = 0
     for key, count in counts.items():
-        parts[key] = take(source, np.sort(order[start : start + count])) if count else None
+        if count:
+            given[key] = take(source, np.sort(order[start : start + count]))
         start += count
-    train = take(source, np.sort(order[start:]))
-    return Splits(train, validation or parts["validation"], test or parts["test"])
+    return Splits(take(source, np.sort(order[start:])), **given)
 
 
 def held_out(size: int, shares: dict[str, float]) -> dict[str, int]:
