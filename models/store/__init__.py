@@ -20,7 +20,9 @@ from models.store.reading import Checkpoint, Tensors
 from models.store.reading import open_checkpoint as open
 from models.store.recovery import load_newest, newest_good
 from models.store.retention import Deleted, keep, to_delete
+from models.store.single import TensorFile, open_tensors
 from models.store.snapshot import Snapshot
+from models.store.tensors import write_tensors
 from models.store.verifying import Damage, verify
 
 __all__ = [
@@ -34,12 +36,14 @@ __all__ = [
     "RunLock",
     "Snapshot",
     "StoreError",
+    "TensorFile",
     "Tensors",
     "checkpoints",
     "keep",
     "load_newest",
     "newest_good",
     "open",
+    "open_tensors",
     "point",
     "pointers",
     "probe",
@@ -48,4 +52,5 @@ __all__ = [
     "sweep_leftovers",
     "to_delete",
     "verify",
+    "write_tensors",
 ]

@@ -39,7 +39,7 @@ def load_newest(
     while left := [path for path in layout.checkpoints(directory) if path not in seen]:
         path = left[-1]
         try:
-            return load(open_checkpoint(path))
+            return _load(open_checkpoint(path), load)
         except StoreError as error:
             if exists(path) and not isinstance(error, DamagedError):
                 raise
@@ -55,10 +55,17 @@ def load_newest(
     )
 
 
+def _load(checkpoint: Checkpoint, load: Callable[[Checkpoint], T]) -> T:
+    try:
+        return load(checkpoint)
+    except BaseException:
+        checkpoint.close()
+        raise
+
+
 def _verified(checkpoint: Checkpoint) -> Checkpoint:
     damages = verify(checkpoint.path)
     if damages:
-        checkpoint.close()
         listed = "; ".join(map(str, damages[:5])) + (
             f"; and {len(damages) - 5} more" if len(damages) > 5 else ""
         )

@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ckpt",
         description="Look at checkpoints and edit them, by name, without TensorFlow.",
-        epilog="PATH is a run (runs/digits), its checkpoints, one checkpoint, or a pointer (runs/digits/best). "
+        epilog="PATH is a run (runs/digits), its checkpoints, one of them, or a pointer (runs/digits/best). "
         "Exit codes: 0 done, 1 damage found, 2 refused.",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
