@@ -1,1 +1,22 @@
-"""See README.md for the map of the house."""
+"""What runs a model: a configured training, the loop alone.
+
+The verbs are handed out lazily: `import trainer` imports neither TensorFlow nor Hydra.
+"""
+
+from importlib import import_module
+from typing import Any
+
+# No module here is called like a verb: importing one would put the module in the verb's place.
+_VERBS = {"run": "flow", "fit": "fitting", "run_config": "compose", "RunConfig": "config.run"}
+
+__all__ = sorted(_VERBS)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _VERBS:
+        raise AttributeError(f"module 'trainer' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(f"trainer.{_VERBS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -15,7 +15,16 @@ import tensorflow as tf
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 from keras.src.trainers.data_adapters.data_adapter_utils import unpack_x_y_sample_weight as unpack
 
-__all__ = ["build_compiled", "compute_loss", "copies", "loss_tracker", "overridden", "replica_streams", "unpack", "update_locally"]
+__all__ = [
+    "build_compiled",
+    "compute_loss",
+    "copies",
+    "loss_tracker",
+    "overridden",
+    "replica_streams",
+    "unpack",
+    "update_locally",
+]
 
 # What TFOptimizer sends through cross-replica updates, and BaseOptimizer does with plain assignments.
 _UPDATES = (

@@ -9,7 +9,21 @@ import keras
 import tensorflow as tf
 
 from trainer.data.batches import Share
-from trainer.keras_private import compute_loss, loss_tracker, overridden, unpack
+from trainer.keras_private import compute_loss, loss_tracker, overridden, takes_training, unpack
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes of training images, on the device that trains on them."""
+
+    layers: keras.Model
+    inputs: tuple[str, ...]  # names of the inputs that are images, where x is a dict
+
+    def __call__(self, x: Any) -> Any:
+        """Return x with each image changed in its own way."""
+        if not isinstance(x, dict):
+            return self.layers(x, training=True)
+        return {name: self.layers(each, training=True) if name in self.inputs else each for name, each in x.items()}
 
 
 @dataclass(frozen=True)
@@ -17,7 +31,7 @@ class Step:
     """The computation of a replica for a compiled model; its methods are called in replica context."""
 
     model: keras.Model
-    augmentation: keras.Model | None = None  # applied to x in training
+    augmentation: Augmentation | None = None  # applied to x in training
     class_weights: tf.Tensor | None = None  # (classes,) float32, weight of an example of each class
     xla: bool = False  # compile forward and backward
 
@@ -57,22 +71,25 @@ class Step:
         if overridden(self.model, "test_step"):
             self.model.test_step((x, y, weight))
             return
-        predicted = self.model(x, training=False)
+        predicted = self._call(x, training=False)
         loss = compute_loss(self.model, x, y, predicted, weight, training=False)
         self._measure(x, y, weight, predicted, loss * len(shares), share)
 
     def _prepared(self, examples: Any) -> tuple[Any, Any, Any]:
         x, y, weight = unpack(examples)
         if self.augmentation is not None:
-            x = self.augmentation(x, training=True)
+            x = self.augmentation(x)
         if self.class_weights is not None:
             of_class = tf.gather(self.class_weights, tf.reshape(tf.cast(y, tf.int64), [-1]))
             weight = of_class if weight is None else weight * of_class
         return x, y, weight
 
+    def _call(self, x: Any, *, training: bool) -> Any:
+        return self.model(x, training=training) if takes_training(self.model) else self.model(x)
+
     def _forward_backward(self, x: Any, y: Any, weight: Any, part: float) -> tuple[Any, tf.Tensor, list[Any]]:
         with tf.GradientTape() as tape:
-            predicted = self.model(x, training=True)
+            predicted = self._call(x, training=True)
             loss = compute_loss(self.model, x, y, predicted, weight, training=True) * part
             scaled = self.model.optimizer.scale_loss(loss)
         return predicted, loss, tape.gradient(scaled, self.model.trainable_variables)

@@ -1,0 +1,31 @@
+"""`python -m trainer`, the console script `nameplate`: a run from the command line, and its exit code."""
+
+from __future__ import annotations
+
+import sys
+
+from models.errors import NameplateError
+from trainer.compose import application
+from trainer.config.run import RunConfig
+from trainer.console import Screen
+from trainer.outcome import Exit, exit_code
+
+
+def main() -> int:
+    """Run as the command line says and return the exit code; TensorFlow is imported only when a job starts."""
+    try:
+        application(_job, sys.argv[1:])
+    except NameplateError as error:
+        Screen().fail(str(error))
+        return exit_code(error)
+    return Exit.DONE
+
+
+def _job(config: RunConfig) -> None:
+    from trainer.flow import run
+
+    run(config)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

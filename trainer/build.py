@@ -1,0 +1,155 @@
+"""In the strategy's scope: a model from the zoo or of the user's own, its first weights, its names enforced."""
+
+from __future__ import annotations
+
+import fnmatch
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+import models
+from models import bridge, store
+from models.errors import NameplateError
+from models.names import did_you_mean
+from models.tree import seeds
+from trainer.config.fit import Precision
+from trainer.config.init import CheckpointInitConfig, InitConfig
+from trainer.config.model import ModelConfig
+from trainer.data.dataset import Dataset
+from trainer.targets import TargetError, call
+
+
+def build_model(
+    config: ModelConfig, dataset: Dataset, *, precision: Precision, seed: int, resolve: Callable[[str], Any]
+) -> keras.Model:
+    """Return the model of a configuration for this data, with the first weights that the seed gives.
+
+    A callable of the user's own is offered `inputs` (name to shape), `outputs` (name to units), `input_shape`,
+    `classes` and `seed`, and gets those that it has parameters for.
+
+    Raises:
+        TargetError: the callable is not trusted, does not exist, or returns something else than a model.
+    """
+    shapes = {name: each.shape for name, each in dataset.inputs.items()}
+    offered = {
+        "inputs": shapes,
+        "outputs": dict(dataset.outputs),
+        "input_shape": next(iter(shapes.values())),
+        "classes": next(iter(dataset.outputs.values())),
+        "seed": seed,
+    }
+    build = resolve(config._target_)
+    keras.utils.set_random_seed(seed)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision.value)
+    try:
+        model = call(build, config._target_, offered=offered, given=config.arguments_for_build())
+    finally:
+        keras.config.set_dtype_policy(before)
+    if not isinstance(model, keras.Model):
+        raise TargetError(f"{config._target_} returned {type(model).__name__}; it must return a keras.Model")
+    if not model.built:
+        _build_from_data(model, dataset)
+    _seed_layers(model, seed)
+    return model
+
+
+def initial_weights(model: keras.Model, init: InitConfig) -> dict[str, str]:
+    """Write the weights that `init` names, if any; return where each came from, by variable.
+
+    Raises:
+        NameplateError: a variable without a weight or a weight without a variable, unless `init.only` picks some.
+    """
+    if not isinstance(init, CheckpointInitConfig):
+        return {}
+    with store.open(_checkpoint(Path(init.path))) as checkpoint:
+        names = [name for name in checkpoint.weights if _wanted(name, init.only)]
+        if not names:
+            known = did_you_mean(init.only[0], checkpoint.weights)
+            raise NameplateError(f"init.only: {init.only} matches no weight of {checkpoint.path}.{known}")
+        taken = {name: checkpoint.weights[name] for name in names}
+        own = bridge.read(model)
+        kept = {name: value for name, value in own.items() if not _wanted(name, init.only) or _is_seed(model, name)}
+        bridge.write(model, kept | taken)
+        return dict.fromkeys(taken, str(checkpoint.path))
+
+
+def synchronise_batch_norm(model: keras.Model, *, synchronised: bool) -> int:
+    """Let batch statistics be taken over all replicas' shares, or over each one's; return how many layers have any."""
+    layers = [each for each in models.layers(model).values() if isinstance(each, keras.layers.BatchNormalization)]
+    for layer in layers:
+        layer.synchronized = synchronised
+    return len(layers)
+
+
+def _build_from_data(model: keras.Model, dataset: Dataset) -> None:
+    """Give a subclassed model its variables by showing it the shapes of the data."""
+    inputs = {
+        name: keras.KerasTensor((None, *each.shape), each.dtype, name=name) for name, each in dataset.inputs.items()
+    }
+    # Symbolic: no number is computed, the layers only learn their shapes.
+    example = next(iter(inputs.values())) if len(inputs) == 1 else inputs
+    try:
+        model(example)
+    except NameplateError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        shapes = ", ".join(f"{name} {each.shape}" for name, each in dataset.inputs.items())
+        raise NameplateError(f"{model.name!r} cannot be built for the data ({shapes}): {reason}") from error
+
+
+def _seed_layers(model: keras.Model, seed: int) -> None:
+    """Start every random layer from the run's seed and its own name, unless its author gave it a seed."""
+    for name, generator in seeds(model).items():
+        if generator.get_config()["seed"] is None:
+            start = zlib.crc32(f"{seed}/{name}".encode())
+            generator.state.assign(np.array([start, 0], dtype=generator.state.dtype))
+
+
+def _checkpoint(path: Path) -> Path:
+    for directory in (path / "checkpoints", path):
+        if (directory / "best").exists() and (found := store.resolve(directory, "best")):
+            return found
+        if held := store.checkpoints(directory):
+            return held[-1]
+    return path
+
+
+def _wanted(name: str, patterns: list[str]) -> bool:
+    return not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _is_seed(model: keras.Model, name: str) -> bool:
+    return name.removesuffix("/state") in seeds(model)
+
+
+def layer_rows(model: keras.Model) -> list[tuple[str, str, str, str]]:
+    """Return name, class, output shape and number of parameters of every layer of the tree."""
+    rows = []
+    for name, layer in models.layers(model).items():
+        rows.append((name, type(layer).__name__, _output_shape(layer), f"{layer.count_params():,}"))
+    return rows
+
+
+def classes_by_variable(model: keras.Model) -> Mapping[str, str]:
+    """Return the class of the layer that owns each variable, by qualified variable name."""
+    layers = models.layers(model)
+    found = {}
+    for name in models.variables(model):
+        owner = name.rpartition("/")[0]
+        while owner and owner not in layers:
+            owner = owner.rpartition("/")[0]
+        found[name] = type(layers[owner] if owner else model).__name__
+    return found
+
+
+def _output_shape(layer: keras.Layer) -> str:
+    try:
+        return str(keras.tree.map_structure(lambda tensor: tuple(tensor.shape), layer.output)).replace("None", "n")
+    except (AttributeError, ValueError):
+        return ""

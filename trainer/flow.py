@@ -1,0 +1,210 @@
+"""A whole run: the flow of the project, on one screen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+import models
+from models.errors import NameplateError
+from trainer import versions
+from trainer.build import (
+    build_model,
+    classes_by_variable,
+    initial_weights,
+    layer_rows,
+    synchronise_batch_norm,
+)
+from trainer.callbacks.jsonl import JsonLines
+from trainer.callbacks.observer import Observer
+from trainer.callbacks.progress import ShowProgress
+from trainer.callbacks.tensorboard import TensorBoard
+from trainer.checkpoint import Checkpoints, Texts, model_json
+from trainer.compiling import compile_model
+from trainer.compose import to_yaml
+from trainer.config.base import ConfigError
+from trainer.config.data import Resident
+from trainer.config.run import RunConfig, batch_problems
+from trainer.console import Screen, in_words, plain_table
+from trainer.data.augment import augmentation, image_inputs
+from trainer.data.batches import Batches
+from trainer.data.dataset import Dataset
+from trainer.data.feed import by_seed, feed_of, in_file_order
+from trainer.data.opening import open_dataset
+from trainer.data.source import Stream
+from trainer.fitting import batches_of, callback_list, class_weights, example_of
+from trainer.graph import EvaluationGraph, TrainGraph
+from trainer.home import Home, open_home
+from trainer.loop import Loop, Plan
+from trainer.monitor import known_values, monitored
+from trainer.outcome import training
+from trainer.replica import Augmentation, Step
+from trainer.report import Report, estimate_memory, finish
+from trainer.signals import StopRequest
+from trainer.state import train_state
+from trainer.strategy import describe, make_strategy
+from trainer.targets import resolver
+
+
+def run(config: RunConfig) -> Report:
+    """Train as configured, from the beginning or from where the run's last checkpoint has it.
+
+    Raises:
+        ConfigError: before anything is touched, with everything in the configuration that cannot be used.
+        NameplateError: what else is refused before training: devices, data, names, a run that is taken.
+        NotFiniteError: the loss became NaN or infinite.
+        StoppedError: a signal came; everything is saved.
+    """
+    screen = Screen()
+    config = _dry(config.check()) if config.dry_run else config.check()
+    with _home(config) as home, StopRequest() as stop:
+        strategy = make_strategy(config.strategy)
+        _refuse_uneven(config, strategy.num_replicas_in_sync)
+        screen.say(f"{describe(strategy)}; {config.fit.precision} precision; seed {config.seed}")
+        dataset = open_dataset(config.data, seed=config.seed, allow=resolver(config.trust))
+        with strategy.scope():
+            batches = batches_of(dataset.train, config.fit.global_batch, strategy.num_replicas_in_sync)
+            model, origins = _named_model(config, dataset)
+            _compile(model, config, dataset, _total_steps(config, batches))
+            loop = _loop(model, config, dataset, batches, home, screen, stop, origins)
+            with training():
+                loop.run()
+                if loop.checkpoints:
+                    loop.checkpoints.close()
+        return finish(screen, config, model, loop.progress, home, loop.checkpoints)
+
+
+def _named_model(config: RunConfig, dataset: Dataset) -> tuple[keras.Model, dict[str, str]]:
+    """Build, give first weights, enforce the policy of names; nothing is compiled yet."""
+    model = build_model(
+        config.model, dataset, precision=config.fit.precision, seed=config.seed, resolve=resolver(config.trust)
+    )
+    model = models.enforce(model, config.naming)
+    origins = initial_weights(model, config.init)
+    synchronise_batch_norm(model, synchronised=config.strategy.sync_batch_norm)
+    return model, origins
+
+
+def _compile(model: keras.Model, config: RunConfig, dataset: Dataset, steps: int) -> None:
+    compile_model(
+        model,
+        optimizer=config.optimizer,
+        schedule=config.schedule,
+        objective=config.objective,
+        precision=config.fit.precision,
+        steps=steps,
+        example=example_of(dataset.train),
+    )
+
+
+def _loop(
+    model: keras.Model,
+    config: RunConfig,
+    dataset: Dataset,
+    batches: Batches,
+    home: Home | None,
+    screen: Screen,
+    stop: StopRequest,
+    origins: dict[str, str],
+) -> Loop:
+    """Put the pieces of the training together and bring them to where the run stands."""
+    augment = _augmentation(config, dataset)
+    weights = class_weights(config.objective.class_weights)
+    step = Step(model, augmentation=augment, class_weights=weights, xla=config.fit.xla)
+    order = in_file_order if isinstance(dataset.train, Stream) else by_seed(config.seed, batches.size)
+    feed = feed_of(dataset.train, batches, order, config.data.resident)
+    plan = Plan(
+        total_steps=_total_steps(config, batches),
+        steps_per_epoch=batches.steps,
+        examples_per_epoch=batches.size,
+        global_batch=batches.batch,
+        validate_every=config.fit.validate_every,
+        record_every=config.log.every_steps,
+        steps_per_loop=config.fit.steps_per_loop,
+    )
+    known = known_values(model, validated=dataset.validation is not None)
+    monitor, callbacks = monitored(config, known)
+    table = layer_rows(model)
+    if config.log.layer_table:
+        screen.table(f"layers of {model.name}", LAYER_COLUMNS, table)
+    screen.say(estimate_memory(model, batches))
+    loop = Loop(
+        model,
+        TrainGraph(step, feed),
+        _validation(step, config, dataset, batches),
+        plan,
+        callback_list(model, callbacks, epochs=math.ceil(plan.total_steps / batches.steps), steps=batches.steps),
+        observers=_observers(config, model, home, screen, table),
+        stop=stop,
+    )
+    if home:
+        loop.checkpoints = Checkpoints(
+            home.checkpoints,
+            config.checkpoint,
+            state=train_state(model, augment.layers if augment else None),
+            texts=Texts(model_json(model), to_yaml(config), classes_by_variable(model), versions.about(origins)),
+            monitor=monitor,
+            callbacks=callbacks,
+            say=screen.say,
+        )
+        home.config.write_text(to_yaml(config), "utf-8")
+        loop.resume(loop.checkpoints.restore())
+        if loop.progress.step:
+            screen.say(f"going on from {loop.checkpoints.last} of {plan.total_steps} steps")
+    return loop
+
+
+LAYER_COLUMNS = ("layer", "class", "output", "parameters")
+
+
+def _validation(step: Step, config: RunConfig, dataset: Dataset, batches: Batches) -> EvaluationGraph | None:
+    if dataset.validation is None:
+        return None
+    batch = config.fit.validation_batch or batches.batch
+    own = batches_of(dataset.validation, batch, batches.replicas)
+    return EvaluationGraph(step, feed_of(dataset.validation, own, in_file_order, config.data.resident))
+
+
+def _augmentation(config: RunConfig, dataset: Dataset) -> Augmentation | None:
+    layers = augmentation(config.data, dataset.inputs, seed=config.seed)
+    return None if layers is None else Augmentation(layers, tuple(image_inputs(dataset.inputs)))
+
+
+def _observers(
+    config: RunConfig, model: keras.Model, home: Home | None, screen: Screen, table: Sequence[Sequence[str]]
+) -> list[Observer]:
+    observers: list[Observer] = [ShowProgress(screen)]
+    if home is None:
+        return observers
+    observers.append(JsonLines(home.metrics))
+    if config.log.tensorboard:
+        texts = {"config": to_yaml(config), "layers": plain_table(model.name, LAYER_COLUMNS, table)}
+        observers.append(TensorBoard(home.tensorboard, texts=texts, histograms_every=config.log.histograms_every))
+    return observers
+
+
+def _home(config: RunConfig) -> AbstractContextManager[Home | None]:
+    """Return the run's directory, or none for a dry run, which leaves nothing behind."""
+    if config.dry_run:
+        return nullcontext()
+    return open_home(Path(config.runs), config.run, resume=config.resume)
+
+
+def _dry(config: RunConfig) -> RunConfig:
+    return replace(config, fit=replace(config.fit, steps=1, epochs=1), run=None)
+
+
+def _total_steps(config: RunConfig, batches: Batches) -> int:
+    return config.fit.steps or config.fit.epochs * batches.steps
+
+
+def _refuse_uneven(config: RunConfig, replicas: int) -> None:
+    problems = batch_problems(config.fit, replicas)
+    if problems:
+        raise ConfigError(problems)

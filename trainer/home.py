@@ -1,0 +1,81 @@
+"""The directory of a run: found or made, locked for this process, and proved to be writable before training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from models import store
+from models.errors import NameplateError
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where a run keeps what it makes."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Checkpoints, one directory a step."""
+        return self.path / "checkpoints"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Event files."""
+        return self.path / "tensorboard"
+
+    @property
+    def metrics(self) -> Path:
+        """Every record, one JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration of the latest start."""
+        return self.path / "config.yaml"
+
+    def is_new(self) -> bool:
+        """Say whether no checkpoint was saved here yet."""
+        return not store.checkpoints(self.checkpoints)
+
+
+@contextmanager
+def open_home(runs: Path, name: str | None, *, resume: bool) -> Iterator[Home]:
+    """Enter the run's directory: by its name, or a new one by the time; nobody else is in it meanwhile.
+
+    Raises:
+        LockedError: another process trains there; it says which.
+        StoreError: the directory cannot hold checkpoints: read-only, full, a file in the way.
+        NameplateError: there are checkpoints and `resume` is false.
+    """
+    path = runs / name if name else _new_by_time(runs)
+    with store.RunLock(path):
+        home = Home(path)
+        store.probe(home.checkpoints)
+        if not resume and not home.is_new():
+            last = store.checkpoints(home.checkpoints)[-1].name
+            raise NameplateError(
+                f"resume=false, and {path} has checkpoints up to {last}; nothing was touched. "
+                "Leave resume out to go on from there, or choose another run=NAME."
+            )
+        yield home
+
+
+def _new_by_time(runs: Path) -> Path:
+    """Return a directory that did not exist, made by this call; two jobs of one second get two."""
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    number = 1
+    while True:
+        path = runs / (stamp if number == 1 else f"{stamp}_{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise NameplateError(f"no run can be made in {runs}: {error.strerror}; set runs=DIRECTORY") from None
+        else:
+            return path

@@ -1,0 +1,238 @@
+"""The distributed fit: many steps a call in the graph, Python between them at events only.
+
+An event is a record of metrics, a checkpoint, the end of an epoch. Between two events nothing is read back from the
+devices and Python does not run. The number of steps a call changes nothing in what is computed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from trainer.callbacks.observer import Journey, Observer, Record
+from trainer.checkpoint import Checkpoints, Progress
+from trainer.graph import EvaluationGraph, TrainGraph
+from trainer.keras_private import copies
+from trainer.outcome import NotFiniteError, StoppedError
+from trainer.pace import Pace
+from trainer.signals import StopRequest
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How far to train, and what happens when."""
+
+    total_steps: int  # over the whole run
+    steps_per_epoch: int
+    examples_per_epoch: int
+    global_batch: int  # examples a step
+    validate_every: int = 1  # epochs
+    record_every: int = 50  # steps
+    steps_per_loop: int | None = None  # at most so many steps a call; None: as many as take about half a second
+
+
+@dataclass
+class Loop:
+    """One process' part of a run, from where it stands to its end."""
+
+    model: keras.Model
+    train: TrainGraph
+    validation: EvaluationGraph | None
+    plan: Plan
+    callbacks: keras.callbacks.CallbackList
+    observers: Sequence[Observer] = ()
+    checkpoints: Checkpoints | None = None
+    progress: Progress = field(default_factory=Progress)
+    stop: StopRequest = field(default_factory=StopRequest)
+
+    def resume(self, progress: Progress) -> None:
+        """Stand where a checkpoint has the run; an epoch that it had begun is told again at its end."""
+        self.progress = progress
+        epochs = progress.history.get("epoch", [])
+        kept = [place for place, epoch in enumerate(epochs) if epoch < progress.epoch]
+        self.model.history.epoch = [epochs[place] for place in kept]
+        values = progress.history.get("values", {})
+        self.model.history.history = {name: [series[place] for place in kept] for name, series in values.items()}
+
+    def run(self) -> Progress:
+        """Train to the end of the plan and return where the run then stands.
+
+        Raises:
+            NotFiniteError: a step's loss is NaN or infinite; nothing after the last checkpoint is saved.
+            StoppedError: a signal asked for the end; everything is saved.
+        """
+        journey = Journey(self.progress.step, self.plan.total_steps, self.plan.steps_per_epoch)
+        for observer in self.observers:
+            observer.began(self.model, journey)
+        try:
+            self._run()
+        finally:
+            for observer in self.observers:
+                observer.ended()
+        return self.progress
+
+    def _run(self) -> None:
+        self._pace = Pace(self.plan.steps_per_loop, by_batch=_has_batch_hooks(self.callbacks))
+        self._saved_at = self.progress.step
+        self.model.stop_training = False
+        self.train.begin(self.progress.step)
+        told = list(self.model.history.epoch)
+        self.callbacks.on_train_begin()
+        self.model.history.epoch = told  # on_train_begin forgets the epochs of before a resume
+        while self.progress.step < self.plan.total_steps and not self.model.stop_training:
+            self._epoch()
+        self.callbacks.on_train_end()
+        # Only an early stop ends a run for good: a longer plan goes on where a shorter one ended.
+        self.progress = replace(self.progress, finished=bool(self.model.stop_training))
+        if self.checkpoints and (self._saved_at != self.progress.step or self.progress.finished):
+            self._save(self._values)
+
+    def _epoch(self) -> None:
+        epoch, first = divmod(self.progress.step, self.plan.steps_per_epoch)
+        end = min((epoch + 1) * self.plan.steps_per_epoch, self.plan.total_steps)
+        if first == 0:
+            self.model.reset_metrics()
+        self.callbacks.on_epoch_begin(epoch)
+        self._mark = (time.perf_counter(), self.progress.step)
+        while self.progress.step < end and not self.model.stop_training:
+            self._steps(epoch, self._next_event(end))
+        self._end_epoch(epoch)
+
+    def _steps(self, epoch: int, event: int) -> None:
+        """Go on to the event, or part of the way where a call would take too long."""
+        step = self.progress.step
+        first = step - epoch * self.plan.steps_per_epoch
+        count = self._pace.steps(event - step)
+        if self._pace.by_batch:
+            self.callbacks.on_train_batch_begin(first)
+        with self._pace.timed(count):
+            losses = self.train.run(epoch, first, count)
+        self._refuse_not_finite(losses, step)
+        self._advance(step + count, losses)
+        if self._pace.by_batch:
+            self.callbacks.on_train_batch_end(first, self._measured())
+        self._between_steps(epoch)
+
+    def _between_steps(self, epoch: int) -> None:
+        step, of_epoch = self.progress.step, self.progress.position == 0
+        for observer in self.observers:
+            observer.advanced(step)
+        if step % self.plan.record_every == 0 and not of_epoch:
+            self._record(epoch, self._measured(), of_epoch=False)
+        if self.checkpoints and not of_epoch and self.checkpoints.due(step):
+            self._save(self._measured())
+        if self.checkpoints and self.checkpoints.failed():
+            self.checkpoints.wait()
+        if self.stop.received and not of_epoch:
+            self._stop(self._measured())
+
+    def _end_epoch(self, epoch: int) -> None:
+        """Validate, tell everyone, save; the metrics of an epoch that is not complete outlive its validation."""
+        values = self._measured()
+        complete = self.progress.position == 0
+        last = self.progress.step >= self.plan.total_steps or self.model.stop_training
+        if self.validation and (last or (complete and (epoch + 1) % self.plan.validate_every == 0)):
+            values |= self._validated(keep_metrics=not complete)
+        self._values = values
+        best = self.checkpoints.better(values, self.progress.best) if self.checkpoints else None
+        self.progress = replace(self.progress, best=best)
+        self.callbacks.on_epoch_end(epoch, dict(values))
+        self.progress = replace(self.progress, history=_history(self.model))
+        self._record(epoch, values, of_epoch=True)
+        if self.checkpoints and (self.checkpoints.due_after_epoch(epoch) or self.checkpoints.due(self.progress.step)):
+            self._save(values)
+        if self.stop.received:
+            self._stop(values)
+
+    def _validated(self, *, keep_metrics: bool) -> dict[str, float]:
+        assert self.validation is not None
+        held = _metric_values(self.model) if keep_metrics else None
+        self.callbacks.on_test_begin()
+        self.model.reset_metrics()
+        self.validation.run()
+        measured = self._measured()
+        self.callbacks.on_test_end(dict(measured))
+        if held is not None:
+            _set_metric_values(held)
+        return {f"val_{name}": value for name, value in measured.items()}
+
+    def _measured(self) -> dict[str, float]:
+        """Read the metrics from the devices: the only time that anything is."""
+        return {name: float(np.asarray(value)) for name, value in self.model.get_metrics_result().items()}
+
+    def _record(self, epoch: int, values: dict[str, float], *, of_epoch: bool) -> None:
+        now, step = time.perf_counter(), self.progress.step
+        then, since = self._mark
+        self._mark = (now, step)
+        extra = {"learning_rate": float(np.asarray(self.model.optimizer.learning_rate))}
+        if step > since:
+            extra["step_loss"] = self._step_loss
+            extra["examples_per_second"] = (step - since) * self.plan.global_batch / (now - then)
+        record = Record(step, epoch, {**values, **extra}, of_epoch)
+        for observer in self.observers:
+            observer.recorded(record)
+
+    def _advance(self, step: int, losses: np.ndarray) -> None:
+        epoch, within = divmod(step, self.plan.steps_per_epoch)
+        position = within * self.plan.global_batch
+        self._step_loss = float(losses[-1])
+        self.progress = replace(self.progress, step=step, epoch=epoch, position=position)
+
+    def _refuse_not_finite(self, losses: np.ndarray, first: int) -> None:
+        wrong = np.flatnonzero(~np.isfinite(losses))
+        if wrong.size:
+            saved = self.checkpoints.saved() if self.checkpoints else "there are no checkpoints"
+            raise NotFiniteError(first + int(wrong[0]) + 1, float(losses[wrong[0]]), saved)
+
+    def _next_event(self, end: int) -> int:
+        """Return the step of the next event: a record, a checkpoint, the end of the epoch."""
+        step = self.progress.step
+        intervals = [self.plan.record_every]
+        if self.checkpoints and self.checkpoints.config.every_steps:
+            intervals.append(self.checkpoints.config.every_steps)
+        return min(end, *((step // interval + 1) * interval for interval in intervals))
+
+    def _save(self, values: dict[str, float]) -> None:
+        assert self.checkpoints is not None
+        self._saved_at = self.progress.step
+        self.checkpoints.save(self.progress, values)
+
+    def _stop(self, values: dict[str, float]) -> None:
+        assert self.stop.received is not None
+        saved = "there are no checkpoints"
+        if self.checkpoints:
+            if self._saved_at != self.progress.step:
+                self._save(values)
+            self.checkpoints.wait()
+            saved = self.checkpoints.saved()
+        raise StoppedError(self.stop.received, self.progress.step, saved)
+
+
+def _history(model: keras.Model) -> dict[str, Any]:
+    return {"epoch": list(model.history.epoch), "values": {k: list(v) for k, v in model.history.history.items()}}
+
+
+def _has_batch_hooks(callbacks: keras.callbacks.CallbackList) -> bool:
+    """Say whether a callback wants to be called at every batch; then Python runs at every step."""
+    hooks = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
+    return any(
+        getattr(type(callback), hook) is not getattr(keras.callbacks.Callback, hook)
+        for callback in callbacks.callbacks
+        for hook in hooks
+    )
+
+
+def _metric_values(model: keras.Model) -> list[tuple[Any, Any]]:
+    return [
+        (copy, copy.numpy()) for metric in model.metrics for variable in metric.variables for copy in copies(variable)
+    ]
+
+
+def _set_metric_values(held: list[tuple[Any, Any]]) -> None:
+    for copy, value in held:
+        copy.assign(value)

@@ -1,0 +1,51 @@
+"""Which measured value decides what is best and when to stop: checked against what the run measures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import keras
+
+from models.names import did_you_mean
+from trainer.config.base import ConfigError
+from trainer.config.run import RunConfig
+
+
+def known_values(model: keras.Model, *, validated: bool) -> list[str]:
+    """Return the names of all values that a run of this compiled model measures at the end of an epoch."""
+    own = list(model.get_metrics_result())
+    return own + ([f"val_{name}" for name in own] if validated else [])
+
+
+def monitored(config: RunConfig, known: list[str]) -> tuple[str, list[keras.callbacks.Callback]]:
+    """Return the value that decides what is best, and the callbacks that watch one.
+
+    Raises:
+        ConfigError: a value that the run does not measure.
+    """
+    early = config.fit.early_stopping
+    wanted = {"checkpoint.monitor": config.checkpoint.monitor, "fit.early_stopping.monitor": early.monitor}
+    problems = [
+        f"{key}: {name!r} is not measured.{did_you_mean(name, known)} There are {', '.join(known)}"
+        for key, name in wanted.items()
+        if name is not None and name not in known
+    ]
+    if problems:
+        raise ConfigError(problems)
+    callbacks = []
+    if early.monitor is not None:
+        stopping = keras.callbacks.EarlyStopping(
+            monitor=early.monitor,
+            patience=early.patience,
+            min_delta=early.min_delta,
+            restore_best_weights=early.restore_best,
+            mode="max" if config.checkpoint.improves_upwards(early.monitor) else "min",
+        )
+        callbacks.append(stopping)
+    return config.checkpoint.monitor or _most_telling(known), callbacks
+
+
+def _most_telling(known: Iterable[str]) -> str:
+    """Return the accuracy held out, or else the loss held out, or else the loss."""
+    held_out = [name for name in known if name.startswith("val_")]
+    return next((name for name in held_out if "acc" in name), "val_loss" if held_out else "loss")

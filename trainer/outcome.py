@@ -1,0 +1,63 @@
+"""How a run ends: the exit codes, and the exceptions that lead to them."""
+
+from __future__ import annotations
+
+import enum
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from models.errors import NameplateError
+
+
+class Exit(enum.IntEnum):
+    """What `python -m trainer` gives back to whoever started it."""
+
+    DONE = 0
+    FAILED = 1
+    REFUSED = 2  # before training: configuration, names, data, a run that is taken
+    NOT_FINITE = 3  # the loss became NaN or infinite
+    INTERRUPTED = 130  # SIGINT, after saving
+    TERMINATED = 143  # SIGTERM or SIGUSR1, after saving: to be requeued
+
+
+class NotFiniteError(NameplateError):
+    """A loss that is NaN or infinite; nothing after it was saved."""
+
+    exit_code = Exit.NOT_FINITE
+
+    def __init__(self, step: int, loss: float, saved: str) -> None:
+        self.step, self.loss = step, loss
+        super().__init__(
+            f"the loss of step {step} is {loss}. Nothing since was saved; {saved}. "
+            "A lower optimizer.learning_rate, optimizer.global_clipnorm=1.0 or fit.precision=float32 often help."
+        )
+
+
+class StoppedError(NameplateError):
+    """A run that a signal ended, with everything saved up to the step it had reached."""
+
+    def __init__(self, received: signal.Signals, step: int, saved: str) -> None:
+        self.received, self.step = received, step
+        super().__init__(f"stopped by {received.name} after step {step}; {saved}. The same command goes on from there.")
+
+    @property
+    def exit_code(self) -> Exit:
+        """Return the code for a scheduler: both tell it that the job can be requeued."""
+        return Exit.INTERRUPTED if self.received is signal.SIGINT else Exit.TERMINATED
+
+
+@contextmanager
+def training() -> Iterator[None]:
+    """Mark what goes wrong inside as a failure of a run that had begun, not as one that was refused."""
+    try:
+        yield
+    except NameplateError as error:
+        if not hasattr(error, "exit_code"):
+            error.exit_code = Exit.FAILED  # type: ignore[attr-defined]
+        raise
+
+
+def exit_code(error: NameplateError) -> Exit:
+    """Return the code that an error leads to; one from before the training is a refusal."""
+    return getattr(error, "exit_code", Exit.REFUSED)

@@ -1,0 +1,109 @@
+"""What a run gives back when it is done: its numbers, and the commands that go on from it."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import models
+
+from trainer.checkpoint import Checkpoints, Progress
+from trainer.compose import command_line
+from trainer.config.run import RunConfig
+from trainer.console import Screen, in_words
+from trainer.data.batches import Batches
+from trainer.home import Home
+from trainer.slots import named_variables
+
+
+@dataclass(frozen=True)
+class Report:
+    """The end of a run."""
+
+    directory: Path | None  # None for a dry run
+    steps: int  # done, over the whole run
+    monitor: str | None  # the value that decides what is best
+    best: float | None  # its best value
+    values: Mapping[str, float]  # measured at the end
+    history: Mapping[str, list[float]]  # every value at the end of every epoch
+
+
+def finish(
+    screen: Screen,
+    config: RunConfig,
+    model: keras.Model,
+    progress: Progress,
+    home: Home | None,
+    checkpoints: Checkpoints | None,
+) -> Report:
+    """Print where the run is, what it reached and what can be done with it; return the same."""
+    history = dict(progress.history.get("values", {}))
+    values = {name: series[-1] for name, series in history.items() if series}
+    if home is None or checkpoints is None:
+        screen.say(f"dry run: one step of {model.name} works; nothing was written  {in_words(values)}")
+        return Report(None, progress.step, None, None, values, history)
+    best = "" if progress.best is None else f", best {checkpoints.monitor} {progress.best:.4f}"
+    screen.say(f"done: {progress.step} steps in {home.path}{best}")
+    for label, command in commands(config, home).items():
+        screen.say(f"  {label:<12} {command}")
+    return Report(home.path, progress.step, checkpoints.monitor, progress.best, values, history)
+
+
+def commands(config: RunConfig, home: Home) -> dict[str, str]:
+    """Return what to type next, by what it is for."""
+    again = [*command_line(), f"run={home.path.name}"]
+    return {
+        "go on": "python -m trainer " + " ".join(shlex.quote(each) for each in again),
+        "look": f"tensorboard --logdir {shlex.quote(str(home.tensorboard))}",
+        "checkpoints": f"ckpt ls {shlex.quote(str(home.path))}",
+    }
+
+
+def estimate_memory(model: keras.Model, batches: Batches) -> str:
+    """Return in words what the training takes on each device: what is exact, and what is a guess."""
+    held = models.variables(model)
+    variables = sum(map(_bytes, held.values()))
+    gradients = sum(map(_bytes, model.trainable_variables))
+    slots = sum(map(_bytes, named_variables(model.optimizer, held).values()))
+    share = -(-batches.batch // batches.replicas)
+    activations = share * sum(_output_bytes(layer) for layer in models.layers(model).values())
+    total = variables + gradients + slots + activations
+    return (
+        f"{model.count_params():,} parameters; about {_size(total)} of memory a replica: variables {_size(variables)}, "
+        f"gradients {_size(gradients)}, optimizer {_size(slots)}, activations of {share} examples {_size(activations)}"
+    )
+
+
+def _bytes(variable: keras.Variable) -> int:
+    return int(math.prod(variable.shape)) * np.dtype(_numpy_dtype(variable.dtype)).itemsize
+
+
+def _output_bytes(layer: keras.Layer) -> int:
+    """Return the bytes of a layer's output for one example; 0 where it is not known before the layer runs."""
+    try:
+        tensors = keras.tree.flatten(layer.output)
+    except (AttributeError, ValueError):
+        return 0
+    sizes = [math.prod(size or 1 for size in tensor.shape[1:]) for tensor in tensors]
+    return sum(
+        size * np.dtype(_numpy_dtype(tensor.dtype)).itemsize for size, tensor in zip(sizes, tensors, strict=True)
+    )
+
+
+def _numpy_dtype(dtype: str) -> str:
+    """Return a numpy dtype of the same width; numpy knows no bfloat16."""
+    return "float16" if dtype == "bfloat16" else dtype
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
