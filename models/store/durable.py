@@ -56,9 +56,8 @@ def make_directories(path: Path) -> None:
     if path.is_dir():
         return
     make_directories(path.parent)
-    with suppress(
-        FileExistsError
-    ):  # another process was faster, which is as good; a file shows in what follows
+    # another process was faster, which is as good; a file shows in what follows
+    with suppress(FileExistsError):
         path.mkdir()
     sync_directory(path.parent)
 

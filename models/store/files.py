@@ -8,10 +8,14 @@ import errno
 import os
 import stat
 import weakref
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from models.store.errors import DamagedError
 from models.store.patience import patiently
+
+T = TypeVar("T")
 
 PIECE = 1 << 20  # bytes read and hashed at a time
 
@@ -45,8 +49,14 @@ class OpenFiles:
 
     def read(self, name: str, offset: int, nbytes: int) -> bytes:
         """Return `nbytes` of file `name` from `offset` on, fewer at its end."""
-        buffer = bytearray(nbytes)
-        return bytes(memoryview(buffer)[: self.read_into(name, offset, memoryview(buffer))])
+        parts: list[bytes] = []  # one, as a rule, which join returns without copying it
+        while nbytes:
+            part = self._reading(name, os.pread, nbytes, offset)
+            if not part:
+                break
+            parts.append(part)
+            offset, nbytes = offset + len(part), nbytes - len(part)
+        return b"".join(parts)
 
     def read_into(self, name: str, offset: int, buffer: memoryview) -> int:
         """Fill `buffer` from `offset` on and return how much of it could be filled: less at the end of the
@@ -54,7 +64,7 @@ class OpenFiles:
         """
         filled = 0
         while filled < len(buffer):
-            count = self._read_once(name, offset + filled, buffer[filled:])
+            count = self._reading(name, os.preadv, [buffer[filled:]], offset + filled)
             if count == 0:
                 break
             filled += count
@@ -68,19 +78,22 @@ class OpenFiles:
         """Close all files; reading afterwards is an error."""
         self._finalizer()
 
-    def _read_once(self, name: str, offset: int, buffer: memoryview) -> int:
+    def _reading(self, name: str, action: Callable[..., T], *arguments: object) -> T:
+        """Return `action(descriptor, *arguments)` for file `name`, on a fresh descriptor where the server
+        lost the old one.
+        """
         try:
-            return os.preadv(self._descriptors[name], [buffer], offset)
+            return action(self._descriptors[name], *arguments)
         except OSError as error:
             if error.errno != errno.ESTALE:
                 raise
-        return patiently(lambda: self._read_afresh(name, offset, buffer))
+        return patiently(lambda: action(self._refreshed(name), *arguments))
 
-    def _read_afresh(self, name: str, offset: int, buffer: memoryview) -> int:
+    def _refreshed(self, name: str) -> int:
         fresh = os.open(self.path / name, _FLAGS)
         os.close(self._descriptors[name])
         self._descriptors[name] = fresh
-        return os.preadv(fresh, [buffer], offset)
+        return fresh
 
 
 def _open(name: str, directory: int) -> int:

@@ -20,6 +20,7 @@ from models.store import dtypes, keys
 from models.store.errors import DamagedError
 
 LARGEST_HEADER = 16 << 20  # bytes; about 300 a tensor in practice
+LARGEST_METADATA = 4 << 20  # bytes; a few lines in practice
 MOST_TENSORS = 1 << 16  # in one file; more are sharded
 
 _METADATA = "__metadata__"
@@ -27,6 +28,7 @@ _STRING = re.compile(rb'"(?:[^"\\\x00-\x1f]++|\\["\\/bfnrtu])*+"')
 _ENTRY = re.compile(rb"\{[^{}]{0,1024}\}")
 _SPACE = re.compile(rb"[ \t\r\n]*+")
 _ALIGNMENT = 8
+_LONGEST_KEY = 12 * keys.LONGEST_KEY + 2  # bytes; each character may be written as two \\uXXXX
 _LARGEST = 1 << 62  # bytes; beyond it sizes overflow somewhere
 
 
@@ -71,8 +73,7 @@ def encode(
     text += b" " * (-len(text) % _ALIGNMENT)
     base = 8 + len(text)
     entries = {
-        name: Entry(dtype, shape, base + start, stop - start)
-        for name, (dtype, shape, start, stop) in spans.items()
+        name: Entry(dtype, shape, base + start, stop - start) for name, (dtype, shape, start, stop) in spans.items()
     }
     return len(text).to_bytes(8, "little") + text, entries
 
@@ -95,6 +96,8 @@ def decode(text: bytes, *, file_size: int, name_fault: Callable[[str], str | Non
     Raises `DamagedError` with the first thing that is not allowed, without the file's name.
     """
     base = 8 + len(text)
+    if text.count(b'"data_offsets"') > MOST_TENSORS:
+        raise DamagedError(f"its header has more than {MOST_TENSORS} tensors")
     entries, metadata = _Scanner(text, base, name_fault).scan()
     ordered = dict(sorted(entries.items(), key=lambda item: (item[1].offset, item[1].nbytes)))
     check_coverage(ordered, start=base, end=file_size)
@@ -109,9 +112,7 @@ def check_coverage(entries: Mapping[str, Entry], *, start: int, end: int) -> Non
     for name, entry in entries.items():
         if entry.offset != position:
             what = "overlaps the tensor before it" if entry.offset < position else "leaves a hole before it"
-            raise DamagedError(
-                f"tensor {name!r:.120} {what}: it begins at byte {entry.offset}, not {position}"
-            )
+            raise DamagedError(f"tensor {name!r:.120} {what}: it begins at byte {entry.offset}, not {position}")
         position = entry.end
     if position != end:
         raise DamagedError(f"its tensors end at byte {position}, but the file has {end} bytes")
@@ -153,7 +154,7 @@ class _Scanner:
         if self._accept(b"}"):
             return
         while True:
-            key = self._string()
+            key = self._string(longest=_LONGEST_KEY)
             self._expect(b":")
             yield key
             if self._accept(b"}"):
@@ -162,10 +163,11 @@ class _Scanner:
 
     def _strings(self) -> dict[str, str]:
         found: dict[str, str] = {}
+        started = self._at
         for key in self._members():
             if key in found:
                 raise DamagedError(f"its metadata has {key!r:.120} twice")
-            found[key] = self._string()
+            found[key] = self._string(longest=LARGEST_METADATA - (self._at - started))
         return found
 
     def _entry(self, name: str) -> Entry:
@@ -178,11 +180,13 @@ class _Scanner:
         self._at = match.end()
         return _entry(name, match.group(), self._base)
 
-    def _string(self) -> str:
+    def _string(self, *, longest: int) -> str:
         self._space()
         match = _STRING.match(self._text, self._at)
         if not match:
             raise DamagedError(f"its header is not JSON: a string was expected at byte {self._at}")
+        if match.end() - self._at > longest:
+            raise DamagedError(f"its header has a string of more than {max(0, longest)} bytes at byte {self._at}")
         self._at = match.end()
         try:
             return str(json.loads(match.group().decode()))
@@ -210,7 +214,7 @@ def _entry(name: str, text: bytes, base: int) -> Entry:
     try:
         pairs = json.loads(text.decode(), object_pairs_hook=list)
         fields = dict(pairs)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise DamagedError(f"tensor {name!r:.120} is not described by JSON") from None
     if sorted(key for key, _ in pairs) != ["data_offsets", "dtype", "shape"]:
         raise DamagedError(f"tensor {name!r:.120} must have dtype, shape and data_offsets, once each")

@@ -28,9 +28,7 @@ def fault(key: str) -> str | None:
     if len(key) > LONGEST_KEY:
         return f"is {len(key)} bytes long; at most {LONGEST_KEY}"
     if not _KEY.match(key):
-        return (
-            "has characters other than letters, digits, '_', '.', '-' between '/' and '@', or an empty part"
-        )
+        return "has characters other than letters, digits, '_', '.', '-' between '/' and '@', or an empty part"
     longest = max(len(part) for part in re.split("[/@]", key))
     if longest > LONGEST_COMPONENT:
         return f"has a part of {longest} bytes; at most {LONGEST_COMPONENT}"
@@ -56,9 +54,7 @@ def require(keys: Iterable[str], *, where: str) -> None:
     if faults:
         more = [f"  ... and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
         lines = "\n".join([*sorted(faults)[:_SHOWN], *more])
-        raise StoreError(
-            f"{len(faults)} names cannot be stored in {where}:\n{lines}\nRename them before saving."
-        )
+        raise StoreError(f"{len(faults)} names cannot be stored in {where}:\n{lines}\nRename them before saving.")
 
 
 def role(key: str) -> str:

@@ -203,15 +203,11 @@ def _file_record(name: str, row: dict[str, Any]) -> FileRecord:
     return record
 
 
-def _tensor_records(
-    group: str, rows: dict[str, Any], files: Mapping[str, FileRecord]
-) -> dict[str, TensorRecord]:
+def _tensor_records(group: str, rows: dict[str, Any], files: Mapping[str, FileRecord]) -> dict[str, TensorRecord]:
     return {name: _tensor_record(group, name, row, files) for name, row in rows.items()}
 
 
-def _tensor_record(
-    group: str, name: str, row: dict[str, Any], files: Mapping[str, FileRecord]
-) -> TensorRecord:
+def _tensor_record(group: str, name: str, row: dict[str, Any], files: Mapping[str, FileRecord]) -> TensorRecord:
     if what := keys.fault(name):
         raise DamagedError(f"the tensor name {name!r:.120} {what}")
     if row["file"] not in files or layout.group_of(row["file"]) != group:
@@ -233,9 +229,7 @@ def _tensor_record(
     )
 
 
-def _check_coverage(
-    files: Mapping[str, FileRecord], tensors: Mapping[str, Mapping[str, TensorRecord]]
-) -> None:
+def _check_coverage(files: Mapping[str, FileRecord], tensors: Mapping[str, Mapping[str, TensorRecord]]) -> None:
     inside: dict[str, dict[str, header.Entry]] = {name: {} for name in files if layout.group_of(name)}
     for records in tensors.values():
         for key, tensor in records.items():

@@ -14,7 +14,7 @@ from typing import Any
 
 from models.store.errors import DamagedError, StoreError
 
-LARGEST_TEXT = 24 << 20  # bytes
+LARGEST_TEXT = 16 << 20  # bytes
 MOST_OBJECTS = 160_000  # lists and dictionaries
 MOST_VALUES = 800_000
 
@@ -41,9 +41,7 @@ def plain(value: Any, *, where: str, depth: int = 0) -> Any:
         return [plain(item, where=f"{where}[{index}]", depth=depth + 1) for index, item in enumerate(value)]
     if isinstance(value, Mapping):
         if bad := [key for key in value if not isinstance(key, str) or key.startswith("$")]:
-            raise StoreError(
-                f"{where} has the key {bad[0]!r:.80}; keys are strings that do not begin with '$'."
-            )
+            raise StoreError(f"{where} has the key {bad[0]!r:.80}; keys are strings that do not begin with '$'.")
         return {key: plain(item, where=f"{where}.{key}", depth=depth + 1) for key, item in value.items()}
     raise StoreError(
         f"{where} is of type {type(value).__name__}; a manifest holds str, int, float, bool, None, lists and "

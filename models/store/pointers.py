@@ -25,9 +25,7 @@ def point(directory: Path, name: str, target: Path) -> None:
     directory = Path(directory)
     target = Path(target)
     if not layout.is_pointer_name(name):
-        raise StoreError(
-            f"A pointer cannot be called {name!r}; use a short lower-case word such as latest or best."
-        )
+        raise StoreError(f"A pointer cannot be called {name!r}; use a short lower-case word such as latest or best.")
     if layout.step_of(target.name) is None or not (directory / target.name / layout.MANIFEST).exists():
         raise StoreError(f"{name!r} cannot lead to {target}: {directory} has no such checkpoint.")
     path = directory / name

@@ -62,9 +62,7 @@ class Checkpoint:
             if name in group:
                 return group[name]
         known = [key for group in self.groups().values() for key in group]
-        raise StoreError(
-            f"{self.path} has no tensor {name!r}.{did_you_mean(name, known)} It has {len(known)} tensors."
-        )
+        raise StoreError(f"{self.path} has no tensor {name!r}.{did_you_mean(name, known)} It has {len(known)} tensors.")
 
     def close(self) -> None:
         """Close the files; arrays already read stay."""
@@ -112,9 +110,7 @@ class Tensors(Mapping[str, np.ndarray]):
             self._verify_header(record.file)
             data, digest = read_hashed(self._files, record)
         if digest != record.xxh3:
-            raise DamagedError(
-                f"{self._path} is damaged: tensor {name!r} in {record.file} does not match its hash."
-            )
+            raise DamagedError(f"{self._path} is damaged: tensor {name!r} in {record.file} does not match its hash.")
         return data.view(record.dtype).reshape(record.shape)
 
     def __iter__(self) -> Iterator[str]:

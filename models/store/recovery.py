@@ -66,8 +66,6 @@ def _load(checkpoint: Checkpoint, load: Callable[[Checkpoint], T]) -> T:
 def _verified(checkpoint: Checkpoint) -> Checkpoint:
     damages = verify(checkpoint.path)
     if damages:
-        listed = "; ".join(map(str, damages[:5])) + (
-            f"; and {len(damages) - 5} more" if len(damages) > 5 else ""
-        )
+        listed = "; ".join(map(str, damages[:5])) + (f"; and {len(damages) - 5} more" if len(damages) > 5 else "")
         raise DamagedError(f"{checkpoint.path} is damaged: {listed}.")
     return checkpoint

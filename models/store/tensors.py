@@ -43,9 +43,7 @@ def write_tensors(
     """
     require_storable(tensors, where=path.name)
     ordered = _widest_first(tensors)
-    head, entries = header.encode(
-        ((name, a.dtype, a.shape) for name, a in ordered.items()), metadata=metadata
-    )
+    head, entries = header.encode(((name, a.dtype, a.shape) for name, a in ordered.items()), metadata=metadata)
     whole = xxh3_128(head)
     hashes: dict[str, str] = {}
     with new_file(path) as descriptor:
@@ -64,16 +62,12 @@ def write_tensors(
 def require_storable(tensors: Mapping[str, np.ndarray], *, where: str) -> None:
     """Raise `StoreError` with every array of a dtype that safetensors does not have."""
     faults = [
-        f"  {name!r:.120} is {array.dtype}"
-        for name, array in tensors.items()
-        if dtypes.code(array.dtype.name) is None
+        f"  {name!r:.120} is {array.dtype}" for name, array in tensors.items() if dtypes.code(array.dtype.name) is None
     ]
     if faults:
         listed = "\n".join(sorted(faults)[:20])
         known = ", ".join(dtypes.KNOWN)
-        raise StoreError(
-            f"{len(faults)} arrays cannot be stored in {where}:\n{listed}\nWhat can be: {known}."
-        )
+        raise StoreError(f"{len(faults)} arrays cannot be stored in {where}:\n{listed}\nWhat can be: {known}.")
 
 
 def pieces(array: np.ndarray) -> Iterator[memoryview]:

@@ -59,16 +59,10 @@ def _extra_files(files: OpenFiles, content: Manifest) -> list[Damage]:
 def _verify_file(files: OpenFiles, name: str, content: Manifest) -> list[Damage]:
     record = content.files[name]
     group = layout.group_of(name)
-    tensors = {
-        key: tensor
-        for key, tensor in (content.tensors[group] if group else {}).items()
-        if tensor.file == name
-    }
+    tensors = {key: tensor for key, tensor in (content.tensors[group] if group else {}).items() if tensor.file == name}
     try:
         size = files.open(name)
-        damages = (
-            [] if size == record.size else [Damage(name, None, f"has {size} bytes instead of {record.size}")]
-        )
+        damages = [] if size == record.size else [Damage(name, None, f"has {size} bytes instead of {record.size}")]
         return damages + (
             _verify_regions(files, name, record, tensors) if group else _verify_whole(files, name, record)
         )
@@ -87,9 +81,7 @@ def _verify_whole(files: OpenFiles, name: str, record: FileRecord) -> list[Damag
     return [] if digest.hexdigest() == record.xxh3 else [Damage(name, None, "does not match its hash")]
 
 
-def _verify_regions(
-    files: OpenFiles, name: str, record: FileRecord, tensors: dict[str, TensorRecord]
-) -> list[Damage]:
+def _verify_regions(files: OpenFiles, name: str, record: FileRecord, tensors: dict[str, TensorRecord]) -> list[Damage]:
     """Hash the header and each tensor, and the whole file in the same pass."""
     regions: list[tuple[str | None, int, int, str]] = [(None, 0, record.header_size, record.header_xxh3)]
     ordered = sorted(tensors.items(), key=lambda item: (item[1].offset, item[1].nbytes))
@@ -111,9 +103,7 @@ def _verify_regions(
     return damages
 
 
-def _compare_header(
-    files: OpenFiles, name: str, record: FileRecord, tensors: dict[str, TensorRecord]
-) -> list[Damage]:
+def _compare_header(files: OpenFiles, name: str, record: FileRecord, tensors: dict[str, TensorRecord]) -> list[Damage]:
     """Say where the header, which other programs read, and the manifest, which we read, tell different
     stories.
     """

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -71,8 +71,7 @@ def test_every_one_of_1500_flipped_bits_is_found(path: Path) -> None:
         pytest.param(lambda data: data[:-1] + bytes([data[-1] ^ 0xFF]), id="last byte inverted"),
     ],
 )
-# type: ignore[no-untyped-def]
-def test_a_ruined_file_is_found_and_named(path: Path, file: str, ruin) -> None:
+def test_a_ruined_file_is_found_and_named(path: Path, file: str, ruin: Callable[[bytes], bytes]) -> None:
     good = (path / file).read_bytes()
     with changed(path / file, ruin(good)):
         assert_found(path, file)

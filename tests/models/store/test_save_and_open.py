@@ -89,9 +89,7 @@ def test_every_dtype_comes_back(tmp_path: Path, name: str) -> None:
         ("larger than a piece, not contiguous", array(1500, 1000).T),
     ],
 )
-def test_an_array_of_any_layout_is_written_as_what_it_shows(
-    tmp_path: Path, kind: str, value: np.ndarray
-) -> None:
+def test_an_array_of_any_layout_is_written_as_what_it_shows(tmp_path: Path, kind: str, value: np.ndarray) -> None:
     path = store.save(tmp_path, snapshot(weights={"a": value}))
     with store.open(path) as opened:
         assert same(opened.weights["a"], np.ascontiguousarray(value).reshape(value.shape)), kind
@@ -99,9 +97,7 @@ def test_an_array_of_any_layout_is_written_as_what_it_shows(
 
 @pytest.mark.skipif(sys.byteorder != "little", reason="shows big-endian arrays on a little-endian machine")
 def test_big_endian_arrays_are_stored_as_the_format_wants(tmp_path: Path) -> None:
-    path = store.save(
-        tmp_path, snapshot(weights={"a": array(5).astype(">f4"), "b": array(4, 4).astype(">f8").T})
-    )
+    path = store.save(tmp_path, snapshot(weights={"a": array(5).astype(">f4"), "b": array(4, 4).astype(">f8").T}))
     with store.open(path) as opened:
         assert same(opened.weights["a"], array(5))
         assert same(opened.weights["b"], np.ascontiguousarray(array(4, 4).astype("<f8").T))
@@ -137,9 +133,7 @@ def test_a_float_of_any_kind_comes_back_exactly(tmp_path: Path, value: float) ->
             assert repr(back) == repr(value)
 
 
-@pytest.mark.parametrize(
-    "about", [{"x": {1, 2}}, {"x": np.float32(1)}, {1: 2}, {"$float": "inf"}, {"x": b"bytes"}]
-)
+@pytest.mark.parametrize("about", [{"x": {1, 2}}, {"x": np.float32(1)}, {1: 2}, {"$float": "inf"}, {"x": b"bytes"}])
 def test_what_json_would_change_silently_is_refused(tmp_path: Path, about: dict) -> None:
     with pytest.raises(store.StoreError, match="about"):
         store.save(tmp_path, snapshot(about=about))
@@ -179,9 +173,7 @@ def test_an_array_that_the_format_cannot_hold_is_refused(tmp_path: Path, value: 
 
 def test_one_tensor_is_found_by_name_and_a_wrong_name_gets_the_nearest(tmp_path: Path) -> None:
     with store.open(store.save(tmp_path, snapshot())) as opened:
-        assert same(
-            opened.tensor("stem_conv/kernel@momentum"), snapshot().optimizer["stem_conv/kernel@momentum"]
-        )
+        assert same(opened.tensor("stem_conv/kernel@momentum"), snapshot().optimizer["stem_conv/kernel@momentum"])
         with pytest.raises(store.StoreError, match="Did you mean 'stem_conv/kernel'"):
             opened.tensor("stem_conv/kernl")
 
@@ -220,9 +212,7 @@ def test_permissions_follow_the_umask(tmp_path: Path) -> None:
     assert {stat.S_IMODE(file.stat().st_mode) for file in path.iterdir()} == {0o640}
 
 
-@pytest.mark.parametrize(
-    "name", ["a space", "Ünïcode-дом-家", "x" * 200, "new\nline", "-dash", "nested/deeper/still"]
-)
+@pytest.mark.parametrize("name", ["a space", "Ünïcode-дом-家", "x" * 200, "new\nline", "-dash", "nested/deeper/still"])
 def test_odd_paths_work(tmp_path: Path, name: str) -> None:
     directory = tmp_path / name
     store.probe(directory)
