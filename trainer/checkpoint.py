@@ -63,6 +63,7 @@ class Checkpoints:
         self._writer = ThreadPoolExecutor(1, "checkpoint") if config.async_save else None
         self._pending: Future[Path] | None = None
         self._resumed_from: Path | None = None
+        self._memory: tuple[Mapping[str, Any], Mapping[str, np.ndarray]] = ({}, {})
         self.last: Path | None = None
 
     def restore(self) -> Progress:
@@ -77,6 +78,10 @@ class Checkpoints:
         store.sweep_leftovers(self.directory)
         found = store.load_newest(self.directory, self._load, self._report_damage)
         return found or Progress()
+
+    def remind(self) -> None:
+        """Give the callbacks what they remembered at the restored checkpoint."""
+        recall(self._callbacks, *self._memory)
 
     def due(self, step: int) -> bool:
         """Say whether a save belongs at this step, wherever in an epoch it is."""
@@ -188,7 +193,7 @@ class Checkpoints:
         state = {name: each for name, each in groups["state"].items() if name not in remembered}
         self._state.restore(groups["weights"], groups["optimizer"], state)
         about = manifest.about
-        recall(self._callbacks, about["callbacks"], remembered)
+        self._memory = (about["callbacks"], remembered)
         self._resumed_from = self.last = checkpoint.path
         best = about["best"]
         kept = best["value"] if best["monitor"] == self.monitor else None

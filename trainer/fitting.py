@@ -141,10 +141,10 @@ def example_of(source: Source | Stream) -> tuple[Any, ...]:
 
 
 def class_weights(weights: Mapping[int, float] | None) -> tf.Tensor | None:
-    """Return weights by class as a vector with 1 where none is given; None without any."""
+    """Return weights by class as a vector, 1 where none is given, and a last 1 for all beyond; None without any."""
     if not weights:
         return None
-    vector = np.ones(max(weights) + 1, np.float32)
+    vector = np.ones(max(weights) + 2, np.float32)
     vector[list(weights)] = list(weights.values())
     return tf.constant(vector)
 

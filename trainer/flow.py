@@ -9,10 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import keras
-import tensorflow as tf
 
 import models
-from models.errors import NameplateError
 from trainer import versions
 from trainer.build import (
     build_model,
@@ -29,9 +27,8 @@ from trainer.checkpoint import Checkpoints, Texts, model_json
 from trainer.compiling import compile_model
 from trainer.compose import to_yaml
 from trainer.config.base import ConfigError
-from trainer.config.data import Resident
 from trainer.config.run import RunConfig, batch_problems
-from trainer.console import Screen, in_words, plain_table
+from trainer.console import Screen, plain_table
 from trainer.data.augment import augmentation, image_inputs
 from trainer.data.batches import Batches
 from trainer.data.dataset import Dataset
@@ -154,7 +151,7 @@ def _loop(
             say=screen.say,
         )
         home.config.write_text(to_yaml(config), "utf-8")
-        loop.resume(loop.checkpoints.restore())
+        loop.progress = loop.checkpoints.restore()
         if loop.progress.step:
             screen.say(f"going on from {loop.checkpoints.last} of {plan.total_steps} steps")
     return loop

@@ -10,7 +10,7 @@ import tensorflow as tf
 from trainer.data.batches import Share
 from trainer.data.feed import Feed
 from trainer.keras_private import replica_streams
-from trainer.replica import Step
+from trainer.replica import Step, share_of_this_replica
 
 
 class TrainGraph:
@@ -62,7 +62,7 @@ class TrainGraph:
         taken = self._feed.take(iterator, epoch, step)
 
         def of_replica(*taken: Any) -> tf.Tensor:
-            share = shares[tf.distribute.get_replica_context().replica_id_in_sync_group]
+            share = share_of_this_replica(shares)
             return tf.cast(self._step.train(self._feed.examples(taken, share), shares), tf.float32)
 
         return tf.add_n(self._strategy.experimental_local_results(self._strategy.run(of_replica, taken)))
@@ -94,7 +94,7 @@ class EvaluationGraph:
         taken = self._feed.take(iterator, tf.zeros((), tf.int64), step)
 
         def of_replica(*taken: Any) -> None:
-            share = shares[tf.distribute.get_replica_context().replica_id_in_sync_group]
+            share = share_of_this_replica(shares)
             self._step.evaluate(self._feed.examples(taken, share), shares)
 
         self._strategy.run(of_replica, taken)

@@ -50,15 +50,6 @@ class Loop:
     progress: Progress = field(default_factory=Progress)
     stop: StopRequest = field(default_factory=StopRequest)
 
-    def resume(self, progress: Progress) -> None:
-        """Stand where a checkpoint has the run; an epoch that it had begun is told again at its end."""
-        self.progress = progress
-        epochs = progress.history.get("epoch", [])
-        kept = [place for place, epoch in enumerate(epochs) if epoch < progress.epoch]
-        self.model.history.epoch = [epochs[place] for place in kept]
-        values = progress.history.get("values", {})
-        self.model.history.history = {name: [series[place] for place in kept] for name, series in values.items()}
-
     def run(self) -> Progress:
         """Train to the end of the plan and return where the run then stands.
 
@@ -81,9 +72,11 @@ class Loop:
         self._saved_at = self.progress.step
         self.model.stop_training = False
         self.train.begin(self.progress.step)
-        told = list(self.model.history.epoch)
         self.callbacks.on_train_begin()
-        self.model.history.epoch = told  # on_train_begin forgets the epochs of before a resume
+        # Callbacks forget everything when training begins; a resume reminds them.
+        _retell(self.model.history, self.progress)
+        if self.checkpoints:
+            self.checkpoints.remind()
         while self.progress.step < self.plan.total_steps and not self.model.stop_training:
             self._epoch()
         self.callbacks.on_train_end()
@@ -215,6 +208,15 @@ class Loop:
 
 def _history(model: keras.Model) -> dict[str, Any]:
     return {"epoch": list(model.history.epoch), "values": {k: list(v) for k, v in model.history.history.items()}}
+
+
+def _retell(history: keras.callbacks.History, progress: Progress) -> None:
+    """Tell a History the epochs before; one that was under way when the run stopped is told again at its end."""
+    epochs = progress.history.get("epoch", [])
+    kept = [place for place, epoch in enumerate(epochs) if epoch < progress.epoch]
+    history.epoch = [epochs[place] for place in kept]
+    values = progress.history.get("values", {})
+    history.history = {name: [series[place] for place in kept] for name, series in values.items()}
 
 
 def _has_batch_hooks(callbacks: keras.callbacks.CallbackList) -> bool:

@@ -32,7 +32,7 @@ class Step:
 
     model: keras.Model
     augmentation: Augmentation | None = None  # applied to x in training
-    class_weights: tf.Tensor | None = None  # (classes,) float32, weight of an example of each class
+    class_weights: tf.Tensor | None = None  # (classes,) float32; the last is for all classes beyond
     xla: bool = False  # compile forward and backward
 
     @property
@@ -49,13 +49,12 @@ class Step:
         x, y, weight = self._prepared(examples)
         if self.is_users:
             return _loss_of_logs(self.model.train_step((x, y, weight)))
-        context = tf.distribute.get_replica_context()
-        share = shares[context.replica_id_in_sync_group]
+        share = share_of_this_replica(shares)
         part = share.length * len(shares) / sum(each.length for each in shares)
         forward_backward = tf.function(self._forward_backward, jit_compile=True) if self.xla else self._forward_backward
         predicted, loss, gradients = forward_backward(x, y, weight, part)
         held = [gradient for gradient in gradients if gradient is not None]
-        summed = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, held))
+        summed = iter(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, held))
         gradients = [None if gradient is None else next(summed) for gradient in gradients]
         self.model.optimizer.apply(gradients, self.model.trainable_variables)
         if share.counts:
@@ -65,7 +64,7 @@ class Step:
     def evaluate(self, examples: Any, shares: list[Share]) -> None:
         """Add the replica's share to the metrics."""
         x, y, weight = unpack(examples)
-        share = shares[tf.distribute.get_replica_context().replica_id_in_sync_group]
+        share = share_of_this_replica(shares)
         if not share.counts:
             return
         if overridden(self.model, "test_step"):
@@ -80,7 +79,7 @@ class Step:
         if self.augmentation is not None:
             x = self.augmentation(x)
         if self.class_weights is not None:
-            of_class = tf.gather(self.class_weights, tf.reshape(tf.cast(y, tf.int64), [-1]))
+            of_class = tf.gather(self.class_weights, _classes(y, limit=self.class_weights.shape[0] - 1))
             weight = of_class if weight is None else weight * of_class
         return x, y, weight
 
@@ -97,6 +96,19 @@ class Step:
     def _measure(self, x: Any, y: Any, weight: Any, predicted: Any, loss: tf.Tensor, share: Share) -> None:
         loss_tracker(self.model).update_state(loss, sample_weight=share.length)
         self.model.compute_metrics(x, y, predicted, sample_weight=weight)
+
+
+def share_of_this_replica(shares: list[Share]) -> Share:
+    """Return the share of the replica that is being traced; its number is a constant of the graph."""
+    number = tf.get_static_value(tf.convert_to_tensor(tf.distribute.get_replica_context().replica_id_in_sync_group))
+    return shares[int(number)]
+
+
+def _classes(y: tf.Tensor, *, limit: int) -> tf.Tensor:
+    """Return the class of each example, (n,), at most `limit`; y holds integers, (n,) or (n, 1), or is one-hot."""
+    if y.shape.rank > 1 and y.shape[-1] != 1:
+        y = tf.argmax(y, axis=-1)
+    return tf.minimum(tf.reshape(tf.cast(y, tf.int64), [-1]), limit)
 
 
 def _loss_of_logs(logs: Any) -> tf.Tensor:

@@ -12,7 +12,6 @@ import keras
 import numpy as np
 
 import models
-
 from trainer.checkpoint import Checkpoints, Progress
 from trainer.compose import command_line
 from trainer.config.run import RunConfig
