@@ -11,11 +11,10 @@ import numpy as np
 from models import names
 from models.errors import NameplateError
 from models.tree import variables
+from models.weights import Weights
 
-Weights = dict[str, np.ndarray[Any, Any]]  # qualified variable name -> value
 
-
-def read(model: keras.Model) -> Weights:
+def read(model: keras.Model) -> dict[str, np.ndarray]:
     """Return a copy of every variable by its qualified name; a mirrored one is read once, from one replica.
 
     Raises:
@@ -24,7 +23,7 @@ def read(model: keras.Model) -> Weights:
     return {name: np.array(variable.numpy()) for name, variable in variables(model).items()}
 
 
-def write(model: keras.Model, weights: Mapping[str, np.ndarray[Any, Any]]) -> None:
+def write(model: keras.Model, weights: Weights) -> None:
     """Assign every variable of the model, on every replica, from the value under its qualified name.
 
     Raises:
@@ -40,16 +39,12 @@ def write(model: keras.Model, weights: Mapping[str, np.ndarray[Any, Any]]) -> No
         variable.assign(weights[name])
 
 
-def _differences(targets: Mapping[str, Any], weights: Mapping[str, np.ndarray[Any, Any]]) -> list[str]:
+def _differences(targets: Mapping[str, Any], weights: Weights) -> list[str]:
     missing = [name for name in targets if name not in weights]
     unexpected = [name for name in weights if name not in targets]
     few = len(missing) * len(unexpected) <= 400  # a hint compares every pair
-    problems = [
-        f"missing      {name}{names.did_you_mean(name, unexpected if few else [])}" for name in missing
-    ]
-    problems += [
-        f"unexpected   {name}{names.did_you_mean(name, missing if few else [])}" for name in unexpected
-    ]
+    problems = [f"missing      {name}{names.did_you_mean(name, unexpected if few else [])}" for name in missing]
+    problems += [f"unexpected   {name}{names.did_you_mean(name, missing if few else [])}" for name in unexpected]
     for name, variable in targets.items():
         if name not in weights:
             continue
@@ -58,7 +53,5 @@ def _differences(targets: Mapping[str, Any], weights: Mapping[str, np.ndarray[An
         if tuple(value.shape) != wanted:
             problems.append(f"shape        {name}: the model has {wanted}, the weights {tuple(value.shape)}")
         elif value.dtype.name != variable.dtype:
-            problems.append(
-                f"dtype        {name}: the model has {variable.dtype}, the weights {value.dtype.name}"
-            )
+            problems.append(f"dtype        {name}: the model has {variable.dtype}, the weights {value.dtype.name}")
     return problems

@@ -5,24 +5,51 @@ tests/models/test_keras_private.py fails when one of them changes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import random
+import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
-from keras.src.models.functional import Functional  # keras exports no name for the class of a graph of layers
+from keras.src.backend.common import global_state
+from keras.src.models.functional import Functional, functional_like_constructor
+from keras.src.ops.function import make_node_key
 from keras.src.ops.operation import Operation
+from keras.src.saving.serialization_lib import SafeModeScope
 
 __all__ = [
     "Functional",
     "Operation",
+    "automatic_counts",
+    "carry_functions",
+    "carry_seed",
+    "copy_flags",
+    "deep_graphs",
+    "inputs_struct",
+    "live_code",
+    "live_lambda",
     "makes_its_parts",
+    "nodes",
     "operations",
+    "outputs_struct",
     "own_variables",
+    "rebuilds_from_tensors",
+    "rename_layer",
+    "rename_outputs",
+    "rename_variable",
     "seed_generators",
+    "source",
+    "stack_graph",
     "stacked",
     "sublayers",
     "takes_one_layer",
+    "undisturbed",
+    "wired_anew",
 ]
+
+
+# ---- what a model is made of ------------------------------------------------------------------------------------
 
 
 def operations(model: Any) -> Sequence[Any]:
@@ -52,16 +79,191 @@ def seed_generators(layer: Any) -> Sequence[Any]:
 
 def takes_one_layer(layer: Any) -> bool:
     """Tell whether a layer wraps one that the caller gave: a wrapper, or an RNN around its cell."""
-    return isinstance(layer, keras.layers.Wrapper) or type(layer) is keras.layers.RNN
+    one = (keras.layers.Wrapper, keras.layers.Bidirectional)
+    return isinstance(layer, one) or type(layer) is keras.layers.RNN
 
 
 def makes_its_parts(layer: Any) -> bool:
     """Tell whether a layer's sublayers are made by code of Keras, as MultiHeadAttention's are."""
-    if isinstance(layer, keras.Model):
+    if isinstance(layer, keras.Model) or takes_one_layer(layer):
         return False
-    return any(
-        kind.__module__.startswith("keras.src.layers.") and kind not in _GIVEN for kind in type(layer).__mro__
-    )
+    return any(kind.__module__.startswith("keras.src.layers.") and kind not in _GIVEN for kind in type(layer).__mro__)
 
 
 _GIVEN = (keras.layers.Layer, keras.layers.StackedRNNCells, keras.layers.Pipeline)
+
+
+def stack_graph(model: Any) -> Any:
+    """Return the graph that a Sequential runs, None before it is built (`Sequential._functional`)."""
+    return model._functional
+
+
+# ---- a functional graph -----------------------------------------------------------------------------------------
+
+
+def nodes(model: Any) -> list[tuple[Any, Any, int]]:
+    """Return (node, operation, which call of the operation) of a graph, deepest first (ops/function.py).
+
+    The call counts among the operation's calls in this graph.
+    """
+    place: dict[int, int] = {}
+    for operation in model._operations:
+        own = (
+            node
+            for index, node in enumerate(operation._inbound_nodes)
+            if make_node_key(operation, index) in model._nodes
+        )
+        place.update({id(node): call for call, node in enumerate(own)})
+    depths = sorted(model._nodes_by_depth, reverse=True)
+    found = [node for depth in depths for node in model._nodes_by_depth[depth]]
+    return [(node, node.operation, place[id(node)]) for node in found]
+
+
+def source(tensor: Any) -> Any:
+    """Return the operation that a symbolic tensor comes from (`KerasTensor._keras_history`, ops/node.py)."""
+    return tensor._keras_history.operation
+
+
+def inputs_struct(model: Any) -> Any:
+    """Return a graph's input tensors in the structure that its caller gave (`Function._inputs_struct`)."""
+    return getattr(model, "_inputs_struct", None)
+
+
+def outputs_struct(model: Any) -> Any:
+    """Return a graph's output tensors in the structure that its caller gave (`Function._outputs_struct`)."""
+    return getattr(model, "_outputs_struct", None)
+
+
+def rebuilds_from_tensors(model: Any) -> bool:
+    """Tell whether a functional model's class is constructed as `cls(inputs, outputs, name=)` (functional.py)."""
+    return bool(functional_like_constructor(type(model)))
+
+
+def wired_anew(operation: Any, name: str) -> Any:
+    """Return an operator like this one, under another name and in no graph: it holds no state (operation.py)."""
+    fresh = object.__new__(type(operation))
+    fresh.__dict__.update(operation.__dict__)
+    fresh.__dict__.update(name=name, _inbound_nodes=[], _outbound_nodes=[])
+    return fresh
+
+
+def live_lambda(layer: Any, name: str) -> Any:
+    """Return a Lambda around the same Python functions (layers/core/lambda_layer.py); no code goes through bytes."""
+    return keras.layers.Lambda(
+        layer.function,
+        output_shape=layer._output_shape,
+        mask=layer.mask,
+        arguments=layer.arguments,
+        name=name,
+        dtype=layer.dtype_policy,
+    )
+
+
+def carry_functions(source: Any, target: Any) -> None:
+    """Give a Lambda the functions of another, for one that was made from a configuration."""
+    target.function, target.mask, target._output_shape = source.function, source.mask, source._output_shape
+
+
+def carry_seed(source: Any, target: Any) -> None:
+    """Give a seed generator the name and first seed of another (random/seed_generator.py); its state is a variable."""
+    target.name, target._initial_seed = source.name, source._initial_seed
+
+
+# ---- names ------------------------------------------------------------------------------------------------------
+
+
+def rename_layer(layer: Any, name: str, path: str | None) -> None:
+    """Give a layer that is in nobody's hands yet its name and path (`name`, `_path`, `_parent_path`, layer.py).
+
+    An input's tensor has the same name (layers/core/input_layer.py); a graph's `output_names` come after its layers.
+    """
+    layer.name = name
+    if path is not None:
+        layer._path = path
+        if layer._parent_path is not None:
+            layer._parent_path = path.rpartition("/")[0]
+    if isinstance(layer, keras.layers.InputLayer):
+        layer.output.name = name
+
+
+def rename_outputs(model: Any) -> None:
+    """Bring a graph's `output_names` up to its layers' names (`Functional.__init__`)."""
+    model.output_names = [source(tensor).name for tensor in model.outputs]
+
+
+def rename_variable(variable: Any, path: str) -> None:
+    """Give a variable its path, and TensorFlow's variable behind it the name that exports show.
+
+    `Variable._path` (backend/common/variables.py); `_handle_name` of tensorflow 2.21's resource variables, of which a
+    mirrored one has several.
+    """
+    variable._path = path
+    inner = variable._value
+    for index, component in enumerate(getattr(inner, "values", None) or [inner]):
+        if hasattr(component, "_handle_name"):
+            component._handle_name = f"{path}{f'/replica_{index}' if index else ''}:0"
+
+
+def automatic_counts() -> dict[str, int]:
+    """Return Keras' counters of automatic names, live: word -> how many there were (utils/naming.py)."""
+    counts: dict[str, int] | None = global_state.get_global_attribute("object_name_uids")
+    if counts is None:
+        keras.backend.get_uid("")  # makes them
+        counts = global_state.get_global_attribute("object_name_uids")
+        counts.pop("", None)
+    return counts
+
+
+# ---- scopes -----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Leave no trace: automatic names, Python's random numbers and the stack of name scopes are as before.
+
+    Keras draws a seed from `random` for every initializer without one; a layer whose name TensorFlow refuses leaves
+    its scope on the stack (`name_scope.__enter__`, backend/tensorflow/core.py).
+    """
+    counts = automatic_counts()
+    before = dict(counts)
+    state = random.getstate()
+    stack = global_state.get_global_attribute("name_scope_stack", default=[], set_to_default=True)
+    depth = len(stack)
+    try:
+        yield
+    finally:
+        counts.clear()
+        counts.update(before)
+        random.setstate(state)
+        del stack[depth:]
+
+
+@contextlib.contextmanager
+def deep_graphs(nodes: int) -> Iterator[None]:
+    """Let Keras walk a graph of this many nodes in a row: it recurses once a node (`_build_map_helper`).
+
+    Frames of Python 3.11 and later take no C stack, so that only the limit stands in the way.
+    """
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, 2 * nodes + 1000))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
+def live_code() -> Any:
+    """Return a scope in which a configuration's Python lambdas may become functions (serialization_lib.py).
+
+    For the configuration of an object in memory only: its code runs in this process already.
+    """
+    return SafeModeScope(False)
+
+
+def copy_flags(source: Any, target: Any) -> None:
+    """Give a layer the flags that a configuration does not carry for every part of it (layers/layer.py)."""
+    target._trainable = source._trainable
+    target.autocast = source.autocast
+    target._supports_masking = source._supports_masking
+    for old, new in zip(own_variables(source), own_variables(target), strict=True):
+        new.trainable = old.trainable

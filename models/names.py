@@ -91,9 +91,7 @@ def is_automatic(name: str, class_name: str) -> bool:
     """
     words = ["input_layer", "keras_tensor"] if class_name == "InputLayer" else [snake(class_name)]
     bare = re.sub(r"^(?:(?:forward|backward)_)?", "", name)
-    return any(
-        bare.startswith(word) and _COUNTED.fullmatch(bare[len(word) :]) is not None for word in words if word
-    )
+    return any(bare.startswith(word) and _COUNTED.fullmatch(bare[len(word) :]) is not None for word in words if word)
 
 
 def sanitized(name: object) -> str:
@@ -109,9 +107,7 @@ def nearest(word: str, candidates: Iterable[str], limit: int = 3) -> list[str]:
     folded: dict[str, str] = {}
     for name in names:
         folded.setdefault(name.casefold(), name)
-    return [
-        folded[match] for match in difflib.get_close_matches(word.casefold(), folded, n=limit, cutoff=0.6)
-    ]
+    return [folded[match] for match in difflib.get_close_matches(word.casefold(), folded, n=limit, cutoff=0.6)]
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:

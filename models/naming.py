@@ -9,9 +9,10 @@ import keras
 
 from models import policy as policies
 from models.policy import Mode, NamingError, Policy, Violation
+from models.renaming import rename, repaired
 from models.tree import named, output_names, walk
 
-__all__ = ["NamingError", "check", "enforce"]
+__all__ = ["NamingError", "check", "enforce", "rename"]
 
 _log = logging.getLogger(__name__)
 
@@ -52,4 +53,9 @@ def enforce(
         else:
             _log.warning("%s", policies.text(found, model=model.name, policy=policy))
         return model
+    if policy.mode is Mode.REPAIR:
+        model = repaired(model, policy)
+        found = check(model, policy)
+        if not found:
+            return model
     raise NamingError(policies.text(found, model=model.name, policy=policy), found)

@@ -71,9 +71,7 @@ def _repeated(argument: Any, word: str, number: int, *, filled: bool) -> str | N
     least, most, body = argument
     op, inner = body[0] if len(body) == 1 else (None, None)
     if filled and op in (sre.ANY, sre.IN, sre.NOT_LITERAL):
-        fits = [
-            text for text in (word, str(number)) if text and all(_takes(op, inner, char) for char in text)
-        ]
+        fits = [text for text in (word, str(number)) if text and all(_takes(op, inner, char) for char in text)]
         fits = [text for text in fits if least <= len(text) <= most]
         if fits:
             return fits[0]

@@ -41,14 +41,10 @@ class Policy:
     automatic: bool = False  # may a layer keep the name that Keras made up for it
     fold_case: bool = True  # are two names the same when only their case differs
     max_length: int = names.LIMIT  # bytes of a layer's own name
-    patterns: dict[str, str] = field(
-        default_factory=dict
-    )  # class (or a base of it): what the own name must match
+    patterns: dict[str, str] = field(default_factory=dict)  # class (or a base of it): what the own name must match
     required: list[str] = field(default_factory=list)  # qualified names that must be there
     forbidden: list[str] = field(default_factory=list)  # regular expressions for own or qualified names
-    prefixes: dict[str, str] = field(
-        default_factory=dict
-    )  # depth ("0" is the top) or container: prefix of own names
+    prefixes: dict[str, str] = field(default_factory=dict)  # depth ("0" is the top) or container: prefix of own names
     weightless: Demand = Demand.ALL  # for layers without any variable
     operators: Demand = Demand.GRAMMAR  # for `a + b`, slices and keras.ops, which Keras gives no way to name
     outputs: list[str] = field(default_factory=list)  # output names that the objective uses
@@ -137,20 +133,22 @@ def violations(policy: Policy, tree: Sequence[Named], *, outputs: Sequence[str] 
         tree: the layers, containers before what they contain.
         outputs: the names of the model's outputs.
     """
-    broken = {
-        index: reasons
-        for index, item in enumerate(tree)
-        if (reasons := _faults(policy, item, item.own, tree))
-    }
-    for index, reason in _clashes(policy, tree):
-        broken.setdefault(index, []).append(reason)
-    better = suggestions(policy, tree, sorted(broken))
+    faulty = broken(policy, tree)
+    better = suggestions(policy, tree, list(faulty))
     found = [
         Violation(tree[index].name, rule, message, better[index])
-        for index in sorted(broken)
-        for rule, message in broken[index]
+        for index, reasons in faulty.items()
+        for rule, message in reasons
     ]
     return found + _absent(policy, tree, outputs)
+
+
+def broken(policy: Policy, tree: Sequence[Named]) -> dict[int, list[tuple[str, str]]]:
+    """Return `{place: [(rule, message), ...]}` for the layers whose names break a rule, in the order of the tree."""
+    found = {index: _faults(policy, item, item.own, tree) for index, item in enumerate(tree)}
+    for index, reason in _clashes(policy, tree):
+        found[index].append(reason)
+    return {index: reasons for index, reasons in found.items() if reasons}
 
 
 def suggestions(policy: Policy, tree: Sequence[Named], places: Sequence[int]) -> dict[int, str]:
@@ -187,10 +185,7 @@ def text(found: Sequence[Violation], *, model: str, policy: Policy) -> str:
     head = f"{subject} of {model!r} break{'s' * (layers == 1)} the policy {policy.mode.value!r}:"
     rows = [(violation.name, violation.message, _advice(violation)) for violation in found]
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
-    lines = [
-        f"  {name:<{widths[0]}}   {message:<{widths[1]}}   {advice}".rstrip()
-        for name, message, advice in rows
-    ]
+    lines = [f"  {name:<{widths[0]}}   {message:<{widths[1]}}   {advice}".rstrip() for name, message, advice in rows]
     repairable = all(violation.suggestion for violation in found)
     tail = ["Or run with naming=repair to take these names."] if repairable else []
     return "\n".join([head, *lines, *tail])
@@ -276,9 +271,7 @@ def _absent(policy: Policy, tree: Sequence[Named], outputs: Sequence[str]) -> li
         if name not in known
     ]
     return found + [
-        Violation(
-            name, "output", f"the objective uses it; the outputs are {', '.join(outputs) or 'unnamed'}", ""
-        )
+        Violation(name, "output", f"the objective uses it; the outputs are {', '.join(outputs) or 'unnamed'}", "")
         for name in policy.outputs
         if name not in outputs
     ]

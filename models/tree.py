@@ -71,9 +71,7 @@ def owned_variables(model: keras.Model) -> list[tuple[str, keras.Variable, str]]
             if id(variable) not in seen:
                 seen.add(id(variable))
                 found.append((names.join(owner, key), variable, owner))
-    _refuse_duplicates(
-        model, [(name, f"of {owner or 'the model itself'}") for name, _, owner in found], "variable"
-    )
+    _refuse_duplicates(model, [(name, f"of {owner or 'the model itself'}") for name, _, owner in found], "variable")
     return found
 
 
@@ -135,9 +133,7 @@ def named(entries: Sequence[Entry]) -> list[Named]:
     """Return a walk as a policy sees it."""
     holding = {id(entry.layer): bool(keras_private.own_variables(entry.layer)) for entry in entries}
     weighty = [
-        holding[id(entry.layer)]
-        or bool(keras_private.seed_generators(entry.layer))
-        or not _built(entry.layer)
+        holding[id(entry.layer)] or bool(keras_private.seed_generators(entry.layer)) or not _built(entry.layer)
         for entry in entries
     ]
     for index in range(len(entries) - 1, -1, -1):  # children come after their containers
@@ -159,7 +155,7 @@ def named(entries: Sequence[Entry]) -> list[Named]:
 
 def output_names(model: keras.Model) -> list[str]:
     """Return the names of a model's outputs, as losses and metrics are keyed: by dictionary key first."""
-    struct = getattr(model, "_outputs_struct", None)
+    struct = keras_private.outputs_struct(model)
     if isinstance(struct, Mapping):
         return [str(key) for key in struct]
     return list(getattr(model, "output_names", None) or [])
@@ -182,9 +178,7 @@ def _direct(container: Any) -> list[Any]:
         return [
             child
             for child in keras_private.stacked(container)
-            if not (
-                isinstance(child, keras.layers.InputLayer) and names.is_automatic(child.name, "InputLayer")
-            )
+            if not (isinstance(child, keras.layers.InputLayer) and names.is_automatic(child.name, "InputLayer"))
         ]
     if isinstance(container, keras_private.Functional):
         graph = list(keras_private.operations(container))
@@ -198,8 +192,10 @@ def _kind(container: Any, child: Any) -> Kind:
         return Kind.OPERATOR
     if isinstance(child, keras.layers.InputLayer):
         return Kind.INPUT
-    single = keras_private.takes_one_layer(container) or keras_private.makes_its_parts(container)
-    return Kind.PART if single and names.is_automatic(str(child.name), type(child).__name__) else Kind.LAYER
+    if keras_private.makes_its_parts(container):
+        return Kind.PART
+    wrapped = keras_private.takes_one_layer(container)
+    return Kind.PART if wrapped and names.is_automatic(str(child.name), type(child).__name__) else Kind.LAYER
 
 
 def _by_place(own: str, class_name: str, taken: set[str]) -> str:
@@ -250,9 +246,7 @@ def _seed_generators(layer: Any) -> list[tuple[str, Any]]:
     if not generators:
         return []
     attributes = _attributes(layer)
-    return [
-        (attributes.get(id(each)) or f"seed_generator_{index}", each) for index, each in enumerate(generators)
-    ]
+    return [(attributes.get(id(each)) or f"seed_generator_{index}", each) for index, each in enumerate(generators)]
 
 
 def _seed_states(layer: Any) -> list[tuple[str, Any]]:
@@ -303,10 +297,6 @@ def _refuse_duplicates(model: Any, found: Sequence[tuple[str, str]], what: str) 
         places[name].append(origin)
     twice = {name: origins for name, origins in places.items() if len(origins) > 1}
     if twice:
-        lines = [
-            f"  {name}   used {len(origins)} times: {', '.join(origins)}" for name, origins in twice.items()
-        ]
-        head = (
-            f"{len(twice)} {what} name{'s' * (len(twice) != 1)} of {model.name!r} mean more than one {what}:"
-        )
+        lines = [f"  {name}   used {len(origins)} times: {', '.join(origins)}" for name, origins in twice.items()]
+        head = f"{len(twice)} {what} name{'s' * (len(twice) != 1)} of {model.name!r} mean more than one {what}:"
         raise NamingError("\n".join([head, *lines, "Rename them, or run with naming=repair."]))

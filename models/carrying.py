@@ -1,0 +1,81 @@
+"""Layers that cannot carry a name: found by a round trip through their configuration, with the line to add."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from models import keras_private
+from models.policy import Violation
+from models.tree import Entry
+
+_PROBE = "nameplate_probe"
+_EVERY_LAYER = ("name", "trainable", "dtype")
+
+
+def uncarried(entries: Sequence[Entry]) -> list[Violation]:
+    """Return a violation for each layer whose class loses a name between `get_config` and `from_config`.
+
+    One round trip a class, none for classes of Keras; a class that cannot be rebuilt at all is not judged
+    here, since only an edit needs that (see `models.cloning`).
+    """
+    faults: dict[type, str] = {}
+    found = []
+    for entry in entries:
+        kind = type(entry.layer)
+        if kind.__module__.partition(".")[0] == "keras" or isinstance(entry.layer, keras.Model):
+            continue
+        if kind not in faults:
+            faults[kind] = _fault(entry.layer)
+        if faults[kind]:
+            found.append(Violation(entry.name, "carried", faults[kind], ""))
+    return found
+
+
+def carries(layer: Any, name: str) -> Any:
+    """Return a layer made from this one's configuration under another name; the caller compares its name.
+
+    A configuration without `name` is taken as it is. A constructor that takes nothing of what every layer has
+    (`name`, `trainable`, `dtype`) is called without it, which Keras does not do when it loads a file. Whatever the
+    class raises passes through.
+    """
+    config = layer.get_config()
+    if "name" in config:
+        config["name"] = name
+    taken = inspect.signature(type(layer).__init__).parameters.values()
+    if not any(each.kind is each.VAR_KEYWORD for each in taken):
+        known = {each.name for each in taken}
+        config = {key: value for key, value in config.items() if key in known or key not in _EVERY_LAYER}
+    return type(layer).from_config(config)
+
+
+def advice(layer: Any) -> str:
+    """Return the line that a class must have so that its layers carry a name and can be rebuilt."""
+    kind = type(layer)
+    parameters = inspect.signature(kind.__init__).parameters.values()
+    # Keras looks for the very word `kwargs` where it makes the configuration itself (`Operation.get_config`).
+    takes_name = any(
+        each.name == "name" or (each.kind is each.VAR_KEYWORD and each.name == "kwargs") for each in parameters
+    )
+    if not takes_name:
+        return (
+            f"add to {kind.__name__}: def __init__(self, ..., **kwargs): super().__init__(**kwargs), "
+            "so that it takes a name"
+        )
+    own_config = kind.get_config is not keras.layers.Layer.get_config
+    if own_config:
+        return f"add to {kind.__name__}.get_config: return {{**super().get_config(), ...}}, which has the name"
+    return f"call super().__init__(**kwargs) in {kind.__name__}.__init__ with the name it was given"
+
+
+def _fault(layer: Any) -> str:
+    """Return what is wrong with the class of a layer, empty when it carries names or cannot be tried."""
+    with keras_private.undisturbed(), keras_private.live_code():
+        try:
+            copy = carries(layer, _PROBE)
+        except Exception:  # whatever a user's class raises: it cannot be tried
+            return ""
+    return "" if copy.name == _PROBE else f"its class drops the name; {advice(layer)}"

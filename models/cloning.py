@@ -1,0 +1,232 @@
+"""A copy of a model whose layers have other names: the weights are equal bit for bit, nothing is shared.
+
+Every layer is made from its configuration, with its new name from birth, and the calls of a graph are
+repeated in their order. What a configuration does not say (weights, seeds, flags, vocabularies, the names
+inside a class of the user's) is carried over layer by layer, and the two trees are compared before anything
+is handed out.
+"""
+
+from __future__ import annotations
+
+import heapq
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import keras
+from keras import tree
+
+from models import keras_private, names
+from models.carrying import advice, carries
+from models.custom import custom_objects, shared_by_code
+from models.errors import NameplateError
+from models.settling import carry, settle
+from models.tree import Entry, walk
+
+
+class RebuildError(NameplateError):
+    """A layer cannot be made again from its configuration, so that the model cannot be edited."""
+
+
+def clone(model: keras.Model, *, renamed: Mapping[int, str] | None = None) -> keras.Model:
+    """Return an uncompiled copy of the model, made inside the caller's strategy scope.
+
+    Args:
+        model: of any kind, built or not.
+        renamed: `{id(layer): new own name}`, of the model too; the others keep theirs.
+
+    Raises:
+        RebuildError: with each layer that cannot be rebuilt or cannot carry its new name, and the line to
+        add.
+    """
+    entries = walk(model)
+    copier = _Copier(renamed or {}, {id(entry.layer): entry.name for entry in entries})
+    size = sum(len(entry.sites) for entry in entries)
+    with (
+        keras_private.undisturbed(),
+        keras_private.live_code(),
+        keras_private.deep_graphs(size),
+        keras.saving.custom_object_scope(custom_objects([model, *(entry.layer for entry in entries)])),
+    ):
+        copy = copier.copy(model)
+        if copier.faults:
+            raise _refusal(model, copier.faults)
+        _build(model, copy)
+        copies = walk(copy)
+        _compare(model, copy, entries, copies)
+        carry([model, *(entry.layer for entry in entries)], [copy, *(entry.layer for entry in copies)])
+        settle(model, copy, entries, copies, renamed=copier.renamed)
+    return copy
+
+
+class _Copier:
+    """Copies layers once each; what goes wrong is collected in `faults`, so that all of it can be told."""
+
+    def __init__(self, renamed: Mapping[int, str], places: Mapping[int, str]) -> None:
+        self.renamed = renamed
+        self.faults: list[str] = []
+        self._places = places
+        self._copies: dict[int, Any] = {}
+        self._keys: dict[int, tuple[dict[str, str], dict[str, str]]] = {}
+
+    def copy(self, layer: Any) -> Any:
+        if id(layer) not in self._copies:
+            self._copies[id(layer)] = self._route(layer)(layer)
+        return self._copies[id(layer)]
+
+    def _route(self, layer: Any) -> Callable[[Any], Any]:
+        if isinstance(layer, keras_private.Functional) and keras_private.rebuilds_from_tensors(layer):
+            return self._graph
+        if type(layer) is keras.Sequential:
+            return self._stack
+        if not isinstance(layer, keras.Layer):
+            return lambda operator: keras_private.wired_anew(operator, self._name(operator))
+        if type(layer) is keras.layers.Lambda:
+            return self._lambda
+        return self._configured
+
+    def _graph(self, model: Any) -> Any:
+        tensors = {id(old): self.copy(keras_private.source(old)).output for old in model.inputs}
+        for operation in keras_private.operations(model):
+            self.copy(operation)
+        if self.faults:  # their calls would only fail again
+            return None
+        for node, operation in _in_order(model):
+            arguments, keywords = node.arguments.fill_in(tensors)
+            rekeyed, back = self._keys.get(id(operation), ({}, {}))
+            outputs = self.copy(operation)(*(_rekeyed(each, rekeyed) for each in arguments), **keywords)
+            for old, new in zip(node.outputs, tree.flatten(_rekeyed(outputs, back)), strict=True):
+                tensors[id(old)] = new
+        inputs, input_keys = self._structure(keras_private.inputs_struct(model), tensors)
+        outputs, output_keys = self._structure(keras_private.outputs_struct(model), tensors)
+        self._keys[id(model)] = input_keys, {new: old for old, new in output_keys.items()}
+        with warnings.catch_warnings():  # of keys that differ from the inputs' names, as they did in the original
+            warnings.filterwarnings("ignore", message="When providing `inputs` as a dict")
+            return type(model)(inputs, outputs, name=self._name(model))
+
+    def _stack(self, model: Any) -> Any:
+        layers = [self.copy(layer) for layer in keras_private.stacked(model)]
+        return None if self.faults else keras.Sequential(layers, name=self._name(model))
+
+    def _lambda(self, layer: Any) -> Any:
+        shared = shared_by_code(layer.function)
+        if shared:
+            self.faults.append(
+                f"{self._place(layer)}: its function uses {', '.join(shared)} without tracking it, so that a copy "
+                "would share its weights; make it a layer that has them as attributes"
+            )
+        return keras_private.live_lambda(layer, self._name(layer))
+
+    def _configured(self, layer: Any) -> Any:
+        name = self._name(layer)
+        try:
+            copy = carries(layer, name)
+        except Exception as error:  # whatever the class of a user raises
+            reason = str(error).strip().partition("\n")[0]
+            self.faults.append(
+                f"{self._place(layer)}: {type(layer).__name__} cannot be rebuilt from its configuration "
+                f"({type(error).__name__}: {reason}); {advice(layer)}"
+            )
+            return None
+        if copy.name != name and id(layer) in self.renamed and id(layer) in self._places:
+            self.faults.append(f"{self._place(layer)}: its class drops the name; {advice(layer)}")
+        return copy
+
+    def _structure(self, struct: Any, tensors: Mapping[int, Any]) -> tuple[Any, dict[str, str]]:
+        """Return a graph's inputs or outputs made anew, and which of their keys go with the names they stood for."""
+        made = tree.map_structure(lambda tensor: tensors[id(tensor)], struct)
+        keys: dict[str, str] = {}
+        if isinstance(struct, Mapping):
+            for key, tensor in struct.items():
+                if isinstance(tensor, keras.KerasTensor) and key == keras_private.source(tensor).name:
+                    keys[key] = self.renamed.get(id(keras_private.source(tensor)), key)
+        return _rekeyed(made, keys), keys
+
+    def _name(self, layer: Any) -> str:
+        """Return the name to be born with; one that Keras would refuse is put right at the end."""
+        name = self.renamed.get(id(layer), layer.name)
+        return name if isinstance(name, str) and "/" not in name else names.sanitized(name) or "layer"
+
+    def _place(self, layer: Any) -> str:
+        return self._places.get(id(layer), f"the model {layer.name!r}")
+
+
+def _in_order(model: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield (node, operation) such that inputs come first and the calls of one operation stay in their order."""
+    every = keras_private.nodes(model)
+    place = {id(node): index for index, (node, _, _) in enumerate(every)}
+    called = {(id(operation), call): index for index, (_, operation, call) in enumerate(every)}
+    waiting = [0] * len(every)
+    followers: list[list[int]] = [[] for _ in every]
+    for index, (node, operation, call) in enumerate(every):
+        before = [place[id(parent)] for parent in node.parent_nodes if id(parent) in place]
+        if call:
+            before.append(called[id(operation), call - 1])
+        waiting[index] = len(before)
+        for each in before:
+            followers[each].append(index)
+    ready = [index for index, count in enumerate(waiting) if not count]
+    heapq.heapify(ready)
+    while ready:
+        index = heapq.heappop(ready)
+        node, operation, _ = every[index]
+        if not node.is_input:
+            yield node, operation
+        for follower in followers[index]:
+            waiting[follower] -= 1
+            if not waiting[follower]:
+                heapq.heappush(ready, follower)
+
+
+def _rekeyed(value: Any, keys: Mapping[str, str]) -> Any:
+    if not keys or not isinstance(value, dict):
+        return value
+    return {keys.get(key, key): each for key, each in value.items()}
+
+
+def _build(model: Any, copy: Any) -> None:
+    """Build a copy whose class builds itself, as the original was; a graph is built already."""
+    if not model.built or not isinstance(model, keras.Model) or copy.built:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras warns where it could not; `_compare` finds what is missing
+        copy.build_from_config(model.get_build_config())
+
+
+def _compare(model: Any, copy: Any, entries: list[Entry], copies: list[Entry]) -> None:
+    """Refuse a copy that has not the layers and variables of the original."""
+    problems = []
+    for old, new in zip(entries, copies, strict=False):
+        if type(old.layer) is not type(new.layer):
+            problems.append(f"{old.name}: a {type(old.layer).__name__} became a {type(new.layer).__name__}")
+            break
+    problems += [f"{entry.name}: not there after rebuilding" for entry in entries[len(copies) :]]
+    problems += [f"{entry.name}: there only after rebuilding" for entry in copies[len(entries) :]]
+    if not problems:
+        pairs = [(model.name, model, copy)]
+        pairs += [(old.name, old.layer, new.layer) for old, new in zip(entries, copies, strict=True)]
+        for name, old, new in pairs:
+            before, after = _shapes(old), _shapes(new)
+            if before != after:
+                problems.append(f"{name}: has variables {_listed(before)}, after rebuilding {_listed(after)}")
+    if problems:
+        problems.append(
+            "what a class makes only when it is called needs a build method that makes it; what is attached to a "
+            "model from outside needs a place in its graph"
+        )
+        raise _refusal(model, problems)
+
+
+def _shapes(layer: Any) -> list[tuple[str, tuple[int, ...]]]:
+    held = [(variable.name, tuple(variable.shape)) for variable in keras_private.own_variables(layer)]
+    named = [("variable" if names.is_automatic(name, "Variable") else name, shape) for name, shape in held]
+    return [*named, *(("seed", (2,)) for _ in keras_private.seed_generators(layer))]
+
+
+def _listed(shapes: list[tuple[str, tuple[int, ...]]]) -> str:
+    return ", ".join(f"{name} {shape}" for name, shape in shapes) or "none"
+
+
+def _refusal(model: Any, faults: list[str]) -> RebuildError:
+    head = f"{model.name!r} cannot be copied:"
+    return RebuildError("\n".join([head, *(f"  {fault}" for fault in faults)]))

@@ -1,0 +1,119 @@
+"""What a rebuilt model still lacks: the original's values, flags and vocabularies, and the names it was asked for."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from models import keras_private
+from models.tree import Entry
+
+Chain = list[tuple[frozenset[str], str]]  # of a layer and its containers, innermost first: old names, new name
+
+
+def carry(sources: Sequence[Any], targets: Sequence[Any]) -> None:
+    """Copy variables, seeds, flags, lambdas and vocabularies from layer to layer; both lists are in one order."""
+    for source, target in zip(sources, targets, strict=True):
+        if not isinstance(source, keras.Layer):
+            continue
+        if hasattr(source, "load_assets") or hasattr(source, "adapt"):
+            _carry_assets(source, target)
+        pairs = zip(keras_private.own_variables(source), keras_private.own_variables(target), strict=True)
+        for old, new in pairs:
+            new.assign(old.value)
+        seeds = zip(keras_private.seed_generators(source), keras_private.seed_generators(target), strict=True)
+        for old, new in seeds:
+            new.state.assign(old.state.value)
+            keras_private.carry_seed(old, new)
+        keras_private.copy_flags(source, target)
+        if isinstance(source, keras.layers.Lambda):  # inside a wrapper it went through its code's bytes
+            keras_private.carry_functions(source, target)
+
+
+def settle(
+    source: Any,
+    target: Any,
+    entries: Sequence[Entry],
+    copies: Sequence[Entry],
+    *,
+    renamed: Mapping[int, str],
+) -> None:
+    """Give every layer and variable of `target` its name and path: those of `source`, with the renamed parts new.
+
+    `source` and `target` may be one model.
+    """
+    chains: list[Chain] = [[_link(source, renamed)]]
+    todo = [(source, target, chains[0])]
+    for old, new in zip(entries, copies, strict=True):
+        chain = [_link(old.layer, renamed), *chains[old.parent + 1]]
+        chains.append(chain)
+        todo.append((old.layer, new.layer, chain))
+    plans = [(new, chain[0][1], _paths(old, chain)) for old, new, chain in todo]
+    for new, name, (own, variables) in plans:
+        keras_private.rename_layer(new, name, own)
+        for variable, path in zip(_variables(new), variables, strict=True):
+            if variable.path != path:
+                keras_private.rename_variable(variable, path)
+    for new, _, _ in plans:
+        if isinstance(new, keras_private.Functional):
+            keras_private.rename_outputs(new)
+        elif isinstance(new, keras.Sequential) and keras_private.stack_graph(new) is not None:
+            keras_private.rename_outputs(keras_private.stack_graph(new))
+
+
+def _link(layer: Any, renamed: Mapping[int, str]) -> tuple[frozenset[str], str]:
+    """Return the names that a layer's part of a path may have had (an assignment may have come later), and its new."""
+    last = (getattr(layer, "path", None) or "").rpartition("/")[2]
+    return frozenset(each for each in (str(layer.name), last) if each), renamed.get(id(layer), layer.name)
+
+
+def _paths(layer: Any, chain: Chain) -> tuple[str | None, list[str]]:
+    """Return the new path of a layer, and of each variable and seed state of its own."""
+    own = getattr(layer, "path", None)
+    return (
+        None if own is None else _translated(own.split("/"), chain),
+        [
+            "/".join([part for part in (_translated(parts[:-1], chain), parts[-1]) if part])
+            for parts in (variable.path.split("/") for variable in _variables(layer))
+        ],
+    )
+
+
+def _translated(parts: list[str], chain: Chain) -> str:
+    """Return a path with the name of each container in the chain replaced, matched from the inside out."""
+    parts = list(parts)
+    place = len(parts) - 1
+    for olds, new in chain:
+        while place >= 0 and parts[place] not in olds and _is_seed(parts[place]):
+            place -= 1
+        if place < 0:
+            break
+        if parts[place] in olds:
+            parts[place] = new
+            place -= 1
+    return "/".join(parts)
+
+
+def _is_seed(part: str) -> bool:
+    return part.startswith("seed_generator")
+
+
+def _variables(layer: Any) -> list[Any]:
+    return [
+        *keras_private.own_variables(layer),
+        *(generator.state for generator in keras_private.seed_generators(layer)),
+    ]
+
+
+def _carry_assets(source: Any, target: Any) -> None:
+    """Carry what a preprocessing layer learned and keeps beside its variables, by Keras' own saving hooks."""
+    store: dict[str, Any] = {}
+    source.save_own_variables(store)
+    target.load_own_variables(store)
+    if hasattr(source, "save_assets"):
+        with tempfile.TemporaryDirectory(prefix="nameplate-") as folder:
+            source.save_assets(folder)
+            target.load_assets(folder)
