@@ -1,0 +1,46 @@
+# Nameplate's commands; `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# The extra with NVIDIA's libraries, where there is an NVIDIA GPU.
+EXTRAS := dev$(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU && echo ,gpu)
+
+.PHONY: help train test check fmt faults bench setup clean
+.DEFAULT_GOAL := help
+
+help: ## list these commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(READY) ## build .venv from the pinned constraints
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Nameplate needs Python 3.11 or later; make PYTHON=python3.11 chooses one.")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	touch $(READY)
+
+train: $(READY) ## train on the digits; the same command again goes on where it stopped
+	$(BIN)/python -m trainer run=digits $(ARGS)
+
+test: check ## the checks, then all tests
+	$(BIN)/pytest $(ARGS)
+
+check: $(READY) ## lint, format, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: $(READY) ## format, and mend what the linter can
+	$(BIN)/ruff check --fix --quiet . || true
+	$(BIN)/ruff format .
+
+faults: $(READY) ## the long fault suite: kills, full disks, flipped bits
+	NAMEPLATE_FAULTS=1 $(BIN)/pytest tests/faults $(ARGS)
+
+bench: $(READY) ## benchmarks, as ratios of interleaved pairs
+	$(BIN)/python -m scripts.bench $(ARGS)
+
+clean: ## remove the environment and the caches, never the runs
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis *.egg-info build dist
