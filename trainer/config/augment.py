@@ -47,6 +47,4 @@ def _spec_problem(spec: str) -> str:
         inside = 0 < float(amount) < 1
     except ValueError:
         inside = False
-    return (
-        "" if inside else f"{spec!r}: the amount is a number between 0 and 1, e.g. '{name}:{AMOUNTS[name]}'"
-    )
+    return "" if inside else f"{spec!r}: the amount is a number between 0 and 1, e.g. '{name}:{AMOUNTS[name]}'"

@@ -44,9 +44,7 @@ def parse_feature(spec: str) -> Feature:
         raise ValueError(f"{spec!r} has a dimension of 0")
     if dtype == "image":
         if len(shape) != 3 or shape[2] not in (1, 3):
-            raise ValueError(
-                f"{spec!r}: an image is height x width x channels (1 or 3), e.g. 'image 64x64x3'"
-            )
+            raise ValueError(f"{spec!r}: an image is height x width x channels (1 or 3), e.g. 'image 64x64x3'")
         return Feature(Encoding.IMAGE, "float32", shape)
     if dtype == "uint8":
         return Feature(Encoding.RAW, dtype, shape)

@@ -56,11 +56,7 @@ def open_arrays(config: ArraysConfig) -> Dataset:
     given = {key: Path(path).expanduser() for key, path in paths.items() if path}
     parts = {key: _part(_read(path, config.keys()), config) for key, path in given.items()}
     outputs = outputs_of({key: part.targets for key, part in parts.items()}, config.classes)
-    refuse(
-        problem
-        for key, part in parts.items()
-        for problem in label_problems(str(given[key]), part.targets, outputs)
-    )
+    refuse(problem for key, part in parts.items() for problem in label_problems(str(given[key]), part.targets, outputs))
     sources = {key: _source(part, mapped=given[key].is_dir()) for key, part in parts.items()}
     held_out = {key: sources.get(key) for key in ("validation", "test")}
     return describe(split(sources["train"], config, **held_out), inputs=config.inputs, outputs=outputs)

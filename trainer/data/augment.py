@@ -23,9 +23,7 @@ LAYERS: dict[str, Callable[..., Any]] = {
 }
 
 
-def augmentation(
-    config: DataConfig, inputs: Mapping[str, Field], *, seed: int = 0
-) -> keras.Sequential | None:
+def augmentation(config: DataConfig, inputs: Mapping[str, Field], *, seed: int = 0) -> keras.Sequential | None:
     """Return the layers of `data.augment` in one model called `augmentation`, or None without any.
 
     It takes a batch of images (n, height, width, channels) with values in 0..1 and changes each in its own
@@ -42,8 +40,7 @@ def augmentation(
         refuse([f"data.augment={list(config.augment)} changes images, and no input is one: {shapes}"])
     steps = augment_steps(config.augment)
     layers = [
-        LAYERS[name](amount, seed=seed + place, name=f"augment_{name}")
-        for place, (name, amount) in enumerate(steps)
+        LAYERS[name](amount, seed=seed + place, name=f"augment_{name}") for place, (name, amount) in enumerate(steps)
     ]
     return keras.Sequential(layers, name="augmentation")
 

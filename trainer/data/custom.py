@@ -70,9 +70,7 @@ def _part_problems(target: str, given: Mapping[str, Any]) -> list[str]:
     other = [str(key) for key in given if key not in PARTS]
     if other or "train" not in given:
         keys = ", ".join(map(str, given)) or "no key"
-        return [
-            f"{target} returned a dict with {keys}; the keys are {', '.join(PARTS)}, and 'train' is needed"
-        ]
+        return [f"{target} returned a dict with {keys}; the keys are {', '.join(PARTS)}, and 'train' is needed"]
     return [
         f"{target} returned a {type(each).__name__} for {part!r}; it may return {FORMS}"
         for part, each in given.items()

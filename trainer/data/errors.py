@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from models.errors import NameplateError
@@ -28,5 +29,10 @@ def data_error(error: Exception) -> DataError | None:
     message carries the source's own words between marks.
     """
     _, opened, rest = str(error).partition(OPEN)
-    words, closed, _ = rest.partition(CLOSE)
-    return DataError(words.replace("\\n", "\n").replace("\\'", "'")) if opened and closed else None
+    words, closed, rest = rest.partition(CLOSE)
+    if not opened or not closed:
+        return None
+    if "assertion failed" in str(error):  # its operation writes what it was given with escapes, like C
+        words = words.encode().decode("unicode_escape").encode("latin-1").decode(errors="replace")
+    detail = re.split(r"\n| \[Op:", rest, maxsplit=1)[0].strip("],. '\"")
+    return DataError(": ".join(filter(None, [words, detail])))

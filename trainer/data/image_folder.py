@@ -73,11 +73,15 @@ def open_image_folder(config: ImageFolderConfig) -> Dataset:
     refuse(
         problem
         for part, listing in listings.items()
-        for problem in (*_listing_problems(folders[part], listing), *_class_problems(part, listing, listings))
+        for problem in (*_listing_problems(part, folders[part], listing), *_class_problems(part, listing, listings))
     )
     classes = tuple(listings["train"])
     shape = (config.height, config.width, config.channels)
-    sources = {part: Images(listing, shape) for part, listing in listings.items()}
+    sources = {
+        # Numbered as in train, also where a held-out part lacks a class.
+        part: Images({name: listing.get(name, []) for name in classes}, shape)
+        for part, listing in listings.items()
+    }
     parts = split(sources["train"], config, validation=sources.get("validation"), test=sources.get("test"))
     return describe(parts, inputs=["image"], outputs={"label": Output(len(classes), Kind.CLASSES, classes)})
 
@@ -104,7 +108,7 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in found if not path.name.startswith("."))
 
 
-def _listing_problems(folder: Path, listing: Listing) -> list[str]:
+def _listing_problems(part: str, folder: Path, listing: Listing) -> list[str]:
     if not listing:
         return [f"{folder} has no folders, and so no classes; it has {_held(folder)}"]
     found = [
@@ -112,7 +116,7 @@ def _listing_problems(folder: Path, listing: Listing) -> list[str]:
         for name, paths in listing.items()
         if not paths
     ]
-    if len(listing) == 1:
+    if part == "train" and len(listing) == 1:
         found.append(f"{folder} has one class only, {next(iter(listing))!r}; there is nothing to tell apart")
     return found
 

@@ -46,9 +46,7 @@ def _spans(content: mmap.mmap, size: int) -> list[tuple[int, int]]:
             raise RecordError(_damage(content, place))
         end = place + HEADER.size + length + FOOTER
         if end > size:
-            raise RecordError(
-                f"cut short: the record at byte {place} ends at byte {end}, and the file at byte {size}"
-            )
+            raise RecordError(f"cut short: the record at byte {place} ends at byte {end}, and the file at byte {size}")
         spans.append((place + HEADER.size, length))
         place = end
     return spans

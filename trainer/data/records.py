@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from trainer.config.data import RecordsConfig
 from trainer.config.data_files import find_files
@@ -47,9 +48,7 @@ class Records:
             {name: _parser(feature) for name, feature in self._schema.items()},
             example_names=tf.strings.join([OPEN, names, " does not fit data.features", CLOSE]),
         )
-        leaves = {
-            name: self._decoded(name, parsed[name], feature, names) for name, feature in self._schema.items()
-        }
+        leaves = {name: self._decoded(name, parsed[name], feature, names) for name, feature in self._schema.items()}
         with tf.control_dependencies(self._label_checks(leaves, names)):
             return tf.nest.map_structure(tf.identity, self._example(leaves))
 
@@ -57,10 +56,7 @@ class Records:
         """Return None: records are read as they are needed."""
 
     def _example(self, leaves: dict[str, Any]) -> Example:
-        x, y = (
-            bundle({name: leaves[name] for name in names})
-            for names in (self._config.inputs, self._config.targets)
-        )
+        x, y = (bundle({name: leaves[name] for name in names}) for names in (self._config.inputs, self._config.targets))
         weight = self._config.sample_weight
         return (x, y, leaves[weight]) if weight else (x, y)
 
@@ -79,6 +75,8 @@ class Records:
             os.close(descriptor)
         if len(content) != length:
             raise ValueError(f"{OPEN}{self._name(index)} has been cut short since the run began{CLOSE}")
+        if not _is_example(content):  # the operation that parses would not say which record
+            raise ValueError(f"{OPEN}{self._name(index)} is damaged: no tf.train.Example{CLOSE}")
         return content
 
     def _name(self, index: int) -> str:
@@ -167,15 +165,22 @@ def _schema_problems(path: Path, span: np.ndarray, schema: dict[str, Feature]) -
     with path.open("rb") as file:
         file.seek(int(span[0]))
         content = file.read(int(span[1]))
-    try:
-        held = tf.train.Example.FromString(content).features.feature
-    except Exception as error:  # protobuf's DecodeError has another home in each of its implementations
-        return [f"{path}: record 0 (byte {span[0]}) is no tf.train.Example: {error}"]
+    if not _is_example(content):
+        return [f"{path}: record 0 (byte {span[0]}) is no tf.train.Example"]
+    held = tf.train.Example.FromString(content).features.feature
     found = [f"{path}: no feature {name!r}; it has {_listed(held)}" for name in schema if name not in held]
     for name, feature in schema.items():
         if name in held and (reason := _mismatch(held[name], feature)):
             found.append(f"{path}: the feature {name!r} {reason}")
     return found
+
+
+def _is_example(content: bytes) -> bool:
+    try:
+        tf.train.Example.FromString(content)
+    except DecodeError:
+        return False
+    return True
 
 
 def _mismatch(held: Any, feature: Feature) -> str:

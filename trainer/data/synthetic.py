@@ -55,11 +55,10 @@ class Synthetic:
         return self._example(np.arange(self.size), (self._patterns, self._bank), np.take)
 
     def _example(self, indices: Any, held: tuple[Any, Any], gather: Any) -> Example:
-        """Return examples by the same arithmetic in numpy and in TensorFlow."""
+        """Return examples by the same arithmetic in numpy and in TensorFlow, to float rounding."""
         patterns, bank = held
         labels = {
-            name: self._hash(indices, rank) % self._config.classes
-            for rank, name in enumerate(self._config.outputs)
+            name: self._hash(indices, rank) % self._config.classes for rank, name in enumerate(self._config.outputs)
         }
         inputs = {}
         for rank, name in enumerate(self._config.inputs):
