@@ -45,7 +45,10 @@ def resolver(trust: Sequence[str]) -> Callable[[str], Any]:
                 f"_target_: {path!r} is not among what may be run: {', '.join(prefixes)}. "
                 f"If you trust it, say so on the command line: trust=[{parts[0]}]"
             )
-        return _load(path, parts)
+        found = _load(path, parts)
+        if path.startswith(OURS) and not str(getattr(found, "__module__", "")).startswith(("models.zoo.", "keras.")):
+            raise TargetError(f"_target_: {path!r} only passes through; name it where it is defined, and trust that")
+        return found
 
     return resolve
 
@@ -96,6 +99,8 @@ def _attribute(found: Any, rest: list[str], path: str) -> Any:
                 f"_target_: {found.__name__} has no {name!r}, wanted by {path!r}.{did_you_mean(name, dir(found))}"
             )
         found = getattr(found, name, None)
+        if inspect.ismodule(found):  # one that was imported there for its own use: not what the prefix allows
+            raise TargetError(f"_target_: {path!r} leads through the module {found.__name__}; name that module itself")
     if not callable(found):
         raise TargetError(f"_target_: {path!r} is not callable but {type(found).__name__}")
     return found
