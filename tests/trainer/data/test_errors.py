@@ -19,7 +19,7 @@ def test_all_reasons_are_told_at_once() -> None:
     [
         (f"While: assertion failed: [{OPEN}a\\n  /data/\\303\\251.png{CLOSE}]\n\t [[node]]", "a\n  /data/é.png"),
         (f"ValueError: {OPEN}/data/é: cut{CLOSE}\nTraceback", "/data/é: cut"),
-        (f"Name: {OPEN}a: record 2{CLOSE}, Feature: label is missing. [Op:P]", "a: record 2: Feature: label is missing"),
+        (f"Name: {OPEN}a: record 2{CLOSE}, Feature: label is lost. [Op:P]", "a: record 2: Feature: label is lost"),
         ("some other error", None),
     ],
 )  # fmt: skip
