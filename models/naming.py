@@ -24,7 +24,7 @@ def check(model: keras.Model, policy: Policy | str = "strict") -> list[Violation
         NameplateError: for a policy's name that does not exist.
     """
     policy = policies.named_policy(policy)
-    if policy.mode is Mode.OFF:
+    if policy.mode is Mode.off:
         return []
     return policies.violations(policy, named(walk(model)), outputs=output_names(model))
 
@@ -47,13 +47,13 @@ def enforce(
     found = check(model, policy)
     if not found:
         return model
-    if policy.mode is Mode.REPORT:
+    if policy.mode is Mode.report:
         if report is not None:
             report(found)
         else:
             _log.warning("%s", policies.text(found, model=model.name, policy=policy))
         return model
-    if policy.mode is Mode.REPAIR:
+    if policy.mode is Mode.repair:
         model = repaired(model, policy)
         found = check(model, policy)
         if not found:

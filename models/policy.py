@@ -20,24 +20,26 @@ from models.patterns import examples
 class Mode(enum.StrEnum):
     """What happens to a model that breaks the policy."""
 
-    STRICT = "strict"  # refused, with every violation
-    REPAIR = "repair"  # renamed, the same way every time
-    REPORT = "report"  # reported and taken as it is
-    OFF = "off"  # not looked at
+    # OmegaConf reads and writes the names of members, so these are the words of the command line.
+
+    strict = "strict"  # refused, with every violation
+    repair = "repair"  # renamed, the same way every time
+    report = "report"  # reported and taken as it is
+    off = "off"  # not looked at
 
 
 class Demand(enum.StrEnum):
     """How much a kind of layer must keep."""
 
-    ALL = "all"  # every rule
-    GRAMMAR = "grammar"  # the grammar and uniqueness only
+    all = "all"  # every rule
+    grammar = "grammar"  # the grammar and uniqueness only
 
 
 @dataclass(frozen=True)
 class Policy:
     """What names a model may have. Grammar and uniqueness always hold; the fields say what else does."""
 
-    mode: Mode = Mode.STRICT
+    mode: Mode = Mode.strict
     automatic: bool = False  # may a layer keep the name that Keras made up for it
     fold_case: bool = True  # are two names the same when only their case differs
     max_length: int = names.LIMIT  # bytes of a layer's own name
@@ -45,8 +47,8 @@ class Policy:
     required: list[str] = field(default_factory=list)  # qualified names that must be there
     forbidden: list[str] = field(default_factory=list)  # regular expressions for own or qualified names
     prefixes: dict[str, str] = field(default_factory=dict)  # depth ("0" is the top) or container: prefix of own names
-    weightless: Demand = Demand.ALL  # for layers without any variable
-    operators: Demand = Demand.GRAMMAR  # for `a + b`, slices and keras.ops, which Keras gives no way to name
+    weightless: Demand = Demand.all  # for layers without any variable
+    operators: Demand = Demand.grammar  # for `a + b`, slices and keras.ops, which Keras gives no way to name
     outputs: list[str] = field(default_factory=list)  # output names that the objective uses
 
     def problems(self) -> list[str]:
@@ -219,10 +221,10 @@ def _faults(policy: Policy, item: Named, own: str, tree: Sequence[Named]) -> lis
 
 def _held_to_all(policy: Policy, item: Named) -> bool:
     if item.kind is Kind.OPERATOR:
-        return policy.operators is Demand.ALL
+        return policy.operators is Demand.all
     if item.kind is Kind.PART:  # its name is its place, and no user gave it
         return False
-    return not item.weightless or item.kind is Kind.INPUT or policy.weightless is Demand.ALL
+    return not item.weightless or item.kind is Kind.INPUT or policy.weightless is Demand.all
 
 
 def _forbidden(policy: Policy, item: Named, own: str) -> Iterator[str]:

@@ -97,7 +97,7 @@ def to_run_config(node: DictConfig) -> RunConfig:
     _refuse_untyped(node)
     missing = sorted(key for key in OmegaConf.missing_keys(node) if not key.startswith("hydra."))
     if missing:
-        raise ConfigError([f"{key}: required and not given; set it, e.g. {key}=..." for key in missing])
+        raise ConfigError([f"{key}: required and not given; e.g. {_example(node, key)}" for key in missing])
     try:
         config = OmegaConf.to_object(node)
     except (OmegaConfBaseException, MissingMandatoryValue) as error:
@@ -140,16 +140,20 @@ def options() -> dict[str, list[str]]:
 
 
 def _run_schema() -> DictConfig:
-    """Return RunConfig as a node whose groups are empty until an option of each is chosen."""
-    groups = dict.fromkeys(SCHEMAS, "???")
-    node = OmegaConf.structured(RunConfig, flags={"allow_objects": True})
-    for group in groups:
-        OmegaConf.set_readonly(node, False)
-        node[group] = "???"
-    return node
+    """Return RunConfig as a node whose sections are writable; each gets its type from the option that is chosen."""
+    bases = {each.name: each.type for each in fields(RunConfig)}
+    types = {name: schema if isinstance(schema, type) else _base(schema) for name, schema in SCHEMAS.items()}
+    assert types.keys() <= bases.keys()
+    return _writable(RunConfig(**{name: each() for name, each in types.items()}))
 
 
-def _writable(schema: type) -> DictConfig:
+def _base(schemas: dict[str, Any]) -> Any:
+    """Return the class that the options of a group have in common."""
+    first = next(iter(schemas.values()))
+    return next(each for each in reversed(first.__mro__) if is_dataclass(each))
+
+
+def _writable(schema: Any) -> DictConfig:
     node = OmegaConf.structured(schema)
     _lift_readonly(node)
     return node
@@ -161,6 +165,8 @@ def _lift_readonly(node: DictConfig | ListConfig) -> None:
         for key in node:
             child = node._get_node(key)
             if isinstance(child, DictConfig | ListConfig):
+                if OmegaConf.get_type(child) in (dict, None):
+                    OmegaConf.set_struct(child, False)  # keys of the user's own, e.g. objective.losses={sum: huber}
                 _lift_readonly(child)
 
 
@@ -173,6 +179,14 @@ def _refuse_untyped(node: DictConfig) -> None:
     ]
     if untyped:
         raise ConfigError(untyped)
+
+
+def _example(node: DictConfig, key: str) -> str:
+    """Return an override that gives a missing key, as its field's metadata has it."""
+    section, _, name = key.rpartition(".")
+    schema = OmegaConf.get_type(node, section) if section else RunConfig
+    metadata = {each.name: each.metadata for each in fields(schema)} if is_dataclass(schema) else {}
+    return str(metadata.get(name, {}).get("example", f"{key}=..."))
 
 
 def _explained(error: Exception, overrides: Iterable[str]) -> ConfigError:
