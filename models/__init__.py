@@ -16,7 +16,9 @@ _VERBS = {
     "layer": "tree",
     "check": "naming",
     "enforce": "naming",
-    "rename": "naming",
+    "rename": "renaming",
+    "freeze": "freezing",
+    "Frozen": "freezing",
     "read": "bridge",
     "write": "bridge",
 }

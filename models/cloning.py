@@ -44,6 +44,7 @@ def clone(model: keras.Model, *, renamed: Mapping[int, str] | None = None) -> ke
     size = sum(len(entry.sites) for entry in entries)
     with (
         keras_private.undisturbed(),
+        keras_private.collector_paused(),
         keras_private.live_code(),
         keras_private.deep_graphs(size),
         keras.saving.custom_object_scope(custom_objects([model, *(entry.layer for entry in entries)])),
@@ -54,7 +55,10 @@ def clone(model: keras.Model, *, renamed: Mapping[int, str] | None = None) -> ke
         _build(model, copy)
         copies = walk(copy)
         _compare(model, copy, entries, copies)
-        carry([model, *(entry.layer for entry in entries)], [copy, *(entry.layer for entry in copies)])
+        every = [copy, *(entry.layer for entry in copies)]
+        for layer in every:
+            keras_private.born(layer)
+        carry([model, *(entry.layer for entry in entries)], every, done=copier.made)
         settle(model, copy, entries, copies, renamed=copier.renamed)
     return copy
 
@@ -67,6 +71,7 @@ class _Copier:
         self.faults: list[str] = []
         self._places = places
         self._copies: dict[int, Any] = {}
+        self.made: set[int] = set()  # ids of variables that were born with their values
         self._keys: dict[int, tuple[dict[str, str], dict[str, str]]] = {}
 
     def copy(self, layer: Any) -> Any:
@@ -130,6 +135,8 @@ class _Copier:
             return None
         if copy.name != name and id(layer) in self.renamed and id(layer) in self._places:
             self.faults.append(f"{self._place(layer)}: its class drops the name; {advice(layer)}")
+        if layer.built and not copy.built:
+            keras_private.born_with(copy, layer, self.made)
         return copy
 
     def _structure(self, struct: Any, tensors: Mapping[int, Any]) -> tuple[Any, dict[str, str]]:

@@ -6,12 +6,14 @@ tests/models/test_keras_private.py fails when one of them changes.
 from __future__ import annotations
 
 import contextlib
+import gc
 import random
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras.src.backend.common import global_state
 from keras.src.models.functional import Functional, functional_like_constructor
 from keras.src.ops.function import make_node_key
@@ -159,6 +161,33 @@ def live_lambda(layer: Any, name: str) -> Any:
     )
 
 
+def born_with(layer: Any, source: Any, made: set[int]) -> None:
+    """Let a new layer make its variables with the values of another's (`Layer.add_weight`, layer.py), until `born`.
+
+    It saves drawing random numbers that nobody will see. Matched by name and shape, the ids go to `made`; the rest
+    begins as usual.
+    """
+    values = {(each.name, tuple(each.shape)): each for each in own_variables(source)}
+    add_weight = layer.add_weight
+
+    def add_weight_with_value(*arguments: Any, **keywords: Any) -> Any:
+        shape = keywords.get("shape", arguments[0] if arguments else ())
+        known = values.pop((keywords.get("name"), tuple(shape or ())), None)
+        if known is None or len(arguments) > 1:
+            return add_weight(*arguments, **keywords)
+        value = known._value  # `value` would be rounded inside a call in lower precision
+        variable = add_weight(*arguments, **{**keywords, "initializer": lambda *_, **__: tf.convert_to_tensor(value)})
+        made.add(id(variable))
+        return variable
+
+    layer.__dict__["add_weight"] = add_weight_with_value
+
+
+def born(layer: Any) -> None:
+    """Give a layer its own `add_weight` back."""
+    layer.__dict__.pop("add_weight", None)
+
+
 def carry_functions(source: Any, target: Any) -> None:
     """Give a Lambda the functions of another, for one that was made from a configuration."""
     target.function, target.mask, target._output_shape = source.function, source.mask, source._output_shape
@@ -236,6 +265,18 @@ def undisturbed() -> Iterator[None]:
         counts.update(before)
         random.setstate(state)
         del stack[depth:]
+
+
+@contextlib.contextmanager
+def collector_paused() -> Iterator[None]:
+    """Make a model without Python's collector of cycles: all of it is alive, and it would be looked through often."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @contextlib.contextmanager

@@ -8,11 +8,14 @@ from collections.abc import Callable
 import keras
 
 from models import policy as policies
+from models.carrying import uncarried
+from models.freezing import Frozen, freeze
 from models.policy import Mode, NamingError, Policy, Violation
 from models.renaming import rename, repaired
 from models.tree import named, output_names, walk
 
-__all__ = ["NamingError", "check", "enforce", "rename"]
+
+__all__ = ["Frozen", "NamingError", "check", "enforce", "freeze", "rename"]
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +29,8 @@ def check(model: keras.Model, policy: Policy | str = "strict") -> list[Violation
     policy = policies.named_policy(policy)
     if policy.mode is Mode.off:
         return []
-    return policies.violations(policy, named(walk(model)), outputs=output_names(model))
+    entries = walk(model)
+    return policies.violations(policy, named(entries), outputs=output_names(model)) + uncarried(entries)
 
 
 def enforce(

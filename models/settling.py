@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -14,8 +14,11 @@ from models.tree import Entry
 Chain = list[tuple[frozenset[str], str]]  # of a layer and its containers, innermost first: old names, new name
 
 
-def carry(sources: Sequence[Any], targets: Sequence[Any]) -> None:
-    """Copy variables, seeds, flags, lambdas and vocabularies from layer to layer; both lists are in one order."""
+def carry(sources: Sequence[Any], targets: Sequence[Any], *, done: Container[int] = ()) -> None:
+    """Copy variables, seeds, flags, lambdas and vocabularies from layer to layer; both lists are in one order.
+
+    Variables whose ids are in `done` have their values.
+    """
     for source, target in zip(sources, targets, strict=True):
         if not isinstance(source, keras.Layer):
             continue
@@ -23,7 +26,8 @@ def carry(sources: Sequence[Any], targets: Sequence[Any]) -> None:
             _carry_assets(source, target)
         pairs = zip(keras_private.own_variables(source), keras_private.own_variables(target), strict=True)
         for old, new in pairs:
-            new.assign(old.value)
+            if id(new) not in done:
+                new.assign(old.value)
         seeds = zip(keras_private.seed_generators(source), keras_private.seed_generators(target), strict=True)
         for old, new in seeds:
             new.state.assign(old.state.value)

@@ -1,0 +1,76 @@
+"""Names freeze at compile: a later assignment to any `layer.name` in the tree is found and told."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from models import names
+from models.policy import NamingError
+from models.tree import walk
+
+# What Keras' own methods do with names; each looks at the manifest first once a model is frozen.
+_GUARDED = ("fit", "save", "export")
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """The names of a model as they were; data only, in the order of the walk."""
+
+    model: str
+    layers: tuple[tuple[str, object], ...]  # qualified name, and the own name as the layer itself says it
+
+    def check(self, model: keras.Model) -> None:
+        """Compare the model's names with these.
+
+        Raises:
+            NamingError: with who changed from what to what, and with layers that came or went.
+        """
+        now = Frozen(*_names(model))
+        if now == self:
+            return
+        raise NamingError(
+            "\n".join([f"the names of {self.model!r} changed after they were frozen:", *_told(self, now)])
+        )
+
+
+def freeze(model: keras.Model) -> Frozen:
+    """Return the manifest of the model's names, and let its own `fit`, `save` and `export` check it from now on."""
+    frozen = Frozen(*_names(model))
+    for method in _GUARDED:
+        vars(model)[method] = _guarded(getattr(type(model), method).__get__(model), frozen, model)
+    return frozen
+
+
+def _names(model: keras.Model) -> tuple[str, tuple[tuple[str, object], ...]]:
+    return str(model.name), tuple((entry.name, entry.layer.name) for entry in walk(model))
+
+
+def _guarded(method: Callable[..., Any], frozen: Frozen, model: keras.Model) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        frozen.check(model)
+        return method(*arguments, **keywords)
+
+    return call
+
+
+def _told(before: Frozen, now: Frozen) -> list[str]:
+    lines = []
+    if before.model != now.model:
+        lines.append(f"  the model itself: {before.model!r} became {now.model!r}")
+    if len(before.layers) == len(now.layers):
+        pairs = zip(before.layers, now.layers, strict=True)
+        lines += [f"  {old}: {was!r} became {to!r}" for (old, was), (_, to) in pairs if was != to]
+    else:
+        known, present = dict(before.layers), dict(now.layers)
+        lines += [f"  {name}: no longer there" for name in known if name not in present]
+        lines += [f"  {name}: not there before" for name in present if name not in known]
+    advice = "Set the names back, or rename before compile: models.rename(model, {old: new}) gives a new model."
+    if any(names.fault(to) for _, to in now.layers):
+        advice += " Some of these names cannot be saved."
+    return [*lines, advice]
