@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from models.names import did_you_mean
 
+RESNET_DEPTHS = (18, 34, 50)
+
 
 def at_least(bound: int, **values: int | Sequence[int] | None) -> list[str]:
     """Return a problem for each value under its bound; of a sequence every element counts, None is allowed."""

@@ -16,9 +16,9 @@ def build(
     inputs: Mapping[str, tuple[int, ...]],
     outputs: Mapping[str, int],
     *,
-    width: int = 32,
-    blocks: Sequence[int] = (1, 1, 1),
-    dropout: float = 0.0,
+    width: int = 64,
+    blocks: Sequence[int] = (1, 1),
+    dropout: float = 0.3,
     norm: str = Norm.batch,
 ) -> keras.Model:
     """Return a stem, stages of residual blocks, an average over positions and the logits.

@@ -46,7 +46,7 @@ def build(
     one image (height, width, channels) and one output.
     """
     problems = [
-        *checks.numbers(tuple(_PLANS), depth=depth),
+        *checks.numbers(checks.RESNET_DEPTHS, depth=depth),
         *checks.choices(Stem, stem=stem),
         *checks.at_least(1, width=width),
     ]
