@@ -9,6 +9,7 @@ import os
 import stat
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,16 +37,15 @@ class OpenFiles:
         self._finalizer = weakref.finalize(self, _close, self._directory, self._descriptors)
 
     def open(self, name: str) -> int:
-        """Open file `name` and return its size in bytes. Raises `FileNotFoundError`, or `DamagedError` for
-        what is no file.
-        """
-        descriptor = _open(name, self._directory)
-        self._descriptors[name] = descriptor
-        return os.fstat(descriptor).st_size
+        """Open file `name` and return its size in bytes.
 
-    def size(self, name: str) -> int:
-        """Return the size of the open file `name` in bytes."""
-        return os.fstat(self._descriptors[name]).st_size
+        Raises `FileNotFoundError`, or `DamagedError` for what is no file.
+        """
+        descriptor, size = self._unless_stale(
+            lambda: _open(name, directory=self._directory), lambda: _open(self.path / name, directory=None)
+        )
+        self._descriptors[name] = descriptor
+        return size
 
     def read(self, name: str, offset: int, nbytes: int) -> bytes:
         """Return `nbytes` of file `name` from `offset` on, fewer at its end."""
@@ -72,44 +72,56 @@ class OpenFiles:
 
     def names(self) -> list[str]:
         """Return the names of all that is in the directory now, sorted."""
-        return sorted(os.listdir(self._directory))
+        return sorted(self._unless_stale(lambda: os.listdir(self._directory), lambda: os.listdir(self.path)))
 
     def close(self) -> None:
         """Close all files; reading afterwards is an error."""
         self._finalizer()
 
     def _reading(self, name: str, action: Callable[..., T], *arguments: object) -> T:
-        """Return `action(descriptor, *arguments)` for file `name`, on a fresh descriptor where the server
-        lost the old one.
-        """
+        """Return `action(descriptor, *arguments)` for file `name`."""
+        return self._unless_stale(
+            lambda: action(self._descriptors[name], *arguments),
+            lambda: action(self._reopened(name), *arguments),
+        )
+
+    def _reopened(self, name: str) -> int:
+        descriptor, _ = _open(self.path / name, directory=None)
+        os.close(self._descriptors[name])
+        self._descriptors[name] = descriptor
+        return descriptor
+
+    @staticmethod
+    def _unless_stale(by_descriptor: Callable[[], T], by_path: Callable[[], T]) -> T:
+        """Return the first, or, where a network file system lost the descriptor, the second, patiently."""
         try:
-            return action(self._descriptors[name], *arguments)
+            return by_descriptor()
         except OSError as error:
             if error.errno != errno.ESTALE:
                 raise
-        return patiently(lambda: action(self._refreshed(name), *arguments))
-
-    def _refreshed(self, name: str) -> int:
-        fresh = os.open(self.path / name, _FLAGS)
-        os.close(self._descriptors[name])
-        self._descriptors[name] = fresh
-        return fresh
+        return patiently(by_path)
 
 
-def _open(name: str, directory: int) -> int:
+def _open(name: str | Path, *, directory: int | None) -> tuple[int, int]:
+    """Return a descriptor for reading `name`, and its size in bytes."""
     try:
         descriptor = os.open(name, _FLAGS, dir_fd=directory)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):
-            raise DamagedError(f"{name} is a link or a device, not a file") from None
+            raise DamagedError(f"{os.path.basename(name)} is a link or a device, not a file") from None
         raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    try:
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
+            raise DamagedError(f"{os.path.basename(name)} is not a file")
+    except BaseException:
         os.close(descriptor)
-        raise DamagedError(f"{name} is not a file")
-    return descriptor
+        raise
+    return descriptor, about.st_size
 
 
 def _close(directory: int, descriptors: dict[str, int]) -> None:
     for descriptor in (directory, *descriptors.values()):
-        os.close(descriptor)
+        with suppress(OSError):  # nothing was written: nothing is lost
+            os.close(descriptor)
     descriptors.clear()

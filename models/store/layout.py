@@ -19,6 +19,7 @@ import os
 import re
 from pathlib import Path
 
+from models.store.errors import StoreError, explained
 from models.store.patience import patiently
 
 MANIFEST = "manifest.json"
@@ -54,15 +55,30 @@ def step_of(name: str) -> int | None:
 def checkpoints(directory: Path) -> list[Path]:
     """Return the complete checkpoints in `directory` by step, the newest last; none where it is missing."""
     found = {step: directory / name for name in listing(directory) if (step := step_of(name)) is not None}
-    return [found[step] for step in sorted(found) if (found[step] / MANIFEST).exists()]
+    return [found[step] for step in sorted(found) if has_manifest(found[step])]
+
+
+def has_manifest(path: Path) -> bool:
+    """Say whether `path` is a directory with a manifest in it. Raises `StoreError` when that cannot be told."""
+    try:
+        with explained("Looking for", path / MANIFEST):
+            patiently(lambda: os.lstat(path / MANIFEST))
+    except StoreError as error:
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            return False
+        raise
+    return True
 
 
 def listing(directory: Path) -> list[str]:
     """Return the names in `directory`, sorted; none when there is no such directory."""
     try:
-        return sorted(patiently(lambda: os.listdir(directory)))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+        with explained("Listing", directory):
+            return sorted(patiently(lambda: os.listdir(directory)))
+    except StoreError as error:
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            return []
+        raise
 
 
 def shard_name(group: str, index: int, count: int) -> str:

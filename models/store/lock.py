@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import weakref
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -51,7 +52,8 @@ class RunLock:
         """Let another process have the run; harmless when it is not held."""
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
-            os.close(descriptor)
+            with suppress(OSError):  # the lock is gone all the same
+                os.close(descriptor)
 
     def _take(self, descriptor: int) -> None:
         try:

@@ -26,7 +26,7 @@ def point(directory: Path, name: str, target: Path) -> None:
     target = Path(target)
     if not layout.is_pointer_name(name):
         raise StoreError(f"A pointer cannot be called {name!r}; use a short lower-case word such as latest or best.")
-    if layout.step_of(target.name) is None or not (directory / target.name / layout.MANIFEST).exists():
+    if layout.step_of(target.name) is None or not layout.has_manifest(directory / target.name):
         raise StoreError(f"{name!r} cannot lead to {target}: {directory} has no such checkpoint.")
     path = directory / name
     with explained("Pointing", path):
@@ -43,14 +43,14 @@ def resolve(directory: Path, name: str) -> Path | None:
         with explained("Reading", path):
             data = patiently(lambda: _read(path))
     except StoreError as error:
-        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError | IsADirectoryError):
             return None
         raise
     word = data.split(b" ")[0].decode("ascii", "replace")
     if layout.step_of(word) is None or data != _text(name, word):
         raise DamagedError(f"The pointer {path} is damaged. Delete it; the next save writes it again.")
     target = path.with_name(word)
-    if not (target / layout.MANIFEST).exists():
+    if not layout.has_manifest(target):
         raise DamagedError(f"The pointer {path} leads to {word}, which is gone.")
     return target
 
@@ -59,7 +59,7 @@ def pointers(directory: Path) -> dict[str, Path]:
     """Return all pointers in `directory` that lead somewhere, with their checkpoints."""
     found = {}
     for name in layout.listing(Path(directory)):
-        if layout.is_pointer_name(name) and (Path(directory) / name).is_file():
+        if layout.is_pointer_name(name):
             try:
                 target = resolve(directory, name)
             except DamagedError:

@@ -4,7 +4,6 @@ out.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -169,11 +168,6 @@ def open_manifest(path: Path) -> tuple[OpenFiles, Manifest]:
     except BaseException:
         files.close()
         raise
-
-
-def exists(path: Path) -> bool:
-    """Say whether there is a directory with a manifest at `path`."""
-    return os.path.lexists(path / layout.MANIFEST)
 
 
 def _open(path: Path) -> Checkpoint:

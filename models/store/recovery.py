@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from models.store import layout
 from models.store.errors import DamagedError, NothingGoodError, StoreError
-from models.store.reading import Checkpoint, exists, open_checkpoint
+from models.store.reading import Checkpoint, open_checkpoint
 from models.store.verifying import verify
 
 T = TypeVar("T")
@@ -41,10 +41,10 @@ def load_newest(
         try:
             return _load(open_checkpoint(path), load)
         except StoreError as error:
-            if exists(path) and not isinstance(error, DamagedError):
+            if layout.has_manifest(path) and not isinstance(error, DamagedError):
                 raise
             seen[path] = str(error)
-            if exists(path):  # not deleted by its owner's retention while we looked at it
+            if layout.has_manifest(path):  # not deleted by its owner's retention while we looked at it
                 on_damage(path, error)
     if not seen:
         return None
