@@ -21,6 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from models.errors import NameplateError
 from models.policy import Policy
 from trainer.config.base import ConfigError
 from trainer.config.checkpoint import CheckpointConfig
@@ -73,19 +74,26 @@ def application(task: Callable[[RunConfig], None], overrides: Sequence[str]) -> 
 
     Raises:
         ConfigError: as `run_config`.
+        NameplateError: what `task` raises; of several jobs the others run first, and the first error is raised.
     """
+    failed: list[NameplateError] = []
     register()
     # Hydra would print its own errors and exit with 1; with this variable it raises them instead.
     os.environ["HYDRA_FULL_ERROR"] = "1"
 
     @hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")
     def job(node: DictConfig) -> None:
-        task(to_run_config(node))
+        try:
+            task(to_run_config(node))
+        except NameplateError as error:  # not through Hydra, which would print its own words beside ours
+            failed.append(error)
 
     try:
         job()
     except (HydraException, OmegaConfBaseException) as error:
         raise _explained(error, overrides) from None
+    if failed:
+        raise failed[0]
 
 
 def to_run_config(node: DictConfig) -> RunConfig:

@@ -41,7 +41,7 @@ from trainer.home import Home, open_home
 from trainer.loop import Loop, Plan
 from trainer.monitor import known_values, monitored
 from trainer.outcome import training
-from trainer.replica import Augmentation, Step
+from trainer.replica import Augmentation, Step, crosses_replicas
 from trainer.report import Report, estimate_memory, finish
 from trainer.signals import StopRequest
 from trainer.state import train_state
@@ -131,6 +131,10 @@ def _loop(
     if config.log.layer_table:
         screen.table(f"layers of {model.name}", LAYER_COLUMNS, table)
     screen.say(estimate_memory(model, batches))
+    if step.xla and crosses_replicas(model):
+        screen.say(
+            "fit.xla: not compiled, batch statistics cross the replicas; strategy.sync_batch_norm=false compiles"
+        )
     loop = Loop(
         model,
         TrainGraph(step, feed),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,17 +53,27 @@ def open_home(runs: Path, name: str | None, *, resume: bool) -> Iterator[Home]:
         StoreError: the directory cannot hold checkpoints: read-only, full, a file in the way.
         NameplateError: there are checkpoints and `resume` is false.
     """
+    existed = name is not None and (runs / name).exists()
     path = runs / name if name else _new_by_time(runs)
     with store.RunLock(path):
         home = Home(path)
-        store.probe(home.checkpoints)
-        if not resume and not home.is_new():
-            last = store.checkpoints(home.checkpoints)[-1].name
-            raise NameplateError(
-                f"resume=false, and {path} has checkpoints up to {last}; nothing was touched. "
-                "Leave resume out to go on from there, or choose another run=NAME."
-            )
-        yield home
+        try:
+            store.probe(home.checkpoints)
+            _refuse_to_touch(home, resume=resume)
+            yield home
+        except NameplateError:
+            if not existed and not home.metrics.exists():  # refused before it began: as if it had not been asked for
+                shutil.rmtree(path, ignore_errors=True)
+            raise
+
+
+def _refuse_to_touch(home: Home, *, resume: bool) -> None:
+    if not resume and not home.is_new():
+        last = store.checkpoints(home.checkpoints)[-1].name
+        raise NameplateError(
+            f"resume=false, and {home.path} has checkpoints up to {last}; nothing was touched. "
+            "Leave resume out to go on from there, or choose another run=NAME."
+        )
 
 
 def _new_by_time(runs: Path) -> Path:

@@ -70,6 +70,7 @@ class Loop:
     def _run(self) -> None:
         self._pace = Pace(self.plan.steps_per_loop, by_batch=_has_batch_hooks(self.callbacks))
         self._saved_at = self.progress.step
+        self._since_record = (0, 0.0)  # steps and seconds of training
         self.model.stop_training = False
         self.train.begin(self.progress.step)
         self.callbacks.on_train_begin()
@@ -91,7 +92,6 @@ class Loop:
         if first == 0:
             self.model.reset_metrics()
         self.callbacks.on_epoch_begin(epoch)
-        self._mark = (time.perf_counter(), self.progress.step)
         while self.progress.step < end and not self.model.stop_training:
             self._steps(epoch, self._next_event(end))
         self._end_epoch(epoch)
@@ -103,8 +103,11 @@ class Loop:
         count = self._pace.steps(event - step)
         if self._pace.by_batch:
             self.callbacks.on_train_batch_begin(first)
-        with self._pace.timed(count):
-            losses = self.train.run(epoch, first, count)
+        began = time.perf_counter()
+        losses = self.train.run(epoch, first, count)
+        seconds = time.perf_counter() - began
+        self._pace.took(count, seconds)
+        self._since_record = (self._since_record[0] + count, self._since_record[1] + seconds)
         self._refuse_not_finite(losses, step)
         self._advance(step + count, losses)
         if self._pace.by_batch:
@@ -159,14 +162,12 @@ class Loop:
         return {name: float(np.asarray(value)) for name, value in self.model.get_metrics_result().items()}
 
     def _record(self, epoch: int, values: dict[str, float], *, of_epoch: bool) -> None:
-        now, step = time.perf_counter(), self.progress.step
-        then, since = self._mark
-        self._mark = (now, step)
-        extra = {"learning_rate": float(np.asarray(self.model.optimizer.learning_rate))}
-        if step > since:
-            extra["step_loss"] = self._step_loss
-            extra["examples_per_second"] = (step - since) * self.plan.global_batch / (now - then)
-        record = Record(step, epoch, {**values, **extra}, of_epoch)
+        steps, seconds = self._since_record
+        self._since_record = (0, 0.0)
+        extra = {"learning_rate": float(np.asarray(self.model.optimizer.learning_rate)), "step_loss": self._step_loss}
+        if steps:
+            extra["examples_per_second"] = steps * self.plan.global_batch / seconds
+        record = Record(self.progress.step, epoch, {**values, **extra}, of_epoch)
         for observer in self.observers:
             observer.recorded(record)
 

@@ -50,7 +50,7 @@ def _value_problem(override: str, known: Sequence[str], reason: str) -> str:
         return f"{override}: not an override; write key=value, e.g. fit.epochs=3"
     if key in known:
         return reason if reason.startswith(key) else f"{key}: {reason}"
-    near = nearest(key, known) or _same_ending(key, known)
+    near = nearest(key, known, limit=2) or _same_ending(key, known)
     meant = f" Did you mean {' or '.join(near)}?" if near else ""
     siblings = [each for each in known if each.rpartition(".")[0] == key.rpartition(".")[0]]
     exists = f" {key.rpartition('.')[0] or 'At the top'} has {', '.join(s.rpartition('.')[2] for s in siblings)}"
@@ -62,9 +62,11 @@ def _key(override: str) -> str:
 
 
 def _same_ending(key: str, known: Sequence[str]) -> list[str]:
+    """Return keys that end like this one, or whose initials it is: `lr` for `optimizer.learning_rate`."""
     last = key.rpartition(".")[2]
     ends = {each.rpartition(".")[2]: each for each in reversed(known)}
-    return [ends[each] for each in nearest(last, ends)]
+    short = [each for end, each in ends.items() if "_" in end and last == "".join(word[:1] for word in end.split("_"))]
+    return short or [ends[each] for each in nearest(last, ends)]
 
 
 def _dotted(node: Any, prefix: str = "") -> Iterator[str]:

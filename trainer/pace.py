@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 SECONDS = 0.5  # so long a signal waits, and a progress bar stands still
 FIRST = 2  # steps of the first call, which also traces
 GROWTH = 8  # a call makes at most so many times the steps of the one before
@@ -24,12 +20,8 @@ class Pace:
         """Return the steps of the next call, when `left` remain until the next event."""
         return max(1, min(left, self._count))
 
-    @contextmanager
-    def timed(self, count: int) -> Iterator[None]:
-        """Measure a call of `count` steps; the first is not counted, it traces."""
-        began = time.perf_counter()
-        yield
-        seconds = time.perf_counter() - began
+    def took(self, count: int, seconds: float) -> None:
+        """Learn how long a call of `count` steps took; the first is not counted, it traces."""
         self._calls += 1
         if self._most is None and self._calls > 1:
             fitting = int(SECONDS * count / max(seconds, 1e-6))

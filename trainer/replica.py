@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from models.tree import layers
 from trainer.data.batches import Share
 from trainer.keras_private import compute_loss, loss_tracker, overridden, takes_training, unpack
 
@@ -51,7 +52,9 @@ class Step:
             return _loss_of_logs(self.model.train_step((x, y, weight)))
         share = share_of_this_replica(shares)
         part = share.length * len(shares) / sum(each.length for each in shares)
-        forward_backward = tf.function(self._forward_backward, jit_compile=True) if self.xla else self._forward_backward
+        forward_backward = self._forward_backward
+        if self.xla and not crosses_replicas(self.model):
+            forward_backward = tf.function(forward_backward, jit_compile=True)
         predicted, loss, gradients = forward_backward(x, y, weight, part)
         held = [gradient for gradient in gradients if gradient is not None]
         summed = iter(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, held))
@@ -96,6 +99,12 @@ class Step:
     def _measure(self, x: Any, y: Any, weight: Any, predicted: Any, loss: tf.Tensor, share: Share) -> None:
         loss_tracker(self.model).update_state(loss, sample_weight=share.length)
         self.model.compute_metrics(x, y, predicted, sample_weight=weight)
+
+
+def crosses_replicas(model: keras.Model) -> bool:
+    """Say whether a forward pass asks the other replicas: batch statistics over all of them, which XLA cannot hold."""
+    replicated = isinstance(tf.distribute.get_strategy(), tf.distribute.MirroredStrategy)
+    return replicated and any(getattr(layer, "synchronized", False) for layer in layers(model).values())
 
 
 def share_of_this_replica(shares: list[Share]) -> Share:

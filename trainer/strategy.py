@@ -36,6 +36,8 @@ def make_strategy(config: StrategyConfig) -> tf.distribute.Strategy:
 
 def describe(strategy: tf.distribute.Strategy) -> str:
     """Return the strategy in words, e.g. `2 replicas on CPU:0, CPU:1`."""
+    if not isinstance(strategy, tf.distribute.MirroredStrategy):
+        return f"one device, {(tf.config.list_logical_devices('GPU') or tf.config.list_logical_devices('CPU'))[0].name}"
     count = strategy.num_replicas_in_sync
     names = [name.rpartition("device:")[2] for name in strategy.extended.worker_devices]
     return f"{count} replica{'s' if count > 1 else ''} on {', '.join(names)}"
