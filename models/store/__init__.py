@@ -20,9 +20,8 @@ from models.store.reading import Checkpoint, Tensors
 from models.store.reading import open_checkpoint as open
 from models.store.recovery import load_newest, newest_good
 from models.store.retention import Deleted, keep, to_delete
-from models.store.single import TensorFile, open_tensors
+from models.store.single import TensorFile, open_tensors, save_tensors
 from models.store.snapshot import Snapshot
-from models.store.tensors import write_tensors
 from models.store.verifying import Damage, verify
 
 __all__ = [
@@ -49,8 +48,8 @@ __all__ = [
     "probe",
     "resolve",
     "save",
+    "save_tensors",
     "sweep_leftovers",
     "to_delete",
     "verify",
-    "write_tensors",
 ]

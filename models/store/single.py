@@ -1,4 +1,4 @@
-"""One safetensors file by itself, ours or anyone's: read by name, its header taken strictly.
+"""One safetensors file by itself, ours or anyone's: read by name, its header taken strictly; or written.
 
 There are no hashes to verify against; what a header says is checked before a byte of a tensor is read.
 """
@@ -6,13 +6,15 @@ There are no hashes to verify against; what a header says is checked before a by
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from models.store import header, keys
+from models.store import durable, header, keys, layout
 from models.store.errors import DamagedError, StoreError, explained
 from models.store.files import OpenFiles
+from models.store.tensors import write_tensors
 
 
 class TensorFile(Mapping[str, np.ndarray]):
@@ -58,6 +60,26 @@ def open_tensors(path: Path) -> TensorFile:
             return TensorFile(real, files, _header(files, real.name))
         except DamagedError as error:
             raise DamagedError(f"{path} is not a sound safetensors file: {error}.") from None
+
+
+def save_tensors(path: Path, tensors: Mapping[str, np.ndarray], *, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file to `path`, durably and by one rename, in the place of a file that is there.
+
+    Raises `StoreError` when a name or a dtype cannot be stored, or the disk refuses.
+    """
+    path = Path(path)
+    keys.require(tensors, where=path.name)
+    with explained("Saving", path):
+        durable.make_directories(path.parent)
+        temporary = durable.beside(path, layout.SAVING)
+        try:
+            write_tensors(temporary, tensors, metadata=metadata)
+            temporary.rename(path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+        durable.sync_directory(path.parent)
 
 
 def _header(files: OpenFiles, name: str) -> header.Header:

@@ -60,9 +60,7 @@ def _paths(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", nargs="+")
 
 
-_COMMANDS: list[
-    tuple[str, Callable[[argparse.Namespace], int], str, Callable[[argparse.ArgumentParser], None]]
-] = [
+_COMMANDS: list[tuple[str, Callable[[argparse.Namespace], int], str, Callable[[argparse.ArgumentParser], None]]] = [
     ("ls", reading.ls, "list the checkpoints of a run", _one_path),
     ("show", reading.show, "show metrics, provenance, files and tensors of one checkpoint", _one_path),
     (

@@ -128,7 +128,7 @@ def test_a_plain_file_of_someone_else_opens(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_reached_by_a_link_opens(tmp_path: Path) -> None:
-    store.write_tensors(tmp_path / "blob", {"a": array(3)}, metadata={"format": "np"})
+    store.save_tensors(tmp_path / "blob", {"a": array(3)}, metadata={"format": "np"})
     (tmp_path / "x.safetensors").symlink_to("blob")
     assert same(store.open_tensors(tmp_path / "x.safetensors")["a"], array(3))
 
@@ -287,7 +287,7 @@ def test_a_bomb_costs_less_than_a_second_and_64_mb(tmp_path: Path, case: str) ->
 
 
 def test_numbers_read_from_a_file_do_not_share_its_memory(tmp_path: Path) -> None:
-    store.write_tensors(tmp_path / "x.safetensors", {"a": np.ones(1000)})
+    store.save_tensors(tmp_path / "x.safetensors", {"a": np.ones(1000)})
     value = store.open_tensors(tmp_path / "x.safetensors")["a"]
     (tmp_path / "x.safetensors").write_bytes(b"")  # a mapped file would now end the process with SIGBUS
     assert value.sum() == 1000
