@@ -1,8 +1,8 @@
 """Any architecture of `keras.applications`, by its name, with random weights and our classes.
 
-Its layers have the names that Keras gave them, without a prefix, so that published weights find them. Where Keras left
-names to chance (InceptionV3, Xception, NASNet, MobileNetV3 and others), the policy `repair` makes them stable; MobileNet,
-MobileNetV2, EfficientNetV2, ResNet50 to 152 and VGG pass `strict` as they are, under the head that is ours.
+Its layers have the names that Keras gave them, without a prefix, so that published weights find them. MobileNet,
+MobileNetV2, EfficientNetV2, ResNet50 to 152 and VGG pass the policy `strict` as they are, under the head that is ours.
+Where Keras left names to a counter (InceptionV3, Xception, NASNet, MobileNetV3 and others), `repair` makes them stable.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def _features(name: str, images: Any, arguments: dict[str, Any]) -> Any:
     shape = tuple(images.shape[1:])
     try:
         return constructor(weights=None, input_tensor=images, input_shape=shape, **arguments).output
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         require("applications", _too_small(name, shape, str(error)))
         raise BuildError("applications", [f"name: {name} refuses: {str(error).splitlines()[0]}"]) from error
 

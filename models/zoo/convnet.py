@@ -56,9 +56,7 @@ def _residual_block(x: Any, *, name: str, filters: int, stride: int, norm: str) 
     """Return two 3x3 convolutions plus their input, which is projected where its shape differs."""
     shortcut = x
     if stride != 1 or x.shape[-1] != filters:
-        shortcut = _conv_norm(
-            x, name=f"{name}_projection", kernel=1, filters=filters, stride=stride, norm=norm
-        )
+        shortcut = _conv_norm(x, name=f"{name}_projection", kernel=1, filters=filters, stride=stride, norm=norm)
     x = _conv_norm(x, name=name, number="1", filters=filters, stride=stride, norm=norm)
     x = keras.layers.ReLU(name=f"{name}_relu1")(x)
     x = _conv_norm(x, name=name, number="2", filters=filters, norm=norm)

@@ -93,8 +93,7 @@ def _one(kind: str, names: Mapping[str, Any]) -> list[str]:
     if len(names) == 1:
         return []
     advice = (
-        "model=two_tower takes two inputs and gives several outputs; "
-        "or choose data with one of each, e.g. data=digits"
+        "model=two_tower takes two inputs and gives several outputs; or choose data with one of each, e.g. data=digits"
     )
     return [f"{kind}: takes exactly one, the data has {_listed(names)}; {advice}"]
 
@@ -105,8 +104,7 @@ def _listed(names: Mapping[str, Any]) -> str:
 
 def _images(inputs: Mapping[str, Shape]) -> list[str]:
     return [
-        f"inputs: {name!r} has the shape {shape}, and an image is (height, width, channels); "
-        "model=mlp takes any shape"
+        f"inputs: {name!r} has the shape {shape}, and an image is (height, width, channels); model=mlp takes any shape"
         for name, shape in inputs.items()
         if len(shape) != 3
     ]
@@ -118,9 +116,7 @@ def _sizes(inputs: Mapping[str, Shape], outputs: Mapping[str, int]) -> list[str]
         for name, shape in inputs.items()
         if any(side is None or side < 1 for side in shape)
     ]
-    return found + [
-        f"outputs: {name!r} has {units} logits; at least 1" for name, units in outputs.items() if units < 1
-    ]
+    return found + [f"outputs: {name!r} has {units} logits; at least 1" for name, units in outputs.items() if units < 1]
 
 
 def _twice(message: str) -> str:

@@ -58,9 +58,7 @@ def build(
     for stage, count in enumerate(plan.blocks, start=1):
         for block in range(1, count + 1):
             stride = 2 if stage > 1 and block == 1 else 1
-            x = block_of(
-                x, name=f"stage{stage}_block{block}", filters=width * 2 ** (stage - 1), stride=stride
-            )
+            x = block_of(x, name=f"stage{stage}_block{block}", filters=width * 2 ** (stage - 1), stride=stride)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     return ports.assemble("resnet", images, ports.logits(x, label=port.label, units=port.units))
 

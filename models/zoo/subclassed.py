@@ -79,6 +79,7 @@ class Mixer(keras.Model):
         super().__init__(**kwargs)
         self.input_name, self.image = input_name, tuple(image)  # (height, width, channels)
         self.output_name, self.units = output_name, units
+        self.output_names = [output_name]  # what losses and metrics are keyed by, as a functional model has it
         self.patch, self.width = patch, width
         self.token_hidden, self.channel_hidden, self.dropout = token_hidden, channel_hidden, dropout
         self.patches = math.ceil(self.image[0] / patch) * math.ceil(self.image[1] / patch)

@@ -52,7 +52,7 @@ def build(
 
 
 @keras.saving.register_keras_serializable(package="nameplate")
-class Positions(keras.layers.Layer):
+class LearnedPositions(keras.layers.Layer):
     """Adds a learned vector to each position of a sequence (batch, positions, width)."""
 
     def __init__(self, *, stddev: float = 0.02, **kwargs: Any) -> None:
@@ -93,15 +93,13 @@ def _embedded(images: Any, *, side: int, width: int) -> Any:
     """Return (batch, patches, width)."""
     x = keras.layers.Conv2D(width, side, strides=side, padding="valid", name="patch_embedding")(images)
     x = keras.layers.Reshape((-1, width), name="patches")(x)
-    return Positions(name="positions")(x)
+    return LearnedPositions(name="positions")(x)
 
 
 def _attention(x: Any, *, name: str, heads: int, dropout: float) -> Any:
     normed = keras.layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm1")(x)
     # Dropout within the attention would be a layer that Keras names; ours follows it, and has a name of ours.
-    attended = keras.layers.MultiHeadAttention(heads, x.shape[-1] // heads, name=f"{name}_attention")(
-        normed, normed
-    )
+    attended = keras.layers.MultiHeadAttention(heads, x.shape[-1] // heads, name=f"{name}_attention")(normed, normed)
     attended = _dropped(attended, dropout, name=f"{name}_attention_dropout")
     return keras.layers.Add(name=f"{name}_add1")([x, attended])
 
