@@ -54,9 +54,14 @@ def carries(layer: Any, name: str) -> Any:
     return type(layer).from_config(config)
 
 
-def advice(layer: Any) -> str:
+def advice(layer: Any, error: Exception | None = None) -> str:
     """Return the line that a class must have so that its layers carry a name and can be rebuilt."""
     kind = type(layer)
+    if isinstance(error, NotImplementedError):  # Keras makes configurations of numbers and texts only
+        return (
+            f"add to {kind.__name__}: def get_config(self): return {{**super().get_config(), ...}} "
+            "with its constructor's arguments"
+        )
     parameters = inspect.signature(kind.__init__).parameters.values()
     # Keras looks for the very word `kwargs` where it makes the configuration itself (`Operation.get_config`).
     takes_name = any(

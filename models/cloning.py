@@ -21,7 +21,7 @@ from models.carrying import advice, carries
 from models.custom import custom_objects, shared_by_code
 from models.errors import NameplateError
 from models.settling import carry, settle
-from models.tree import Entry, walk
+from models.tree import Entry, direct, walk
 
 
 class RebuildError(NameplateError):
@@ -53,13 +53,11 @@ def clone(model: keras.Model, *, renamed: Mapping[int, str] | None = None) -> ke
         if copier.faults:
             raise _refusal(model, copier.faults)
         _build(model, copy)
-        copies = walk(copy)
-        _compare(model, copy, entries, copies)
-        every = [copy, *(entry.layer for entry in copies)]
-        for layer in every:
-            keras_private.born(layer)
-        carry([model, *(entry.layer for entry in entries)], every, done=copier.made)
-        settle(model, copy, entries, copies, renamed=copier.renamed)
+        pairs = [(model, copy), *_paired(model, copy, entries, copier)]
+        for _, new in pairs:
+            keras_private.born(new)
+        carry(pairs, done=copier.made)
+        settle(pairs, [entry.parent for entry in entries], renamed=copier.renamed)
     return copy
 
 
@@ -78,6 +76,10 @@ class _Copier:
         if id(layer) not in self._copies:
             self._copies[id(layer)] = self._route(layer)(layer)
         return self._copies[id(layer)]
+
+    def copied(self, layer: Any) -> Any:
+        """Return the copy that was made of a layer; None for what its container's class made."""
+        return self._copies.get(id(layer))
 
     def _route(self, layer: Any) -> Callable[[Any], Any]:
         if isinstance(layer, keras_private.Functional) and keras_private.rebuilds_from_tensors(layer):
@@ -127,10 +129,10 @@ class _Copier:
         try:
             copy = carries(layer, name)
         except Exception as error:  # whatever the class of a user raises
-            reason = str(error).strip().partition("\n")[0]
+            reason = " ".join(str(error).split())
             self.faults.append(
-                f"{self._place(layer)}: {type(layer).__name__} cannot be rebuilt from its configuration "
-                f"({type(error).__name__}: {reason}); {advice(layer)}"
+                f"{self._place(layer)}: {type(layer).__name__} cannot be rebuilt from its configuration; "
+                f"{advice(layer, error)} ({type(error).__name__}: {reason:.200})"
             )
             return None
         if copy.name != name and id(layer) in self.renamed and id(layer) in self._places:
@@ -193,35 +195,49 @@ def _rekeyed(value: Any, keys: Mapping[str, str]) -> Any:
 
 def _build(model: Any, copy: Any) -> None:
     """Build a copy whose class builds itself, as the original was; a graph is built already."""
-    if not model.built or not isinstance(model, keras.Model) or copy.built:
+    config = model.get_build_config()
+    if not config or copy.built:
         return
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Keras warns where it could not; `_compare` finds what is missing
-        copy.build_from_config(model.get_build_config())
+        warnings.simplefilter("ignore")  # Keras warns where it could not; `_paired` finds what is missing
+        copy.build_from_config(config)
+    copy.built = model.built
 
 
-def _compare(model: Any, copy: Any, entries: list[Entry], copies: list[Entry]) -> None:
-    """Refuse a copy that has not the layers and variables of the original."""
-    problems = []
-    for old, new in zip(entries, copies, strict=False):
-        if type(old.layer) is not type(new.layer):
-            problems.append(f"{old.name}: a {type(old.layer).__name__} became a {type(new.layer).__name__}")
+def _paired(model: Any, copy: Any, entries: list[Entry], copier: _Copier) -> list[tuple[Any, Any]]:
+    """Return (layer, its copy) in the order of the walk; what a class made for itself is paired by its place.
+
+    Raises:
+        RebuildError: when the copy has not the layers and variables of the original.
+    """
+    inside: dict[int, list[Any]] = {}
+    pairs: list[tuple[Any, Any]] = []
+    problems: list[str] = []
+    for entry in entries:
+        above = copy if entry.parent < 0 else pairs[entry.parent][1]
+        new = copier.copied(entry.layer)
+        if new is None:
+            made = inside.setdefault(id(above), direct(above))
+            new = made[entry.place] if entry.place < len(made) else None
+        pairs.append((entry.layer, new))
+        if type(new) is not type(entry.layer):
+            what = "not there after rebuilding" if new is None else f"became a {type(new).__name__}"
+            problems.append(f"{entry.name}: {what}")
             break
-    problems += [f"{entry.name}: not there after rebuilding" for entry in entries[len(copies) :]]
-    problems += [f"{entry.name}: there only after rebuilding" for entry in copies[len(entries) :]]
-    if not problems:
-        pairs = [(model.name, model, copy)]
-        pairs += [(old.name, old.layer, new.layer) for old, new in zip(entries, copies, strict=True)]
-        for name, old, new in pairs:
-            before, after = _shapes(old), _shapes(new)
-            if before != after:
-                problems.append(f"{name}: has variables {_listed(before)}, after rebuilding {_listed(after)}")
+        before, after = _shapes(entry.layer), _shapes(new)
+        if before != after:
+            problems.append(f"{entry.name}: has variables {_listed(before)}, after rebuilding {_listed(after)}")
+    if not problems and len(walk(copy)) != len(entries):
+        problems.append(f"{len(entries)} layers became {len(walk(copy))}")
+    if _shapes(model) != _shapes(copy):
+        problems.append(f"the model itself: has variables {_listed(_shapes(model))}, not so after rebuilding")
     if problems:
         problems.append(
             "what a class makes only when it is called needs a build method that makes it; what is attached to a "
             "model from outside needs a place in its graph"
         )
         raise _refusal(model, problems)
+    return pairs
 
 
 def _shapes(layer: Any) -> list[tuple[str, tuple[int, ...]]]:

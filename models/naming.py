@@ -14,7 +14,6 @@ from models.policy import Mode, NamingError, Policy, Violation
 from models.renaming import rename, repaired
 from models.tree import named, output_names, walk
 
-
 __all__ = ["Frozen", "NamingError", "check", "enforce", "freeze", "rename"]
 
 _log = logging.getLogger(__name__)

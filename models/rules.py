@@ -46,7 +46,9 @@ def from_list(new: Sequence[str], tree: Sequence[str], groups: Sequence[tuple[st
     """
     fitting = next((places for _, places in groups if len(places) == len(new)), None)
     if fitting is None:
-        sizes = {len(places): what for what, places in reversed(groups)}
+        sizes: dict[int, str] = {}
+        for what, places in groups:
+            sizes.setdefault(len(places), what)
         known = ", ".join(f"{size} {what}" for size, what in sizes.items())
         raise RuleError(f"{len(new)} names for {known}: a list names every layer in order")
     return _own_names(dict(zip(fitting, new, strict=True)), tree)
@@ -147,14 +149,25 @@ def _own_names(chosen: Mapping[int, str], tree: Sequence[str]) -> Changes:
         if not isinstance(new, str):
             problems.append(f"{tree[index] if index >= 0 else 'the model'!s}: {new!r} is not a string")
             continue
-        container, own = names.split(new)
+        changes[index] = names.split(new)[1]
+    places = {name: index for index, name in reversed(list(enumerate(tree)))}
+    for index in changes:
+        container, _ = names.split(chosen[index])
         here = names.split(tree[index])[0] if index >= 0 else ""
-        above = names.split(here)[0]
-        if container and container != here and (not here or names.split(container)[0] != above):
-            problems.append(f"{tree[index]!r} cannot become {new!r}: a rename does not move a layer to {container!r}")
-        changes[index] = own
+        if container and container not in (here, _after(here, places, changes)):
+            problems.append(
+                f"{tree[index]!r} cannot become {chosen[index]!r}: a rename does not move a layer to {container!r}"
+            )
     _refuse(problems)
     return changes
+
+
+def _after(qualified: str, places: Mapping[str, int], changes: Changes) -> str:
+    """Return the qualified name of a container after the changes."""
+    if not qualified:
+        return ""
+    container, own = names.split(qualified)
+    return names.join(_after(container, places, changes), changes.get(places.get(qualified, -2), own))
 
 
 def _meant(word: str, tree: Sequence[str]) -> str:

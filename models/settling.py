@@ -9,23 +9,22 @@ from typing import Any
 import keras
 
 from models import keras_private
-from models.tree import Entry
 
 Chain = list[tuple[frozenset[str], str]]  # of a layer and its containers, innermost first: old names, new name
 
 
-def carry(sources: Sequence[Any], targets: Sequence[Any], *, done: Container[int] = ()) -> None:
-    """Copy variables, seeds, flags, lambdas and vocabularies from layer to layer; both lists are in one order.
+def carry(pairs: Sequence[tuple[Any, Any]], *, done: Container[int] = ()) -> None:
+    """Copy variables, seeds, flags, lambdas and vocabularies from each layer to its copy.
 
     Variables whose ids are in `done` have their values.
     """
-    for source, target in zip(sources, targets, strict=True):
+    for source, target in pairs:
         if not isinstance(source, keras.Layer):
             continue
         if hasattr(source, "load_assets") or hasattr(source, "adapt"):
             _carry_assets(source, target)
-        pairs = zip(keras_private.own_variables(source), keras_private.own_variables(target), strict=True)
-        for old, new in pairs:
+        held = zip(keras_private.own_variables(source), keras_private.own_variables(target), strict=True)
+        for old, new in held:
             if id(new) not in done:
                 new.assign(old.value)
         seeds = zip(keras_private.seed_generators(source), keras_private.seed_generators(target), strict=True)
@@ -37,24 +36,18 @@ def carry(sources: Sequence[Any], targets: Sequence[Any], *, done: Container[int
             keras_private.carry_functions(source, target)
 
 
-def settle(
-    source: Any,
-    target: Any,
-    entries: Sequence[Entry],
-    copies: Sequence[Entry],
-    *,
-    renamed: Mapping[int, str],
-) -> None:
-    """Give every layer and variable of `target` its name and path: those of `source`, with the renamed parts new.
+def settle(pairs: Sequence[tuple[Any, Any]], parents: Sequence[int], *, renamed: Mapping[int, str]) -> None:
+    """Give every layer and variable of a copy its name and path: those of the original, with the renamed parts new.
 
-    `source` and `target` may be one model.
+    Args:
+        pairs: (layer, its copy) of the model itself and then of the walk; the copy may be the layer itself.
+        parents: for each of the walk, the place of its container in it; -1 is the model itself.
+        renamed: `{id(layer): new own name}`.
     """
-    chains: list[Chain] = [[_link(source, renamed)]]
-    todo = [(source, target, chains[0])]
-    for old, new in zip(entries, copies, strict=True):
-        chain = [_link(old.layer, renamed), *chains[old.parent + 1]]
-        chains.append(chain)
-        todo.append((old.layer, new.layer, chain))
+    chains: list[Chain] = [[_link(pairs[0][0], renamed)]]
+    for (old, _), parent in zip(pairs[1:], parents, strict=True):
+        chains.append([_link(old, renamed), *chains[parent + 1]])
+    todo = [(old, new, chain) for (old, new), chain in zip(pairs, chains, strict=True)]
     plans = [(new, chain[0][1], _paths(old, chain)) for old, new, chain in todo]
     for new, name, (own, variables) in plans:
         keras_private.rename_layer(new, name, own)

@@ -31,8 +31,13 @@ class Entry:
     layer: Any  # a keras.Layer, or the Operation of an operator
     kind: Kind
     parent: int  # place of the container in the walk; -1 is the model itself
-    origin: str  # container and place in it, as head/1
+    origin: str  # container and place among what is directly in it, as head/1
     sites: list[str] = field(default_factory=list)  # every place, the first included
+
+    @property
+    def place(self) -> int:
+        """Place among what `direct` returns for the container."""
+        return int(names.split(self.origin)[1])
 
 
 def layers(model: keras.Model) -> dict[str, keras.Layer]:
@@ -161,17 +166,7 @@ def output_names(model: keras.Model) -> list[str]:
     return list(getattr(model, "output_names", None) or [])
 
 
-def _children(container: Any) -> Iterator[tuple[str, Any, Kind, str]]:
-    """Yield (own name, child, kind, place) for what lies directly in a layer."""
-    found = [(str(child.name), child, _kind(container, child)) for child in _direct(container)]
-    taken = {own.casefold() for own, _, kind in found if kind in (Kind.LAYER, Kind.INPUT)}
-    for place, (own, child, kind) in enumerate(found):
-        if kind in (Kind.OPERATOR, Kind.PART):
-            own = _by_place(own, type(child).__name__, taken)
-        yield own, child, kind, str(place)
-
-
-def _direct(container: Any) -> list[Any]:
+def direct(container: Any) -> list[Any]:
     """Return what lies directly in a layer, in the order of its graph or of its attributes."""
     if isinstance(container, keras.Sequential):
         # Keras hides the input of a Sequential and makes up its name; one that was given a name counts.
@@ -185,6 +180,16 @@ def _direct(container: Any) -> list[Any]:
         known = {id(child) for child in graph}
         return graph + [child for child in keras_private.sublayers(container) if id(child) not in known]
     return list(keras_private.sublayers(container))
+
+
+def _children(container: Any) -> Iterator[tuple[str, Any, Kind, str]]:
+    """Yield (own name, child, kind, place) for what lies directly in a layer."""
+    found = [(str(child.name), child, _kind(container, child)) for child in direct(container)]
+    taken = {own.casefold() for own, _, kind in found if kind in (Kind.LAYER, Kind.INPUT)}
+    for place, (own, child, kind) in enumerate(found):
+        if kind in (Kind.OPERATOR, Kind.PART):
+            own = _by_place(own, type(child).__name__, taken)
+        yield own, child, kind, str(place)
 
 
 def _kind(container: Any, child: Any) -> Kind:

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import models
+from models.errors import NameplateError
+from models.policy import NamingError
+from models.tree import seeds, walk
+from tests.models.naming_models import KINDS, Net, functional, nested, shared, subclassed, wrapped
+
+
+@pytest.mark.parametrize("make", KINDS.values(), ids=KINDS.keys())
+def test_every_variable_has_exactly_one_name(make: Any) -> None:
+    model = make()
+
+    assert {id(v) for v in models.variables(model).values()} == {id(v) for v in model.variables}
+    assert len(models.variables(model)) == len(model.variables)
+
+
+@pytest.mark.parametrize("make", KINDS.values(), ids=KINDS.keys())
+def test_the_same_model_built_twice_has_the_same_names(make: Any) -> None:
+    first, second = make(), make()
+
+    assert list(models.layers(first)) == list(models.layers(second))
+    assert list(models.variables(first)) == list(models.variables(second))
+    assert list(seeds(first)) == list(seeds(second))
+
+
+@pytest.mark.parametrize("make", KINDS.values(), ids=KINDS.keys())
+def test_every_kind_passes_strict_when_its_layers_are_named(make: Any) -> None:
+    assert models.check(make(), "strict") == []
+
+
+def test_containers_stand_before_what_they_contain_without_the_models_own_name() -> None:
+    assert list(models.layers(nested())) == [
+        "image",
+        "backbone",
+        "backbone/pixels",
+        "backbone/c1",
+        "backbone/c2",
+        "deep",
+        "deep/deep_in",
+        "deep/core",
+        "deep/core/pixels",
+        "deep/core/c1",
+        "deep/core/c2",
+        "both",
+        "logits",
+    ]
+
+
+def test_layers_in_lists_and_dictionaries_are_found() -> None:
+    assert list(models.layers(subclassed())) == [
+        *["stem", "block0", "block1", "left", "right", "drop"],
+        *["body", "body/first", "body/second"],
+    ]
+
+
+def test_what_keras_makes_for_itself_is_named_by_its_place() -> None:
+    names = models.layers(wrapped())
+
+    assert {"both_ways/forward_lstm/lstm_cell", "each/dense", "deep/cells/low", "attention/dropout"} <= set(names)
+
+
+def test_operators_are_named_by_their_place_in_the_graph() -> None:
+    x = keras.Input((4,), name="x")
+    model = keras.Model(x, (x + x) + (x[:, :4] + keras.ops.relu(x)), name="m")
+
+    assert sorted(models.layers(model)) == ["add", "add_1", "add_2", "get_item", "relu", "x"]
+
+
+def test_a_shared_layer_has_one_name_and_all_its_places() -> None:
+    entries = {entry.name: entry for entry in walk(shared())}
+    x = keras.Input((4,), name="x")
+    dense = layers.Dense(4, name="d")
+    inner = keras.Model(x, dense(x), name="inner")
+    twice = {entry.name: entry for entry in walk(keras.Model(x, inner(dense(x)), name="m"))}
+
+    assert "tower/c1" in entries
+    assert len(twice["d"].sites) == 2
+
+
+def test_a_layer_that_refers_to_its_container_ends_the_walk() -> None:
+    class Child(layers.Layer):
+        pass
+
+    model = Net(name="mixer")
+    child = Child(name="child")
+    model.child = child
+    child.owner = model
+
+    assert "child" in models.layers(model)
+
+
+@pytest.mark.parametrize(
+    ("key", "make"),
+    [
+        ("norm/moving_mean", functional),
+        ("drop/seed_generator/state", functional),
+        ("backbone/c1/kernel", nested),
+        ("deep/core/c1/kernel", nested),
+        ("tower/c1/bias", shared),
+        ("attention/query/kernel", wrapped),
+        ("attention/dropout/seed_generator/state", wrapped),
+        ("gain/factor", KINDS["custom"]),
+        ("gain/noise/state", KINDS["custom"]),
+        ("gain/inner/kernel", KINDS["custom"]),
+    ],
+)
+def test_variables_and_seeds_stand_under_their_layer(key: str, make: Any) -> None:
+    assert key in models.variables(make())
+
+
+def test_the_metrics_of_a_model_are_no_variables_of_it() -> None:
+    model = functional()
+    before = list(models.variables(model))
+    model.compile("adam", "mse", metrics=["mae"])
+    model.fit(np.zeros((4, 6)), np.zeros((4, 3)), verbose=0)
+
+    assert list(models.variables(model)) == before
+
+
+def test_names_are_the_same_under_a_strategy(strategy: Any) -> None:
+    with strategy.scope():
+        replicated = wrapped()
+
+    assert list(models.variables(replicated)) == list(models.variables(wrapped()))
+
+
+def test_one_layer_is_found_by_its_qualified_name() -> None:
+    model = nested()
+
+    assert models.layer(model, "deep/core/c1").units == 4
+
+
+@pytest.mark.parametrize(("word", "hint"), [("backbone/c3", "backbone/c"), ("c1", "inside: backbone/c1, deep/core/c1")])
+def test_an_unknown_layer_is_answered_with_the_nearest(word: str, hint: str) -> None:
+    with pytest.raises(NameplateError, match=hint):
+        models.layer(nested(), word)
+
+
+def test_every_duplicate_is_told_with_both_its_places() -> None:
+    model = Net(name="mixer")
+    model.blocks[0].name = model.blocks[1].name = "block"
+
+    with pytest.raises(NamingError, match=r"block .*used 2 times: 1, 2"):
+        models.layers(model)
+
+
+def test_the_input_of_a_sequential_counts_when_it_was_given_a_name() -> None:
+    hidden = keras.Sequential([keras.Input((3,)), layers.Dense(2, name="d")])
+
+    assert list(models.layers(KINDS["sequential"]())) == ["image", "hidden", "logits"]
+    assert list(models.layers(hidden)) == ["d"]
+
+
+def test_a_row_of_two_thousand_layers_is_walked() -> None:
+    class Row(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.row = [layers.Dense(1, name=f"d{index}") for index in range(2000)]
+
+    assert len(models.layers(Row())) == 2000
