@@ -6,7 +6,7 @@ A `Weights` may be a dictionary or the lazy arrays of a checkpoint; what is only
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TypeAlias
@@ -56,10 +56,7 @@ def select(weights: Weights, patterns: Iterable[str]) -> Weights:
     every pattern that matches nothing.
     """
     patterns = list(patterns)
-    if idle := [pattern for pattern in patterns if not any(matches(name, pattern) for name in weights)]:
-        known = _addresses(weights)
-        lines = "\n".join(f"  {pattern!r}{did_you_mean(pattern, known)}" for pattern in idle)
-        raise WeightsError(f"{len(idle)} patterns match none of the {len(weights)} names:\n{lines}")
+    require_matches(weights, patterns)
     return partition(weights, lambda name: any(matches(name, pattern) for pattern in patterns))[0]
 
 
@@ -118,10 +115,18 @@ def matches(name: str, pattern: str) -> bool:
     return name == pattern or name.startswith((f"{pattern}/", f"{pattern}@")) or fnmatchcase(name, pattern)
 
 
-def _addresses(weights: Weights) -> list[str]:
+def require_matches(names: Collection[str], patterns: Iterable[str]) -> None:
+    """Raise `WeightsError` with every pattern that matches none of `names`, and the nearest to it."""
+    if idle := [pattern for pattern in patterns if not any(matches(name, pattern) for name in names)]:
+        known = _addresses(names)
+        lines = "\n".join(f"  {pattern!r}{did_you_mean(pattern, known)}" for pattern in idle)
+        raise WeightsError(f"{len(idle)} patterns match none of the {len(names)} names:\n{lines}")
+
+
+def _addresses(names: Iterable[str]) -> list[str]:
     """Return every name and every container of one."""
     found: dict[str, None] = {}
-    for name in weights:
+    for name in names:
         parts = name.split("/")
         found |= dict.fromkeys("/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
     return list(found)

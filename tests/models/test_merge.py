@@ -40,7 +40,7 @@ def test_the_sum_is_rounded_once() -> None:
 
 
 def test_all_differences_are_told_at_once() -> None:
-    other = {"w": np.zeros(3, np.float32), "extra": np.zeros(1)}
+    other: dict[str, np.ndarray] = {"w": np.zeros(3, np.float32), "extra": np.zeros(1)}
     with pytest.raises(MergeError, match="3 differences") as caught:
         merge.average([A, other])
     for word in ("steps: not in number 2", "extra: only in number 2", "w: "):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from models.errors import NameplateError
 from models.store import DamagedError
-from trainer.ckpt import reading
+from trainer.ckpt import comparing, editing, pruning, reading
 from trainer.ckpt.printing import printable
 
 DONE, DAMAGED, REFUSED, PIPE_CLOSED = 0, 1, 2, 141
@@ -60,13 +60,64 @@ def _paths(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", nargs="+")
 
 
-_COMMANDS: list[tuple[str, Callable[[argparse.Namespace], int], str, Callable[[argparse.ArgumentParser], None]]] = [
+def _two_sources(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("a", metavar="A", help="a PATH or a .safetensors file")
+    parser.add_argument("b", metavar="B")
+    parser.add_argument("--only", metavar="NAME", action="append", default=[], help="a layer, variable or pattern")
+
+
+def _planning(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help="a PATH or a .safetensors file")
+    parser.add_argument("target", metavar="TARGET", help="another, whose names and shapes are wanted")
+    parser.add_argument("rules", metavar="RULE", nargs="*", help=_RULE)
+
+
+def _renaming(parser: argparse.ArgumentParser) -> None:
+    _conversion(parser)
+    parser.add_argument("rules", metavar="RULE", nargs="+", help=_RULE)
+
+
+def _patterns(parser: argparse.ArgumentParser) -> None:
+    _conversion(parser)
+    parser.add_argument("patterns", metavar="NAME", nargs="+", help="a layer, variable or pattern")
+
+
+def _conversion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help="a PATH or a .safetensors file")
+    parser.add_argument("target", metavar="TARGET", help="a new .safetensors file, or the directory of a new run")
+
+
+def _merging(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sources", metavar="SOURCE", nargs="+", help="a PATH or a .safetensors file")
+    parser.add_argument("--to", dest="target", metavar="TARGET", required=True, help="a new file or run")
+    parser.add_argument("--scales", metavar="X", type=float, nargs="+", help="one a source; equal when left out")
+    parser.add_argument("--position", metavar="T", type=float, help="from the first source (0) to the second (1)")
+    parser.add_argument("--base", metavar="PATH", help="add to this what each source learned beyond it")
+
+
+def _retention(parser: argparse.ArgumentParser) -> None:
+    _one_path(parser)
+    parser.add_argument("--last", metavar="N", type=int, required=True, help="keep the newest N")
+    parser.add_argument("--best", metavar="K", type=int, default=0, help="and the best K by --metric")
+    parser.add_argument("--metric", metavar="NAME")
+    parser.add_argument("--mode", choices=["min", "max"], default="min", help="which value of it is better")
+    parser.add_argument("--every", metavar="M", type=int, help="and those whose step is a multiple of M")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be deleted")
+
+
+_RULE = "OLD=NEW for a variable, layer or container; OLD= to drop it; re:PATTERN=REPLACEMENT"
+
+_Declare = Callable[[argparse.ArgumentParser], None]
+
+_COMMANDS: list[tuple[str, Callable[[argparse.Namespace], int], str, _Declare]] = [
     ("ls", reading.ls, "list the checkpoints of a run", _one_path),
     ("show", reading.show, "show metrics, provenance, files and tensors of one checkpoint", _one_path),
-    (
-        "verify",
-        reading.verify,
-        "read every byte and say all that is damaged; exit 1 when anything is",
-        _paths,
-    ),
+    ("verify", reading.verify, "read every byte and say all that is damaged; exit 1 when anything is", _paths),
+    ("diff", comparing.diff, "compare two by name: names, shapes, how far values moved", _two_sources),
+    ("plan", comparing.plan, "say how SOURCE would load into TARGET; exit 1 if anything is left over", _planning),
+    ("rename", editing.rename, "write a copy with other names, slots included", _renaming),
+    ("extract", editing.extract, "write some layers to a file or run of their own", _patterns),
+    ("merge", editing.combine, "average, interpolate, or add what others learned", _merging),
+    ("convert", editing.convert, "to plain safetensors, and from it", _conversion),
+    ("prune", pruning.prune, "delete all but the last, the best and every M-th", _retention),
 ]

@@ -68,7 +68,7 @@ def _pointed(path: Path) -> Place:
     for short.
     """
     for directory in (path.parent, path.parent / CHECKPOINTS):
-        if layout.is_pointer_name(path.name) and (target := store.resolve(directory, path.name)):
+        if layout.is_pointer_name(path.name) and _steps(directory) and (target := store.resolve(directory, path.name)):
             return Place(None, (target,))
     if path.is_file():
         raise PlaceError(f"{path} is a file; a checkpoint is a directory.")

@@ -11,6 +11,7 @@ from typing import Any
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print rows under `columns`; a column whose name begins with '>' is aligned to the right."""
+    columns = [_text(column) for column in columns]
     cells = [[_text(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
         _rich(title, columns, cells)

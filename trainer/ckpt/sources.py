@@ -1,0 +1,57 @@
+"""What the editing commands read: a checkpoint, or a plain safetensors file, as weights and all that goes with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from models import store
+from models.matching import Form
+from models.weights import Weights
+from trainer.ckpt import places
+
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Named arrays, not yet read; a plain file has weights alone."""
+
+    label: str
+    weights: Weights
+    optimizer: Weights
+    state: Weights
+    checkpoint: store.Checkpoint | None
+
+    @property
+    def groups(self) -> dict[str, Weights]:
+        """The arrays by group."""
+        return {"weights": self.weights, "optimizer": self.optimizer, "state": self.state}
+
+    @property
+    def forms(self) -> dict[str, Form]:
+        """Shape and dtype of every weight; reads none."""
+        records = self.checkpoint.weights.records if self.checkpoint else getattr(self.weights, "entries", {})
+        return {name: Form(tuple(record.shape), record.dtype.name) for name, record in records.items()}
+
+    @property
+    def step(self) -> int:
+        """The step that the arrays are of; 0 where a plain file does not say."""
+        if self.checkpoint is not None:
+            return self.checkpoint.step
+        written: Mapping[str, str] = getattr(self.weights, "metadata", {})
+        text = written.get("step", "")
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 18 else 0
+
+
+@contextmanager
+def open_source(text: str) -> Iterator[Source]:
+    """Open the checkpoint or the safetensors file at the path `text`; of a run its newest checkpoint."""
+    if Path(text).is_file() and text.endswith(SUFFIX):
+        yield Source(text, store.open_tensors(Path(text)), {}, {}, None)
+        return
+    path = places.find_one(text)
+    with store.open(path) as checkpoint:
+        yield Source(str(path), checkpoint.weights, checkpoint.optimizer, checkpoint.state, checkpoint)
