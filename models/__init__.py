@@ -17,6 +17,8 @@ _VERBS = {
     "check": "naming",
     "enforce": "naming",
     "rename": "renaming",
+    "save": "saving",
+    "load": "saving",
     "freeze": "freezing",
     "Frozen": "freezing",
     "read": "bridge",

@@ -256,14 +256,23 @@ def undisturbed() -> Iterator[None]:
     counts = automatic_counts()
     before = dict(counts)
     state = random.getstate()
+    try:
+        with scopes_kept():
+            yield
+    finally:
+        counts.clear()
+        counts.update(before)
+        random.setstate(state)
+
+
+@contextlib.contextmanager
+def scopes_kept() -> Iterator[None]:
+    """Take what a failure leaves on the stack of name scopes off it (`name_scope.__enter__`)."""
     stack = global_state.get_global_attribute("name_scope_stack", default=[], set_to_default=True)
     depth = len(stack)
     try:
         yield
     finally:
-        counts.clear()
-        counts.update(before)
-        random.setstate(state)
         del stack[depth:]
 
 

@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterable
 
 SEPARATOR = "/"
+UNKNOWN_CLASS = "?"  # of a layer whose class a file does not tell
 LIMIT = 200  # bytes of an own name: a file system takes 255, and some leave room for a suffix
 
 # Words that YAML and Hydra do not read as a string, that Windows keeps from file names, and the one key
@@ -36,6 +37,36 @@ RESERVED = frozenset(
         "__metadata__",
     ]
     + [f"{port}{digit}" for port in ("com", "lpt") for digit in range(1, 10)]
+)
+
+# The words of Keras' layers (keras 3.15; a test compares them), for files that do not tell a layer's class.
+KERAS_WORDS = frozenset(
+    """
+    activation activity_regularization adaptive_average_pooling1d adaptive_average_pooling2d
+    adaptive_average_pooling3d adaptive_max_pooling1d adaptive_max_pooling2d adaptive_max_pooling3d add
+    additive_attention alpha_dropout attention aug_mix auto_contrast average average_pooling1d average_pooling2d
+    average_pooling3d avg_pool1d avg_pool2d avg_pool3d batch_normalization bidirectional category_encoding
+    center_crop concatenate contrast_limited_adaptive_histogram_equalization conv1d conv1d_transpose conv2d
+    conv2d_transpose conv3d conv3d_transpose conv_lstm1d conv_lstm2d conv_lstm3d convolution1d
+    convolution1d_transpose convolution2d convolution2d_transpose convolution3d convolution3d_transpose cropping1d
+    cropping2d cropping3d cut_mix dense depthwise_conv1d depthwise_conv2d discretization dot dropout einsum_dense
+    elu embedding equalization flatten flax_layer functional gaussian_dropout gaussian_noise
+    global_average_pooling1d global_average_pooling2d global_average_pooling3d global_avg_pool1d global_avg_pool2d
+    global_avg_pool3d global_max_pool1d global_max_pool2d global_max_pool3d global_max_pooling1d
+    global_max_pooling2d global_max_pooling3d group_normalization group_query_attention gru gru_cell hashed_crossing
+    hashing identity integer_lookup jax_layer lambda layer layer_normalization leaky_re_lu lstm lstm_cell masking
+    max_num_bounding_boxes max_pool1d max_pool2d max_pool3d max_pooling1d max_pooling2d max_pooling3d maximum
+    mel_spectrogram minimum mix_up multi_head_attention multiply normalization p_re_lu permute pipeline rand_augment
+    random_brightness random_color_degeneration random_color_jitter random_contrast random_crop
+    random_elastic_transform random_erasing random_flip random_gaussian_blur random_grayscale random_hue
+    random_invert random_perspective random_posterization random_rotation random_saturation random_sharpness
+    random_shear random_translation random_zoom re_lu repeat_vector rescaling reshape resizing reversible_embedding
+    rms_normalization rnn separable_conv1d separable_conv2d separable_convolution1d separable_convolution2d
+    sequential simple_rnn simple_rnn_cell softmax solarization spatial_dropout1d spatial_dropout2d spatial_dropout3d
+    spectral_normalization stacked_rnn_cells stft_spectrogram string_lookup subtract text_vectorization tfsm_layer
+    time_distributed torch_module_wrapper unit_normalization up_sampling1d up_sampling2d up_sampling3d wrapper
+    zero_padding1d zero_padding2d zero_padding3d
+    """.split()
 )
 
 _OWN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -89,9 +120,29 @@ def is_automatic(name: str, class_name: str) -> bool:
     A wrapper's `forward_` and `backward_` in front of such a word change nothing. For an input it is also
     `keras_tensor_3`, which Keras writes when it clones one without a name.
     """
-    words = ["input_layer", "keras_tensor"] if class_name == "InputLayer" else [snake(class_name)]
+    words = _words(class_name)
     bare = re.sub(r"^(?:(?:forward|backward)_)?", "", name)
     return any(bare.startswith(word) and _COUNTED.fullmatch(bare[len(word) :]) is not None for word in words if word)
+
+
+def _words(class_name: str) -> Iterable[str]:
+    if class_name == UNKNOWN_CLASS:
+        return KERAS_WORDS
+    return ("input_layer", "keras_tensor") if class_name == "InputLayer" else (snake(class_name),)
+
+
+def by_place(own: str, class_name: str, taken: set[str]) -> str:
+    """Return a name that Keras made up, counted anew in its container: `add`, `add_1`; others stay."""
+    name = own
+    if is_automatic(own, class_name):
+        word = re.sub(r"_[0-9]+$", "", own) if own != snake(class_name) else own
+        number = 0
+        name = word
+        while name.casefold() in taken:
+            number += 1
+            name = f"{word}_{number}"
+    taken.add(name.casefold())
+    return name
 
 
 def sanitized(name: object) -> str:

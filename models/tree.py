@@ -9,7 +9,6 @@ made up, so that it is the same in every process.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -188,7 +187,7 @@ def _children(container: Any) -> Iterator[tuple[str, Any, Kind, str]]:
     taken = {own.casefold() for own, _, kind in found if kind in (Kind.LAYER, Kind.INPUT)}
     for place, (own, child, kind) in enumerate(found):
         if kind in (Kind.OPERATOR, Kind.PART):
-            own = _by_place(own, type(child).__name__, taken)
+            own = names.by_place(own, type(child).__name__, taken)
         yield own, child, kind, str(place)
 
 
@@ -201,20 +200,6 @@ def _kind(container: Any, child: Any) -> Kind:
         return Kind.PART
     wrapped = keras_private.takes_one_layer(container)
     return Kind.PART if wrapped and names.is_automatic(str(child.name), type(child).__name__) else Kind.LAYER
-
-
-def _by_place(own: str, class_name: str, taken: set[str]) -> str:
-    """Return a name that Keras made up, counted anew in its container: `add`, `add_1`; others stay."""
-    name = own
-    if names.is_automatic(own, class_name):
-        word = re.sub(r"_[0-9]+$", "", own) if own != names.snake(class_name) else own
-        number = 0
-        name = word
-        while name.casefold() in taken:
-            number += 1
-            name = f"{word}_{number}"
-    taken.add(name.casefold())
-    return name
 
 
 def _holders(model: Any) -> Iterator[tuple[str, Any]]:

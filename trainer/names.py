@@ -1,0 +1,177 @@
+"""`python -m trainer.names FILE|CHECKPOINT`: the layers of any model file, and what in their names breaks a policy.
+
+It reads names and shapes as data, without TensorFlow and without executing anything in the file; only `--fix` of a
+`.keras` file builds the model. Exit codes: 0 the names are sound, 1 they are not, 2 refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from models import names, rules
+from models import policy as policies
+from models.errors import NameplateError
+from models.formats import table as tables
+from models.formats.keras_file import read_keras_table
+from models.formats.keras_weights import read_legacy_table, read_weights_table
+from models.formats.safetensors_file import read_safetensors_table
+from models.policy import Mode, Policy, Violation
+from trainer.ckpt import places, printing
+
+SOUND, UNSOUND, REFUSED, PIPE_CLOSED = 0, 1, 2, 141
+
+READERS: dict[str, Callable[[Path], tables.Table]] = {
+    ".keras": read_keras_table,
+    ".weights.h5": read_weights_table,
+    ".h5": read_legacy_table,
+    ".hdf5": read_legacy_table,
+    ".safetensors": read_safetensors_table,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the table, return the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        policy = _policy(arguments.policy)
+        table = read_table(arguments.path)
+        found = policies.violations(policy, table.layers, outputs=table.outputs)
+        if arguments.fix:
+            _fix(arguments.path, table, policy, Path(arguments.fix))
+        (_print_json if arguments.json else _print_table)(table, found)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `... | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except NameplateError as error:
+        print(f"names: {printing.printable(str(error))}", file=sys.stderr)
+        return REFUSED
+    return UNSOUND if found else SOUND
+
+
+def read_table(path: str) -> tables.Table:
+    """Return the layers and arrays of a model file, or of a checkpoint of ours (a run means its newest).
+
+    Raises:
+        NameplateError: when there is nothing, or a file of another kind.
+    """
+    file = Path(path)
+    if not file.is_file():
+        return _checkpoint_table(places.find_one(path))
+    reader = next((read for ending, read in READERS.items() if file.name.endswith(ending)), None)
+    if reader is None:
+        raise NameplateError(f"{file}: names are read from {', '.join(READERS)} files and from checkpoints")
+    return reader(file)
+
+
+def _checkpoint_table(path: Path) -> tables.Table:
+    from models import store
+
+    checkpoint = store.open(path)
+    records = checkpoint.weights.records
+    arrays = [tables.Array(name, record.shape, record.dtype.name) for name, record in records.items()]
+    owners = {names.split(name)[0]: record.layer_class for name, record in records.items()}
+    classes = {layer: kind for layer, kind in owners.items() if layer and kind}
+    try:
+        config: Any = json.loads(checkpoint.model)
+    except ValueError:
+        config = {}
+    finally:
+        checkpoint.close()
+    return tables.of_config(config if isinstance(config, dict) else {}, arrays, classes)
+
+
+def _policy(word: str) -> Policy:
+    """Return the policy of an option of the group `naming`: strict, or a team's own in conf/naming."""
+    if word in [mode.value for mode in Mode]:
+        return policies.named_policy(word)
+    from trainer.compose import run_config
+
+    return run_config([f"naming={word}"]).naming
+
+
+def _print_table(table: tables.Table, found: Sequence[Violation]) -> None:
+    by_name: dict[str, list[Violation]] = {}
+    for violation in found:
+        by_name.setdefault(violation.name, []).append(violation)
+    rows = []
+    total = 0
+    for item in table.layers:
+        arrays = table.arrays_of(item.name)
+        parameters = sum(array.size for array in arrays)
+        total += parameters
+        shapes = ", ".join(f"{names.split(array.name)[1]} {array.shape}" for array in arrays)
+        told = "; ".join(_told(violation) for violation in by_name.get(item.name, []))
+        rows.append([item.name, item.classes[0], shapes, f"{parameters:,}" if arrays else "", told])
+    printing.table(table.model, ["layer", "class", "variables", ">parameters", "violation"], rows)
+    printing.line(f"{len(table.layers)} layers, {total:,} parameters, {len(found)} violations")
+    absent = [violation for violation in found if violation.rule in ("required", "output")]
+    for violation in absent:
+        printing.line(f"{violation.name}: {violation.message}")
+
+
+def _told(violation: Violation) -> str:
+    return f"{violation.message}, e.g. {violation.suggestion}" if violation.suggestion else violation.message
+
+
+def _print_json(table: tables.Table, found: Sequence[Violation]) -> None:
+    layers = [
+        {
+            "name": item.name,
+            "class": item.classes[0],
+            "kind": item.kind.value,
+            "variables": {
+                names.split(array.name)[1]: {"shape": list(array.shape), "dtype": array.dtype}
+                for array in table.arrays_of(item.name)
+            },
+            "parameters": sum(array.size for array in table.arrays_of(item.name)),
+        }
+        for item in table.layers
+    ]
+    broken = [
+        {"name": each.name, "rule": each.rule, "message": each.message, "suggestion": each.suggestion} for each in found
+    ]
+    printing.as_json({"model": table.model, "layers": layers, "violations": broken})
+
+
+def _fix(path: str, table: tables.Table, policy: Policy, out: Path) -> None:
+    """Write the repaired `.keras` file, or the rename map of anything else as JSON: `{old: new}`, qualified."""
+    if path.endswith(".keras") and out.suffix == ".keras":
+        from models.renaming import repaired
+        from models.saving import load, save
+
+        save(repaired(load(path), policy), out)
+        return
+    places_ = list(policies.broken(policy, table.layers))
+    better = policies.suggestions(policy, table.layers, places_)
+    before = [item.name for item in table.layers]
+    after = rules.renamed(
+        before, {index: own for index, own in better.items() if own}, [item.parent for item in table.layers]
+    )
+    mapping = {old: new for old, new in zip(before, after, strict=True) if old != new}
+    out.write_text(json.dumps(mapping, indent=2) + "\n", encoding="utf-8")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.names",
+        description="The layers of a model file or checkpoint, and what in their names breaks a policy.",
+        epilog="Exit codes: 0 the names are sound, 1 they are not, 2 refused.",
+    )
+    parser.add_argument(
+        "path", metavar="FILE|CHECKPOINT", help=f"{', '.join(READERS)}, a run or one of its checkpoints"
+    )
+    parser.add_argument("--policy", default="strict", help="strict, or another option of conf/naming")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--fix", metavar="OUT", help="write the repaired .keras file, or the rename map as JSON")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
