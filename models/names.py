@@ -40,8 +40,7 @@ RESERVED = frozenset(
 )
 
 # The words of Keras' layers (keras 3.15; a test compares them), for files that do not tell a layer's class.
-KERAS_WORDS = frozenset(
-    """
+_WORDS = """
     activation activity_regularization adaptive_average_pooling1d adaptive_average_pooling2d
     adaptive_average_pooling3d adaptive_max_pooling1d adaptive_max_pooling2d adaptive_max_pooling3d add
     additive_attention alpha_dropout attention aug_mix auto_contrast average average_pooling1d average_pooling2d
@@ -66,8 +65,8 @@ KERAS_WORDS = frozenset(
     spectral_normalization stacked_rnn_cells stft_spectrogram string_lookup subtract text_vectorization tfsm_layer
     time_distributed torch_module_wrapper unit_normalization up_sampling1d up_sampling2d up_sampling3d wrapper
     zero_padding1d zero_padding2d zero_padding3d
-    """.split()
-)
+    """
+KERAS_WORDS = frozenset(_WORDS.split())
 
 _OWN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _COUNTED = re.compile(r"(?:_[0-9]+)?")
