@@ -5,6 +5,7 @@ out.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,9 @@ from models.store.files import PIECE, OpenFiles
 from models.store.manifest import FileRecord, Manifest, TensorRecord
 from models.store.patience import patiently
 from models.store.plain import LARGEST_TEXT
+
+_READERS = 4  # threads; copying from the page cache and hashing both leave the interpreter free
+_WORTH_THREADS = 8 << 20  # bytes
 
 
 class Checkpoint:
@@ -117,6 +121,13 @@ class Tensors(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def load(self) -> dict[str, np.ndarray]:
+        """Read all of them, several at a time: faster than one after the other, which `dict(tensors)` would do."""
+        if sum(record.nbytes for record in self.records.values()) < _WORTH_THREADS:
+            return dict(self)
+        with ThreadPoolExecutor(_READERS, "reading") as pool:
+            return dict(zip(self.records, pool.map(self.__getitem__, self.records), strict=True))
 
     def _verify_header(self, name: str) -> None:
         if name in self._verified_headers:

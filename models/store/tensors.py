@@ -17,7 +17,7 @@ from models.store import dtypes, header
 from models.store.durable import new_file, write_all
 from models.store.errors import StoreError
 
-PIECE = 1 << 18  # bytes hashed and written at a time
+PIECE = 1 << 20  # bytes hashed and written at a time
 _RAW = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 

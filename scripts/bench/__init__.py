@@ -1,0 +1,1 @@
+"""Benchmarks: each prints its ratios and says whether they hold."""
