@@ -15,6 +15,7 @@ from models.tree import walk
 
 # What Keras' own methods do with names; each looks at the manifest first once a model is frozen.
 _GUARDED = ("fit", "save", "export")
+_MANIFEST = "_nameplate_frozen"
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,21 @@ class Frozen:
 def freeze(model: keras.Model) -> Frozen:
     """Return the manifest of the model's names, and let its own `fit`, `save` and `export` check it from now on."""
     frozen = Frozen(*_names(model))
+    vars(model)[_MANIFEST] = frozen
     for method in _GUARDED:
         vars(model)[method] = _guarded(getattr(type(model), method).__get__(model), frozen, model)
     return frozen
+
+
+def recheck(model: keras.Model) -> None:
+    """Compare a model's names with its manifest, if it has one.
+
+    Raises:
+        NamingError: as `Frozen.check`.
+    """
+    frozen: Frozen | None = vars(model).get(_MANIFEST)
+    if frozen is not None:
+        frozen.check(model)
 
 
 def _names(model: keras.Model) -> tuple[str, tuple[tuple[str, object], ...]]:

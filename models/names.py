@@ -75,7 +75,7 @@ _COUNTED = re.compile(r"(?:_[0-9]+)?")
 def fault(name: object, *, limit: int = LIMIT) -> str | None:
     """Return what is wrong with a layer's own name, in a few words, or None when it is sound."""
     if not isinstance(name, str):
-        return f"not a string but {type(name).__name__}"
+        return "not a string"
     if not name:
         return "empty"
     if not _OWN.fullmatch(name):

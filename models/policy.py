@@ -110,6 +110,7 @@ class Named:
     weightless: bool = False
     parent: int = -1  # place of the container in the list; -1 is the model itself
     origin: str = ""  # where it was found, as container/place
+    is_text: bool = True  # False where something else than a string was assigned
 
 
 def named_policy(policy: Policy | str) -> Policy:
@@ -202,7 +203,7 @@ def _advice(violation: Violation) -> str:
 
 def _faults(policy: Policy, item: Named, own: str, tree: Sequence[Named]) -> list[tuple[str, str]]:
     """Return (rule, message) for what a name breaks by itself."""
-    reason = names.fault(own, limit=policy.max_length)
+    reason = names.fault(own if item.is_text or own != item.own else None, limit=policy.max_length)
     if reason:
         return [("grammar", reason)]
     found = [("forbidden", f"matches the forbidden {each!r}") for each in _forbidden(policy, item, own)]

@@ -22,9 +22,10 @@ from models.custom import custom_objects
 from models.errors import NameplateError
 from models.formats.errors import FileFormatError
 from models.formats.keras_file import NAMES, read_config
+from models.freezing import recheck
 from models.policy import NamingError, Policy
 from models.renaming import To
-from models.settling import settle
+from models.settling import Told, held, take
 from models.tree import named, walk
 
 _LOADABLE = Policy(automatic=True)  # grammar and uniqueness: what no file can do without
@@ -44,6 +45,7 @@ def save(model: keras.Model, path: str | os.PathLike[str]) -> None:
         SavingError: when what was saved cannot be loaded or comes back different; nothing is at `path` then.
     """
     target = _keras_path(path)
+    recheck(model)
     _refuse_names(model)
     with tempfile.TemporaryDirectory(prefix=".nameplate-", dir=target.parent) as folder:
         draft = Path(folder) / target.name
@@ -102,13 +104,17 @@ def _refuse_names(model: keras.Model) -> None:
 
 
 def _add_names(model: keras.Model, path: Path) -> None:
-    own = [[entry.name, str(entry.layer.name)] for entry in walk(model)]
+    """Write what `_names_in` reads: for the model and its tree the own name, path and variables' paths."""
+    told = [
+        [str(layer.name), getattr(layer, "path", None), [variable.path for variable in held(layer)]]
+        for layer in [model, *(entry.layer for entry in walk(model))]
+    ]
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(NAMES, json.dumps({"version": 1, "names": own}))
+        archive.writestr(NAMES, json.dumps({"version": 1, "names": told}))
 
 
-def _names_in(path: Path) -> list[str]:
-    """Return the own names that a file of ours has in the order of the walk, nothing for another file."""
+def _names_in(path: Path) -> list[Told]:
+    """Return what a file of ours says of each layer, the model first, in the order of the walk; else nothing."""
     try:
         with zipfile.ZipFile(path) as archive:
             if NAMES not in archive.namelist():
@@ -116,9 +122,18 @@ def _names_in(path: Path) -> list[str]:
             found = read_config(archive, path, NAMES).get("names")
     except (OSError, zipfile.BadZipFile) as error:
         raise FileFormatError(f"{path} cannot be read as a .keras file: {error}") from None
-    if not isinstance(found, list) or not all(isinstance(each, list) and len(each) == 2 for each in found):
+    if not isinstance(found, list) or not all(_is_told(each) for each in found):
         raise FileFormatError(f"{path}: {NAMES} is not what `save` writes")
-    return [str(own) for _, own in found]
+    return [(own, where, paths) for own, where, paths in found]
+
+
+def _is_told(each: Any) -> bool:
+    if not (isinstance(each, list) and len(each) == 3 and isinstance(each[2], list)):
+        return False
+    own, where, paths = each
+    parts = [part for text in [where or "x", *paths] if isinstance(text, str) for part in text.split("/")]
+    texts = all(isinstance(text, str) for text in [own, *paths]) and isinstance(where, str | None)
+    return texts and not names.fault(own) and not any(names.fault(part.lstrip("_")) for part in parts)
 
 
 def _loaded(path: Path, objects: Mapping[str, Any], *, trust: bool) -> keras.Model:
@@ -134,16 +149,14 @@ def _loaded(path: Path, objects: Mapping[str, Any], *, trust: bool) -> keras.Mod
         ) from None
 
 
-def _take_names(model: keras.Model, wanted: list[str], path: Path) -> None:
-    entries = walk(model)
+def _take_names(model: keras.Model, wanted: list[Told], path: Path) -> None:
+    """Give a loaded model the names and paths that it had when it was saved."""
+    layers = [model, *(entry.layer for entry in walk(model))]
     if not wanted:
         return
-    if len(wanted) != len(entries):
-        raise FileFormatError(f"{path} has names for {len(wanted)} layers; {len(entries)} were built from it")
-    renamed = {id(entry.layer): own for entry, own in zip(entries, wanted, strict=True) if entry.layer.name != own}
-    if renamed:
-        layers = [model, *(entry.layer for entry in entries)]
-        settle([(layer, layer) for layer in layers], [entry.parent for entry in entries], renamed=renamed)
+    if [len(paths) for _, _, paths in wanted] != [len(held(layer)) for layer in layers]:
+        raise FileFormatError(f"{path} has names for {len(wanted) - 1} layers that are not those built from it")
+    take(layers, wanted)
 
 
 def _prove(model: keras.Model, path: Path) -> None:

@@ -11,6 +11,7 @@ import keras
 from models import keras_private
 
 Chain = list[tuple[frozenset[str], str]]  # of a layer and its containers, innermost first: old names, new name
+Told = tuple[str, str | None, list[str]]  # own name, path, paths of the variables that `held` returns
 
 
 def carry(pairs: Sequence[tuple[Any, Any]], *, done: Container[int] = ()) -> None:
@@ -48,17 +49,29 @@ def settle(pairs: Sequence[tuple[Any, Any]], parents: Sequence[int], *, renamed:
     for (old, _), parent in zip(pairs[1:], parents, strict=True):
         chains.append([_link(old, renamed), *chains[parent + 1]])
     todo = [(old, new, chain) for (old, new), chain in zip(pairs, chains, strict=True)]
-    plans = [(new, chain[0][1], _paths(old, chain)) for old, new, chain in todo]
-    for new, name, (own, variables) in plans:
-        keras_private.rename_layer(new, name, own)
-        for variable, path in zip(_variables(new), variables, strict=True):
-            if variable.path != path:
-                keras_private.rename_variable(variable, path)
-    for new, _, _ in plans:
-        if isinstance(new, keras_private.Functional):
-            keras_private.rename_outputs(new)
-        elif isinstance(new, keras.Sequential) and keras_private.stack_graph(new) is not None:
-            keras_private.rename_outputs(keras_private.stack_graph(new))
+    take([new for _, new, _ in todo], [(chain[0][1], *_paths(old, chain)) for old, _, chain in todo])
+
+
+def take(layers: Sequence[Any], told: Sequence[Told]) -> None:
+    """Give each layer, and each variable that it holds, its name and path; graphs their outputs' names."""
+    for layer, (own, path, paths) in zip(layers, told, strict=True):
+        keras_private.rename_layer(layer, own, path)
+        for variable, wanted in zip(held(layer), paths, strict=True):
+            if variable.path != wanted:
+                keras_private.rename_variable(variable, wanted)
+    for layer in layers:
+        if isinstance(layer, keras_private.Functional):
+            keras_private.rename_outputs(layer)
+        elif isinstance(layer, keras.Sequential) and keras_private.stack_graph(layer) is not None:
+            keras_private.rename_outputs(keras_private.stack_graph(layer))
+
+
+def held(layer: Any) -> list[Any]:
+    """Return the variables of a layer itself, then the states of its seed generators."""
+    return [
+        *keras_private.own_variables(layer),
+        *(generator.state for generator in keras_private.seed_generators(layer)),
+    ]
 
 
 def _link(layer: Any, renamed: Mapping[int, str]) -> tuple[frozenset[str], str]:
@@ -74,7 +87,7 @@ def _paths(layer: Any, chain: Chain) -> tuple[str | None, list[str]]:
         None if own is None else _translated(own.split("/"), chain),
         [
             "/".join([part for part in (_translated(parts[:-1], chain), parts[-1]) if part])
-            for parts in (variable.path.split("/") for variable in _variables(layer))
+            for parts in (variable.path.split("/") for variable in held(layer))
         ],
     )
 
@@ -96,13 +109,6 @@ def _translated(parts: list[str], chain: Chain) -> str:
 
 def _is_seed(part: str) -> bool:
     return part.startswith("seed_generator")
-
-
-def _variables(layer: Any) -> list[Any]:
-    return [
-        *keras_private.own_variables(layer),
-        *(generator.state for generator in keras_private.seed_generators(layer)),
-    ]
 
 
 def _carry_assets(source: Any, target: Any) -> None:

@@ -152,6 +152,7 @@ def named(entries: Sequence[Entry]) -> list[Named]:
             weightless=not weight,
             parent=entry.parent,
             origin=entry.origin,
+            is_text=isinstance(entry.layer.name, str),
         )
         for entry, weight in zip(entries, weighty, strict=True)
     ]

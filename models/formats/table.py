@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from models import names
 from models.policy import Kind, Named
+
+_Child = tuple[str, str, Kind, Mapping[str, Any]]  # own name, class, kind, configuration
 
 
 @dataclass(frozen=True)
@@ -64,32 +66,77 @@ def of_config(
         arrays: the variables of the same file.
         classes: `{layer: class}` for layers that are in no configuration, where the file tells.
     """
-    found: list[Named] = []
     inner = _inner(config)
-    _add(found, _inside(config), parent=-1)
-    _add_unlisted(found, arrays, classes or {})
+    tree = _Tree()
+    tree.add(_inside(config))
+    tree.add_unlisted(arrays, classes or {})
     outputs = [str(each[0]) for each in _leaves(inner.get("output_layers", [])) if each]
-    return Table(str(inner.get("name", "")), found, list(arrays), outputs)
+    return Table(str(inner.get("name", "")), tree.layers, [tree.placed(array) for array in arrays], outputs)
 
 
 def of_arrays(model: str, arrays: Sequence[Array], classes: Mapping[str, str] | None = None) -> Table:
     """Return the table of a file that holds arrays only: each array's container is a layer."""
-    found: list[Named] = []
-    _add_unlisted(found, arrays, classes or {})
-    return Table(model, found, list(arrays))
+    tree = _Tree()
+    tree.add_unlisted(arrays, classes or {})
+    return Table(model, tree.layers, [tree.placed(array) for array in arrays])
 
 
-def _add(found: list[Named], children: Sequence[tuple[str, str, Kind, Mapping[str, Any]]], *, parent: int) -> None:
-    container = found[parent].name if parent >= 0 else ""
-    taken = {own.casefold() for own, _, kind, _ in children if kind in (Kind.LAYER, Kind.INPUT)}
-    for place, (given, class_name, kind, config) in enumerate(children):
-        own = names.by_place(given, class_name, taken) if kind in (Kind.OPERATOR, Kind.PART) else given
-        origin = names.join(container, str(place))
-        found.append(Named(names.join(container, own), own, (class_name,), kind=kind, parent=parent, origin=origin))
-        _add(found, _inside(config), parent=len(found) - 1)
+class _Tree:
+    """Layers as they are found; `places` knows each by the name in the file, which may have Keras' counters."""
+
+    def __init__(self) -> None:
+        self.layers: list[Named] = []
+        self.places: dict[str, int] = {}
+        self._taken: dict[int, set[str]] = {}
+
+    def add(self, children: Sequence[_Child], *, parent: int = -1, container: str = "") -> None:
+        """Add layers of a configuration with all that is inside them."""
+        given = {own.casefold() for own, _, kind, _ in children if kind in (Kind.LAYER, Kind.INPUT)}
+        self._taken.setdefault(parent, set()).update(given)
+        for place, (own, class_name, kind, config) in enumerate(children):
+            index = self._append(own, class_name, kind, parent, str(place))
+            name = names.join(container, own)
+            self.places.setdefault(name, index)
+            self.add(_inside(config), parent=index, container=name)
+
+    def add_unlisted(self, arrays: Sequence[Array], classes: Mapping[str, str]) -> None:
+        """Add the containers of arrays, and of the classes, that no configuration listed: what code made."""
+        for holder in dict.fromkeys([*classes, *(names.split(_outside_seed(array.name))[0] for array in arrays)]):
+            parts = holder.split(names.SEPARATOR) if holder else []
+            for depth, own in enumerate(parts):
+                name = names.join(*parts[: depth + 1])
+                if name in self.places:
+                    continue
+                parent = self.places.get(names.join(*parts[:depth]), -1)
+                class_name = classes.get(name, names.UNKNOWN_CLASS)
+                self.places[name] = self._append(own, class_name, self._kind(parent, own, class_name), parent, "?")
+
+    def placed(self, array: Array) -> Array:
+        """Return an array under the name that its layer has here."""
+        parts = array.name.split(names.SEPARATOR)
+        for depth in range(len(parts) - 1, 0, -1):
+            index = self.places.get(names.join(*parts[:depth]))
+            if index is not None:
+                return replace(array, name=names.join(self.layers[index].name, *parts[depth:]))
+        return array
+
+    def _append(self, own: str, class_name: str, kind: Kind, parent: int, place: str) -> int:
+        container = self.layers[parent].name if parent >= 0 else ""
+        if kind in (Kind.OPERATOR, Kind.PART):
+            own = names.by_place(own, class_name, self._taken.setdefault(parent, set()))
+        origin = names.join(container, place)
+        self.layers.append(
+            Named(names.join(container, own), own, (class_name,), kind=kind, parent=parent, origin=origin)
+        )
+        return len(self.layers) - 1
+
+    def _kind(self, parent: int, own: str, class_name: str) -> Kind:
+        above = names.snake(self.layers[parent].classes[0]) if parent >= 0 else ""
+        wrapped = above in _WRAPPING and names.is_automatic(own, class_name)
+        return Kind.PART if wrapped or above in _MAKING_PARTS else Kind.LAYER
 
 
-def _inside(config: Mapping[str, Any]) -> list[tuple[str, str, Kind, Mapping[str, Any]]]:
+def _inside(config: Mapping[str, Any]) -> list[_Child]:
     """Return (own name, class, kind, configuration) of the layers directly inside a serialized one."""
     inner = _inner(config)
     listed = inner.get("layers")
@@ -111,7 +158,7 @@ def _inner(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return inner if isinstance(inner, Mapping) else {}
 
 
-def _described(config: Mapping[str, Any]) -> tuple[str, str, Kind, Mapping[str, Any]]:
+def _described(config: Mapping[str, Any]) -> _Child:
     name = str(_inner(config).get("name", config.get("name", "")))
     class_name = str(config.get("class_name", names.UNKNOWN_CLASS))
     kind = Kind.INPUT if class_name == "InputLayer" else Kind.LAYER
@@ -120,39 +167,12 @@ def _described(config: Mapping[str, Any]) -> tuple[str, str, Kind, Mapping[str, 
     return name, class_name, kind, config
 
 
-def _part(config: Mapping[str, Any]) -> tuple[str, str, Kind, Mapping[str, Any]]:
+def _part(config: Mapping[str, Any]) -> _Child:
     name, class_name, kind, config = _described(config)
     return name, class_name, Kind.PART if names.is_automatic(name, class_name) else kind, config
 
 
-def _add_unlisted(found: list[Named], arrays: Sequence[Array], classes: Mapping[str, str]) -> None:
-    """Add the containers of arrays, and of the classes, that no configuration listed: what a class of code made."""
-    places = {item.name: index for index, item in enumerate(found)}
-    holders = dict.fromkeys([*classes, *(names.split(_without_state(array.name))[0] for array in arrays)])
-    for holder in holders:
-        parts = holder.split(names.SEPARATOR) if holder else []
-        for depth in range(len(parts)):
-            name = names.SEPARATOR.join(parts[: depth + 1])
-            if name in places:
-                continue
-            parent = places.get(names.split(name)[0], -1)
-            places[name] = len(found)
-            inside_code = parent >= 0 and found[parent].classes[0] in _MAKING_PARTS
-            kind = Kind.PART if inside_code else Kind.LAYER
-            origin = names.join(names.split(name)[0], "?")
-            found.append(
-                Named(
-                    name,
-                    parts[depth],
-                    (classes.get(name, names.UNKNOWN_CLASS),),
-                    kind=kind,
-                    parent=parent,
-                    origin=origin,
-                )
-            )
-
-
-def _without_state(variable: str) -> str:
+def _outside_seed(variable: str) -> str:
     """Return a variable's name such that its container is its layer: a seed generator is none."""
     container, own = names.split(variable)
     return container if own == "state" and container else variable
@@ -169,16 +189,18 @@ def _leaves(struct: Any) -> list[list[Any]]:
     return [leaf for each in struct for leaf in _leaves(each)]
 
 
-# Layers of Keras whose parts Keras makes and names.
+# The words of Keras' layers whose parts Keras makes and names, and of those that wrap a layer of the caller's.
 _MAKING_PARTS = frozenset(
     [
-        "MultiHeadAttention",
-        "GroupedQueryAttention",
-        "LSTM",
-        "GRU",
-        "SimpleRNN",
-        "ConvLSTM1D",
-        "ConvLSTM2D",
-        "ConvLSTM3D",
+        "multi_head_attention",
+        "grouped_query_attention",
+        "group_query_attention",
+        "lstm",
+        "gru",
+        "simple_rnn",
+        "conv_lstm1d",
+        "conv_lstm2d",
+        "conv_lstm3d",
     ]
 )
+_WRAPPING = frozenset(["bidirectional", "time_distributed", "spectral_normalization", "rnn", "wrapper"])

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import models
+from models.errors import NameplateError
+from models.formats.errors import FileFormatError
+from models.policy import NamingError
+from models.saving import SavingError, load, save
+from tests.models.naming_models import KINDS, Net, functional, nested, subclassed
+
+BUILT = {name: make for name, make in KINDS.items() if name != "unbuilt"}
+
+
+@pytest.mark.parametrize("make", BUILT.values(), ids=BUILT.keys())
+def test_every_kind_comes_back_with_its_names_and_weights(make: Any, tmp_path: Path) -> None:
+    model = models.rename(make(), lambda layer: f"x_{layer.name}")
+    save(model, tmp_path / "m.keras")
+    loaded = load(tmp_path / "m.keras", trust=True)
+
+    before, after = models.read(model), models.read(loaded)
+    assert list(models.layers(loaded)) == list(models.layers(model))
+    assert all(np.array_equal(before[name], after[name]) for name in before if not name.endswith("/state"))
+    assert [v.path.rpartition("/")[0] for v in loaded.weights] == [v.path.rpartition("/")[0] for v in model.weights]
+
+
+@pytest.mark.parametrize("bad", ["norm", "a/b", "a:0", " ", "é", 5])
+def test_a_name_that_could_not_be_loaded_is_not_saved(bad: Any, tmp_path: Path) -> None:
+    model = functional()
+    model.get_layer("hidden").name = bad
+
+    with pytest.raises(NamingError, match="not saved"):
+        save(model, tmp_path / "m.keras")
+    assert not list(tmp_path.iterdir())
+
+
+class Forgetful(layers.Layer):
+    def __init__(self, table: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.table = table
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config()
+
+    def call(self, x: Any) -> Any:
+        return x
+
+
+def test_a_model_that_keras_could_not_load_is_not_saved(tmp_path: Path) -> None:
+    x = keras.Input((3,), name="x")
+    model = keras.Model(x, Forgetful([1], name="table")(x), name="m")
+
+    with pytest.raises(SavingError, match="not saved, since it could not be loaded again"):
+        save(model, tmp_path / "m.keras")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_file_that_was_there_stays_when_saving_is_refused(tmp_path: Path) -> None:
+    save(functional(), tmp_path / "m.keras")
+    before = (tmp_path / "m.keras").read_bytes()
+    model = functional()
+    model.get_layer("hidden").name = "norm"
+
+    with pytest.raises(NamingError):
+        save(model, tmp_path / "m.keras")
+    assert (tmp_path / "m.keras").read_bytes() == before
+
+
+def test_a_lambda_in_a_file_needs_trust(tmp_path: Path) -> None:
+    save(KINDS["custom"](), tmp_path / "m.keras")
+
+    with pytest.raises(FileFormatError, match="trust=True only when"):
+        load(tmp_path / "m.keras")
+
+
+def test_plain_keras_reads_what_was_saved(tmp_path: Path) -> None:
+    save(nested(), tmp_path / "m.keras")
+
+    assert keras.saving.load_model(tmp_path / "m.keras").get_layer("backbone").name == "backbone"
+
+
+def test_a_loaded_model_can_be_renamed_on_the_way(tmp_path: Path) -> None:
+    save(nested(), tmp_path / "m.keras")
+
+    assert "trunk/c1" in models.layers(load(tmp_path / "m.keras", rename={"backbone": "trunk"}))
+
+
+def test_new_layers_get_other_automatic_names_than_a_loaded_models(tmp_path: Path) -> None:
+    x = keras.Input((3,), name="x")
+    keras.Model(x, layers.Dense(2, name="dense_70")(x), name="m").save(tmp_path / "m.keras")
+    load(tmp_path / "m.keras")
+
+    assert layers.Dense(1).name == "dense_71"
+
+
+def test_a_subclassed_models_renamed_parts_come_back(tmp_path: Path) -> None:
+    model = models.rename(subclassed(), {"stem": "entry", "body/first": "one"})
+    save(model, tmp_path / "m.keras")
+    loaded = load(tmp_path / "m.keras")
+
+    assert isinstance(loaded, Net)
+    assert {"entry", "body/one"} <= set(models.layers(loaded))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x05\x06" + bytes(18)])
+def test_a_file_that_is_no_model_is_told(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "m.keras"
+    path.write_bytes(content)
+
+    with pytest.raises(NameplateError, match=r"m\.keras"):
+        load(path)
+
+
+def test_names_that_do_not_fit_the_model_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.keras"
+    functional().save(path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("nameplate.json", '{"version": 1, "names": [["a", "a", []]]}')
+
+    with pytest.raises(FileFormatError, match=r"names for 0 layers that are not"):
+        load(path)
+
+
+def test_only_keras_files_hold_whole_models(tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match=r"saved to and loaded from \.keras files"):
+        save(functional(), tmp_path / "m.h5")
