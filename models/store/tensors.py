@@ -16,6 +16,7 @@ from xxhash import xxh3_128
 from models.store import dtypes, header
 from models.store.durable import new_file, write_all
 from models.store.errors import StoreError
+from models.store.writeback import Writeback
 
 PIECE = 1 << 20  # bytes hashed and written at a time
 _RAW = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
@@ -48,12 +49,14 @@ def write_tensors(
     hashes: dict[str, str] = {}
     with new_file(path) as descriptor:
         write_all(descriptor, head)
+        writeback = Writeback(descriptor)
         for name, array in ordered.items():
             digest = xxh3_128()
             for piece in pieces(array):
                 digest.update(piece)
                 whole.update(piece)
                 write_all(descriptor, piece)
+                writeback.add(len(piece))
             hashes[name] = digest.hexdigest()
     size = len(head) + sum(entry.nbytes for entry in entries.values())
     return WrittenFile(size, whole.hexdigest(), len(head), xxh3_128(head).hexdigest(), entries, hashes)

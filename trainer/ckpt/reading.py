@@ -76,13 +76,13 @@ def _summary(path: Path, pointers: dict[Path, list[str]]) -> dict[str, Any]:
         "path": str(path),
         "pointers": pointers.get(path, []),
         "metrics": {},
-        "damage": None,
+        "state": "good",
     }
     try:
         with store.open(path) as checkpoint:
             content = checkpoint.manifest
     except store.StoreError as error:
-        row["damage"] = str(error)
+        row |= {"state": _state(error), "error": str(error)}
         try:
             content = read_manifest(path)
         except store.StoreError:
@@ -92,9 +92,15 @@ def _summary(path: Path, pointers: dict[Path, list[str]]) -> dict[str, Any]:
     return row | where | {"metrics": dict(content.metrics)}
 
 
+def _state(error: store.StoreError) -> str:
+    if isinstance(error, store.NewerFormatError):
+        return "of a newer format"
+    return "damaged" if isinstance(error, store.DamagedError) else "unreadable"
+
+
 def _row(row: dict[str, Any], metrics: list[str]) -> list[object]:
     size = printing.size(row["size"]) if "size" in row else None
-    state = ["damaged"] if row["damage"] else []
+    state = [row["state"]] if row["state"] != "good" else []
     return [
         Path(row["path"]).name,
         *(row.get(key) for key in ("step", "epoch", "position")),

@@ -238,3 +238,23 @@ def test_a_checkpoint_can_be_copied_elsewhere_under_another_name(tmp_path: Path)
     path = store.save(tmp_path, snapshot())
     path.rename(tmp_path / "my best model")
     assert store.verify(tmp_path / "my best model") == []
+
+
+def test_tensors_of_many_pieces_and_write_outs_come_back(tmp_path: Path) -> None:
+    saved = snapshot(weights={"large/kernel": array(3_000_000), "large/turned": array(1500, 1000).T, "small": array(3)})
+    path = store.save(tmp_path, saved)
+    assert store.verify(path) == []
+    with store.open(path) as opened:
+        loaded = opened.weights.load()
+        assert list(loaded) == list(opened.weights)
+        assert all(same(loaded[name], np.ascontiguousarray(value)) for name, value in saved.weights.items())
+
+
+def test_damage_shows_also_when_all_are_read_together(tmp_path: Path) -> None:
+    path = store.save(tmp_path, snapshot(weights={"large/kernel": array(3_000_000), "small": array(3)}))
+    with store.open(path) as opened:
+        with (path / "weights.safetensors").open("r+b") as file:
+            file.seek(opened.weights.records["large/kernel"].offset + 7_000_000)
+            file.write(b"\xff\xff\xff\xff")
+        with pytest.raises(store.DamagedError, match="tensor 'large/kernel'"):
+            opened.weights.load()
