@@ -82,7 +82,7 @@ def to_delete(
     _require_valid(last=last, best=best, metric=metric, mode=mode, every=every)
     paths = layout.checkpoints(directory)
     names = {Path(path).name for path in protect} | {path.name for path in pointers(directory).values()}
-    kept = set(paths[len(paths) - last :] if last else []) | {path for path in paths if path.name in names}
+    kept = set(paths[max(len(paths) - last, 0) :]) | {path for path in paths if path.name in names}
     if every:
         kept |= {path for path in paths if (layout.step_of(path.name) or 0) % every == 0}
     if best and metric is not None:

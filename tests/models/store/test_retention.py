@@ -29,6 +29,8 @@ def steps(directory: Path) -> list[int]:
     ("rule", "left"),
     [
         ({"last": 2}, [60, 70]),
+        ({"last": 7}, list(LOSSES)),
+        ({"last": 8}, list(LOSSES)),
         ({"last": 100}, list(LOSSES)),
         ({"last": 1, "best": 2, "metric": "loss"}, [20, 50, 70]),
         ({"last": 1, "best": 2, "metric": "loss", "mode": "max"}, [10, 60, 70]),
