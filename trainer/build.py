@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import inspect
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from models.names import did_you_mean
 from models.tree import seeds
 from trainer.config.fit import Precision
 from trainer.config.init import CheckpointInitConfig, InitConfig
-from trainer.config.model import ModelConfig
+from trainer.config.model import CustomConfig, ModelConfig
 from trainer.data.dataset import Dataset
 from trainer.targets import TargetError, call
 
@@ -47,7 +48,7 @@ def build_model(
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision.value)
     try:
-        model = call(build, config._target_, offered=offered, given=config.arguments_for_build())
+        model = call(build, config._target_, offered=offered, given=_given(config, build))
     finally:
         keras.config.set_dtype_policy(before)
     if not isinstance(model, keras.Model):
@@ -56,6 +57,14 @@ def build_model(
         _build_from_data(model, dataset)
     _seed_layers(model, seed)
     return model
+
+
+def _given(config: ModelConfig, build: Callable[..., Any]) -> dict[str, Any]:
+    """Return the configured arguments; those of an architecture whose `_target_` was replaced, where they fit."""
+    given = config.arguments_for_build()
+    if config._target_ == type(config)._target_ or isinstance(config, CustomConfig):
+        return given
+    return {name: value for name, value in given.items() if name in inspect.signature(build).parameters}
 
 
 def initial_weights(model: keras.Model, init: InitConfig) -> dict[str, str]:
@@ -132,7 +141,8 @@ def layer_rows(model: keras.Model) -> list[tuple[str, str, str, str]]:
     """Return name, class, output shape and number of parameters of every layer of the tree."""
     rows = []
     for name, layer in models.layers(model).items():
-        rows.append((name, type(layer).__name__, _output_shape(layer), f"{layer.count_params():,}"))
+        parameters = layer.count_params() if isinstance(layer, keras.Layer) else 0  # an operator has none
+        rows.append((name, type(layer).__name__, _output_shape(layer), f"{parameters:,}"))
     return rows
 
 

@@ -75,6 +75,7 @@ class Checkpoints:
             ResumeError: the checkpoint is of another model, optimizer or precision.
             StoreError: there are checkpoints and none is good.
         """
+        self._state.require_storable()
         store.sweep_leftovers(self.directory)
         found = store.load_newest(self.directory, self._load, self._report_damage)
         return found or Progress()
@@ -187,7 +188,7 @@ class Checkpoints:
 
     def _load(self, checkpoint: store.Checkpoint) -> Progress:
         with checkpoint:
-            groups = {name: dict(tensors) for name, tensors in checkpoint.groups().items()}
+            groups = {name: tensors.load() for name, tensors in checkpoint.groups().items()}
             manifest = checkpoint.manifest
         remembered = {name: each for name, each in groups["state"].items() if name.startswith("callbacks/")}
         state = {name: each for name, each in groups["state"].items() if name not in remembered}

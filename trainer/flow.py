@@ -65,6 +65,7 @@ def run(config: RunConfig) -> Report:
         _refuse_uneven(config, strategy.num_replicas_in_sync)
         screen.say(f"{describe(strategy)}; {config.fit.precision} precision; seed {config.seed}")
         dataset = open_dataset(config.data, seed=config.seed, allow=resolver(config.trust))
+        _refuse_unsuited(config, dataset)
         with strategy.scope():
             batches = batches_of(dataset.train, config.fit.global_batch, strategy.num_replicas_in_sync)
             model, origins = _named_model(config, dataset)
@@ -203,6 +204,14 @@ def _dry(config: RunConfig) -> RunConfig:
 
 def _total_steps(config: RunConfig, batches: Batches) -> int:
     return config.fit.steps or config.fit.epochs * batches.steps
+
+
+def _refuse_unsuited(config: RunConfig, dataset: Dataset) -> None:
+    problems = config.objective.kinds_problems({name: kind.value for name, kind in dataset.kinds.items()})
+    if len(dataset.outputs) > 1 and config.objective.class_weights:
+        problems.append(f"objective.class_weights: for one output, and the data has {', '.join(dataset.outputs)}")
+    if problems:
+        raise ConfigError(problems)
 
 
 def _refuse_uneven(config: RunConfig, replicas: int) -> None:

@@ -16,6 +16,8 @@ import numpy as np
 
 from trainer.callbacks.observer import Journey, Observer, Record
 from trainer.checkpoint import Checkpoints, Progress
+from trainer.consensus import in_agreement
+from trainer.device_errors import device_errors
 from trainer.graph import EvaluationGraph, TrainGraph
 from trainer.keras_private import copies
 from trainer.outcome import NotFiniteError, StoppedError
@@ -58,6 +60,9 @@ class Loop:
             StoppedError: a signal asked for the end; everything is saved.
         """
         journey = Journey(self.progress.step, self.plan.total_steps, self.plan.steps_per_epoch)
+        _retell(self.model.history, self.progress)
+        if self.progress.finished or self.progress.step >= self.plan.total_steps:
+            return self.progress
         for observer in self.observers:
             observer.began(self.model, journey)
         try:
@@ -94,6 +99,7 @@ class Loop:
         self.callbacks.on_epoch_begin(epoch)
         while self.progress.step < end and not self.model.stop_training:
             self._steps(epoch, self._next_event(end))
+            self._between_steps(epoch, end)
         self._end_epoch(epoch)
 
     def _steps(self, epoch: int, event: int) -> None:
@@ -104,7 +110,8 @@ class Loop:
         if self._pace.by_batch:
             self.callbacks.on_train_batch_begin(first)
         began = time.perf_counter()
-        losses = self.train.run(epoch, first, count)
+        with device_errors():
+            losses = self.train.run(epoch, first, count)
         seconds = time.perf_counter() - began
         self._pace.took(count, seconds)
         self._since_record = (self._since_record[0] + count, self._since_record[1] + seconds)
@@ -112,19 +119,21 @@ class Loop:
         self._advance(step + count, losses)
         if self._pace.by_batch:
             self.callbacks.on_train_batch_end(first, self._measured())
-        self._between_steps(epoch)
 
-    def _between_steps(self, epoch: int) -> None:
-        step, of_epoch = self.progress.step, self.progress.position == 0
+    def _between_steps(self, epoch: int, end: int) -> None:
+        """Do what is due at this step; what is due at the end of the epoch waits for its validation."""
+        step = self.progress.step
         for observer in self.observers:
             observer.advanced(step)
-        if step % self.plan.record_every == 0 and not of_epoch:
-            self._record(epoch, self._measured(), of_epoch=False)
-        if self.checkpoints and not of_epoch and self.checkpoints.due(step):
-            self._save(self._measured())
         if self.checkpoints and self.checkpoints.failed():
             self.checkpoints.wait()
-        if self.stop.received and not of_epoch:
+        if step == end:
+            return
+        if step % self.plan.record_every == 0:
+            self._record(epoch, self._measured(), of_epoch=False)
+        if self.checkpoints and self.checkpoints.due(step):
+            self._save(self._measured())
+        if self.stop.received:
             self._stop(self._measured())
 
     def _end_epoch(self, epoch: int) -> None:
@@ -150,7 +159,8 @@ class Loop:
         held = _metric_values(self.model) if keep_metrics else None
         self.callbacks.on_test_begin()
         self.model.reset_metrics()
-        self.validation.run()
+        with device_errors(), in_agreement(self.model.non_trainable_variables):
+            self.validation.run()
         measured = self._measured()
         self.callbacks.on_test_end(dict(measured))
         if held is not None:

@@ -8,11 +8,14 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 import models
 from models.errors import NameplateError
 from models.names import did_you_mean
+from models.store.keys import require as require_storable
 from models.tree import seeds
+from trainer.consensus import agreed
 from trainer.keras_private import copies
 from trainer.slots import named_variables
 
@@ -30,19 +33,27 @@ class TrainState:
     weights: Mapping[str, keras.Variable]  # qualified variable name -> variable
     slots: Mapping[str, keras.Variable]  # variable@slot -> variable
     shared: Mapping[str, keras.Variable]  # seeds and scalars of the optimizer: the same on every replica
-    local: Mapping[str, keras.Variable]  # metrics: every replica has a value of its own
+    local: Mapping[str, keras.Variable]  # metrics: every replica has a value of its own, and they add up
+    apart: Mapping[str, keras.Variable]  # weights that no gradient moves: replicas may differ, and their mean counts
+
+    def require_storable(self) -> None:
+        """Raise `StoreError` with every name that a checkpoint cannot hold, before anything is trained."""
+        names = (*self.weights, *self.slots, *self.shared, *self.local)
+        require_storable(names, where="a checkpoint")
 
     def capture(self) -> dict[str, Arrays]:
         """Return copies in host memory, by the group of the checkpoint that holds them."""
         state = _read(self.shared)
-        for name, variable in self.local.items():
+        for name, variable in (dict(self.local) | {f"apart/{key}": each for key, each in self.apart.items()}).items():
             state |= {f"{name}@replica{i}": np.array(copy.numpy()) for i, copy in enumerate(copies(variable))}
-        return {"weights": _read(self.weights), "optimizer": _read(self.slots), "state": state}
+        weights = _read(self.weights) | {name: agreed(variable) for name, variable in self.apart.items()}
+        return {"weights": weights, "optimizer": _read(self.slots), "state": state}
 
     def restore(self, weights: Mapping[str, np.ndarray], slots: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         """Write a checkpoint's arrays into the variables, all or none.
 
-        Metrics in mid-epoch are per replica; under another number of replicas their sums are kept, on the first.
+        What each replica has of its own goes back to it. Under another number of replicas the metrics of a mid-epoch
+        are kept as their sums, on the first, and of weights all get the mean.
 
         Raises:
             ResumeError: when a name is on one side only or a shape or dtype differs; it lists them all.
@@ -56,7 +67,9 @@ class TrainState:
             for name, variable in variables.items():
                 variable.assign(arrays[name])
         for name, variable in self.local.items():
-            _restore_local(variable, _replicas(name, state))
+            _restore_sums(variable, _replicas(name, state))
+        for name, variable in self.apart.items():
+            _restore_own(variable, _replicas(f"apart/{name}", state))
 
 
 def train_state(model: keras.Model, augmentation: keras.Model | None = None) -> TrainState:
@@ -69,11 +82,16 @@ def train_state(model: keras.Model, augmentation: keras.Model | None = None) -> 
         drawn = models.variables(augmentation)
         shared |= {f"seeds/augmentation/{name}": variable for name, variable in drawn.items()}
     shared |= {f"optimizer/{name}": variable for name, variable in optimizer.items() if "@" not in name}
+    weights = {name: variable for name, variable in variables.items() if name not in seed_states}
+    replicated = tf.distribute.get_strategy().num_replicas_in_sync > 1
+    trained = {id(variable) for variable in model.trainable_variables}
+    apart = {name: variable for name, variable in weights.items() if replicated and id(variable) not in trained}
     return TrainState(
-        weights={name: variable for name, variable in variables.items() if name not in seed_states},
+        weights=weights,
         slots={name: variable for name, variable in optimizer.items() if "@" in name},
         shared=dict(sorted(shared.items())),
         local=_metric_variables(model.metrics),
+        apart=apart,
     )
 
 
@@ -100,7 +118,14 @@ def _replicas(name: str, state: Mapping[str, Any]) -> list[np.ndarray]:
     return found
 
 
-def _restore_local(variable: keras.Variable, values: list[np.ndarray]) -> None:
+def _restore_own(variable: keras.Variable, values: list[np.ndarray]) -> None:
+    targets = copies(variable)
+    if len(values) == len(targets):
+        for target, value in zip(targets, values, strict=True):
+            target.assign(value)
+
+
+def _restore_sums(variable: keras.Variable, values: list[np.ndarray]) -> None:
     targets = copies(variable)
     if len(values) != len(targets):
         total = sum(values, np.zeros_like(values[0])) if values else np.zeros(variable.shape)

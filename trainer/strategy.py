@@ -23,10 +23,10 @@ def make_strategy(config: StrategyConfig) -> tf.distribute.Strategy:
     gpus = tf.config.list_physical_devices("GPU")
     kind = config.kind
     if kind is StrategyKind.auto:
-        kind = StrategyKind.mirrored if gpus else StrategyKind.cpu_replicas
+        kind = StrategyKind.mirrored if gpus or config.gpus else StrategyKind.cpu_replicas
     if kind is StrategyKind.cpu_replicas:
         return _over_cpus(config.replicas or CPU_REPLICAS)
-    chosen = _choose(gpus, config)
+    chosen = _choose(gpus, config, kind)
     if chosen and config.memory_growth:
         _grow(chosen)
     if kind is StrategyKind.single:
@@ -43,12 +43,14 @@ def describe(strategy: tf.distribute.Strategy) -> str:
     return f"{count} replica{'s' if count > 1 else ''} on {', '.join(names)}"
 
 
-def _choose(gpus: list[tf.config.PhysicalDevice], config: StrategyConfig) -> list[tf.config.PhysicalDevice]:
+def _choose(
+    gpus: list[tf.config.PhysicalDevice], config: StrategyConfig, kind: StrategyKind
+) -> list[tf.config.PhysicalDevice]:
     wanted = config.gpus
-    if wanted is None and config.replicas and config.kind is not StrategyKind.single:
+    if wanted is None and config.replicas and kind is not StrategyKind.single:
         wanted = list(range(config.replicas))
     missing = [index for index in wanted or () if not 0 <= index < len(gpus)]
-    if missing or (config.kind is StrategyKind.mirrored and not gpus):
+    if missing or (kind is StrategyKind.mirrored and not gpus):
         there = f"GPUs {', '.join(map(str, range(len(gpus))))}" if gpus else "no GPU"
         asked = f"GPU {', '.join(map(str, missing))}" if missing else "a GPU"
         raise StrategyError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import keyword
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
@@ -57,7 +58,8 @@ def call(function: Callable[..., Any], path: str, *, offered: Mapping[str, Any],
     """Call `function` with what the configuration gives, and with what the run offers where it asks by that name.
 
     Raises:
-        TargetError: arguments given that it does not take, or required ones that nobody gives.
+        TargetError: arguments given that it does not take, or required ones that nobody gives; or what it raised
+            itself, and where.
     """
     try:
         parameters = inspect.signature(function).parameters
@@ -76,7 +78,14 @@ def call(function: Callable[..., Any], path: str, *, offered: Mapping[str, Any],
     problems += [f"it needs {name!r}, which is neither given nor one of {', '.join(offered)}" for name in lacking]
     if problems:
         raise TargetError("\n  ".join([f"{path}({', '.join(parameters)}) cannot be called:", *problems]))
-    return function(**arguments)
+    try:
+        return function(**arguments)
+    except NameplateError:
+        raise
+    except Exception as error:
+        *_, place = traceback.extract_tb(error.__traceback__)
+        where = f"{place.filename}, line {place.lineno}, in {place.name}"
+        raise TargetError(f"{path} raised {type(error).__name__}: {error}\n  at {where}") from error
 
 
 def _load(path: str, parts: list[str]) -> Any:

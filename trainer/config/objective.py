@@ -16,6 +16,9 @@ LOSSES = {
     "huber": "values",
     "log_cosh": "values",
 }
+# What a loss needs its target to be; binary_crossentropy takes either.
+_NEEDS = {loss: "values" for loss in LOSSES if loss != "binary_crossentropy"}
+_NEEDS["sparse_categorical_crossentropy"] = "classes"
 METRICS = {
     "accuracy",
     "sparse_top_k_categorical_accuracy",
@@ -69,6 +72,20 @@ class ObjectiveConfig(Section):
             found += at_least(f"objective.loss_weights.{key}", weight, 0)
         for label, weight in self.class_weights.items():
             found += at_least(f"objective.class_weights.{label}", weight, 0)
+        return found
+
+    def kinds_problems(self, kinds: dict[str, str]) -> list[str]:
+        """Return every loss that does not suit its target; `kinds` has `classes` or `values` for each output."""
+        found = []
+        for name, kind in kinds.items():
+            loss = self.losses.get(name, self.loss)
+            needs = _NEEDS.get(loss, kind)
+            if needs != kind:
+                suits = ", ".join(sorted(each for each in LOSSES if _NEEDS.get(each, kind) == kind))
+                held = "class numbers" if kind == "classes" else "values"
+                found.append(
+                    f"objective: the loss {loss!r} needs {needs}, and the target {name!r} holds {held}; use {suits}"
+                )
         return found
 
     def outputs_problems(self, outputs: list[str]) -> list[str]:

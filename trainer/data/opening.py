@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from trainer.config.data import (
     ArraysConfig,
     CsvConfig,
@@ -21,6 +23,7 @@ from trainer.data.digits import open_digit_pairs, open_digits
 from trainer.data.errors import DataError
 from trainer.data.image_folder import open_image_folder
 from trainer.data.records import open_records
+from trainer.data.splits import first
 from trainer.data.synthetic import open_synthetic
 
 
@@ -33,6 +36,11 @@ def open_dataset(config: DataConfig, *, seed: int, allow: Allow | None = None) -
     Raises:
         DataError: what the data holds cannot be used; the message lists every problem found.
     """
+    dataset = _open(config, seed=seed, allow=allow or _refuse_all)
+    return dataset if config.limit is None else replace(dataset, train=first(dataset.train, config.limit))
+
+
+def _open(config: DataConfig, *, seed: int, allow: Allow) -> Dataset:
     match config:
         case DigitsConfig():
             return open_digits(config)
@@ -49,7 +57,7 @@ def open_dataset(config: DataConfig, *, seed: int, allow: Allow | None = None) -
         case SyntheticConfig():
             return open_synthetic(config, seed=seed)
         case CustomConfig():
-            return open_custom(config, allow=allow or _refuse_all)
+            return open_custom(config, allow=allow)
     raise TypeError(f"no source for {type(config).__name__}")
 
 

@@ -56,6 +56,13 @@ def take(source: Source, positions: np.ndarray) -> Source:
     return Subset(source, positions)
 
 
+def first(source: Source | Stream, limit: int) -> Source | Stream:
+    """Return the first `limit` examples of a source, or all where it has fewer."""
+    if isinstance(source, Stream):
+        return Stream(source.dataset.take(limit), batched=source.batched)
+    return take(source, np.arange(min(limit, source.size)))
+
+
 def split(
     source: Source,
     config: DataConfig,
