@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,7 +45,10 @@ def carries(layer: Any, name: str) -> Any:
     (`name`, `trainable`, `dtype`) is called without it, which Keras does not do when it loads a file. Whatever the
     class raises passes through.
     """
-    config = layer.get_config()
+    with warnings.catch_warnings():  # of a lambda, which is passed on as it is
+        warnings.filterwarnings("ignore", message="The object being serialized includes a `lambda`")
+        config = layer.get_config()
+    config |= {key: function for key, function in live_lambdas(layer).items() if key in config}
     if "name" in config:
         config["name"] = name
     taken = inspect.signature(type(layer).__init__).parameters.values()
@@ -54,9 +58,18 @@ def carries(layer: Any, name: str) -> Any:
     return type(layer).from_config(config)
 
 
+def live_lambdas(layer: Any) -> dict[str, Any]:
+    """Return `{attribute: function}` for the Python lambdas of a layer: they need not go through their bytes."""
+    return {
+        key: value for key, value in vars(layer).items() if inspect.isfunction(value) and value.__name__ == "<lambda>"
+    }
+
+
 def advice(layer: Any, error: Exception | None = None) -> str:
     """Return the line that a class must have so that its layers carry a name and can be rebuilt."""
     kind = type(layer)
+    if kind.__module__.partition(".")[0] == "keras":
+        return "what was given to it has no configuration"
     if isinstance(error, NotImplementedError):  # Keras makes configurations of numbers and texts only
         return (
             f"add to {kind.__name__}: def get_config(self): return {{**super().get_config(), ...}} "

@@ -17,7 +17,7 @@ import keras
 from keras import tree
 
 from models import keras_private, names
-from models.carrying import advice, carries
+from models.carrying import advice, carries, live_lambdas
 from models.custom import custom_objects, shared_by_code
 from models.errors import NameplateError
 from models.settling import carry, settle
@@ -116,16 +116,21 @@ class _Copier:
         return None if self.faults else keras.Sequential(layers, name=self._name(model))
 
     def _lambda(self, layer: Any) -> Any:
-        shared = shared_by_code(layer.function)
+        self._refuse_shared(layer, layer.function)
+        return keras_private.live_lambda(layer, self._name(layer))
+
+    def _refuse_shared(self, layer: Any, function: Any) -> None:
+        shared = shared_by_code(function)
         if shared:
             self.faults.append(
                 f"{self._place(layer)}: its function uses {', '.join(shared)} without tracking it, so that a copy "
                 "would share its weights; make it a layer that has them as attributes"
             )
-        return keras_private.live_lambda(layer, self._name(layer))
 
     def _configured(self, layer: Any) -> Any:
         name = self._name(layer)
+        for function in live_lambdas(layer).values():
+            self._refuse_shared(layer, function)
         try:
             copy = carries(layer, name)
         except Exception as error:  # whatever the class of a user raises

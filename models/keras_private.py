@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
 from keras.src.backend.common import global_state
 from keras.src.models.functional import Functional, functional_like_constructor
 from keras.src.ops.function import make_node_key
@@ -176,7 +175,9 @@ def born_with(layer: Any, source: Any, made: set[int]) -> None:
         if known is None or len(arguments) > 1:
             return add_weight(*arguments, **keywords)
         value = known._value  # `value` would be rounded inside a call in lower precision
-        variable = add_weight(*arguments, **{**keywords, "initializer": lambda *_, **__: tf.convert_to_tensor(value)})
+        variable = add_weight(
+            *arguments, **{**keywords, "initializer": lambda *_, **__: keras.ops.convert_to_tensor(value)}
+        )
         made.add(id(variable))
         return variable
 
@@ -313,6 +314,7 @@ def live_code() -> Any:
 def copy_flags(source: Any, target: Any) -> None:
     """Give a layer the flags that a configuration does not carry for every part of it (layers/layer.py)."""
     target._trainable = source._trainable
+    target._called = source._called  # an export asks for it
     target.autocast = source.autocast
     target._supports_masking = source._supports_masking
     for old, new in zip(own_variables(source), own_variables(target), strict=True):

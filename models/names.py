@@ -44,28 +44,24 @@ _WORDS = """
     activation activity_regularization adaptive_average_pooling1d adaptive_average_pooling2d
     adaptive_average_pooling3d adaptive_max_pooling1d adaptive_max_pooling2d adaptive_max_pooling3d add
     additive_attention alpha_dropout attention aug_mix auto_contrast average average_pooling1d average_pooling2d
-    average_pooling3d avg_pool1d avg_pool2d avg_pool3d batch_normalization bidirectional category_encoding
-    center_crop concatenate contrast_limited_adaptive_histogram_equalization conv1d conv1d_transpose conv2d
-    conv2d_transpose conv3d conv3d_transpose conv_lstm1d conv_lstm2d conv_lstm3d convolution1d
-    convolution1d_transpose convolution2d convolution2d_transpose convolution3d convolution3d_transpose cropping1d
-    cropping2d cropping3d cut_mix dense depthwise_conv1d depthwise_conv2d discretization dot dropout einsum_dense
-    elu embedding equalization flatten flax_layer functional gaussian_dropout gaussian_noise
-    global_average_pooling1d global_average_pooling2d global_average_pooling3d global_avg_pool1d global_avg_pool2d
-    global_avg_pool3d global_max_pool1d global_max_pool2d global_max_pool3d global_max_pooling1d
-    global_max_pooling2d global_max_pooling3d group_normalization group_query_attention gru gru_cell hashed_crossing
-    hashing identity integer_lookup jax_layer lambda layer layer_normalization leaky_re_lu lstm lstm_cell masking
-    max_num_bounding_boxes max_pool1d max_pool2d max_pool3d max_pooling1d max_pooling2d max_pooling3d maximum
-    mel_spectrogram minimum mix_up multi_head_attention multiply normalization p_re_lu permute pipeline rand_augment
-    random_brightness random_color_degeneration random_color_jitter random_contrast random_crop
-    random_elastic_transform random_erasing random_flip random_gaussian_blur random_grayscale random_hue
-    random_invert random_perspective random_posterization random_rotation random_saturation random_sharpness
-    random_shear random_translation random_zoom re_lu repeat_vector rescaling reshape resizing reversible_embedding
-    rms_normalization rnn separable_conv1d separable_conv2d separable_convolution1d separable_convolution2d
-    sequential simple_rnn simple_rnn_cell softmax solarization spatial_dropout1d spatial_dropout2d spatial_dropout3d
-    spectral_normalization stacked_rnn_cells stft_spectrogram string_lookup subtract text_vectorization tfsm_layer
-    time_distributed torch_module_wrapper unit_normalization up_sampling1d up_sampling2d up_sampling3d wrapper
-    zero_padding1d zero_padding2d zero_padding3d
-    """
+    average_pooling3d batch_normalization bidirectional category_encoding center_crop concatenate
+    contrast_limited_adaptive_histogram_equalization conv1d conv1d_transpose conv2d conv2d_transpose conv3d
+    conv3d_transpose conv_lstm1d conv_lstm2d conv_lstm3d cropping1d cropping2d cropping3d cut_mix dense
+    depthwise_conv1d depthwise_conv2d discretization dot dropout einsum_dense elu embedding equalization flatten
+    flax_layer functional gaussian_dropout gaussian_noise global_average_pooling1d global_average_pooling2d
+    global_average_pooling3d global_max_pooling1d global_max_pooling2d global_max_pooling3d group_normalization
+    grouped_query_attention gru gru_cell hashed_crossing hashing identity integer_lookup jax_layer lambda layer
+    layer_normalization leaky_re_lu lstm lstm_cell masking max_num_bounding_boxes max_pooling1d max_pooling2d
+    max_pooling3d maximum mel_spectrogram minimum mix_up multi_head_attention multiply normalization p_re_lu permute
+    pipeline rand_augment random_brightness random_color_degeneration random_color_jitter random_contrast random_crop
+    random_elastic_transform random_erasing random_flip random_gaussian_blur random_grayscale random_hue random_invert
+    random_perspective random_posterization random_rotation random_saturation random_sharpness random_shear
+    random_translation random_zoom re_lu repeat_vector rescaling reshape resizing reversible_embedding
+    rms_normalization rnn separable_conv1d separable_conv2d sequential simple_rnn simple_rnn_cell softmax solarization
+    spatial_dropout1d spatial_dropout2d spatial_dropout3d spectral_normalization stacked_rnn_cells stft_spectrogram
+    string_lookup subtract text_vectorization tfsm_layer time_distributed torch_module_wrapper unit_normalization
+    up_sampling1d up_sampling2d up_sampling3d wrapper zero_padding1d zero_padding2d zero_padding3d
+"""
 KERAS_WORDS = frozenset(_WORDS.split())
 
 _OWN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -113,14 +109,18 @@ def snake(class_name: str) -> str:
     return re.sub("([a-z])([A-Z])", r"\1_\2", word).lower()
 
 
-def is_automatic(name: str, class_name: str) -> bool:
+def is_automatic(name: object, class_name: str) -> bool:
     """Tell whether Keras would make up `name` for an object of this class: its word, alone or counted.
 
     A wrapper's `forward_` and `backward_` in front of such a word change nothing. For an input it is also
     `keras_tensor_3`, which Keras writes when it clones one without a name.
     """
+    if not isinstance(name, str):
+        return False
     words = _words(class_name)
     bare = re.sub(r"^(?:(?:forward|backward)_)?", "", name)
+    if class_name == "InputLayer":  # an intermediate tensor that became an input (functional.py, keras 3.15.1)
+        bare = re.sub(r"(?:CLONE|_clone)+$", "", bare)
     return any(bare.startswith(word) and _COUNTED.fullmatch(bare[len(word) :]) is not None for word in words if word)
 
 

@@ -37,11 +37,8 @@ def rename(model: keras.Model, to: To, *, policy: Policy | str | None = None, un
         RuleError: when something in `to` matches nothing or does not fit, with each.
         RebuildError: when a layer cannot be rebuilt or cannot carry its new name, with the line to add.
     """
-    if getattr(model, "compiled", False) and not uncompiled:
-        raise NamingError(
-            f"{model.name!r} is compiled: its optimizer, losses and metrics hold the old names. Rename before compile, "
-            "or ask for a renamed, uncompiled copy with rename(model, to, uncompiled=True)."
-        )
+    if not uncompiled:
+        _refuse_compiled(model)
     entries = walk(model)
     changes = {
         index: own for index, own in _changes(model, entries, to).items() if own != _current(model, entries, index)
@@ -55,9 +52,10 @@ def repaired(model: keras.Model, policy: Policy) -> keras.Model:
     """Return a copy of the model that keeps the policy, with names that depend on the model alone.
 
     Raises:
-        NamingError: with what no renaming can mend, such as a required layer that is not there.
+        NamingError: when the model is compiled.
         RebuildError: as `rename`.
     """
+    _refuse_compiled(model)
     entries = walk(model)
     tree = named(entries)
     broken = policies.broken(policy, tree)
@@ -73,6 +71,14 @@ def repaired(model: keras.Model, policy: Policy) -> keras.Model:
     if names.is_automatic(str(model.name), type(model).__name__):
         renamed[id(model)] = names.snake(type(model).__name__)
     return clone(model, renamed=renamed)
+
+
+def _refuse_compiled(model: keras.Model) -> None:
+    if getattr(model, "compiled", False):
+        raise NamingError(
+            f"{model.name!r} is compiled: its optimizer, losses and metrics hold the old names. Rename before compile, "
+            "or ask for a renamed, uncompiled copy with rename(model, to, uncompiled=True)."
+        )
 
 
 def _changes(model: Any, entries: Sequence[Entry], to: To) -> Changes:

@@ -57,8 +57,7 @@ def take(layers: Sequence[Any], told: Sequence[Told]) -> None:
     for layer, (own, path, paths) in zip(layers, told, strict=True):
         keras_private.rename_layer(layer, own, path)
         for variable, wanted in zip(held(layer), paths, strict=True):
-            if variable.path != wanted:
-                keras_private.rename_variable(variable, wanted)
+            keras_private.rename_variable(variable, wanted)
     for layer in layers:
         if isinstance(layer, keras_private.Functional):
             keras_private.rename_outputs(layer)

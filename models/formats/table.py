@@ -194,7 +194,6 @@ _MAKING_PARTS = frozenset(
     [
         "multi_head_attention",
         "grouped_query_attention",
-        "group_query_attention",
         "lstm",
         "gru",
         "simple_rnn",

@@ -413,3 +413,66 @@ def test_repair_is_idempotent_and_keeps_the_function(steps: list[tuple[str, int,
 
     assert models.enforce(repaired, "repair") is repaired
     assert np.array_equal(model(np.ones((1, 3))), repaired(np.ones((1, 3))))
+
+
+class Blueprint(keras.Model):
+    """A graph whose constructor makes it."""
+
+    def __init__(self, units: int = 3) -> None:
+        image = keras.Input((4,), name="image")
+        super().__init__(image, layers.Dense(units, name="fc")(image), name="blueprint")
+
+
+class Stepping(keras.Model):
+    """A graph with a step of its own."""
+
+    def train_step(self, data: Any) -> Any:
+        return super().train_step(data)
+
+
+class Stack(keras.Sequential):
+    """A Sequential of another class."""
+
+
+def stepping() -> keras.Model:
+    image = keras.Input((4,), name="image")
+    return Stepping(image, layers.Dense(3, name="fc")(image), name="stepping")
+
+
+def with_lambda_activation() -> keras.Model:
+    image = keras.Input((4,), name="image")
+    return keras.Model(image, layers.Dense(3, activation=lambda x: x * 2, name="fc")(image), name="m")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Blueprint,
+        stepping,
+        lambda: Stack([keras.Input((4,), name="image"), layers.Dense(3, name="fc")], name="stack"),
+        with_lambda_activation,
+    ],
+)
+def test_models_of_a_class_of_ones_own_keep_their_class_and_function(make: Any) -> None:
+    model = make()
+    fresh = rename(model, {"image": "pixels", "fc": "head"})
+    data = np.ones((2, 4), "float32")
+
+    assert type(fresh) is type(model)
+    assert list(models.layers(fresh)) == ["pixels", "head"]
+    assert np.array_equal(model(data), fresh(data))
+
+
+def test_an_operator_can_be_given_a_name() -> None:
+    fresh = rename(KINDS["operators"](), {"add": "skip"})
+
+    assert "skip" in models.layers(fresh)
+    assert "skip" in [operation.name for operation in fresh.operations]
+
+
+def test_repair_of_a_compiled_model_is_refused() -> None:
+    model = rename(functional(), {"hidden": "dense_4"})
+    model.compile("sgd", "mse")
+
+    with pytest.raises(NamingError, match="compiled"):
+        models.enforce(model, "repair")

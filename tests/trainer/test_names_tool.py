@@ -75,8 +75,9 @@ def test_a_checkpoint_has_its_models_layers(tmp_path: Path) -> None:
     from models import store
 
     model = functional()
-    texts = {"model": model.to_json(), "config": "", "about": {}, "metrics": {}}
-    snapshot = store.Snapshot(step=3, epoch=0, position=0, weights=models.read(model), optimizer={}, state={}, **texts)
+    snapshot = store.Snapshot(
+        *(3, 0, 0), models.read(model), optimizer={}, state={}, metrics={}, model=model.to_json(), config="", about={}
+    )
     store.save(tmp_path / "checkpoints", snapshot)
     table = read_table(str(tmp_path))
 
