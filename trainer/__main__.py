@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from models.errors import NameplateError
 from trainer.compose import application
 from trainer.config.run import RunConfig
 from trainer.console import Screen
+from trainer.home import require_free
 from trainer.outcome import Exit, exit_code
 
 
@@ -22,6 +24,8 @@ def main() -> int:
 
 
 def _job(config: RunConfig) -> None:
+    if not config.dry_run:
+        require_free(Path(config.runs), config.run)
     from trainer.flow import run
 
     run(config)

@@ -128,6 +128,7 @@ def command_line() -> list[str]:
 
 def register() -> None:
     """Store every schema under its group, so that no option is untyped."""
+    OmegaConf.register_new_resolver("nameplate_options", _options_in_words, replace=True)
     store = ConfigStore.instance()
     store.store(name="schema", node=_run_schema())
     for group, schema in SCHEMAS.items():
@@ -145,6 +146,10 @@ def options() -> dict[str, list[str]]:
         for folder in sorted(CONF.iterdir())
         if folder.is_dir() and not folder.name.startswith("_")
     }
+
+
+def _options_in_words() -> str:
+    return "\n".join(f"{group}: {', '.join(found)}" for group, found in options().items())
 
 
 def _run_schema() -> DictConfig:
@@ -193,8 +198,8 @@ def _example(node: DictConfig, key: str) -> str:
     """Return an override that gives a missing key, as its field's metadata has it."""
     section, _, name = key.rpartition(".")
     schema = OmegaConf.get_type(node, section) if section else RunConfig
-    metadata = {each.name: each.metadata for each in fields(schema)} if is_dataclass(schema) else {}
-    return str(metadata.get(name, {}).get("example", f"{key}=..."))
+    examples = {each.name: each.metadata.get("example") for each in fields(schema)} if is_dataclass(schema) else {}
+    return examples.get(name) or f"{key}=..."
 
 
 def _explained(error: Exception, overrides: Iterable[str]) -> ConfigError:

@@ -67,6 +67,13 @@ def open_home(runs: Path, name: str | None, *, resume: bool) -> Iterator[Home]:
             raise
 
 
+def require_free(runs: Path, name: str | None) -> None:
+    """Raise `LockedError` when another process trains in the run; cheap enough to ask before TensorFlow is imported."""
+    if name is not None and (runs / name).is_dir():
+        with store.RunLock(runs / name):
+            pass
+
+
 def _refuse_to_touch(home: Home, *, resume: bool) -> None:
     if not resume and not home.is_new():
         last = store.checkpoints(home.checkpoints)[-1].name

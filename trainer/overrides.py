@@ -16,7 +16,8 @@ def explain(overrides: Iterable[str], options: Mapping[str, Sequence[str]], comp
     `options` maps each group to its options; `compose` builds a configuration from overrides alone and returns it,
     or None and the reason. Group choices come first, because they decide which keys exist.
     """
-    choices, values = [], []
+    choices: list[str] = []
+    values: list[str] = []
     for override in overrides:
         if not override.startswith("-"):
             (choices if _key(override) in options else values).append(override)

@@ -62,5 +62,13 @@ def _encode(value: Any) -> list[str]:
 
 def _decode(encoded: Sequence[str]) -> Any:
     kind, text = encoded
-    kinds = {"int": int, "float": float, "str": str, "bool": lambda word: word == "True", "NoneType": lambda _: None}
-    return kinds[kind](text)
+    match kind:
+        case "int":
+            return int(text)
+        case "float":
+            return float(text)
+        case "bool":
+            return text == "True"
+        case "NoneType":
+            return None
+    return text
