@@ -8,6 +8,7 @@ A layer's own name is one component, `stem_conv`; a qualified name has its conta
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -102,6 +103,7 @@ def slot(variable: str, which: str) -> str:
     return f"{variable}@{which}"
 
 
+@functools.lru_cache(maxsize=4096)
 def snake(class_name: str) -> str:
     """Return the word that Keras counts up for a class: `conv2d` for `Conv2D`, `multi_head_attention`."""
     word = re.sub(r"\W+", "", class_name)
@@ -118,7 +120,7 @@ def is_automatic(name: object, class_name: str) -> bool:
     if not isinstance(name, str):
         return False
     words = _words(class_name)
-    bare = re.sub(r"^(?:(?:forward|backward)_)?", "", name)
+    bare = name.removeprefix("forward_").removeprefix("backward_")
     if class_name == "InputLayer":  # an intermediate tensor that became an input (functional.py, keras 3.15.1)
         bare = re.sub(r"(?:CLONE|_clone)+$", "", bare)
     return any(bare.startswith(word) and _COUNTED.fullmatch(bare[len(word) :]) is not None for word in words if word)
