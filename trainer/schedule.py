@@ -21,6 +21,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         self.warmup_steps, self.decay_steps = warmup_steps, decay_steps
 
     def __call__(self, step: Any) -> Any:
+        """Return the rate of a step, counted from 0; a float32 scalar."""
         step = ops.cast(step, "float32")
         warm = ops.minimum((step + 1.0) / max(self.warmup_steps, 1), 1.0) if self.warmup_steps else 1.0
         done = ops.clip((step - self.warmup_steps) / self.decay_steps, 0.0, 1.0)

@@ -13,24 +13,26 @@ from trainer.config.base import ConfigError
 from trainer.config.fit import Precision
 
 GROUPS = options()
+# What is the user's own has to be named.
 REQUIRED = {
-    "data=arrays": ["data.path={tmp}/a.npz"],
-    "data=csv": ["data.path={tmp}/a.csv", "data.targets=[y]"],
-    "data=image_folder": ["data.root={tmp}"],
-    "data=records": ["data.paths=['{tmp}/*.tfrecord']"],
-    "data=custom": ["data._target_=a.b", "trust=[a]"],
-    "model=custom": ["model._target_=a.b", "trust=[a]"],
-    "init=checkpoint": ["init.path={tmp}"],
+    "data=arrays",
+    "data=csv",
+    "data=image_folder",
+    "data=records",
+    "data=custom",
+    "model=custom",
+    "init=checkpoint",
 }
 
 
 @pytest.mark.parametrize("choice", [f"{group}={each}" for group, found in GROUPS.items() for each in found])
-def test_every_option_of_every_group_composes_or_says_what_it_needs(choice: str, tmp_path: Path) -> None:
-    try:
+def test_every_option_of_every_group_composes_or_says_what_it_needs(choice: str) -> None:
+    if choice not in REQUIRED:
         assert run_config([choice]).check()
-    except ConfigError as error:
-        assert choice in REQUIRED, error
-        assert all("e.g. " in problem or "give" in problem for problem in error.problems)
+        return
+    with pytest.raises(ConfigError) as error:
+        run_config([choice])
+    assert all("e.g. " in problem for problem in error.value.problems)
 
 
 def test_the_configuration_is_frozen_all_the_way_down() -> None:
@@ -51,7 +53,7 @@ def test_a_frozen_schema_can_be_overridden() -> None:
 def test_choices_are_words_of_an_enum() -> None:
     """H2: this omegaconf refuses Literal; the words are the names of the members."""
     assert run_config(["fit.precision=mixed_bfloat16"]).fit.precision is Precision.mixed_bfloat16
-    with pytest.raises(ConfigError, match="fit.precision"):
+    with pytest.raises(ConfigError, match=r"fit\.precision"):
         run_config(["fit.precision=float64"])
 
 

@@ -90,12 +90,10 @@ class ObjectiveConfig(Section):
 
     def outputs_problems(self, outputs: list[str]) -> list[str]:
         """Return every mention of an output that a model with these outputs does not have."""
-        found = []
-        for group in ("losses", "loss_weights", "output_metrics"):
-            for name in getattr(self, group):
-                if name not in outputs:
-                    found.append(
-                        f"objective.{group}.{name}: the model has no output {name!r}."
-                        f"{did_you_mean(name, outputs)} It has {', '.join(outputs)}"
-                    )
-        return found
+        return [
+            f"objective.{group}.{name}: the model has no output {name!r}."
+            f"{did_you_mean(name, outputs)} It has {', '.join(outputs)}"
+            for group in ("losses", "loss_weights", "output_metrics")
+            for name in getattr(self, group)
+            if name not in outputs
+        ]

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 
 from models.policy import Policy
-
 from trainer.config.base import ConfigError, Section
 from trainer.config.checkpoint import CheckpointConfig
 from trainer.config.data import DataConfig
