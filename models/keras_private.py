@@ -27,6 +27,7 @@ __all__ = [
     "carry_seed",
     "copy_flags",
     "deep_graphs",
+    "has_state",
     "inputs_struct",
     "live_code",
     "live_lambda",
@@ -76,6 +77,12 @@ def own_variables(layer: Any) -> list[Any]:
 def seed_generators(layer: Any) -> Sequence[Any]:
     """Return the seed generators of a layer itself (`Layer._seed_generators`, layers/layer.py)."""
     return getattr(layer, "_seed_generators", ())
+
+
+def has_state(layer: Any) -> bool:
+    """Tell whether a layer itself has a variable or a seed generator."""
+    held = vars(layer)
+    return any(held.get(key) for key in ("_trainable_variables", "_non_trainable_variables", "_seed_generators"))
 
 
 def takes_one_layer(layer: Any) -> bool:
@@ -279,7 +286,7 @@ def scopes_kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def collector_paused() -> Iterator[None]:
-    """Make a model without Python's collector of cycles: all of it is alive, and it would be looked through often."""
+    """Work on a model without Python's collector of cycles: all of it is alive, and would be looked through often."""
     was_on = gc.isenabled()
     gc.disable()
     try:

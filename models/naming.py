@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import keras
 
+from models import keras_private
 from models import policy as policies
 from models.carrying import uncarried
 from models.freezing import Frozen, freeze
@@ -28,8 +29,9 @@ def check(model: keras.Model, policy: Policy | str = "strict") -> list[Violation
     policy = policies.named_policy(policy)
     if policy.mode is Mode.off:
         return []
-    entries = walk(model)
-    return policies.violations(policy, named(entries), outputs=output_names(model)) + uncarried(entries)
+    with keras_private.collector_paused():  # a large model would be looked through for every few layers
+        entries = walk(model)
+        return policies.violations(policy, named(entries), outputs=output_names(model)) + uncarried(entries)
 
 
 def enforce(

@@ -135,11 +135,8 @@ def walk(model: keras.Model) -> list[Entry]:
 
 def named(entries: Sequence[Entry]) -> list[Named]:
     """Return a walk as a policy sees it."""
-    holding = {id(entry.layer): bool(keras_private.own_variables(entry.layer)) for entry in entries}
-    weighty = [
-        holding[id(entry.layer)] or bool(keras_private.seed_generators(entry.layer)) or not _built(entry.layer)
-        for entry in entries
-    ]
+    weighty = [keras_private.has_state(entry.layer) or not _built(entry.layer) for entry in entries]
+    classes = {kind: _classes(kind) for kind in {type(entry.layer) for entry in entries}}
     for index in range(len(entries) - 1, -1, -1):  # children come after their containers
         if weighty[index] and entries[index].parent >= 0:
             weighty[entries[index].parent] = True
@@ -147,7 +144,7 @@ def named(entries: Sequence[Entry]) -> list[Named]:
         Named(
             name=entry.name,
             own=entry.own,
-            classes=_classes(type(entry.layer)),
+            classes=classes[type(entry.layer)],
             kind=entry.kind,
             weightless=not weight,
             parent=entry.parent,
