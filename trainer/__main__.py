@@ -11,6 +11,7 @@ from trainer.config.run import RunConfig
 from trainer.console import Screen
 from trainer.home import require_free
 from trainer.outcome import Exit, exit_code
+from trainer.quiet import import_tensorflow
 
 
 def main() -> int:
@@ -26,6 +27,7 @@ def main() -> int:
 def _job(config: RunConfig) -> None:
     if not config.dry_run:
         require_free(Path(config.runs), config.run)
+    import_tensorflow()
     from trainer.flow import run
 
     run(config)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import shlex
+import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,10 +60,20 @@ def commands(config: RunConfig, home: Home) -> dict[str, str]:
     """Return what to type next, by what it is for."""
     again = [*command_line(), f"run={home.path.name}"]
     return {
-        "go on": "python -m trainer " + " ".join(shlex.quote(each) for each in again),
-        "look": f"tensorboard --logdir {shlex.quote(str(home.tensorboard))}",
-        "checkpoints": f"ckpt ls {shlex.quote(str(home.path))}",
+        "go on": f"{_tool('python')} -m trainer " + " ".join(shlex.quote(each) for each in again),
+        "look": f"{_tool('tensorboard')} --logdir {shlex.quote(str(home.tensorboard))}",
+        "checkpoints": f"{_tool('ckpt')} ls {shlex.quote(str(home.path))}",
     }
+
+
+def _tool(name: str) -> str:
+    """Return a tool as one can type it here: by its path where its environment is not the active one."""
+    own = Path(sys.executable).parent / name
+    found = shutil.which(name)
+    if not own.exists() or (found and Path(found) == own):
+        return name
+    inside = own.is_relative_to(Path.cwd())
+    return shlex.quote(str(own.relative_to(Path.cwd()) if inside else own))
 
 
 def estimate_memory(model: keras.Model, batches: Batches) -> str:
