@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from models.errors import NameplateError
+from models.freezing import freeze, recheck
 from trainer.config.base import ConfigError
 from trainer.config.fit import Precision
 from trainer.config.objective import ObjectiveConfig
@@ -54,7 +55,11 @@ def compile_model(
 
 
 def prepare(model: keras.Model, example: tuple[Any, ...]) -> None:
-    """Create the slots, losses and metrics of a compiled model, and let replicas update their own copies."""
+    """Create the slots, losses and metrics of a compiled model, let replicas update their own copies, freeze its names.
+
+    Raises:
+        NamingError: names were changed since they froze.
+    """
     if not model.optimizer.built:
         # Before the first step: slots can be restored only once they exist, and the first step is faster.
         model.optimizer.build(model.trainable_variables)
@@ -67,6 +72,8 @@ def prepare(model: keras.Model, example: tuple[Any, ...]) -> None:
         ) from error
     if not overridden(model, "train_step"):
         update_locally(model.optimizer)
+    recheck(model)
+    freeze(model)
 
 
 def make_optimizer(config: OptimizerConfig, *, learning_rate: Any) -> keras.Optimizer:

@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from models.freezing import recheck
 from trainer.callbacks.observer import Journey, Observer, Record
 from trainer.checkpoint import Checkpoints, Progress
 from trainer.consensus import in_agreement
@@ -203,6 +204,7 @@ class Loop:
 
     def _save(self, values: dict[str, float]) -> None:
         assert self.checkpoints is not None
+        recheck(self.model)  # a name that was assigned since compile would be the key of its weights
         self._saved_at = self.progress.step
         self.checkpoints.save(self.progress, values)
 
