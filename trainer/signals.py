@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import socket
+import threading
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -11,21 +14,29 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class StopRequest:
-    """While entered, the first stopping signal is kept in `received`; the second takes its default effect at once."""
+    """While entered, the first stopping signal is kept in `received`; the second takes its default effect at once.
+
+    Python runs a handler only between two of its own instructions, and a long evaluation is one call into the graph.
+    So a thread watches as well: it hears of every signal when it comes, and needs no more than a moment of Python.
+    """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
         self._previous: dict[signal.Signals, Any] = {}
+        self._watch: _Watch | None = None
 
     def __enter__(self) -> StopRequest:
-        for each in STOPPING:
-            try:
+        try:
+            for each in STOPPING:
                 self._previous[each] = signal.signal(each, self._note)
-            except ValueError:  # not the main thread: whoever owns it owns the signals
-                break
+        except ValueError:  # not the main thread: whoever owns it owns the signals
+            return self
+        self._watch = _Watch()
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        if self._watch is not None:
+            self._watch.close()
         for each, handler in self._previous.items():
             signal.signal(each, handler)
 
@@ -34,6 +45,39 @@ class StopRequest:
         if self.received is None:
             self.received = signal.Signals(number)
             return
-        # Whoever asks twice does not want to wait: no handler, no cleaning up, the last checkpoint is good.
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
+        _end(number)
+
+
+class _Watch:
+    """A thread that reads the numbers of signals from a socket which the interpreter's C handler writes to."""
+
+    def __init__(self) -> None:
+        self._reading, self._writing = socket.socketpair()
+        self._writing.setblocking(False)
+        self._previous = signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
+        self._thread = threading.Thread(target=self._read, name="signals", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread and give the interpreter back what it had."""
+        signal.set_wakeup_fd(self._previous)
+        self._writing.close()  # the thread reads the end
+        self._thread.join()
+        self._reading.close()
+
+    def _read(self) -> None:
+        stopping = 0
+        while received := self._reading.recv(64):
+            for number in received:
+                stopping += number in STOPPING
+                if stopping > 1:
+                    _end(number)
+
+
+def _end(number: int) -> None:
+    """Die of the signal: whoever asks twice does not want to wait, and the last checkpoint is good.
+
+    `signal.signal` is for the main thread only; Python's own C function beneath it may be called from any.
+    """
+    ctypes.pythonapi.PyOS_setsig(ctypes.c_int(number), ctypes.c_void_p(int(signal.SIG_DFL)))
+    os.kill(os.getpid(), number)
