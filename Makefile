@@ -35,6 +35,7 @@ check: $(READY) ## lint, format, types, import contracts
 fmt: $(READY) ## format, and mend what the linter can
 	$(BIN)/ruff check --fix --quiet . || true
 	$(BIN)/ruff format .
+	$(BIN)/python -m scripts.readme_map
 
 faults: $(READY) ## the long fault suite: kills, full disks, flipped bits
 	NAMEPLATE_FAULTS=1 $(BIN)/pytest tests/faults $(ARGS)

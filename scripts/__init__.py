@@ -1,1 +1,1 @@
-"""See README.md for the map of the house."""
+"""Doors: benchmarks, launchers, and what makes the files that ship."""

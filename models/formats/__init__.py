@@ -1,1 +1,1 @@
-"""See README.md for the map of the house."""
+"""Reading and writing other people's files by name, each format in its own file; nothing in a file is executed."""

@@ -1,1 +1,1 @@
-"""See README.md for the map of the house."""
+"""What a run tells to whoever watches it: progress, records, TensorBoard; and what Keras callbacks remember."""

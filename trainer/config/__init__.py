@@ -1,1 +1,1 @@
-"""See README.md for the map of the house."""
+"""The frozen configuration of a run, a dataclass a section, each with its own problems in words."""
