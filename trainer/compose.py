@@ -7,8 +7,8 @@ the stored schema, and `to_object` still gives frozen instances (hydra-core 1.3.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]  # OmegaConf's own parser; it ships no types
 
 from models.errors import NameplateError
 from models.policy import Policy
@@ -37,6 +38,8 @@ from trainer.config.strategy import StrategyConfig
 from trainer.overrides import explain
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
+
+OPTION = "_option_"
 
 SCHEMAS: dict[str, type | dict[str, Any]] = {
     "strategy": StrategyConfig,
@@ -111,12 +114,47 @@ def to_run_config(node: DictConfig) -> RunConfig:
     except (OmegaConfBaseException, MissingMandatoryValue) as error:
         raise ConfigError([_first_line(error)]) from None
     assert isinstance(config, RunConfig)
-    return config.check()
+    return replace(config, interpolated=dict(_interpolated(node))).check()
+
+
+def to_plain(config: RunConfig) -> dict[str, Any]:
+    """Return the configuration as nested plain data.
+
+    A group with several options tells which one was chosen, under `_option_`. What was given as an interpolation stands
+    there as it was written: what `${oc.env:TOKEN}` is in this process's environment is nothing that a checkpoint
+    should tell.
+    """
+    tree: Any = OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
+    del tree["interpolated"]
+    for group, schemas in SCHEMAS.items():
+        if isinstance(schemas, dict):
+            chosen = type(getattr(config, group))
+            tree[group] = {OPTION: next((key for key, each in schemas.items() if each is chosen), "")} | tree[group]
+    return _as_written(tree, config.interpolated)
 
 
 def to_yaml(config: RunConfig) -> str:
-    """Return the resolved configuration as YAML text."""
-    return OmegaConf.to_yaml(OmegaConf.structured(config), resolve=True)
+    """Return the configuration of `to_plain` as YAML text."""
+    return OmegaConf.to_yaml(OmegaConf.create(to_plain(config)))
+
+
+def defaults_of(config: RunConfig) -> dict[str, Any]:
+    """Return what every setting is when nothing is said, for the options that `config` has chosen."""
+    sections = {each.name: type(getattr(config, each.name))() for each in fields(config) if each.name in SCHEMAS}
+    return to_plain(RunConfig(**sections))
+
+
+def from_yaml(text: str) -> dict[str, Any]:
+    """Return the configuration in a checkpoint as nested plain data; nothing in it is resolved or instantiated.
+
+    Raises:
+        ConfigError: the text is no configuration.
+    """
+    try:
+        tree: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    except (OmegaConfBaseException, ValueError, YAMLError) as error:
+        raise ConfigError([f"the stored configuration: {_first_line(error)}"]) from None
+    return {str(key): value for key, value in tree.items()} if isinstance(tree, dict) else {}
 
 
 def command_line() -> list[str]:
@@ -183,6 +221,28 @@ def _lift_readonly(node: DictConfig | ListConfig) -> None:
                 _lift_readonly(child)
 
 
+def _interpolated(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield (dotted key, text) of every value that is given as an interpolation."""
+    keys: Any = node if isinstance(node, DictConfig) else range(len(node))
+    for key in keys:
+        child = node._get_node(key)
+        if child._is_interpolation():
+            yield f"{prefix}{key}", str(child._value())
+        elif isinstance(child, DictConfig | ListConfig) and not child._is_none() and not child._is_missing():
+            yield from _interpolated(child, f"{prefix}{key}.")
+
+
+def _as_written(value: Any, written: Mapping[str, str], key: str = "") -> Any:
+    if key in written:
+        return written[key]
+    inside = f"{key}." if key else ""
+    if isinstance(value, dict):
+        return {name: _as_written(each, written, f"{inside}{name}") for name, each in value.items()}
+    if isinstance(value, list):
+        return [_as_written(each, written, f"{inside}{index}") for index, each in enumerate(value)]
+    return value
+
+
 def _refuse_untyped(node: DictConfig) -> None:
     """Find options whose file forgot its schema: nothing would check their values."""
     untyped = [
@@ -217,6 +277,6 @@ def _try(overrides: Sequence[str]) -> tuple[DictConfig | None, str]:
 
 
 def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines: list[str] = [line.strip() for line in str(error).splitlines() if line.strip()]
     key = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key:")), "")
     return f"{key}: {lines[0]}" if key and lines else (lines[0] if lines else type(error).__name__)

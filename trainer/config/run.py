@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
 
+from models.names import did_you_mean
 from models.policy import Policy
 from trainer.config.base import ConfigError, Section
 from trainer.config.checkpoint import CheckpointConfig
@@ -40,8 +42,10 @@ class RunConfig:
     runs: str = "runs"  # directory of all runs
     seed: int = 0  # decides the first weights, the order of the data and every random layer
     resume: bool = True  # continue a run that has checkpoints; false: refuse to touch it
+    resume_changed: list[str] = field(default_factory=list)  # keys or sections that may differ from the checkpoint's
     dry_run: bool = False  # build, check and take one step; leave nothing behind
     trust: list[str] = field(default_factory=list)  # packages whose callables `_target_` may name
+    interpolated: dict[str, str] = field(default_factory=dict)  # filled in: keys given as ${...}, stored as written
 
     def check(self) -> RunConfig:
         """Return the configuration itself, or raise `ConfigError` with every problem in it."""
@@ -60,6 +64,10 @@ class RunConfig:
             yield f"run: {self.run!r} cannot name a directory; use letters, digits, '.', '_', '-' and spaces"
         if not 0 <= self.seed < 2**31:
             yield f"seed: {self.seed} is out of range; 0 to {2**31 - 1}"
+        known = set(dotted(self))
+        for key in self.resume_changed:
+            if key not in known:
+                yield f"resume_changed: no key or section {key!r}.{did_you_mean(key, known)}"
         yield from self._batch_problems()
 
     def _batch_problems(self) -> Iterator[str]:
@@ -68,6 +76,15 @@ class RunConfig:
             replicas = 2
         if replicas:
             yield from batch_problems(self.fit, replicas)
+
+
+def dotted(section: Any, prefix: str = "") -> Iterator[str]:
+    """Yield every key of a configuration, sections and values both, joined with dots."""
+    for each in fields(section):
+        yield f"{prefix}{each.name}"
+        value = getattr(section, each.name)
+        if is_dataclass(value):
+            yield from dotted(value, f"{prefix}{each.name}.")
 
 
 def batch_problems(fit: FitConfig, replicas: int) -> list[str]:
