@@ -22,7 +22,8 @@ from models.formats.keras_file import read_keras_table
 from models.formats.keras_weights import read_legacy_table, read_weights_table
 from models.formats.safetensors_file import read_safetensors_table
 from models.policy import Mode, Policy, Violation
-from trainer.ckpt import places, printing
+from trainer import places
+from trainer.ckpt import printing
 
 SOUND, UNSOUND, REFUSED, PIPE_CLOSED = 0, 1, 2, 141
 

@@ -12,7 +12,7 @@ import numpy as np
 from models import mapping, merge, weights
 from models.weights import Weights
 from trainer.ckpt import printing, targets
-from trainer.ckpt.sources import Source, open_source
+from trainer.sources import Source, open_source
 
 _SEEDS = "seeds/"  # how a training state calls the seed of a layer: seeds/<name of its variable>
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from models import store
-from trainer.ckpt import places, printing
+from trainer import places
+from trainer.ckpt import printing
 
 FAILED = 1
 

@@ -9,7 +9,8 @@ from typing import Any
 from models import store
 from models.store.manifest import Manifest, TensorRecord
 from models.store.reading import read_manifest
-from trainer.ckpt import places, printing
+from trainer import places
+from trainer.ckpt import printing
 
 DAMAGED = 1
 

@@ -11,8 +11,8 @@ import numpy as np
 from models import store
 from models.store import layout
 from models.weights import Weights
-from trainer.ckpt.places import CHECKPOINTS, PlaceError
-from trainer.ckpt.sources import SUFFIX, Source
+from trainer.places import CHECKPOINTS, PlaceError
+from trainer.sources import SUFFIX, Source
 
 
 def write(

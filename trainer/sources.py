@@ -10,7 +10,7 @@ from pathlib import Path
 from models import store
 from models.matching import Form
 from models.weights import Weights
-from trainer.ckpt import places
+from trainer import places
 
 SUFFIX = ".safetensors"
 
