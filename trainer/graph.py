@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from trainer.data.batches import Share
 from trainer.data.feed import Feed
-from trainer.keras_private import replica_streams
+from trainer.keras_private import as_one_device
 from trainer.replica import Step, share_of_this_replica
 
 
@@ -47,7 +47,7 @@ class TrainGraph:
     def _train(self, iterator: Any, epoch: tf.Tensor, first: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
         shares = self._feed.batches.shares(self._feed.batches.batch)
         losses = tf.TensorArray(tf.float32, size=tf.cast(count, tf.int32))
-        with replica_streams():
+        with as_one_device():
             for index in tf.range(count):
                 loss = self._one(iterator, epoch, first + index, shares)
                 losses = losses.write(tf.cast(index, tf.int32), loss)
@@ -55,7 +55,7 @@ class TrainGraph:
 
     def _train_last(self, iterator: Any, epoch: tf.Tensor) -> tf.Tensor:
         batches = self._feed.batches
-        with replica_streams():
+        with as_one_device():
             return self._one(iterator, epoch, tf.constant(batches.full, tf.int64), batches.shares(batches.last))
 
     def _one(self, iterator: Any, epoch: tf.Tensor, step: tf.Tensor, shares: list[Share]) -> tf.Tensor:
@@ -85,10 +85,11 @@ class EvaluationGraph:
 
     def _evaluate(self, iterator: Any) -> None:
         batches = self._feed.batches
-        for index in tf.range(tf.constant(batches.full, tf.int64)):
-            self._one(iterator, index, batches.shares(batches.batch))
-        if batches.last:
-            self._one(iterator, tf.constant(batches.full, tf.int64), batches.shares(batches.last))
+        with as_one_device():
+            for index in tf.range(tf.constant(batches.full, tf.int64)):
+                self._one(iterator, index, batches.shares(batches.batch))
+            if batches.last:
+                self._one(iterator, tf.constant(batches.full, tf.int64), batches.shares(batches.last))
 
     def _one(self, iterator: Any, step: tf.Tensor, shares: list[Share]) -> None:
         taken = self._feed.take(iterator, tf.zeros((), tf.int64), step)
@@ -98,6 +99,40 @@ class EvaluationGraph:
             self._step.evaluate(self._feed.examples(taken, share), shares)
 
         self._strategy.run(of_replica, taken)
+
+
+class PredictionGraph:
+    """One pass over a feed, for what the model makes of it."""
+
+    def __init__(self, step: Step, feed: Feed) -> None:
+        self._step, self._feed = step, feed
+        self._strategy = tf.distribute.get_strategy()
+        self._full = tf.function(self._predict, reduce_retracing=True)
+        self._last = tf.function(self._predict_last, reduce_retracing=True)
+
+    def run(self) -> Any:
+        """Return the outputs of all examples in their order, arrays of (size, ...) in the model's structure."""
+        batches, iterator = self._feed.batches, self._feed.begin(0)
+        parts = [self._full(iterator, _int64(step)) for step in range(batches.full)]
+        parts += [self._last(iterator)] if batches.last else []
+        return tf.nest.map_structure(lambda *each: np.concatenate([part.numpy() for part in each]), *parts)
+
+    def _predict(self, iterator: Any, step: tf.Tensor) -> Any:
+        return self._one(iterator, step, self._feed.batches.shares(self._feed.batches.batch))
+
+    def _predict_last(self, iterator: Any) -> Any:
+        batches = self._feed.batches
+        return self._one(iterator, tf.constant(batches.full, tf.int64), batches.shares(batches.last))
+
+    def _one(self, iterator: Any, step: tf.Tensor, shares: list[Share]) -> Any:
+        taken = self._feed.take(iterator, tf.zeros((), tf.int64), step)
+
+        def of_replica(*taken: Any) -> Any:
+            return self._step.predict(self._feed.examples(taken, share_of_this_replica(shares)))
+
+        size = sum(share.length for share in shares if share.counts)
+        outputs = self._strategy.run(of_replica, taken)
+        return tf.nest.map_structure(lambda each: self._strategy.gather(each, axis=0)[:size], outputs)
 
 
 def _int64(value: int) -> tf.Tensor:

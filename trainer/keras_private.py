@@ -6,22 +6,29 @@ tests/trainer/test_keras_private.py fails when one of them changes.
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.src.backend.tensorflow import nn as nn_module
+from keras.src.losses import loss as loss_module
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 from keras.src.trainers.data_adapters.data_adapter_utils import unpack_x_y_sample_weight as unpack
 
+from models.errors import NameplateError
+from trainer import part
+from trainer.moments import moments
+
 __all__ = [
+    "as_one_device",
     "build_compiled",
     "compute_loss",
     "copies",
     "loss_tracker",
+    "output_trackers",
     "overridden",
-    "replica_streams",
     "unpack",
     "update_locally",
 ]
@@ -43,13 +50,18 @@ def build_compiled(model: keras.Model, example: tuple[Any, ...]) -> None:
 
 
 def compute_loss(model: keras.Model, x: Any, y: Any, predicted: Any, weight: Any, *, training: bool) -> Any:
-    """Return the model's loss on one replica's share, divided by the number of replicas, as Keras has it."""
+    """Return the model's loss of examples; within `trainer.part.tracing` a replica's part of the step's."""
     return model._compute_loss(x=x, y=y, y_pred=predicted, sample_weight=weight, training=training)
 
 
 def loss_tracker(model: keras.Model) -> keras.metrics.Metric:
     """Return the metric that Keras logs as `loss`."""
     return model._loss_tracker
+
+
+def output_trackers(model: keras.Model) -> list[keras.metrics.Metric]:
+    """Return the metrics that Keras logs as the losses of several outputs."""
+    return list(model._compile_loss.metrics) if model._compile_loss is not None else []
 
 
 def overridden(model: keras.Model, method: str) -> bool:
@@ -80,15 +92,44 @@ def update_locally(optimizer: keras.Optimizer) -> None:
 
 
 @contextmanager
-def replica_streams() -> Iterator[None]:
-    """While a step is traced, let every replica draw its own random numbers from each seed generator.
+def as_one_device() -> Iterator[None]:
+    """While steps are traced, let every replica compute its part of what one device would.
+
+    Random layers draw from a stream of the replica's own. Losses and the batch statistics that are synchronised are
+    those of the step's examples on all replicas, however unequal the shares; see `trainer.part.tracing`.
+    """
+    before = [(place, name, getattr(place, name)) for place, name in _PATCHED]
+    try:
+        keras.random.SeedGenerator.next = _of_replica(keras.random.SeedGenerator.next)
+        loss_module.scale_loss_for_distribution = _scaled(loss_module.scale_loss_for_distribution)
+        loss_module.unscale_loss_for_distribution = _unscaled(loss_module.unscale_loss_for_distribution)
+        loss_module.reduce_weighted_values = _reduced(loss_module.reduce_weighted_values)
+        nn_module._compute_moments_sync = _moments
+        keras.layers.BatchNormalization._moments = _masked_moments(keras.layers.BatchNormalization._moments)
+        yield
+    finally:
+        for place, name, original in before:
+            setattr(place, name, original)
+
+
+_PATCHED = (
+    (keras.random.SeedGenerator, "next"),
+    (loss_module, "scale_loss_for_distribution"),
+    (loss_module, "unscale_loss_for_distribution"),
+    (loss_module, "reduce_weighted_values"),
+    (nn_module, "_compute_moments_sync"),
+    (keras.layers.BatchNormalization, "_moments"),
+)
+
+
+def _of_replica(drawn: Any) -> Any:
+    """Give every replica random numbers of its own from each seed generator.
 
     Each replica steps an identical copy of a generator's state, so the states stay equal and are saved once; what
     is drawn comes from the state and the replica's number. Replica 0 draws what one device would.
     """
-    drawn = keras.random.SeedGenerator.next
 
-    def of_replica(generator: keras.random.SeedGenerator, ordered: bool = True) -> Any:
+    def draw(generator: keras.random.SeedGenerator, ordered: bool = True) -> Any:
         seed = drawn(generator, ordered)
         context = tf.distribute.get_replica_context()
         if context is None or context.num_replicas_in_sync == 1:
@@ -96,11 +137,85 @@ def replica_streams() -> Iterator[None]:
         shift = tf.cast(context.replica_id_in_sync_group, tf.int64) * _STREAM % 2**32
         return seed + tf.stack([tf.cast(shift, seed.dtype), tf.zeros((), seed.dtype)])
 
-    keras.random.SeedGenerator.next = of_replica
-    try:
-        yield
-    finally:
-        keras.random.SeedGenerator.next = drawn
+    return draw
+
+
+def _scaled(original: Any) -> Any:
+    """Weight a mean over a replica's examples by its part of the step; Keras divides by the number of replicas."""
+
+    def scale(value: Any) -> Any:
+        traced = part.current()
+        return original(value) if traced is None else value * traced.weight
+
+    return scale
+
+
+def _unscaled(original: Any) -> Any:
+    """Undo `_scaled`, for the metrics of losses: they are weighted by examples."""
+
+    def unscale(value: Any) -> Any:
+        traced = part.current()
+        return original(value) if traced is None else value / traced.weight
+
+    return unscale
+
+
+def _reduced(original: Any) -> Any:
+    """Make a replica's part of the loss over all examples of a step, for each of Keras' reductions."""
+
+    def reduce(
+        values: Any, sample_weight: Any = None, mask: Any = None, reduction: Any = "mean", dtype: Any = None
+    ) -> Any:
+        traced = part.current()
+        if traced is None:
+            return original(values, sample_weight, mask, reduction, dtype)
+        if reduction in (None, "none"):
+            raise NameplateError(
+                "a loss with reduction=None gives a number an example, and a step is trained by one number; "
+                'give the loss reduction="sum_over_batch_size"'
+            )
+        loss = original(values, sample_weight, mask, reduction, dtype)
+        if reduction == "sum":
+            return loss / traced.copies
+        if len(values.shape) == 0 and sample_weight is None and mask is None:
+            return loss * traced.weight  # reduced by the loss itself: a mean, as far as we know
+        own = _divisor(sample_weight, mask, reduction, loss.dtype)
+        if own is None or not traced.asks:
+            return loss
+        # Keras has divided by what this replica's examples weigh, and `_scaled` has weighted by their number.
+        return loss * tf.math.divide_no_nan(own, part.sum_over_replicas(own) * traced.weight)
+
+    return reduce
+
+
+def _divisor(sample_weight: Any, mask: Any, reduction: str, dtype: Any) -> tf.Tensor | None:
+    """Return what a weighted or masked mean was divided by; None where it is the number of examples."""
+    if reduction == "mean_with_sample_weight":
+        weights = loss_module.apply_mask(
+            None if sample_weight is None else tf.cast(sample_weight, dtype), mask, dtype=dtype, reduction=reduction
+        )
+    else:
+        weights = mask
+    return None if weights is None else tf.stop_gradient(tf.reduce_sum(tf.cast(weights, dtype)))
+
+
+def _moments(x: Any, axes: Sequence[int], keepdims: bool) -> tuple[Any, Any]:
+    mean, variance = moments(x, axes)
+    return (mean, variance) if keepdims else (tf.squeeze(mean, axes), tf.squeeze(variance, axes))
+
+
+def _masked_moments(original: Any) -> Any:
+    """Synchronise the statistics of masked values too, which Keras takes over each replica's share."""
+
+    def of_layer(layer: keras.layers.BatchNormalization, inputs: Any, mask: Any) -> tuple[Any, Any]:
+        if mask is None or not layer.synchronized:
+            return original(layer, inputs, mask)
+        axes = layer._reduction_axes
+        counting = tf.broadcast_to(tf.cast(mask, inputs.dtype)[..., None], tf.shape(inputs))
+        mean, variance = moments(inputs, axes, mask=counting)
+        return tf.squeeze(mean, axes), tf.squeeze(variance, axes)
+
+    return of_layer
 
 
 def inner_optimizer(optimizer: keras.Optimizer) -> keras.Optimizer:

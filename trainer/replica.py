@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +12,8 @@ import tensorflow as tf
 
 from models.tree import layers
 from trainer.data.batches import Share
-from trainer.keras_private import compute_loss, loss_tracker, overridden, takes_training, unpack
+from trainer.keras_private import compute_loss, loss_tracker, output_trackers, overridden, takes_training, unpack
+from trainer.part import CrossesReplicasError, tracing
 
 
 @dataclass(frozen=True)
@@ -44,38 +47,41 @@ class Step:
     def train(self, examples: Any, shares: list[Share]) -> tf.Tensor:
         """Update the replica's copies by its share of a step; return its part of the step's loss.
 
-        The parts of all replicas add up to the mean over the step's examples, however unequal the shares: each is
-        weighted by the examples it holds. So do the gradients, which are summed over the replicas before the update.
+        The parts of all replicas add up to the loss over the step's examples, however unequal the shares. So do the
+        gradients, which are summed over the replicas before the update.
         """
         x, y, weight = self._prepared(examples)
-        if self.is_users:
-            return _loss_of_logs(self.model.train_step((x, y, weight)))
         share = share_of_this_replica(shares)
-        part = share.length * len(shares) / sum(each.length for each in shares)
-        forward_backward = self._forward_backward
-        if self.xla and not crosses_replicas(self.model):
-            forward_backward = tf.function(forward_backward, jit_compile=True)
-        predicted, loss, gradients = forward_backward(x, y, weight, part)
-        held = [gradient for gradient in gradients if gradient is not None]
+        if self.is_users:
+            return self._users_train_step(x, y, weight, share)
+        predicted, loss, gradients = self._passes(x, y, weight, share)
+        held = [_counted_once(gradient, share) for gradient in gradients if gradient is not None]
         summed = iter(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, held))
         gradients = [None if gradient is None else next(summed) for gradient in gradients]
         self.model.optimizer.apply(gradients, self.model.trainable_variables)
         if share.counts:
-            self._measure(x, y, weight, predicted, loss * len(shares) / part, share)
+            self._measure(x, y, weight, predicted, loss / share.part, share)
         return loss
 
     def evaluate(self, examples: Any, shares: list[Share]) -> None:
         """Add the replica's share to the metrics."""
         x, y, weight = unpack(examples)
         share = share_of_this_replica(shares)
-        if not share.counts:
-            return
         if overridden(self.model, "test_step"):
-            self.model.test_step((x, y, weight))
+            if share.counts:
+                self.model.test_step((x, y, weight))
             return
         predicted = self._call(x, training=False)
-        loss = compute_loss(self.model, x, y, predicted, weight, training=False)
-        self._measure(x, y, weight, predicted, loss * len(shares), share)
+        loss = self._loss(x, y, predicted, weight, share, training=False)
+        if share.counts:
+            self._measure(x, y, weight, predicted, loss / share.part, share)
+
+    def predict(self, examples: Any) -> Any:
+        """Return what the model makes of the replica's share."""
+        x, _, _ = unpack(examples)
+        if overridden(self.model, "predict_step"):
+            return self.model.predict_step((x,))
+        return self._call(x, training=False)
 
     def _prepared(self, examples: Any) -> tuple[Any, Any, Any]:
         x, y, weight = unpack(examples)
@@ -89,12 +95,45 @@ class Step:
     def _call(self, x: Any, *, training: bool) -> Any:
         return self.model(x, training=training) if takes_training(self.model) else self.model(x)
 
-    def _forward_backward(self, x: Any, y: Any, weight: Any, part: float) -> tuple[Any, tf.Tensor, list[Any]]:
+    def _users_train_step(self, x: Any, y: Any, weight: Any, share: Share) -> tf.Tensor:
+        if overridden(self.model, "compute_loss"):  # both are the user's: Keras' own scaling is what they know
+            return _loss_of_logs(self.model.train_step((x, y, weight)))
+        with tracing(share):
+            return _loss_of_logs(self.model.train_step((x, y, weight)))
+
+    def _passes(self, x: Any, y: Any, weight: Any, share: Share) -> tuple[Any, tf.Tensor, list[Any]]:
+        """Go forward and backward, compiled where that is asked for and possible."""
+        if self.xla and not crosses_replicas(self.model):
+            try:
+                return tf.function(self._forward_backward, jit_compile=True)(x, y, weight, share, compiled=True)
+            except CrossesReplicasError:
+                pass  # a masked or weighted mean, whose divisor is counted over all replicas
+        return self._forward_backward(x, y, weight, share)
+
+    def _forward_backward(
+        self, x: Any, y: Any, weight: Any, share: Share, *, compiled: bool = False
+    ) -> tuple[Any, tf.Tensor, list[Any]]:
         with tf.GradientTape() as tape:
-            predicted = self._call(x, training=True)
-            loss = compute_loss(self.model, x, y, predicted, weight, training=True) * part
+            with tracing(share, compiled=compiled):
+                predicted = self._call(x, training=True)
+            loss = self._loss(x, y, predicted, weight, share, training=True, compiled=compiled)
             scaled = self.model.optimizer.scale_loss(loss)
         return predicted, loss, tape.gradient(scaled, self.model.trainable_variables)
+
+    def _loss(
+        self, x: Any, y: Any, predicted: Any, weight: Any, share: Share, *, training: bool, compiled: bool = False
+    ) -> tf.Tensor:
+        """Return the replica's part of the loss; what a `compute_loss` of the user's returns is taken as a mean."""
+        users = overridden(self.model, "compute_loss")
+        with tracing(share, alone=users, compiled=compiled), _unchanged(self._uncounted(share)):
+            loss = compute_loss(self.model, x, y, predicted, weight, training=training)
+        return loss * share.part if users else loss
+
+    def _uncounted(self, share: Share) -> list[keras.Variable]:
+        """Return what a loss counts although another replica counts the same examples."""
+        if share.counts:
+            return []
+        return [variable for tracker in output_trackers(self.model) for variable in tracker.variables]
 
     def _measure(self, x: Any, y: Any, weight: Any, predicted: Any, loss: tf.Tensor, share: Share) -> None:
         loss_tracker(self.model).update_state(loss, sample_weight=share.length)
@@ -118,6 +157,26 @@ def _classes(y: tf.Tensor, *, limit: int) -> tf.Tensor:
     if y.shape.rank > 1 and y.shape[-1] != 1:
         y = tf.argmax(y, axis=-1)
     return tf.minimum(tf.reshape(tf.cast(y, tf.int64), [-1]), limit)
+
+
+def _counted_once(gradient: Any, share: Share) -> Any:
+    """Leave the rows of an embedding's gradient to one of the replicas that hold the same examples.
+
+    Keras' optimizers square each row by itself, also where several are of one entry: halves would not do.
+    """
+    if share.copies == 1 or not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    kept = slice(None) if share.counts else slice(0)
+    return tf.IndexedSlices(share.copies * gradient.values[kept], gradient.indices[kept], gradient.dense_shape)
+
+
+@contextmanager
+def _unchanged(variables: list[keras.Variable]) -> Iterator[None]:
+    """Give variables the values back that they had before."""
+    held = [tf.identity(variable.value) for variable in variables]
+    yield
+    for variable, value in zip(variables, held, strict=True):
+        variable.assign(value)
 
 
 def _loss_of_logs(logs: Any) -> tf.Tensor:

@@ -67,7 +67,7 @@ def test_replicas_draw_differently_and_the_first_as_one_device(strategy: Any) ->
 
         @tf.function
         def step() -> Any:
-            with keras_private.replica_streams():
+            with keras_private.as_one_device():
                 return strategy.run(lambda: draw(generator))
 
         first, second = (each.numpy() for each in strategy.experimental_local_results(step()))
@@ -77,7 +77,7 @@ def test_replicas_draw_differently_and_the_first_as_one_device(strategy: Any) ->
     assert states[0] == states[1] == [7, 1]
 
 
-def test_without_replica_streams_replicas_draw_the_same(strategy: Any) -> None:
+def test_without_as_one_device_replicas_draw_the_same(strategy: Any) -> None:
     with strategy.scope():
         generator = keras.random.SeedGenerator(7)
         drawn = tf.function(lambda: strategy.run(lambda: keras.random.uniform((4,), seed=generator)))()
@@ -87,7 +87,7 @@ def test_without_replica_streams_replicas_draw_the_same(strategy: Any) -> None:
 
 def test_the_stream_patch_goes_away_with_its_context() -> None:
     before = keras.random.SeedGenerator.next
-    with pytest.raises(RuntimeError), keras_private.replica_streams():
+    with pytest.raises(RuntimeError), keras_private.as_one_device():
         raise RuntimeError
     assert keras.random.SeedGenerator.next is before
 

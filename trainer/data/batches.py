@@ -11,7 +11,9 @@ class Share:
 
     start: int  # examples before it in the step
     length: int  # examples in it
-    counts: bool  # its examples enter the metrics; false where another replica counts the same ones
+    part: float  # its weight in the step's mean; those of all replicas add up to 1
+    copies: int = 1  # replicas that hold the same examples
+    counts: bool = True  # its examples enter the metrics; false where another replica counts the same ones
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,11 @@ class Batches:
         which gives one device's update, batch statistics included, and no layer ever sees an empty batch.
         """
         if examples < self.replicas:
-            return [Share(0, examples, counts=replica == 0) for replica in range(self.replicas)]
+            part = 1 / self.replicas
+            return [Share(0, examples, part, self.replicas, counts=replica == 0) for replica in range(self.replicas)]
         size, more = divmod(examples, self.replicas)
+        lengths = [size + (replica < more) for replica in range(self.replicas)]
         return [
-            Share(replica * size + min(replica, more), size + (replica < more), counts=True)
-            for replica in range(self.replicas)
+            Share(replica * size + min(replica, more), length, length / examples)
+            for replica, length in enumerate(lengths)
         ]
