@@ -40,7 +40,7 @@ def clone(model: keras.Model, *, renamed: Mapping[int, str] | None = None) -> ke
         add.
     """
     entries = walk(model)
-    copier = _Copier(renamed or {}, {id(entry.layer): entry.name for entry in entries})
+    copier = Copier(renamed or {}, {id(entry.layer): entry.name for entry in entries})
     size = sum(len(entry.sites) for entry in entries)
     with (
         keras_private.undisturbed(),
@@ -51,9 +51,9 @@ def clone(model: keras.Model, *, renamed: Mapping[int, str] | None = None) -> ke
     ):
         copy = copier.copy(model)
         if copier.faults:
-            raise _refusal(model, copier.faults)
+            raise refusal(model, copier.faults)
         _build(model, copy)
-        pairs = [(model, copy), *_paired(model, copy, entries, copier)]
+        pairs = [(model, copy), *paired(model, copy, entries, copier)]
         for _, new in pairs:
             keras_private.born(new)
         carry(pairs, done=copier.made)
@@ -61,7 +61,7 @@ def clone(model: keras.Model, *, renamed: Mapping[int, str] | None = None) -> ke
     return copy
 
 
-class _Copier:
+class Copier:
     """Copies layers once each; what goes wrong is collected in `faults`, so that all of it can be told."""
 
     def __init__(self, renamed: Mapping[int, str], places: Mapping[int, str]) -> None:
@@ -98,11 +98,11 @@ class _Copier:
             self.copy(operation)
         if self.faults:  # their calls would only fail again
             return None
-        for node, operation in _in_order(model):
+        for node, operation in in_order(model):
             arguments, keywords = node.arguments.fill_in(tensors)
             rekeyed, back = self._keys.get(id(operation), ({}, {}))
-            outputs = self.copy(operation)(*(_rekeyed(each, rekeyed) for each in arguments), **keywords)
-            for old, new in zip(node.outputs, tree.flatten(_rekeyed(outputs, back)), strict=True):
+            outputs = self.copy(operation)(*(rekeyed(each, rekeyed) for each in arguments), **keywords)
+            for old, new in zip(node.outputs, tree.flatten(rekeyed(outputs, back)), strict=True):
                 tensors[id(old)] = new
         inputs, input_keys = self._structure(keras_private.inputs_struct(model), tensors)
         outputs, output_keys = self._structure(keras_private.outputs_struct(model), tensors)
@@ -154,7 +154,7 @@ class _Copier:
             for key, tensor in struct.items():
                 if isinstance(tensor, keras.KerasTensor) and key == keras_private.source(tensor).name:
                     keys[key] = self.renamed.get(id(keras_private.source(tensor)), key)
-        return _rekeyed(made, keys), keys
+        return rekeyed(made, keys), keys
 
     def _name(self, layer: Any) -> str:
         """Return the name to be born with; one that Keras would refuse is put right at the end."""
@@ -165,7 +165,7 @@ class _Copier:
         return self._places.get(id(layer), f"the model {layer.name!r}")
 
 
-def _in_order(model: Any) -> Iterator[tuple[Any, Any]]:
+def in_order(model: Any) -> Iterator[tuple[Any, Any]]:
     """Yield (node, operation) such that inputs come first and the calls of one operation stay in their order."""
     every = keras_private.nodes(model)
     place = {id(node): index for index, (node, _, _) in enumerate(every)}
@@ -192,7 +192,7 @@ def _in_order(model: Any) -> Iterator[tuple[Any, Any]]:
                 heapq.heappush(ready, follower)
 
 
-def _rekeyed(value: Any, keys: Mapping[str, str]) -> Any:
+def rekeyed(value: Any, keys: Mapping[str, str]) -> Any:
     if not keys or not isinstance(value, dict):
         return value
     return {keys.get(key, key): each for key, each in value.items()}
@@ -204,12 +204,12 @@ def _build(model: Any, copy: Any) -> None:
     if not config or copy.built:
         return
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Keras warns where it could not; `_paired` finds what is missing
+        warnings.simplefilter("ignore")  # Keras warns where it could not; `paired` finds what is missing
         copy.build_from_config(config)
     copy.built = model.built
 
 
-def _paired(model: Any, copy: Any, entries: list[Entry], copier: _Copier) -> list[tuple[Any, Any]]:
+def paired(model: Any, copy: Any, entries: list[Entry], copier: Copier) -> list[tuple[Any, Any]]:
     """Return (layer, its copy) in the order of the walk; what a class made for itself is paired by its place.
 
     Raises:
@@ -241,7 +241,7 @@ def _paired(model: Any, copy: Any, entries: list[Entry], copier: _Copier) -> lis
             "what a class makes only when it is called needs a build method that makes it; what is attached to a "
             "model from outside needs a place in its graph"
         )
-        raise _refusal(model, problems)
+        raise refusal(model, problems)
     return pairs
 
 
@@ -255,6 +255,6 @@ def _listed(shapes: list[tuple[str, tuple[int, ...]]]) -> str:
     return ", ".join(f"{name} {shape}" for name, shape in shapes) or "none"
 
 
-def _refusal(model: Any, faults: list[str]) -> RebuildError:
+def refusal(model: Any, faults: list[str]) -> RebuildError:
     head = f"{model.name!r} cannot be copied:"
     return RebuildError("\n".join([head, *(f"  {fault}" for fault in faults)]))
