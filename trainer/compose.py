@@ -7,6 +7,7 @@ the stored schema, and `to_object` still gives frozen instances (hydra-core 1.3.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -66,7 +68,7 @@ def run_config(overrides: Sequence[str] = ()) -> RunConfig:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3", job_name="nameplate"):
         try:
-            node = compose("train", overrides=list(overrides))
+            node = compose("train", overrides=readable(overrides))
         except (HydraException, OmegaConfBaseException) as error:
             raise _explained(error, overrides) from None
     return to_run_config(node)
@@ -91,12 +93,33 @@ def application(task: Callable[[RunConfig], None], overrides: Sequence[str]) -> 
         except NameplateError as error:  # not through Hydra, which would print its own words beside ours
             failed.append(error)
 
+    sys.argv[1:] = readable(overrides)
     try:
         job()
     except (HydraException, OmegaConfBaseException) as error:
         raise _explained(error, overrides) from None
     if failed:
         raise failed[0]
+
+
+def readable(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides with quotes around values that Hydra's grammar cannot read bare, e.g. `run=zürich`."""
+    parser = OverridesParser.create()
+
+    def reads(override: str) -> bool:
+        try:
+            parser.parse_override(override)
+        except HydraException:
+            return False
+        return True
+
+    found = []
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        quoted = f"{key}='{value}'"
+        needed = equals and not override.startswith("-") and not reads(override) and reads(quoted)
+        found.append(quoted if needed else override)
+    return found
 
 
 def to_run_config(node: DictConfig) -> RunConfig:

@@ -88,6 +88,11 @@ def test_the_result_can_be_written_and_read_again(tmp_path: Path) -> None:
     assert read["fit"]["precision"] == "mixed_float16"
 
 
+def test_values_that_hydra_cannot_read_bare_are_quoted() -> None:
+    assert run_config(["run=zürich"]).run == "zürich"
+    assert run_config(["run='a b'", "seed=3"]).run == "a b"
+
+
 MISTAKES: list[tuple[list[str], list[str]]] = [
     (["fit.epoch=3"], ["fit.epoch: no such key. Did you mean fit.epochs"]),
     (["lr=abc"], ["lr: no such key. Did you mean optimizer.learning_rate?"]),
