@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from trainer.data.batches import Share
-
 
 class CrossesReplicasError(Exception):
     """A computation that was to be compiled for one replica asks the others for something."""
@@ -21,9 +19,8 @@ class Part:
     """How the losses of a replica enter the step's."""
 
     weight: float  # of a mean over the replica's examples; those of all replicas add up to 1
-    copies: int  # replicas that hold the same examples, each of which has one `copies`-th of a sum
-    size: int  # examples
-    asks: bool = True  # denominators that depend on the data are added up over the replicas
+    copies: int = 1  # replicas that hold the same examples, each of which has one `copies`-th of a sum
+    asks: bool = True  # divisors that depend on the data are added up over the replicas
     compiled: bool = False  # for one replica alone: nothing may be asked of the others
 
 
@@ -42,14 +39,9 @@ def current() -> Part | None:
 
 
 @contextmanager
-def tracing(share: Share, *, alone: bool = False, compiled: bool = False) -> Iterator[None]:
-    """Trace a replica's share of a step; losses inside are its part of the step's, and add up over the replicas.
-
-    With `alone` they are what one device would compute of the share, and the caller weights them.
-    """
-    before = _traced.part
-    part = Part(share.part, share.copies, share.length, compiled=compiled)
-    _traced.part = Part(1.0, 1, share.length, asks=False, compiled=compiled) if alone else part
+def tracing(part: Part) -> Iterator[None]:
+    """Trace a replica's part of a step: losses inside are its part of the step's, and add up over the replicas."""
+    before, _traced.part = _traced.part, part
     try:
         yield
     finally:

@@ -13,7 +13,7 @@ import tensorflow as tf
 from models.tree import layers
 from trainer.data.batches import Share
 from trainer.keras_private import compute_loss, loss_tracker, output_trackers, overridden, takes_training, unpack
-from trainer.part import CrossesReplicasError, tracing
+from trainer.part import CrossesReplicasError, Part, tracing
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Step:
     def _users_train_step(self, x: Any, y: Any, weight: Any, share: Share) -> tf.Tensor:
         if overridden(self.model, "compute_loss"):  # both are the user's: Keras' own scaling is what they know
             return _loss_of_logs(self.model.train_step((x, y, weight)))
-        with tracing(share):
+        with tracing(_part(share)):
             return _loss_of_logs(self.model.train_step((x, y, weight)))
 
     def _passes(self, x: Any, y: Any, weight: Any, share: Share) -> tuple[Any, tf.Tensor, list[Any]]:
@@ -114,7 +114,7 @@ class Step:
         self, x: Any, y: Any, weight: Any, share: Share, *, compiled: bool = False
     ) -> tuple[Any, tf.Tensor, list[Any]]:
         with tf.GradientTape() as tape:
-            with tracing(share, compiled=compiled):
+            with tracing(_part(share, compiled=compiled)):
                 predicted = self._call(x, training=True)
             loss = self._loss(x, y, predicted, weight, share, training=True, compiled=compiled)
             scaled = self.model.optimizer.scale_loss(loss)
@@ -125,7 +125,7 @@ class Step:
     ) -> tf.Tensor:
         """Return the replica's part of the loss; what a `compute_loss` of the user's returns is taken as a mean."""
         users = overridden(self.model, "compute_loss")
-        with tracing(share, alone=users, compiled=compiled), _unchanged(self._uncounted(share)):
+        with tracing(_part(share, alone=users, compiled=compiled)), _unchanged(self._uncounted(share)):
             loss = compute_loss(self.model, x, y, predicted, weight, training=training)
         return loss * share.part if users else loss
 
@@ -142,7 +142,7 @@ class Step:
 
 def crosses_replicas(model: keras.Model) -> bool:
     """Say whether a forward pass asks the other replicas: batch statistics over all of them, which XLA cannot hold."""
-    replicated = isinstance(tf.distribute.get_strategy(), tf.distribute.MirroredStrategy)
+    replicated = tf.distribute.get_strategy().num_replicas_in_sync > 1
     return replicated and any(getattr(layer, "synchronized", False) for layer in layers(model).values())
 
 
@@ -157,6 +157,13 @@ def _classes(y: tf.Tensor, *, limit: int) -> tf.Tensor:
     if y.shape.rank > 1 and y.shape[-1] != 1:
         y = tf.argmax(y, axis=-1)
     return tf.minimum(tf.reshape(tf.cast(y, tf.int64), [-1]), limit)
+
+
+def _part(share: Share, *, alone: bool = False, compiled: bool = False) -> Part:
+    """Return how a share's losses count; `alone` as if there were no other, for the caller to weight."""
+    if alone:
+        return Part(1.0, asks=False, compiled=compiled)
+    return Part(share.part, share.copies, compiled=compiled)
 
 
 def _counted_once(gradient: Any, share: Share) -> Any:

@@ -6,6 +6,7 @@ the arguments of a step; `examples` is called with them on each replica and give
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ RESIDENT_BYTES = 1 << 30  # what a data set kept on the devices may take on each
 
 Order = Callable[[tf.Tensor, Any], tf.Tensor]  # (positions, epoch) -> indices of examples
 Take = tuple[Any, ...]
+SharesFrom = Callable[[int, range], tf.data.Dataset]  # (step of the run, replicas) -> their shares in turn, without end
 
 
 class Feed(Protocol):
@@ -56,13 +58,13 @@ def by_seed(seed: int, size: int) -> Order:
 def feed_of(source: Source | Stream, batches: Batches, order: Order, resident: Resident) -> Feed:
     """Return the feed that suits a source; call it inside the strategy's scope."""
     if isinstance(source, Stream):
-        return PipelineFeed(lambda step: _shares_of_stream(source, batches, step), batches)
+        return PipelineFeed(functools.partial(_shares_of_stream, source, batches), batches)
     arrays = None if resident is Resident.NEVER else source.arrays()
     if arrays is not None:
         held = sum(array.nbytes for array in tf.nest.flatten(arrays))
         if resident is Resident.ALWAYS or held <= RESIDENT_BYTES:
             return ResidentFeed(arrays, batches, order)
-    return PipelineFeed(lambda step: _shares_of_source(source, batches, order, step), batches)
+    return PipelineFeed(functools.partial(_shares_of_source, source, batches, order), batches)
 
 
 class ResidentFeed:
@@ -93,14 +95,19 @@ class ResidentFeed:
 class PipelineFeed:
     """Shares through one tf.data iterator, in the order in which the replicas take them, epoch after epoch."""
 
-    def __init__(self, shares_from: Callable[[int], tf.data.Dataset], batches: Batches) -> None:
+    def __init__(self, shares_from: SharesFrom, batches: Batches) -> None:
         self.batches = batches
         self._shares_from = shares_from
 
     def begin(self, step: int) -> Any:
-        """Start the pipeline at this step of the run."""
-        strategy = tf.distribute.get_strategy()
-        return iter(strategy.distribute_datasets_from_function(lambda _: self._shares_from(step)))
+        """Start the pipeline at this step of the run, in each worker for its own replicas."""
+
+        def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            held = self.batches.replicas // context.num_input_pipelines
+            first = held * context.input_pipeline_id
+            return self._shares_from(step, range(first, first + held))
+
+        return iter(tf.distribute.get_strategy().distribute_datasets_from_function(of_worker))
 
     def take(self, iterator: Any, epoch: tf.Tensor, step: tf.Tensor) -> Take:
         """Return the next share for each replica."""
@@ -113,24 +120,25 @@ class PipelineFeed:
         return tf.nest.map_structure(lambda each: tf.ensure_shape(each, [share.length, *each.shape[1:]]), examples)
 
 
-def _shares_of_source(source: Source, batches: Batches, order: Order, step: int) -> tf.data.Dataset:
+def _shares_of_source(source: Source, batches: Batches, order: Order, step: int, replicas: range) -> tf.data.Dataset:
     table = tf.constant(_table(batches), tf.int64)
-    replicas = batches.replicas
+    held = len(replicas)
 
     def load(number: tf.Tensor) -> Any:
-        step, replica = number // replicas, number % replicas
+        step, replica = number // held, replicas.start + number % held
         epoch, within = step // batches.steps, step % batches.steps
         share = table[tf.cast(within >= batches.full, tf.int32), tf.cast(replica, tf.int32)]
         positions = within * batches.batch + share[0] + tf.range(share[1], dtype=tf.int64)
         return source.load(order(positions, epoch))
 
-    numbers = tf.data.Dataset.range(step * replicas, tf.int64.max)
-    return numbers.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2 * replicas)
+    # Without end, and known to be: a pipeline that may end is asked at every step whether it has.
+    numbers = tf.data.Dataset.counter(step * held)
+    return numbers.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2 * held)
 
 
-def _shares_of_stream(stream: Stream, batches: Batches, step: int) -> tf.data.Dataset:
+def _shares_of_stream(stream: Stream, batches: Batches, step: int, replicas: range) -> tf.data.Dataset:
     """Count forward to the step: a stream has no random access, so its beginning is read and passed over."""
-    table = tf.constant(_table(batches), tf.int64)
+    table = tf.constant(_table(batches)[:, replicas.start : replicas.stop], tf.int64)
     whole = stream.dataset if stream.batched else stream.dataset.batch(batches.batch)
     steps = whole.repeat().skip(step)
 
@@ -141,7 +149,8 @@ def _shares_of_stream(stream: Stream, batches: Batches, step: int) -> tf.data.Da
             lambda row: tf.nest.map_structure(lambda each: each[row[0] : row[0] + row[1]], examples)
         )
 
-    return steps.flat_map(shares).prefetch(2 * batches.replicas)
+    endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+    return steps.flat_map(shares).apply(endless).prefetch(2 * len(replicas))
 
 
 def _table(batches: Batches) -> np.ndarray:
