@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import fnmatch
 import inspect
 import zlib
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
 import models
-from models import bridge, store
 from models.errors import NameplateError
-from models.names import did_you_mean
 from models.tree import seeds
 from trainer.config.fit import Precision
-from trainer.config.init import CheckpointInitConfig, InitConfig
 from trainer.config.model import CustomConfig, ModelConfig
 from trainer.data.dataset import Dataset
 from trainer.targets import TargetError, call
@@ -67,26 +62,6 @@ def _given(config: ModelConfig, build: Callable[..., Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name in inspect.signature(build).parameters}
 
 
-def initial_weights(model: keras.Model, init: InitConfig) -> dict[str, str]:
-    """Write the weights that `init` names, if any; return where each came from, by variable.
-
-    Raises:
-        NameplateError: a variable without a weight or a weight without a variable, unless `init.only` picks some.
-    """
-    if not isinstance(init, CheckpointInitConfig):
-        return {}
-    with store.open(_checkpoint(Path(init.path))) as checkpoint:
-        names = [name for name in checkpoint.weights if _wanted(name, init.only)]
-        if not names:
-            known = did_you_mean(init.only[0], checkpoint.weights)
-            raise NameplateError(f"init.only: {init.only} matches no weight of {checkpoint.path}.{known}")
-        taken = {name: checkpoint.weights[name] for name in names}
-        own = bridge.read(model)
-        kept = {name: value for name, value in own.items() if not _wanted(name, init.only) or _is_seed(model, name)}
-        bridge.write(model, kept | taken)
-        return dict.fromkeys(taken, str(checkpoint.path))
-
-
 def synchronise_batch_norm(model: keras.Model, *, synchronised: bool) -> int:
     """Let batch statistics be taken over all replicas' shares, or over each one's; return how many layers have any."""
     layers = [each for each in models.layers(model).values() if isinstance(each, keras.layers.BatchNormalization)]
@@ -118,23 +93,6 @@ def _seed_layers(model: keras.Model, seed: int) -> None:
         if generator.get_config()["seed"] is None:
             start = zlib.crc32(f"{seed}/{name}".encode())
             generator.state.assign(np.array([start, 0], dtype=generator.state.dtype))
-
-
-def _checkpoint(path: Path) -> Path:
-    for directory in (path / "checkpoints", path):
-        if (directory / "best").exists() and (found := store.resolve(directory, "best")):
-            return found
-        if held := store.checkpoints(directory):
-            return held[-1]
-    return path
-
-
-def _wanted(name: str, patterns: list[str]) -> bool:
-    return not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _is_seed(model: keras.Model, name: str) -> bool:
-    return name.removesuffix("/state") in seeds(model)
 
 
 def layer_rows(model: keras.Model) -> list[tuple[str, str, str, str]]:

@@ -2,45 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import keras
 import numpy as np
 
 from models import store
+from models.errors import NameplateError
+from models.matching import Form
 from trainer.callbacks.memory import recall, remember
 from trainer.config.checkpoint import CheckpointConfig
-from trainer.state import Arrays, TrainState
+from trainer.drift import Drift
+from trainer.finite import not_finite
+from trainer.outcome import NotFiniteError
+from trainer.progress import Progress, Texts, progress_of
+from trainer.renewal import renewal_of
+from trainer.state import Arrays, ResumeError, TrainState
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands."""
-
-    step: int = 0  # steps done
-    epoch: int = 0  # index of the epoch that the next step belongs to
-    position: int = 0  # examples of that epoch consumed
-    finished: bool = False  # nothing is left to train, e.g. because it stopped early
-    history: Mapping[str, Any] = field(default_factory=dict)  # Keras' History: epochs, and values by name
-    best: float | None = None  # the best monitored value so far
-
-
-@dataclass(frozen=True)
-class Texts:
-    """What a checkpoint holds beside arrays, the same for the whole run."""
-
-    model: str  # the Keras configuration, JSON
-    config: str  # the resolved configuration, YAML
-    classes: Mapping[str, str]  # variable name -> class of its layer
-    about: Mapping[str, Any]  # provenance and versions
+Agree = Callable[[str, str], Drift]  # (stored configuration, checkpoint in words) -> what differs, or an error
 
 
 class Checkpoints:
@@ -56,23 +42,39 @@ class Checkpoints:
         monitor: str,
         callbacks: Sequence[keras.callbacks.Callback],
         say: Say,
+        agree: Agree | None = None,
     ) -> None:
         self.directory, self.config, self.monitor = directory, config, monitor
-        self._state, self._texts, self._callbacks, self._say = state, texts, callbacks, say
+        self._state, self._texts, self._callbacks, self.say, self._agree = state, texts, callbacks, say, agree
         self._upwards = config.improves_upwards(monitor)
         self._writer = ThreadPoolExecutor(1, "checkpoint") if config.async_save else None
         self._pending: Future[Path] | None = None
         self._resumed_from: Path | None = None
+        self._origins: Mapping[str, Any] = texts.about.get("origins", {})
         self._memory: tuple[Mapping[str, Any], Mapping[str, np.ndarray]] = ({}, {})
         self.last: Path | None = None
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except (NameplateError, MemoryError) as late:
+            if error is None:
+                raise
+            self.say(f"the save under way failed too: {late}")  # what ended the run is told by itself
 
     def restore(self) -> Progress:
         """Bring the job to where the newest good checkpoint has it; a new run stands at the beginning.
 
-        A damaged checkpoint is passed over aloud.
+        A damaged checkpoint is passed over aloud, and so is said what differs in the configuration.
 
         Raises:
-            ResumeError: the checkpoint is of another model, optimizer or precision.
+            ResumeError: the checkpoint is of another model.
+            DriftError: it was saved under settings that would change what is computed.
             StoreError: there are checkpoints and none is good.
         """
         self._state.require_storable()
@@ -105,10 +107,15 @@ class Checkpoints:
         """Save where the job stands; `values` are what was measured there.
 
         Under `async_save` this returns when everything is copied to host memory; an error of the writing appears at
-        the next save or at `close`.
+        the next step or at `close`.
+
+        Raises:
+            NotFiniteError: a weight is NaN or infinite; nothing is saved.
+            StoreError: the disk refuses.
         """
         self.wait()
-        arrays = self._state.capture()
+        with _enough_memory():
+            arrays = self._state.capture()
         plain, remembered = remember(self._callbacks)
         snapshot = self._snapshot(progress, values, arrays, plain, remembered)
         is_best = self.monitor in values and values[self.monitor] == progress.best
@@ -123,9 +130,10 @@ class Checkpoints:
         if pending is not None:
             pending.result()
 
-    def failed(self) -> bool:
-        """Say whether a background save has ended in an error that nobody has heard of yet."""
-        return self._pending is not None and self._pending.done() and self._pending.exception() is not None
+    def surface(self) -> None:
+        """Raise the error of a background save that has ended in one; waits for nothing."""
+        if self._pending is not None and self._pending.done() and self._pending.exception() is not None:
+            self.wait()
 
     def close(self) -> None:
         """Finish every save; raises what went wrong in the last one."""
@@ -136,11 +144,20 @@ class Checkpoints:
                 self._writer.shutdown(wait=True)
 
     def saved(self) -> str:
-        """Return in words what is safe on disk."""
+        """Return in words what is safe on disk, when the save under way has come to its end."""
+        try:
+            self.wait()
+        except (NameplateError, MemoryError) as error:
+            self.say(f"the save under way failed: {error}")
         return f"the last good checkpoint is {self.last}" if self.last else "no checkpoint was saved yet"
 
     def _write(self, snapshot: store.Snapshot, *, is_best: bool) -> Path:
-        path = store.save(self.directory, snapshot)
+        spoilt = not_finite(snapshot.weights, snapshot.optimizer, self._state.trained)
+        if spoilt:
+            safe = f"the last good checkpoint is {self.last}" if self.last else "no checkpoint was saved yet"
+            raise NotFiniteError(snapshot.step, f"after step {snapshot.step} {spoilt}", safe)
+        with _enough_memory():
+            path = store.save(self.directory, snapshot)
         store.point(self.directory, "latest", path)
         if is_best:
             store.point(self.directory, "best", path)
@@ -155,7 +172,7 @@ class Checkpoints:
             protect=[self._resumed_from] if self._resumed_from else [],
         )
         for failed, error in deleted.failed.items():
-            self._say(f"an old checkpoint stays, {failed.name} could not be deleted: {error}")
+            self.say(f"an old checkpoint stays, {failed.name} could not be deleted: {error}")
         return path
 
     def _snapshot(
@@ -178,8 +195,10 @@ class Checkpoints:
             config=self._texts.config,
             about={
                 **self._texts.about,
+                "origins": self._origins,
                 "history": progress.history,
                 "finished": progress.finished,
+                "rollbacks": {"count": progress.rollbacks, "passed_over": list(progress.passed_over)},
                 "best": {"monitor": self.monitor, "value": None if progress.best is None else repr(progress.best)},
                 "callbacks": plain,
             },
@@ -188,32 +207,47 @@ class Checkpoints:
 
     def _load(self, checkpoint: store.Checkpoint) -> Progress:
         with checkpoint:
+            self._refuse_other_model(checkpoint)
+            where = f"{self.directory.parent.name} {checkpoint.path.name}"
+            drift = self._agree(checkpoint.config, where) if self._agree else Drift(())
             groups = {name: tensors.load() for name, tensors in checkpoint.groups().items()}
-            manifest = checkpoint.manifest
         remembered = {name: each for name, each in groups["state"].items() if name.startswith("callbacks/")}
         state = {name: each for name, each in groups["state"].items() if name not in remembered}
-        self._state.restore(groups["weights"], groups["optimizer"], state)
-        about = manifest.about
-        self._memory = (about["callbacks"], remembered)
+        told = self._state.restore(groups["weights"], groups["optimizer"], state, renewal=renewal_of(drift))
+        for line in told:
+            self.say(f"  {line}")
+        self._memory = (checkpoint.manifest.about["callbacks"], remembered)
+        self._origins = checkpoint.manifest.about["origins"]  # of the run's beginning, not of this start
         self._resumed_from = self.last = checkpoint.path
-        best = about["best"]
-        kept = best["value"] if best["monitor"] == self.monitor else None
-        return Progress(
-            step=manifest.step,
-            epoch=manifest.epoch,
-            position=manifest.position,
-            finished=about["finished"],
-            history=about["history"],
-            best=None if kept is None else float(kept),
-        )
+        return progress_of(checkpoint.manifest, self.monitor)
+
+    def _refuse_other_model(self, checkpoint: store.Checkpoint) -> None:
+        """Raise `ResumeError` with both sides, and with the rules that would bridge them where they are obvious."""
+        records = checkpoint.weights.records
+        forms = {name: Form(tuple(each.shape), each.dtype.name) for name, each in records.items()}
+        problems = self._state.weight_problems(forms)
+        if not problems:
+            return
+        rules = self._state.bridges(forms)
+        run = self.directory.parent
+        bridge = [
+            "It would fit under other names; write them into a run of their own and go on there:",
+            f"  ckpt rename {run} {run}_renamed {' '.join(rules)}",
+            f"  python -m trainer ... run={run.name}_renamed resume_changed=[model]",
+        ]
+        head = f"{run.name} {checkpoint.path.name} is of another model than this one:"
+        raise ResumeError("\n".join([head, *(f"  {each}" for each in problems), *(bridge if rules else [])]))
 
     def _report_damage(self, path: Path, error: Exception) -> None:
-        self._say(f"{path.name} is damaged and passed over, the one before it is used: {error}")
+        self.say(f"{path.name} is damaged and passed over, the one before it is used: {error}")
 
 
-def model_json(model: keras.Model) -> str:
-    """Return the model's configuration as JSON; of a model that has none, its class and why."""
+@contextmanager
+def _enough_memory() -> Iterator[None]:
     try:
-        return str(model.to_json())
-    except (NotImplementedError, TypeError, ValueError) as error:
-        return json.dumps({"class_name": type(model).__name__, "config": None, "reason": str(error).splitlines()[0]})
+        yield
+    except MemoryError as error:
+        raise NameplateError(
+            f"out of memory on the host while saving ({error}); the checkpoints that were there are good. "
+            "A save needs as much again as the variables of the model and of its optimizer."
+        ) from error

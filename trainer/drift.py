@@ -73,6 +73,10 @@ class Drift:
         """Say whether a change that is meant is of one of these keys or sections."""
         return any(_within(change.key, keys) for change in self.meant)
 
+    def replaces(self, group: str) -> bool:
+        """Say whether another option of a group is meant, as `optimizer=sgd` instead of `optimizer=adam`."""
+        return any(change.key == group for change in self.meant)
+
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any], *, defaults: Mapping[str, Any]) -> list[Change]:
     """Return the settings in which two configurations differ, as nested plain data, by key.

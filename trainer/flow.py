@@ -12,10 +12,10 @@ import keras
 
 import models
 from trainer import versions
+from trainer.agreement import agreement
 from trainer.build import (
     build_model,
     classes_by_variable,
-    initial_weights,
     layer_rows,
     synchronise_batch_norm,
 )
@@ -23,10 +23,13 @@ from trainer.callbacks.jsonl import JsonLines
 from trainer.callbacks.observer import Observer
 from trainer.callbacks.progress import ShowProgress
 from trainer.callbacks.tensorboard import TensorBoard
-from trainer.checkpoint import Checkpoints, Texts, model_json
+from trainer.checkpoint import Checkpoints
 from trainer.compiling import compile_model
 from trainer.compose import to_yaml
 from trainer.config.base import ConfigError
+from trainer.config.checkpoint import Export
+from trainer.config.fit import OnNan
+from trainer.config.init import CheckpointInitConfig
 from trainer.config.run import RunConfig, batch_problems
 from trainer.console import Screen, plain_table
 from trainer.data.augment import augmentation, image_inputs
@@ -35,14 +38,18 @@ from trainer.data.dataset import Dataset
 from trainer.data.feed import by_seed, feed_of, in_file_order
 from trainer.data.opening import open_dataset
 from trainer.data.source import Stream
+from trainer.exporting import export_best
 from trainer.fitting import batches_of, callback_list, class_weights, example_of
 from trainer.graph import EvaluationGraph, TrainGraph
 from trainer.home import Home, open_home
+from trainer.initial import Origins, take_slots, take_weights
 from trainer.loop import Loop, Plan
 from trainer.monitor import known_values, monitored
 from trainer.outcome import training
+from trainer.progress import Texts, model_json
 from trainer.replica import Augmentation, Step, crosses_replicas
-from trainer.report import Report, estimate_memory, finish
+from trainer.report import Report, commands, estimate_memory, finish
+from trainer.requeue import marked
 from trainer.signals import StopRequest
 from trainer.state import train_state
 from trainer.strategy import describe, make_strategy
@@ -60,7 +67,7 @@ def run(config: RunConfig) -> Report:
     """
     screen = Screen()
     config = _dry(config.check()) if config.dry_run else config.check()
-    with _home(config) as home, StopRequest() as stop:
+    with _home(config) as home, StopRequest() as stop, _marked(config, home):
         strategy = make_strategy(config.strategy)
         _refuse_uneven(config, strategy.num_replicas_in_sync)
         screen.say(f"{describe(strategy)}; {config.fit.precision} precision; seed {config.seed}")
@@ -68,25 +75,26 @@ def run(config: RunConfig) -> Report:
         _refuse_unsuited(config, dataset)
         with strategy.scope():
             batches = batches_of(dataset.train, config.fit.global_batch, strategy.num_replicas_in_sync)
-            model, origins = _named_model(config, dataset)
+            model, origins = _named_model(config, dataset, home, screen)
             _compile(model, config, dataset, _total_steps(config, batches))
             loop = _loop(model, config, dataset, batches, home, screen, stop, origins)
-            with training():
+            with training(), loop.checkpoints or nullcontext():
                 loop.run()
-                if loop.checkpoints:
-                    loop.checkpoints.close()
+                _export(config, model, dataset, home, screen)
         return finish(screen, config, model, loop.progress, home, loop.checkpoints)
 
 
-def _named_model(config: RunConfig, dataset: Dataset) -> tuple[keras.Model, dict[str, str]]:
-    """Build, give first weights, enforce the policy of names; nothing is compiled yet."""
+def _named_model(config: RunConfig, dataset: Dataset, home: Home | None, screen: Screen) -> tuple[keras.Model, Origins]:
+    """Build, enforce the policy of names, give first weights where the run begins; nothing is compiled yet."""
     model = build_model(
         config.model, dataset, precision=config.fit.precision, seed=config.seed, resolve=resolver(config.trust)
     )
     model = models.enforce(model, config.naming)
-    origins = initial_weights(model, config.init)
     synchronise_batch_norm(model, synchronised=config.strategy.sync_batch_norm)
-    return model, origins
+    begins = home is None or home.is_new()
+    if not begins or not isinstance(config.init, CheckpointInitConfig):
+        return model, {}
+    return model, take_weights(model, config.init, show=screen.table)
 
 
 def _compile(model: keras.Model, config: RunConfig, dataset: Dataset, steps: int) -> None:
@@ -109,7 +117,7 @@ def _loop(
     home: Home | None,
     screen: Screen,
     stop: StopRequest,
-    origins: dict[str, str],
+    origins: Origins,
 ) -> Loop:
     """Put the pieces of the training together and bring them to where the run stands."""
     augment = _augmentation(config, dataset)
@@ -125,6 +133,7 @@ def _loop(
         validate_every=config.fit.validate_every,
         record_every=config.log.every_steps,
         steps_per_loop=config.fit.steps_per_loop,
+        max_rollbacks=config.fit.max_rollbacks if config.fit.on_nan is OnNan.rollback else 0,
     )
     known = known_values(model, validated=dataset.validation is not None)
     monitor, callbacks = monitored(config, known)
@@ -145,24 +154,34 @@ def _loop(
         observers=_observers(config, model, home, screen, table),
         stop=stop,
     )
+    state = train_state(model, augment.layers if augment else None)
+    if origins and isinstance(config.init, CheckpointInitConfig) and config.init.optimizer:
+        take_slots(state.slots, state.shared["optimizer/iteration"], config.init, origins)
     if home:
         loop.checkpoints = Checkpoints(
             home.checkpoints,
             config.checkpoint,
-            state=train_state(model, augment.layers if augment else None),
+            state=state,
             texts=Texts(model_json(model), to_yaml(config), classes_by_variable(model), versions.about(origins)),
             monitor=monitor,
             callbacks=callbacks,
             say=screen.say,
+            agree=agreement(config, say=screen.say),
         )
-        home.config.write_text(to_yaml(config), "utf-8")
         loop.progress = loop.checkpoints.restore()
+        home.config.write_text(to_yaml(config), "utf-8")
         if loop.progress.step:
             screen.say(f"going on from {loop.checkpoints.last} of {plan.total_steps} steps")
     return loop
 
 
 LAYER_COLUMNS = ("layer", "class", "output", "parameters")
+
+
+def _export(config: RunConfig, model: keras.Model, dataset: Dataset, home: Home | None, screen: Screen) -> None:
+    if home and config.checkpoint.export_keras is Export.best:
+        path = export_best(model, home.checkpoints, home.best_model, example=example_of(dataset.train)[0])
+        screen.say(f"the best model is also in {path}, for plain Keras")
 
 
 def _validation(step: Step, config: RunConfig, dataset: Dataset, batches: Batches) -> EvaluationGraph | None:
@@ -196,6 +215,10 @@ def _home(config: RunConfig) -> AbstractContextManager[Home | None]:
     if config.dry_run:
         return nullcontext()
     return open_home(Path(config.runs), config.run, resume=config.resume)
+
+
+def _marked(config: RunConfig, home: Home | None) -> AbstractContextManager[None]:
+    return marked(home, command=commands(config, home)["go on"] if home else "")
 
 
 def _dry(config: RunConfig) -> RunConfig:

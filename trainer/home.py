@@ -39,6 +39,16 @@ class Home:
         """The resolved configuration of the latest start."""
         return self.path / "config.yaml"
 
+    @property
+    def requeue(self) -> Path:
+        """There while the run waits to be started again after a signal."""
+        return self.path / "requeue.json"
+
+    @property
+    def best_model(self) -> Path:
+        """The best model as Keras saves it, where `checkpoint.export_keras` asks for it."""
+        return self.path / "best.keras"
+
     def is_new(self) -> bool:
         """Say whether no checkpoint was saved here yet."""
         return not store.checkpoints(self.checkpoints)

@@ -16,13 +16,15 @@ import numpy as np
 
 from models.freezing import recheck
 from trainer.callbacks.observer import Journey, Observer, Record
-from trainer.checkpoint import Checkpoints, Progress
+from trainer.checkpoint import Checkpoints
 from trainer.consensus import in_agreement
 from trainer.device_errors import device_errors
 from trainer.graph import EvaluationGraph, TrainGraph
+from trainer.history import history_of, retell
 from trainer.keras_private import copies
 from trainer.outcome import NotFiniteError, StoppedError
 from trainer.pace import Pace
+from trainer.progress import Progress
 from trainer.signals import StopRequest
 
 
@@ -37,6 +39,7 @@ class Plan:
     validate_every: int = 1  # epochs
     record_every: int = 50  # steps
     steps_per_loop: int | None = None  # at most so many steps a call; None: as many as take about half a second
+    max_rollbacks: int = 0  # how often NaN leads back to the last good checkpoint before it ends the run
 
 
 @dataclass
@@ -60,10 +63,19 @@ class Loop:
             NotFiniteError: a step's loss is NaN or infinite; nothing after the last checkpoint is saved.
             StoppedError: a signal asked for the end; everything is saved.
         """
-        journey = Journey(self.progress.step, self.plan.total_steps, self.plan.steps_per_epoch)
-        _retell(self.model.history, self.progress)
+        retell(self.model.history, self.progress)
         if self.progress.finished or self.progress.step >= self.plan.total_steps:
             return self.progress
+        while True:
+            try:
+                self._observed()
+            except NotFiniteError as error:
+                self._roll_back(error)
+            else:
+                return self.progress
+
+    def _observed(self) -> None:
+        journey = Journey(self.progress.step, self.plan.total_steps, self.plan.steps_per_epoch)
         for observer in self.observers:
             observer.began(self.model, journey)
         try:
@@ -71,19 +83,37 @@ class Loop:
         finally:
             for observer in self.observers:
                 observer.ended()
-        return self.progress
+
+    def _roll_back(self, error: NotFiniteError) -> None:
+        """Go back to the last good checkpoint, past the data that led to NaN; raise the error after too many times.
+
+        The same steps on the same data would end the same way. So the steps from there to the one that failed consume
+        their data and train nothing. All of it is in the checkpoints, and a resume does the same again.
+        """
+        times = self.progress.rollbacks + 1
+        if not self.checkpoints or times > self.plan.max_rollbacks:
+            raise error
+        self.checkpoints.saved()
+        restored = self.checkpoints.restore()
+        self.progress = replace(restored, rollbacks=times, passed_over=(restored.step, error.step))
+        self.checkpoints.say(
+            f"{error.what}; going back to {self.checkpoints.last}, and passing over the data up to step {error.step} "
+            f"(rollback {times} of {self.plan.max_rollbacks})"
+        )
 
     def _run(self) -> None:
         self._pace = Pace(self.plan.steps_per_loop, by_batch=_has_batch_hooks(self.callbacks))
         self._saved_at = self.progress.step
         self._since_record = (0, 0.0)  # steps and seconds of training
         self.model.stop_training = False
-        self.train.begin(self.progress.step)
+        self.train.begin(max(self.progress.step, self.progress.passed_over[1]))
         self.callbacks.on_train_begin()
         # Callbacks forget everything when training begins; a resume reminds them.
-        _retell(self.model.history, self.progress)
+        retell(self.model.history, self.progress)
         if self.checkpoints:
             self.checkpoints.remind()
+            if self.plan.max_rollbacks and self.checkpoints.last is None:
+                self._save({})  # so that there is something to go back to
         while self.progress.step < self.plan.total_steps and not self.model.stop_training:
             self._epoch()
         self.callbacks.on_train_end()
@@ -106,6 +136,9 @@ class Loop:
     def _steps(self, epoch: int, event: int) -> None:
         """Go on to the event, or part of the way where a call would take too long."""
         step = self.progress.step
+        if step < self.progress.passed_over[1]:
+            self._advance(min(event, self.progress.passed_over[1]), np.array([np.nan]))
+            return
         first = step - epoch * self.plan.steps_per_epoch
         count = self._pace.steps(event - step)
         if self._pace.by_batch:
@@ -126,8 +159,8 @@ class Loop:
         step = self.progress.step
         for observer in self.observers:
             observer.advanced(step)
-        if self.checkpoints and self.checkpoints.failed():
-            self.checkpoints.wait()
+        if self.checkpoints:
+            self.checkpoints.surface()
         if step == end:
             return
         if step % self.plan.record_every == 0:
@@ -148,11 +181,11 @@ class Loop:
         best = self.checkpoints.better(values, self.progress.best) if self.checkpoints else None
         self.progress = replace(self.progress, best=best)
         self.callbacks.on_epoch_end(epoch, dict(values))
-        self.progress = replace(self.progress, history=_history(self.model))
+        self.progress = replace(self.progress, history=history_of(self.model))
         self._record(epoch, values, of_epoch=True)
         if self.checkpoints and (self.checkpoints.due_after_epoch(epoch) or self.checkpoints.due(self.progress.step)):
             self._save(values)
-        if self.stop.received:
+        if self.stop.received and self.progress.step < self.plan.total_steps:  # what is done needs no other start
             self._stop(values)
 
     def _validated(self, *, keep_metrics: bool) -> dict[str, float]:
@@ -162,7 +195,7 @@ class Loop:
         self.model.reset_metrics()
         with device_errors(), in_agreement(self.model.non_trainable_variables):
             self.validation.run()
-        measured = self._measured()
+        measured = self._metrics()
         self.callbacks.on_test_end(dict(measured))
         if held is not None:
             _set_metric_values(held)
@@ -170,6 +203,13 @@ class Loop:
 
     def _measured(self) -> dict[str, float]:
         """Read the metrics from the devices: the only time that anything is."""
+        values = self._metrics()
+        begun = (self.progress.step - 1) // self.plan.steps_per_epoch * self.plan.steps_per_epoch
+        after, last = self.progress.passed_over
+        untrained = after <= begun and self.progress.step <= last  # the epoch's data is passed over: no 0, no number
+        return dict.fromkeys(values, np.nan) if untrained else values
+
+    def _metrics(self) -> dict[str, float]:
         return {name: float(np.asarray(value)) for name, value in self.model.get_metrics_result().items()}
 
     def _record(self, epoch: int, values: dict[str, float], *, of_epoch: bool) -> None:
@@ -192,7 +232,8 @@ class Loop:
         wrong = np.flatnonzero(~np.isfinite(losses))
         if wrong.size:
             saved = self.checkpoints.saved() if self.checkpoints else "there are no checkpoints"
-            raise NotFiniteError(first + int(wrong[0]) + 1, float(losses[wrong[0]]), saved)
+            step = first + int(wrong[0]) + 1
+            raise NotFiniteError(step, f"the loss of step {step} is {losses[wrong[0]]}", saved)
 
     def _next_event(self, end: int) -> int:
         """Return the step of the next event: a record, a checkpoint, the end of the epoch."""
@@ -217,19 +258,6 @@ class Loop:
             self.checkpoints.wait()
             saved = self.checkpoints.saved()
         raise StoppedError(self.stop.received, self.progress.step, saved)
-
-
-def _history(model: keras.Model) -> dict[str, Any]:
-    return {"epoch": list(model.history.epoch), "values": {k: list(v) for k, v in model.history.history.items()}}
-
-
-def _retell(history: keras.callbacks.History, progress: Progress) -> None:
-    """Tell a History the epochs before; one that was under way when the run stopped is told again at its end."""
-    epochs = progress.history.get("epoch", [])
-    kept = [place for place, epoch in enumerate(epochs) if epoch < progress.epoch]
-    history.epoch = [epochs[place] for place in kept]
-    values = progress.history.get("values", {})
-    history.history = {name: [series[place] for place in kept] for name, series in values.items()}
 
 
 def _has_batch_hooks(callbacks: keras.callbacks.CallbackList) -> bool:

@@ -16,21 +16,22 @@ class Exit(enum.IntEnum):
     DONE = 0
     FAILED = 1
     REFUSED = 2  # before training: configuration, names, data, a run that is taken
-    NOT_FINITE = 3  # the loss became NaN or infinite
+    NOT_FINITE = 3  # the loss, or a weight, became NaN or infinite
     INTERRUPTED = 130  # SIGINT, after saving
     TERMINATED = 143  # SIGTERM or SIGUSR1, after saving: to be requeued
 
 
 class NotFiniteError(NameplateError):
-    """A loss that is NaN or infinite; nothing after it was saved."""
+    """A loss or a weight that is NaN or infinite; nothing after it was saved."""
 
     exit_code = Exit.NOT_FINITE
 
-    def __init__(self, step: int, loss: float, saved: str) -> None:
-        self.step, self.loss = step, loss
+    def __init__(self, step: int, what: str, saved: str) -> None:
+        self.step, self.what = step, what
         super().__init__(
-            f"the loss of step {step} is {loss}. Nothing since was saved; {saved}. "
-            "A lower optimizer.learning_rate, optimizer.global_clipnorm=1.0 or fit.precision=float32 often help."
+            f"{what}. Nothing since was saved; {saved}. "
+            "A lower optimizer.learning_rate, optimizer.global_clipnorm=1.0 or fit.precision=float32 often help; "
+            "fit.on_nan=rollback goes back and passes over the data that did it."
         )
 
 

@@ -14,12 +14,13 @@ import keras
 import numpy as np
 
 import models
-from trainer.checkpoint import Checkpoints, Progress
+from trainer.checkpoint import Checkpoints
 from trainer.compose import command_line
 from trainer.config.run import RunConfig
 from trainer.console import Screen, in_words
 from trainer.data.batches import Batches
 from trainer.home import Home
+from trainer.progress import Progress
 from trainer.slots import named_variables
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from models import store
 from models.matching import Form
@@ -33,7 +34,8 @@ class Source:
     @property
     def forms(self) -> dict[str, Form]:
         """Shape and dtype of every weight; reads none."""
-        records = self.checkpoint.weights.records if self.checkpoint else getattr(self.weights, "entries", {})
+        records: Mapping[str, Any] = getattr(self.weights, "entries", self.weights)
+        records = self.checkpoint.weights.records if self.checkpoint else records
         return {name: Form(tuple(record.shape), record.dtype.name) for name, record in records.items()}
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +12,15 @@ import numpy as np
 import tensorflow as tf
 
 import models
+from models import mapping, matching
 from models.errors import NameplateError
+from models.matching import Form
 from models.names import did_you_mean
 from models.store.keys import require as require_storable
 from models.tree import seeds
 from trainer.consensus import agreed
 from trainer.keras_private import copies
+from trainer.renewal import Renewal
 from trainer.slots import named_variables
 
 Arrays = dict[str, np.ndarray]
@@ -35,6 +39,7 @@ class TrainState:
     shared: Mapping[str, keras.Variable]  # seeds and scalars of the optimizer: the same on every replica
     local: Mapping[str, keras.Variable]  # metrics: every replica has a value of its own, and they add up
     apart: Mapping[str, keras.Variable]  # weights that no gradient moves: replicas may differ, and their mean counts
+    trained: frozenset[str]  # names of the weights that gradients move
 
     def require_storable(self) -> None:
         """Raise `StoreError` with every name that a checkpoint cannot hold, before anything is trained."""
@@ -49,27 +54,63 @@ class TrainState:
         weights = _read(self.weights) | {name: agreed(variable) for name, variable in self.apart.items()}
         return {"weights": weights, "optimizer": _read(self.slots), "state": state}
 
-    def restore(self, weights: Mapping[str, np.ndarray], slots: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-        """Write a checkpoint's arrays into the variables, all or none.
+    def restore(
+        self,
+        weights: Mapping[str, np.ndarray],
+        slots: Mapping[str, Any],
+        state: Mapping[str, Any],
+        *,
+        renewal: Renewal | None = None,
+    ) -> list[str]:
+        """Write a checkpoint's arrays into the variables, all or none; return what began anew or was left, in words.
 
         What each replica has of its own goes back to it. Under another number of replicas the metrics of a mid-epoch
         are kept as their sums, on the first, and of weights all get the mean.
 
         Raises:
-            ResumeError: when a name is on one side only or a shape or dtype differs; it lists them all.
+            ResumeError: when a name is on one side only or a shape or dtype differs, and `renewal` does not allow it;
+                it lists them all.
         """
+        renewal = renewal or Renewal()
         shared = {name: value for name, value in state.items() if "@replica" not in name}
-        pairs = [(self.weights, weights), (self.slots, slots), (self.shared, shared)]
+        told: list[str] = []
+        if renewal.slots:  # a moving average of weights begins at the weights
+            averages = [name for name in self.slots if name.endswith("@average")]
+            slots = {name: weights[name.removesuffix("@average")] for name in averages} | dict(slots)
+        given = [weights, _fitting(self.slots, slots, ("",) if renewal.slots else (), told)]
+        given.append(_fitting(self.shared, shared, renewal.free, told))
+        pairs = list(zip((self.weights, self.slots, self.shared), given, strict=True))
         problems = [problem for variables, arrays in pairs for problem in _differences(variables, arrays)]
+        problems += self._metric_problems(state, renewal)
         if problems:
             raise ResumeError("\n".join(["the checkpoint does not fit this run:", *(f"  {each}" for each in problems)]))
         for variables, arrays in pairs:
             for name, variable in variables.items():
-                variable.assign(arrays[name])
+                if not (renewal.own and name.startswith(renewal.own)):
+                    variable.assign(arrays[name])
         for name, variable in self.local.items():
             _restore_sums(variable, _replicas(name, state))
         for name, variable in self.apart.items():
             _restore_own(variable, _replicas(f"apart/{name}", state))
+        return told
+
+    def weight_problems(self, weights: Mapping[str, Form]) -> list[str]:
+        """Return what keeps a checkpoint's weights from being this model's: names, shapes, dtypes."""
+        return _differences(self.weights, weights)
+
+    def bridges(self, weights: Mapping[str, Form]) -> list[str]:
+        """Return the rename rules that would make a checkpoint's weights those of this model, where it is obvious."""
+        own = {name: Form(tuple(each.shape), str(each.dtype)) for name, each in self.weights.items()}
+        rules = matching.bridges(weights, own)
+        return rules if rules and matching.match(weights, own, rules=mapping.parse(rules)).fits else []
+
+    def _metric_problems(self, state: Mapping[str, Any], renewal: Renewal) -> list[str]:
+        if "metrics/" in renewal.free:
+            return []
+        held = {name.partition("@replica")[0] for name in state if name.startswith("metrics/")}
+        missing, unexpected = sorted(self.local.keys() - held), sorted(held - self.local.keys())
+        found = [f"{name}: not in the checkpoint.{did_you_mean(name, unexpected)}" for name in missing]
+        return found + [f"{name}: only in the checkpoint.{did_you_mean(name, missing)}" for name in unexpected]
 
 
 def train_state(model: keras.Model, augmentation: keras.Model | None = None) -> TrainState:
@@ -92,23 +133,53 @@ def train_state(model: keras.Model, augmentation: keras.Model | None = None) -> 
         shared=dict(sorted(shared.items())),
         local=_metric_variables(model.metrics),
         apart=apart,
+        trained=frozenset(name for name, variable in weights.items() if id(variable) in trained),
     )
 
 
 def _metric_variables(metrics: Iterable[keras.metrics.Metric]) -> dict[str, keras.Variable]:
-    """Return the variables of metrics, nested ones too, by metric and variable name, made unique by a counter."""
+    """Return the variables of metrics, nested ones too, by metric and variable name, made unique by a counter.
+
+    The counters in Keras' own names (`auc_1` for the second AUC of a process) would depend on what the process did
+    before, so they are left out.
+    """
     found: dict[str, keras.Variable] = {}
     for metric in metrics:
         for variable in metric.variables:
-            key, number = f"metrics/{variable.path}", 2
+            path = re.sub(r"_\d+(?=/)", "", variable.path)
+            key, number = f"metrics/{path}", 2
             while key in found:
-                key, number = f"metrics/{variable.path}_{number}", number + 1
+                key, number = f"metrics/{path}_{number}", number + 1
             found[key] = variable
     return found
 
 
 def _read(variables: Mapping[str, keras.Variable]) -> Arrays:
-    return {name: np.array(copies(variable)[0].numpy()) for name, variable in variables.items()}
+    # `numpy()` copies already, out of the memory that training goes on with.
+    return {name: np.asarray(copies(variable)[0].numpy()) for name, variable in variables.items()}
+
+
+def _fitting(
+    variables: Mapping[str, keras.Variable], arrays: Mapping[str, Any], free: tuple[str, ...], told: list[str]
+) -> dict[str, Any]:
+    """Return `arrays` with what is free made to fit: a variable that they lack, or have otherwise, keeps its value."""
+    fitting = dict(arrays)
+    for name in [name for name in fitting if free and name.startswith(free) and name not in variables]:
+        del fitting[name]
+        told.append(f"{name} is left behind")
+    for name, variable in variables.items():
+        if free and name.startswith(free) and _form(fitting.get(name)) != (tuple(variable.shape), str(variable.dtype)):
+            fitting[name] = np.asarray(copies(variable)[0].numpy())
+            told.append(f"{name} begins anew")
+    return fitting
+
+
+def _form(array: Any) -> tuple[tuple[int, ...], str] | None:
+    if array is None:
+        return None
+    if isinstance(array, Form):
+        return array.shape, array.dtype
+    return np.asarray(array).shape, np.asarray(array).dtype.name
 
 
 def _replicas(name: str, state: Mapping[str, Any]) -> list[np.ndarray]:
@@ -139,8 +210,7 @@ def _differences(variables: Mapping[str, keras.Variable], arrays: Mapping[str, A
     found = [f"{name}: not in the checkpoint.{did_you_mean(name, unexpected)}" for name in sorted(missing)]
     found += [f"{name}: only in the checkpoint.{did_you_mean(name, missing)}" for name in sorted(unexpected)]
     for name in sorted(variables.keys() & arrays.keys()):
-        variable, array = variables[name], np.asarray(arrays[name])
-        want, have = (tuple(variable.shape), str(variable.dtype)), (array.shape, array.dtype.name)
-        if want != have:
+        want, have = (tuple(variables[name].shape), str(variables[name].dtype)), _form(arrays[name])
+        if have is not None and want != have:
             found.append(f"{name}: the model has {want[0]} {want[1]}, the checkpoint {have[0]} {have[1]}")
     return found

@@ -10,7 +10,7 @@ from typing import Any
 _PACKAGES = ("nameplate", "tensorflow", "keras", "numpy")
 
 
-def about(origins: Mapping[str, str]) -> dict[str, Any]:
-    """Return the versions in use, and by variable name the file that its first value came from."""
+def about(origins: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the versions in use, and by variable the file, the name in it and the rule of its first value."""
     versions = {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()}
     return {"versions": versions, "origins": dict(origins)}

@@ -17,6 +17,12 @@ class Mode(enum.StrEnum):
     max = "max"
 
 
+class Export(enum.StrEnum):
+    """Which model is also written as Keras saves it."""
+
+    best = "best"  # to best.keras in the run's directory, when the run is done
+
+
 @dataclass(frozen=True)
 class CheckpointConfig(Section):
     """When to save, what to keep, and what counts as best."""
@@ -28,6 +34,7 @@ class CheckpointConfig(Section):
     keep_every: int | None = None  # steps: multiples of this stay for ever
     monitor: str | None = None  # the value that decides what is best; None: chosen from what is measured
     mode: Mode = Mode.auto
+    export_keras: Export | None = None  # best: the best model also as best.keras, proved by loading it
     async_save: bool = False  # write in the background; training waits only for the copy to host memory
 
     def problems(self) -> list[str]:

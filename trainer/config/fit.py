@@ -17,6 +17,16 @@ class Precision(enum.StrEnum):
     mixed_float16 = "mixed_float16"
 
 
+class OnNan(enum.StrEnum):
+    """What a run does when its loss, or a weight, is no longer a finite number."""
+
+    # OmegaConf reads and writes the names of members, so these are the words of the command line.
+    stop = "stop"  # end with a code of its own
+    rollback = (
+        "rollback"  # go back to the last good checkpoint and pass over the data from there to the step that failed
+    )
+
+
 @dataclass(frozen=True)
 class EarlyStoppingConfig:
     """Stop when a measured value no longer improves."""
@@ -39,6 +49,8 @@ class FitConfig(Section):
     steps_per_loop: int | None = None  # steps in the graph between two looks from outside; None: chosen
     precision: Precision = Precision.float32
     xla: bool = False  # compile each replica's forward and backward pass
+    on_nan: OnNan = OnNan.stop  # NaN or infinite loss or weights: stop, or rollback
+    max_rollbacks: int = 3  # of one run, over all its resumes; then it stops
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
 
     def problems(self) -> list[str]:
@@ -49,4 +61,5 @@ class FitConfig(Section):
         found += at_least("fit.validation_batch", self.validation_batch, 1, unit="example")
         found += at_least("fit.validate_every", self.validate_every, 1, unit="epoch")
         found += at_least("fit.steps_per_loop", self.steps_per_loop, 1, unit="step")
+        found += at_least("fit.max_rollbacks", self.max_rollbacks, 1, unit="rollback; fit.on_nan=stop makes none")
         return found + at_least("fit.early_stopping.patience", self.early_stopping.patience, 0)
