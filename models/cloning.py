@@ -65,6 +65,7 @@ class Copier:
     """Copies layers once each; what goes wrong is collected in `faults`, so that all of it can be told."""
 
     def __init__(self, renamed: Mapping[int, str], places: Mapping[int, str]) -> None:
+        """Take `{id(layer): new own name}`, and `{id(layer): where it is}` for what goes wrong."""
         self.renamed = renamed
         self.faults: list[str] = []
         self._places = places
@@ -73,6 +74,7 @@ class Copier:
         self._keys: dict[int, tuple[dict[str, str], dict[str, str]]] = {}
 
     def copy(self, layer: Any) -> Any:
+        """Return the copy of a layer with all that is in it, the same one each time; None where that went wrong."""
         if id(layer) not in self._copies:
             self._copies[id(layer)] = self._route(layer)(layer)
         return self._copies[id(layer)]
@@ -100,8 +102,8 @@ class Copier:
             return None
         for node, operation in in_order(model):
             arguments, keywords = node.arguments.fill_in(tensors)
-            rekeyed, back = self._keys.get(id(operation), ({}, {}))
-            outputs = self.copy(operation)(*(rekeyed(each, rekeyed) for each in arguments), **keywords)
+            keys, back = self._keys.get(id(operation), ({}, {}))
+            outputs = self.copy(operation)(*(rekeyed(each, keys) for each in arguments), **keywords)
             for old, new in zip(node.outputs, tree.flatten(rekeyed(outputs, back)), strict=True):
                 tensors[id(old)] = new
         inputs, input_keys = self._structure(keras_private.inputs_struct(model), tensors)
@@ -193,6 +195,7 @@ def in_order(model: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def rekeyed(value: Any, keys: Mapping[str, str]) -> Any:
+    """Return a dictionary under other keys, anything else as it is."""
     if not keys or not isinstance(value, dict):
         return value
     return {keys.get(key, key): each for key, each in value.items()}
@@ -256,5 +259,6 @@ def _listed(shapes: list[tuple[str, tuple[int, ...]]]) -> str:
 
 
 def refusal(model: Any, faults: list[str]) -> RebuildError:
+    """Return the error that tells all that stands in the way of a copy."""
     head = f"{model.name!r} cannot be copied:"
     return RebuildError("\n".join([head, *(f"  {fault}" for fault in faults)]))
