@@ -164,8 +164,8 @@ def _refuse(account: Account, source: Source, model: keras.Model, init: Checkpoi
     lines = [f"  {line.verdict:<11} {line.target or line.source}   {line.detail}" for line in account.refused]
     bridges = [] if init.rename else matching.bridges(source.forms, _forms(model))
     ways = [
-        f"These rules would bridge it: 'init.rename=[{','.join(bridges)}]'." if bridges else "",
-        "Otherwise rename with init.rename=[OLD=NEW], load a part with init.only=[NAME], or allow what is meant:",
+        f'These rules would bridge it: "init.rename=[{",".join(map(repr, bridges))}]".' if bridges else "",
+        "Otherwise rename with \"init.rename=['OLD=NEW']\", load a part with init.only=[NAME], or allow what is meant:",
         " ".join(_leniencies(account)) or "(nothing was in common)",
     ]
     raise InitialWeightsError("\n".join([head, *lines, *(way for way in ways if way)]))

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 import models
 from models.tree import seeds
+from trainer.callbacks.event_files import forget_after
 from trainer.callbacks.observer import Journey, Observer, Record
 
 
@@ -22,6 +23,8 @@ class TensorBoard(Observer):
     def began(self, model: keras.Model, journey: Journey) -> None:
         """Open the writers; the step goes on from where the run does."""
         self._model = model
+        for part in ("train", "validation"):
+            forget_after(self._directory / part, journey.first_step)
         self._train = tf.summary.create_file_writer(str(self._directory / "train"))
         self._validation = tf.summary.create_file_writer(str(self._directory / "validation"))
         with self._train.as_default(step=journey.first_step):

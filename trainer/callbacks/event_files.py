@@ -1,0 +1,44 @@
+"""TensorBoard's event files: what a killed process wrote past its last checkpoint is taken back on resume.
+
+An event file is a row of TFRecords: length (8 bytes, little endian), its checksum (4), data, its checksum (4).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from tensorboard.compat.proto.event_pb2 import Event
+
+_BEFORE, _AFTER = 12, 4  # bytes around the data of a record
+
+
+def forget_after(directory: Path, step: int) -> None:
+    """Delete the events after `step` from every event file in a directory; at step 0 the files themselves."""
+    for path in sorted(directory.glob("events.out.tfevents.*")):
+        if step == 0:
+            path.unlink()
+            continue
+        data = path.read_bytes()
+        kept = b"".join(record for record in _records(data) if _step(record) <= step)
+        if kept != data:
+            # Not called like an event file until it is whole: TensorBoard may be watching.
+            fresh = path.with_name(f".{path.name}")
+            fresh.write_bytes(kept)
+            os.replace(fresh, path)
+
+
+def _records(data: bytes) -> Iterator[bytes]:
+    """Yield whole records; one that a kill cut short is the last, and is left out."""
+    start = 0
+    while start + _BEFORE <= len(data):
+        end = start + _BEFORE + int.from_bytes(data[start : start + 8], "little") + _AFTER
+        if end > len(data):
+            return
+        yield data[start:end]
+        start = end
+
+
+def _step(record: bytes) -> int:
+    return int(Event.FromString(record[_BEFORE:-_AFTER]).step)
