@@ -14,7 +14,9 @@ from typing import Any
 
 import keras
 from keras.src.backend.common import global_state
+from keras.src.backend.common.stateless_scope import StatelessScope
 from keras.src.models.functional import Functional, functional_like_constructor
+from keras.src.ops.core import Cast
 from keras.src.ops.function import make_node_key
 from keras.src.ops.operation import Operation
 from keras.src.saving.serialization_lib import SafeModeScope
@@ -22,9 +24,11 @@ from keras.src.saving.serialization_lib import SafeModeScope
 __all__ = [
     "Functional",
     "Operation",
+    "assert_takes",
     "automatic_counts",
     "carry_functions",
     "carry_seed",
+    "cast_operator",
     "copy_flags",
     "deep_graphs",
     "has_state",
@@ -36,6 +40,7 @@ __all__ = [
     "operations",
     "outputs_struct",
     "own_variables",
+    "probing",
     "rebuilds_from_tensors",
     "rename_layer",
     "rename_outputs",
@@ -45,6 +50,7 @@ __all__ = [
     "stack_graph",
     "stacked",
     "sublayers",
+    "takes_context",
     "takes_one_layer",
     "undisturbed",
     "wired_anew",
@@ -147,12 +153,27 @@ def rebuilds_from_tensors(model: Any) -> bool:
     return bool(functional_like_constructor(type(model)))
 
 
+def assert_takes(model: Any, *arguments: Any) -> None:
+    """Raise ValueError where a graph does not take these inputs (`Layer._assert_input_compatibility`, layer.py)."""
+    model._assert_input_compatibility(*arguments)
+
+
+def takes_context(operation: Any, key: str) -> bool:
+    """Tell whether a container hands a call argument down to this operation (`operation_fn`, functional.py)."""
+    return key in getattr(operation, "_call_context_args", {})
+
+
 def wired_anew(operation: Any, name: str) -> Any:
     """Return an operator like this one, under another name and in no graph: it holds no state (operation.py)."""
     fresh = object.__new__(type(operation))
     fresh.__dict__.update(operation.__dict__)
     fresh.__dict__.update(name=name, _inbound_nodes=[], _outbound_nodes=[])
     return fresh
+
+
+def cast_operator(dtype: str, name: str) -> Any:
+    """Return the operator behind `keras.ops.cast`, with a name (ops/core.py)."""
+    return Cast(dtype, name=name)
 
 
 def live_lambda(layer: Any, name: str) -> Any:
@@ -316,6 +337,21 @@ def live_code() -> Any:
     For the configuration of an object in memory only: its code runs in this process already.
     """
     return SafeModeScope(False)
+
+
+@contextlib.contextmanager
+def probing() -> Iterator[None]:
+    """Learn shapes: variables made inside have a shape and no value, and are forgotten (`StatelessScope`).
+
+    Keras keeps them in a list to make them later (`register_uninitialized_variable`, backend/common/variables.py).
+    """
+    waiting = global_state.get_global_attribute("uninitialized_variables", [], set_to_default=True)
+    count = len(waiting)
+    try:
+        with StatelessScope(initialize_variables=False):
+            yield
+    finally:
+        del waiting[count:]
 
 
 def copy_flags(source: Any, target: Any) -> None:

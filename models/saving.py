@@ -58,6 +58,23 @@ def save(model: keras.Model, path: str | os.PathLike[str]) -> None:
     _sync(target.parent)
 
 
+def round_trip(model: keras.Model) -> keras.Model:
+    """Return the model as it comes back from a file, after comparing names and weights; no file stays.
+
+    Raises:
+        NamingError, SavingError: as `save`.
+    """
+    recheck(model)
+    _refuse_names(model)
+    with tempfile.TemporaryDirectory(prefix="nameplate-") as folder:
+        draft = Path(folder) / "model.keras"
+        with keras_private.deep_graphs(len(walk(model))), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="You are saving a model that has not yet been built")
+            keras.saving.save_model(model, draft)
+        _add_names(model, draft)
+        return _prove(model, draft)
+
+
 def load(
     path: str | os.PathLike[str],
     *,
@@ -159,8 +176,8 @@ def _take_names(model: keras.Model, wanted: list[Told], path: Path) -> None:
     take(layers, wanted)
 
 
-def _prove(model: keras.Model, path: Path) -> None:
-    """Load what was saved and compare it."""
+def _prove(model: keras.Model, path: Path) -> keras.Model:
+    """Load what was saved, compare it, and return it."""
     every = [model, *(entry.layer for entry in walk(model))]
     try:
         with keras_private.undisturbed():
@@ -175,6 +192,7 @@ def _prove(model: keras.Model, path: Path) -> None:
     if problems:
         lines = "\n".join(f"  {each}" for each in problems)
         raise SavingError(f"not saved, since {model.name!r} would come back different:\n{lines}")
+    return copy
 
 
 def _equal(one: np.ndarray, other: np.ndarray) -> bool:

@@ -1,0 +1,126 @@
+"""A model without containers: every layer of a nested graph stands at the top, under its qualified name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from keras import tree
+
+from models import keras_private, names
+from models.surgery.addresses import Addresses
+from models.surgery.edits import SurgeryError
+from models.surgery.graph import Call, Graph, Head, Value, is_graph, read, values_in
+from models.surgery.lint import lint
+from models.surgery.making import Order, make
+from models.surgery.report import Line, Report
+from models.surgery.verifying import verify_edit
+
+
+def flatten(model: keras.Model, *, separator: str = ".", verify: bool = True, report: Any = None) -> keras.Model:
+    """Return an uncompiled copy in which no layer is a graph: `backbone/stem` is `backbone.stem`, with its weights.
+
+    Layers of the user's own classes stay whole. A container that is called several times becomes layers that are.
+
+    Args:
+        model: functional or sequential; it is left as it is.
+        separator: what joins the parts of a name; Keras cannot load a `/`.
+        verify, report: as for `edit`.
+
+    Raises:
+        SurgeryError: when a container is called in a way that its layers cannot be, or two names become one.
+    """
+    if not is_graph(model) or not getattr(model, "inputs", None):
+        raise SurgeryError(f"{model.name!r}, a {type(model).__name__}, has no graph whose containers could be opened")
+    if names.fault(f"a{separator}b"):
+        raise SurgeryError(f"no name can have {separator!r} in it: {names.fault(f'a{separator}b')}; e.g. '.' or '_'")
+    addresses = Addresses(model)
+    graph = addresses.graph(model)
+    own_names = {
+        id(entry.layer): entry.name.replace(names.SEPARATOR, separator)
+        for entry in addresses.entries
+        if names.SEPARATOR in entry.name
+    }
+    top = set(map(id, graph.layers()))
+    opened = [each for each in addresses.containers() if each is not model]
+    graph.calls, _ = _inlined(graph, {})
+    own_names = {
+        id(layer): own_names[id(layer)] for layer in graph.layers() if id(layer) in own_names and id(layer) not in top
+    }
+    _refuse_clashes(graph, own_names)
+    lint(graph)
+    made = make(addresses, Order(graph, set(), own_names))
+    lines = [Line(addresses.name(each), "edit", "opened") for each in opened]
+    if verify:
+        lines.append(verify_edit(model, made.model, range(len(values_in(graph.outputs)))))
+    if report is not None:
+        report(Report(str(model.name), tuple(lines), len(made.kept), made.taken))
+    return made.model
+
+
+def _inlined(graph: Graph, context: Mapping[str, Any]) -> tuple[list[Call], Any]:
+    """Return the calls of a graph with those of its containers in their place, and its outputs."""
+    calls: list[Call] = []
+    changes: dict[int, Value] = {}
+    for call in graph.calls:
+        call.rewire(changes)
+        _hand_down(call, context)
+        if not is_graph(call.layer):
+            calls.append(call)
+            continue
+        inner = read(call.layer)
+        entering, doors = _entered(call, inner)
+        inner.substitute(entering)
+        own = {key: value for key, value in call.kwargs.items() if value is not None}
+        if set(own) - {"training"}:
+            raise SurgeryError(f"{call.layer.name!r} is called with {sorted(own)}, which its layers cannot be given")
+        within, outputs = _inlined(inner, own)
+        calls += [*doors, *within]
+        changes.update((id(old), new) for old, new in zip(call.outputs, values_in(outputs), strict=True))
+    graph.outputs = tree.map_structure(lambda value: changes.get(id(value), value), graph.outputs)
+    return calls, graph.outputs
+
+
+def _hand_down(call: Call, context: Mapping[str, Any]) -> None:
+    """Call a layer as its container is called, as Keras does when the container runs (`operation_fn`)."""
+    for key, value in context.items():
+        if keras_private.takes_context(call.layer, key):
+            call.kwargs = {**call.kwargs, key: value}
+
+
+def _entered(call: Call, inner: Graph) -> tuple[dict[int, Value], list[Call]]:
+    """Return what stands for the inputs of a container, and the casts that they need."""
+    given = values_in(call.args)
+    if len(given) != len(inner.heads):
+        raise SurgeryError(f"{call.layer.name!r} takes {len(inner.heads)} tensors and is called with {len(given)}")
+    changes: dict[int, Value] = {}
+    doors: list[Call] = []
+    for head, value, spec in zip(inner.heads, given, call.took or [], strict=True):
+        if len(spec.shape) != len(head.spec.shape):
+            raise SurgeryError(
+                f"{call.layer.name!r} takes {head.spec.shape} and gets {spec.shape}, which only it bridges"
+            )
+        if spec.dtype != head.spec.dtype:  # a container converts what it gets to what its input says
+            value = _cast(head, value, call, doors)
+        changes[id(head.value)] = value
+    return changes, doors
+
+
+def _cast(head: Head, value: Value, call: Call, doors: list[Call]) -> Value:
+    converted = Value()
+    name = f"{call.layer.name}_to_{head.spec.dtype}_{len(doors)}"
+    doors.append(Call(keras_private.cast_operator(head.spec.dtype, name), (value,), {}, [converted]))
+    return converted
+
+
+def _refuse_clashes(graph: Graph, own_names: Mapping[int, str]) -> None:
+    taken: dict[str, str] = {}
+    problems = []
+    for layer in graph.layers():
+        own = own_names.get(id(layer), str(layer.name))
+        if own.casefold() in taken:
+            problems.append(f"  {own}   twice: {taken[own.casefold()]} and {layer.name}")
+        taken[own.casefold()] = str(layer.name)
+    if problems:
+        raise SurgeryError("\n".join(["flattened, these names would be one; take another separator:", *problems]))

@@ -1,0 +1,206 @@
+"""A model from edited graphs: every layer is a copy, made once, in the caller's strategy scope; nothing is shared."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+from keras import tree
+
+from models import keras_private
+from models.cloning import Copier, clone, paired, refusal, rekeyed
+from models.custom import custom_objects
+from models.settling import carry, settle
+from models.surgery.addresses import Addresses
+from models.surgery.graph import Call, Graph, Value, same
+from models.tree import owned_variables, seeds, walk
+
+
+@dataclass
+class Order:
+    """What is to be made."""
+
+    top: Graph
+    opened: set[int]  # ids of containers that are made from their edited graphs
+    own_names: Mapping[int, str] = field(default_factory=dict)  # of layers by id, where they get another
+    given: Mapping[int, Any] = field(default_factory=dict)  # layers that edits gave, by id
+    stands_for: Mapping[int, Any] = field(default_factory=dict)  # id of a given layer: whose values it may take over
+    rebuilt: Mapping[int, Any] = field(default_factory=dict)  # layers whose weights get other shapes
+    places: Mapping[int, str] = field(default_factory=dict)  # qualified names of the given layers, by id
+
+
+@dataclass
+class Made:
+    """A new model, and where its layers come from."""
+
+    model: Any
+    kept: list[Any] = field(default_factory=list)  # layers of the original that came through whole
+    weights: list[tuple[str, str, str]] = field(default_factory=list)  # (variable, what, detail) of all others
+    taken: int = 0  # variables of kept layers
+
+
+def make(addresses: Addresses, order: Order) -> Made:
+    """Build the model of edited graphs.
+
+    Raises:
+        RebuildError: with each layer that cannot be made again from its configuration, and the line to add.
+    """
+    size = sum(len(entry.sites) for entry in addresses.entries) + sum(len(walk(each)) for each in order.given.values())
+    everything = [addresses.model, *(entry.layer for entry in addresses.entries), *order.given.values()]
+    with (
+        keras_private.undisturbed(),
+        keras_private.collector_paused(),
+        keras_private.live_code(),
+        keras_private.deep_graphs(size),
+        keras.saving.custom_object_scope(custom_objects(everything)),
+    ):
+        maker = _Maker(addresses, order)
+        model = maker.container(order.top)
+        return maker.finished(model)
+
+
+class _Maker:
+    def __init__(self, addresses: Addresses, order: Order) -> None:
+        self._addresses = addresses
+        self._order = order
+        self._copier = Copier(order.own_names, addresses.names)
+        self._made: dict[int, Any] = {}
+        self._units: list[tuple[Any, Any]] = []  # kept layers and their copies
+        self._containers: list[tuple[Any, Any]] = []
+
+    def container(self, graph: Graph) -> Any:
+        """Return the model of a graph."""
+        layers = {id(layer): self._layer(layer) for layer in graph.layers()}
+        heads = {id(head): self._head(head.layer, head.spec, graph) for head in graph.heads if head.layer is not None}
+        if self._copier.faults:
+            raise refusal(self._addresses.model, self._copier.faults)
+        name = self._order.own_names.get(id(graph.container), graph.name)
+        if graph.stack and graph.is_row():
+            row = [*heads.values(), *(layers[id(call.layer)] for call in graph.calls)]
+            model = keras.Sequential(row, name=name)
+        else:
+            model = self._functional(graph, layers, heads, name)
+        self._containers.append((graph.container, model))
+        return model
+
+    def _functional(self, graph: Graph, layers: Mapping[int, Any], heads: Mapping[int, Any], name: str) -> Any:
+        tensors = {id(head.value): heads[id(head)].output for head in graph.heads}
+        for call in graph.calls:
+            _replay(call, layers[id(call.layer)], tensors)
+        inputs, outputs = (
+            tree.map_structure(lambda value: tensors[id(value)], each) for each in (graph.inputs, graph.outputs)
+        )
+        inputs = rekeyed(inputs, _moved_keys(graph, heads))
+        kind = type(graph.container) if isinstance(graph.container, keras_private.Functional) else keras.Model
+        with warnings.catch_warnings():  # of keys that differ from the inputs' names, as they did in the original
+            warnings.filterwarnings("ignore", message="When providing `inputs` as a dict")
+            return kind(inputs, outputs, name=name)
+
+    def _head(self, layer: Any, spec: Any, graph: Graph) -> Any:
+        """Return the input of a graph: a copy, or one of another shape."""
+        made = self._layer(layer)
+        if spec is None or same(made.output, spec):
+            return made
+        return keras.layers.InputLayer(batch_shape=tuple(spec.shape), dtype=spec.dtype, name=made.name)
+
+    def _layer(self, layer: Any) -> Any:
+        if id(layer) not in self._made:
+            self._made[id(layer)] = self._new(layer)
+        return self._made[id(layer)]
+
+    def _new(self, layer: Any) -> Any:
+        if id(layer) in self._order.given:
+            name = self._order.own_names.get(id(layer), layer.name)
+            return clone(layer, renamed={} if name == layer.name else {id(layer): name})
+        if id(layer) in self._order.opened:
+            return self.container(self._addresses.graph(layer))
+        copy = self._copier.copy(layer)
+        if id(layer) not in self._order.rebuilt and copy is not None:
+            self._units.append((layer, copy))
+        return copy
+
+    def finished(self, model: Any) -> Made:
+        """Give all that was made its values, flags and paths."""
+        made = Made(model)
+        for old, new in self._units:
+            made.kept.append(old)
+            made.taken += self._carry_unit(old, new)
+        for old in self._order.rebuilt.values():
+            made.weights += self._carry_agreeing(old, self._made[id(old)], old)
+        for key, given in self._order.given.items():
+            old = self._order.stands_for.get(key)
+            if old is not None and not owned_variables(given):
+                made.weights += self._carry_agreeing(old, self._made[key], given)
+        for old, new in self._containers:
+            if isinstance(old, keras.Layer) and type(old) is type(new):
+                keras_private.copy_flags(old, new)
+                keras_private.rename_layer(new, new.name, getattr(old, "path", None) and new.name)
+        return made
+
+    def _carry_unit(self, old: Any, new: Any) -> int:
+        """Carry a kept layer with all that is in it; return how many variables it has."""
+        entries = walk(old)
+        if old.built if isinstance(old, keras.Layer) else False:
+            _build(old, new)
+        pairs = [(old, new), *paired(old, new, entries, self._copier)] if entries else [(old, new)]
+        for _, copy in pairs:
+            keras_private.born(copy)
+        carry(pairs, done=self._copier.made)
+        settle(pairs, [entry.parent for entry in entries], renamed=self._order.own_names)
+        return len(owned_variables(old)) if isinstance(old, keras.Layer) else 0
+
+    def _carry_agreeing(self, old: Any, new: Any, told: Any) -> list[tuple[str, str, str]]:
+        """Give a new layer the values of an old one where name, shape and dtype agree; return what became of each."""
+        keras_private.born(new)
+        for entry in walk(new):
+            keras_private.born(entry.layer)
+        before = {name: variable for name, variable, _ in owned_variables(old)}
+        states = {id(each.state) for each in seeds(new).values()}
+        lines = []
+        for name, variable, _ in owned_variables(new):
+            if id(variable) in states:
+                continue
+            where = f"{self._order.places.get(id(told)) or self._addresses.name(told)}/{name}"
+            source = before.get(name)
+            if source is not None and same_form(source, variable):
+                variable.assign(source.value)
+                lines.append((where, "weight kept", f"{tuple(variable.shape)}"))
+            else:
+                was = f"{tuple(source.shape)} -> " if source is not None else ""
+                lines.append((where, "weight new", f"{was}{tuple(variable.shape)}"))
+        if old is told and isinstance(old, keras.Layer):
+            keras_private.copy_flags(old, new)
+        return lines
+
+
+def same_form(one: Any, other: Any) -> bool:
+    """Tell whether two variables have the same shape and dtype."""
+    return tuple(one.shape) == tuple(other.shape) and one.dtype == other.dtype
+
+
+def _replay(call: Call, layer: Any, tensors: dict[int, Any]) -> None:
+    args, kwargs = tree.map_structure(
+        lambda leaf: tensors[id(leaf)] if isinstance(leaf, Value) else leaf, (call.args, call.kwargs)
+    )
+    outputs = tree.flatten(layer(*args, **kwargs))
+    tensors.update((id(value), tensor) for value, tensor in zip(call.outputs, outputs, strict=True))
+
+
+def _moved_keys(graph: Graph, heads: Mapping[int, Any]) -> dict[str, str]:
+    """Return the keys of dictionary inputs that go with the name of an input which has another now."""
+    if not isinstance(graph.inputs, Mapping):
+        return {}
+    olds = {id(head.value): key for key, value in graph.inputs.items() for head in graph.heads if head.value is value}
+    before = {tensor.name for tensor in getattr(graph.container, "inputs", None) or []}
+    names = {id(head.value): heads[id(head)].name for head in graph.heads}
+    return {key: names[value] for value, key in olds.items() if key in before and names[value] != key}
+
+
+def _build(old: Any, new: Any) -> None:
+    """Build what no graph called: a layer of a Sequential that has not seen a shape, built by itself."""
+    config = old.get_build_config() if not new.built else None
+    if config:
+        new.build_from_config(config)
