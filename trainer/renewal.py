@@ -14,6 +14,7 @@ class Renewal:
     own: tuple[str, ...] = ()  # keeps the value that the job began with
     free: tuple[str, ...] = ()  # may be on one side only: what is new begins anew, what is left over is left
     slots: bool = False  # so may slots
+    forget_slots: bool = False  # all of them: those of another optimizer mean something else, also under one name
 
 
 def renewal_of(drift: Drift) -> Renewal:
@@ -30,4 +31,4 @@ def renewal_of(drift: Drift) -> Renewal:
         free.append("seeds/")
     if drift.touches("model", "objective"):
         free.append("metrics/")
-    return Renewal(tuple(own), tuple(free), slots=updates)
+    return Renewal(tuple(own), tuple(free), slots=updates, forget_slots=drift.replaces("optimizer"))

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from models.errors import NameplateError
+from models.names import is_automatic
 from trainer.keras_private import built_for, inner_optimizer
 
 _NOT_SLOTS = ("_variables", "_trainable_variables")
@@ -39,7 +40,7 @@ def named_variables(optimizer: keras.Optimizer, variables: Mapping[str, keras.Va
     found = {f"loss_scale/{each.name}": each for each in outer}
     keys = _listed(inner, variables) | _watched(inner, variables)
     for index, variable in enumerate(inner.variables):
-        found[keys.get(index, variable.name)] = variable
+        found[keys.get(index) or _own_name(inner, variable)] = variable
     if len(found) != len(held) + len(outer):
         names = ", ".join(sorted(variable.name for variable in inner.variables))
         raise NameplateError(
@@ -47,6 +48,14 @@ def named_variables(optimizer: keras.Optimizer, variables: Mapping[str, keras.Va
             "its state could not be resumed. Create slots with add_variable_from_reference, as Keras' own do."
         )
     return found
+
+
+def _own_name(optimizer: keras.Optimizer, variable: keras.Variable) -> str:
+    """Return the name of a variable that is no slot; one that Keras counted up (Nadam's) has that of its attribute."""
+    if not is_automatic(variable.name, "Variable"):
+        return variable.name
+    held = (attribute for attribute, value in vars(optimizer).items() if value is variable)
+    return next(held, variable.name).lstrip("_")
 
 
 def _watched(optimizer: keras.Optimizer, variables: Mapping[str, keras.Variable]) -> dict[int, str]:

@@ -74,6 +74,8 @@ class TrainState:
         renewal = renewal or Renewal()
         shared = {name: value for name, value in state.items() if "@replica" not in name}
         told: list[str] = []
+        if renewal.forget_slots:
+            slots = {}
         if renewal.slots:  # a moving average of weights begins at the weights
             averages = [name for name in self.slots if name.endswith("@average")]
             slots = {name: weights[name.removesuffix("@average")] for name in averages} | dict(slots)
