@@ -1,26 +1,29 @@
-"""The names in an HDF5 file, read in a process of its own with limits.
+"""An HDF5 file read in a process of its own with limits: names, shapes, text attributes, and arrays when asked for.
 
-Nothing but names, shapes, types and the text attributes that Keras writes is read. Links that leave the file, external
-and virtual data are refused (CVE-2026-1669), as are more objects than any model has.
+Links that leave the file, external and virtual data are refused (CVE-2026-1669), as are arrays that would grow without
+measure (CVE-2026-0897) and more objects than any model has.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import numpy as np
 
 from models.formats.errors import FileFormatError
+from models.formats.hdf5_child import SECONDS
+from models.store import dtypes
 
-_SECONDS = 120  # of waiting, and of processor time
-_MEMORY = 4 << 30  # bytes of address space
-_MOST_OBJECTS = 500_000
-_DEEPEST = 64
-_LARGEST_TEXT = 64 << 20  # bytes of one attribute
+_PATIENCE = SECONDS  # seconds without a byte before the process is given up
+_PIECE = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -31,96 +34,124 @@ class Contents:
     datasets: dict[str, tuple[tuple[int, ...], str]]
 
 
+class Hdf5File:
+    """An open file; `close` it, or use it as a context.
+
+    Args:
+        path: the file.
+        label: how messages call it, where it lies in another.
+    """
+
+    def __init__(self, path: Path, *, label: str = "") -> None:
+        if not Path(path).is_file():
+            raise FileFormatError(f"{label or path}: there is no such file")
+        self._label = label or str(path)
+        self._ahead = b""  # what came behind a line of JSON
+        self._process = _started(Path(path))
+        self._end = weakref.finalize(self, _stop, self._process)
+        try:
+            found = self._ask("contents")
+        except BaseException:
+            self.close()
+            raise
+        datasets = {name: (tuple(shape), dtype) for name, (shape, dtype) in found["datasets"].items()}
+        self.contents = Contents(found["attributes"], datasets)
+
+    def read(self, path: str) -> np.ndarray:
+        """Return the array at a path of `contents.datasets`.
+
+        Raises:
+            FileFormatError: when it holds no numbers, or what is there cannot be read.
+        """
+        shape, name = self.contents.datasets[path]
+        dtype = dtypes.of_name(name)
+        if dtype is None:
+            raise FileFormatError(f"{self._label}: {path} holds {name}, not numbers")
+        nbytes = self._ask("read", path)["nbytes"]
+        data = np.empty(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize, np.uint8)
+        if nbytes != data.nbytes:
+            raise FileFormatError(f"{self._label}: {path} has {nbytes} bytes, {data.nbytes} were announced")
+        view = memoryview(data)
+        view[: len(self._ahead)] = self._ahead
+        view, self._ahead = view[len(self._ahead) :], b""
+        while view:
+            view = view[self._wait().readinto(view) or self._give_up() :]
+        return data.view(dtype).reshape(shape)
+
+    def close(self) -> None:
+        """End the process."""
+        self._end()
+
+    def __enter__(self) -> Hdf5File:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ask(self, *request: str) -> dict[str, Any]:
+        if not self._end.alive:
+            raise FileFormatError(f"{self._label} is closed")
+        try:
+            stdin: IO[bytes] = self._process.stdin  # type: ignore[assignment]
+            stdin.write(json.dumps(request).encode() + b"\n")
+            stdin.flush()
+        except OSError:
+            pass  # it has ended, and said why before
+        pieces = [b""]
+        while b"\n" not in pieces[-1]:
+            pieces.append(self._wait().read(_PIECE) or self._give_up())
+        line, _, self._ahead = b"".join(pieces).partition(b"\n")
+        found: dict[str, Any] = json.loads(line)
+        if "error" in found:
+            raise FileFormatError(f"{self._label}: {found['error']}")
+        return found
+
+    def _wait(self) -> Any:
+        """Return the process's output once there is something in it."""
+        stdout: Any = self._process.stdout
+        if not select.select([stdout], [], [], _PATIENCE)[0]:
+            self.close()
+            raise FileFormatError(f"{self._label}: reading it took longer than {_PATIENCE} s; it was given up")
+        return stdout
+
+    def _give_up(self) -> Any:
+        self._process.wait(_PATIENCE)
+        stderr: Any = self._process.stderr
+        lines = stderr.read(1 << 16).decode(errors="replace").strip().splitlines()
+        why = lines[-1] if lines else f"its reader ended with {self._process.returncode}"
+        raise FileFormatError(f"{self._label}: {why}")
+
+
 def read_contents(path: Path) -> Contents:
     """Return what the file holds.
 
     Raises:
         FileFormatError: when it is no HDF5 file, reaches outside itself, or is larger than any model.
     """
+    with Hdf5File(path) as file:
+        return file.contents
+
+
+def _started(path: Path) -> subprocess.Popen[bytes]:
     root = Path(__file__).resolve().parents[2]
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith(("HDF5_", "PYTHON"))},
         "HDF5_PLUGIN_PATH": os.devnull,
         "HDF5_USE_FILE_LOCKING": "FALSE",
+        "OPENBLAS_NUM_THREADS": "1",
         "PYTHONPATH": str(root),
     }
-    command = [sys.executable, "-m", "models.formats.hdf5", str(Path(path).resolve())]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=_SECONDS, env=environment, check=False)
-    except subprocess.TimeoutExpired:
-        raise FileFormatError(f"{path}: reading its names took longer than {_SECONDS} s; it was given up") from None
-    if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        raise FileFormatError(f"{path}: {lines[-1] if lines else f'its reader ended with {done.returncode}'}")
-    found = json.loads(done.stdout)
-    datasets = {name: (tuple(shape), dtype) for name, (shape, dtype) in found["datasets"].items()}
-    return Contents(found["attributes"], datasets)
+    command = [sys.executable, "-m", "models.formats.hdf5_child", str(path.resolve())]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, bufsize=0)
 
 
-def _limit() -> None:
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-
-
-def _contents(path: str) -> dict[str, Any]:
-    import h5py
-
-    attributes: dict[str, dict[str, Any]] = {}
-    datasets: dict[str, tuple[list[int], str]] = {}
-    objects = 0
-    with h5py.File(path, "r") as file:
-        stack: list[tuple[str, Any]] = [("", file)]
-        while stack:
-            where, group = stack.pop()
-            if len(where.split("/")) > _DEEPEST:
-                raise ValueError(f"groups are nested deeper than {_DEEPEST}")
-            texts = {key: _text(group.attrs[key]) for key in group.attrs}
-            if texts:
-                attributes[where] = {key: value for key, value in texts.items() if value is not None}
-            children = []
-            for key in group:
-                objects += 1
-                if objects > _MOST_OBJECTS:
-                    raise ValueError(f"more than {_MOST_OBJECTS} objects")
-                place = f"{where}/{key}" if where else key
-                if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-                    raise ValueError(f"{place} is a link that can leave the file; such files are refused")
-                child = group[key]
-                if isinstance(child, h5py.Group):
-                    children.append((place, child))
-                elif isinstance(child, h5py.Dataset):
-                    if child.external or child.is_virtual:
-                        raise ValueError(f"{place} has its data in another file; such files are refused")
-                    datasets[place] = ([int(size) for size in child.shape or ()], _dtype(child))
-            stack.extend(reversed(children))
-    return {"attributes": attributes, "datasets": datasets}
-
-
-def _dtype(dataset: Any) -> str:
-    marked = dataset.attrs.get("dtype")
-    return marked if isinstance(marked, str) else str(dataset.dtype)
-
-
-def _text(value: Any) -> Any:
-    """Return an attribute that is text or a list of texts; None for others."""
-    if isinstance(value, bytes):
-        value = value.decode(errors="replace")
-    if isinstance(value, str):
-        return value if len(value) <= _LARGEST_TEXT else None
-    if hasattr(value, "tolist"):
-        listed = value.tolist()
-        if isinstance(listed, list) and all(isinstance(each, str | bytes) for each in listed):
-            return [each.decode(errors="replace") if isinstance(each, bytes) else each for each in listed]
-    return None
-
-
-if __name__ == "__main__":
-    _limit()
-    try:
-        print(json.dumps(_contents(sys.argv[1])))
-    except (OSError, ValueError, RuntimeError, KeyError, MemoryError, RecursionError) as failure:
-        print(f"it cannot be read as HDF5: {failure}", file=sys.stderr)
-        raise SystemExit(1) from None
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream is not None:
+            try:
+                stream.close()
+            except OSError:  # a request that it did not live to read
+                pass
+    process.wait()

@@ -1,4 +1,4 @@
-"""Names in a `.keras` file: its configuration as data and its weights' names; nothing in it is executed."""
+"""A `.keras` file: its configuration as data, its weights by name; nothing in it is executed."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from models.formats import archive as archives
+from models.formats.arrays import Arrays
 from models.formats.errors import FileFormatError
-from models.formats.hdf5 import read_contents
-from models.formats.keras_weights import arrays_by_name
-from models.formats.table import Array, Table, of_config
+from models.formats.hdf5 import Hdf5File
+from models.formats.keras_weights import arrays_by_name, has_names
+from models.formats.table import Table, of_config
 
 CONFIG = "config.json"
+METADATA = "metadata.json"
 WEIGHTS = "model.weights.h5"
+ASSETS = "assets/"
 NAMES = "nameplate.json"  # ours: the names that no configuration of Keras holds
 
 _LARGEST_CONFIG = 256 << 20  # bytes
-_MOST_EXPANSION = 1200  # times; deflate ends at 1032
-_MOST_MEMBERS = 100_000
-_PIECE = 1 << 20  # bytes
 
 
 def read_keras_table(path: Path) -> Table:
@@ -30,10 +31,26 @@ def read_keras_table(path: Path) -> Table:
     Raises:
         FileFormatError: when it is no such file, expands beyond all measure, or its HDF5 part is refused.
     """
-    with _opened(path) as archive:
+    with archives.opened(path, ".keras") as archive:
         config = read_config(archive, path)
-        arrays, classes = _arrays(archive, path)
-    return of_config(config, arrays, classes)
+        if WEIGHTS not in archive.namelist():
+            return of_config(config)
+        with open_part(archive, path) as part:
+            return of_config(config, *arrays_by_name(part.contents))
+
+
+def open_keras(path: Path) -> Arrays:
+    """Open the weights of a `.keras` file by name; close them when done.
+
+    Raises:
+        FileFormatError: as `read_keras_table`.
+    """
+    with archives.opened(path, ".keras") as archive:
+        config = read_config(archive, path)
+        part = open_part(archive, path)
+    table = of_config(config, *arrays_by_name(part.contents))
+    unnamed = not has_names(part.contents)
+    return Arrays(table.arrays, part.read, path=path, format=".keras", close=part.close, unnamed=unnamed)
 
 
 def read_config(archive: zipfile.ZipFile, path: Path, member: str = CONFIG) -> Mapping[str, Any]:
@@ -42,49 +59,25 @@ def read_config(archive: zipfile.ZipFile, path: Path, member: str = CONFIG) -> M
     Raises:
         FileFormatError: when it is not there, too large or no JSON object.
     """
+    if member not in archive.namelist():
+        raise FileFormatError(f"{path} has no {member}; it is not a .keras file")
+    text = archives.member(archive, member, path, largest=_LARGEST_CONFIG)
     try:
-        info = archive.getinfo(member)
-    except KeyError:
-        raise FileFormatError(f"{path} has no {member}; it is not a .keras file") from None
-    if info.file_size > _LARGEST_CONFIG:
-        raise FileFormatError(f"{path}: {member} has {info.file_size} bytes; at most {_LARGEST_CONFIG} are read")
-    try:
-        with archive.open(info) as file:
-            found = json.loads(file.read(_LARGEST_CONFIG + 1))
-    except (ValueError, RecursionError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{path}: {member} cannot be read as JSON ({error})") from None
     if not isinstance(found, Mapping):
         raise FileFormatError(f"{path}: {member} is no JSON object")
     return found
 
 
-def _opened(path: Path) -> zipfile.ZipFile:
-    try:
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise FileFormatError(f"{path} cannot be read as a .keras file: {error}") from None
-    if len(archive.infolist()) > _MOST_MEMBERS:
-        archive.close()
-        raise FileFormatError(f"{path} has more than {_MOST_MEMBERS} members; no model has")
-    return archive
+def open_part(archive: zipfile.ZipFile, path: Path) -> Hdf5File:
+    """Open the weights in an archive.
 
-
-def _arrays(archive: zipfile.ZipFile, path: Path) -> tuple[list[Array], dict[str, str]]:
-    if WEIGHTS not in archive.namelist():
-        return [], {}
-    info = archive.getinfo(WEIGHTS)
-    if info.file_size > _MOST_EXPANSION * max(info.compress_size, 1):
-        raise FileFormatError(f"{path}: {WEIGHTS} would grow from {info.compress_size} to {info.file_size} bytes")
-    with tempfile.TemporaryDirectory(prefix="nameplate-") as folder:
+    Raises:
+        FileFormatError: when there are none, or they are refused.
+    """
+    with tempfile.TemporaryDirectory(prefix="nameplate-") as folder:  # once the file is open it needs no name
         copy = Path(folder) / "weights.h5"
-        left = info.file_size
-        try:
-            with archive.open(info) as source, copy.open("wb") as target:
-                while piece := source.read(min(_PIECE, left + 1)):
-                    left -= len(piece)
-                    if left < 0:
-                        raise FileFormatError(f"{path}: {WEIGHTS} is larger than it says")
-                    target.write(piece)
-        except zipfile.BadZipFile as error:
-            raise FileFormatError(f"{path}: {WEIGHTS} is damaged ({error})") from None
-        return arrays_by_name(read_contents(copy))
+        archives.copy_member(archive, WEIGHTS, path, copy)
+        return Hdf5File(copy, label=f"{path}: {WEIGHTS}")

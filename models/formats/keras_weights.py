@@ -1,4 +1,4 @@
-"""Names in the HDF5 files of Keras: `.weights.h5`, the weights inside `.keras`, and the older `.h5`."""
+"""Arrays by name in the HDF5 files of Keras: `.weights.h5`, the weights inside `.keras`, and the older `.h5`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from models import names
+from models.formats.arrays import Arrays
 from models.formats.errors import FileFormatError
-from models.formats.hdf5 import Contents, read_contents
+from models.formats.hdf5 import Contents, Hdf5File, read_contents
 from models.formats.table import Array, Table, of_arrays, of_config
 
 _VARS = "vars"
+_NO_LAYERS = ("optimizer", "optimizer_weights")
+_OF_THE_MODEL = "top_level_model_weights"  # where Keras 3 keeps the variables that no layer holds
 
 
 def read_weights_table(path: Path) -> Table:
@@ -22,8 +26,7 @@ def read_weights_table(path: Path) -> Table:
     Raises:
         FileFormatError: as `models.formats.hdf5.read_contents`.
     """
-    arrays, classes = arrays_by_name(read_contents(path))
-    return of_arrays(Path(path).name, arrays, classes)
+    return of_arrays(Path(path).name, *arrays_by_name(read_contents(path)))
 
 
 def read_legacy_table(path: Path) -> Table:
@@ -32,18 +35,80 @@ def read_legacy_table(path: Path) -> Table:
     Raises:
         FileFormatError: as `models.formats.hdf5.read_contents`, and for a configuration that is no JSON.
     """
-    contents = read_contents(path)
-    if any(part in contents.attributes.get("", {}) for part in ("layer_names", "layer_names0", "model_config")):
-        arrays = _legacy_arrays(contents)
-        text = contents.attributes.get("", {}).get("model_config")
-        if not isinstance(text, str):
-            return of_arrays(Path(path).name, arrays)
-        try:
-            listed = {item.name for item in of_config(json.loads(text)).layers}
-            return of_config(json.loads(text), [_rehomed(array, listed) for array in arrays])
-        except (ValueError, RecursionError) as error:
-            raise FileFormatError(f"{path}: its configuration is no JSON ({error})") from None
-    return read_weights_table(path)
+    return _legacy_table(path, read_contents(path))
+
+
+def open_weights_file(path: Path) -> Arrays:
+    """Open a `.weights.h5` file by name; close it when done.
+
+    Raises:
+        FileFormatError: as `read_weights_table`.
+    """
+    file = Hdf5File(path)
+    table = of_arrays(Path(path).name, *arrays_by_name(file.contents))
+    unnamed = not has_names(file.contents)
+    return Arrays(table.arrays, file.read, path=path, format=".weights.h5", close=file.close, unnamed=unnamed)
+
+
+def open_legacy(path: Path) -> Arrays:
+    """Open the weights of an `.h5` file of Keras 2 or 3, whole model or weights only; close it when done.
+
+    Raises:
+        FileFormatError: as `read_legacy_table`.
+    """
+    file = Hdf5File(path)
+    try:
+        table = _legacy_table(path, file.contents)
+        unnamed = not _is_legacy(file.contents) and not has_names(file.contents)
+        return Arrays(table.arrays, file.read, path=path, format=".h5", close=file.close, unnamed=unnamed)
+    except BaseException:
+        file.close()
+        raise
+
+
+def legacy_config(path: Path) -> Mapping[str, Any] | None:
+    """Return the configuration of the model in an `.h5` file, None where it holds weights only.
+
+    Raises:
+        FileFormatError: as `read_legacy_table`.
+    """
+    return _config(path, read_contents(path))
+
+
+def has_names(contents: Contents) -> bool:
+    """Tell whether the groups of a Keras 3 weights file carry the names of their layers, or hold nothing to name."""
+    holders = {names.split(path)[0] for path in contents.datasets if path.partition("/")[0] not in _NO_LAYERS}
+    return not holders or any("name" in contents.attributes.get(holder, {}) for holder in holders)
+
+
+def _is_legacy(contents: Contents) -> bool:
+    marks = ("layer_names", "layer_names0", "model_config")
+    above = [contents.attributes.get(path, {}) for path in ("", "model_weights")]
+    return any(mark in texts for mark in marks for texts in above)
+
+
+def _legacy_table(path: Path, contents: Contents) -> Table:
+    if not _is_legacy(contents):
+        return of_arrays(Path(path).name, *arrays_by_name(contents))
+    arrays = _legacy_arrays(contents)
+    config = _config(path, contents)
+    if config is None:
+        return of_arrays(Path(path).name, arrays)
+    listed = {item.name for item in of_config(config).layers}
+    return of_config(config, [_rehomed(array, listed) for array in arrays])
+
+
+def _config(path: Path, contents: Contents) -> Mapping[str, Any] | None:
+    text = contents.attributes.get("", {}).get("model_config")
+    if not isinstance(text, str):
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(f"{path}: its configuration is no JSON ({error})") from None
+    if not isinstance(found, Mapping):
+        raise FileFormatError(f"{path}: its configuration is no JSON object")
+    return found
 
 
 def arrays_by_name(contents: Contents) -> tuple[list[Array], dict[str, str]]:
@@ -70,8 +135,8 @@ def arrays_by_name(contents: Contents) -> tuple[list[Array], dict[str, str]]:
         group, _, kind = holder.rpartition("/")
         if kind != _VARS and holder != _VARS:
             continue
-        if path.partition("/")[0] != "optimizer":
-            arrays.append(Array(names.join(_qualified(group, given), index), shape, dtype))
+        if path.partition("/")[0] not in _NO_LAYERS:
+            arrays.append(Array(names.join(_qualified(group, given), index), shape, dtype, path))
     return arrays, classes
 
 
@@ -83,22 +148,48 @@ def _qualified(group: str, given: Mapping[str, str]) -> str:
 
 
 def _rehomed(array: Array, layers: set[str]) -> Array:
-    """Return an array under its layer; an older file leaves out all containers but the outermost."""
+    """Return an array under its layer; an older file leaves out all containers but the outermost.
+
+    Where the outermost holds no layers, what stands between is the scope of a graph long gone.
+    """
     container, own = names.split(array.name)
     top, _, inner = container.partition(names.SEPARATOR)
     if container in layers or not inner:
         return array
     deeper = [name for name in layers if name.startswith(f"{top}/") and name.endswith(f"/{inner}")]
-    return replace(array, name=names.join(deeper[0], own)) if len(deeper) == 1 else array
+    if len(deeper) == 1:
+        return replace(array, name=names.join(deeper[0], own))
+    holds_layers = any(name.startswith(f"{top}/") for name in layers)
+    return array if holds_layers or top not in layers or _is_part(inner) else replace(array, name=names.join(top, own))
+
+
+def _is_part(inner: str) -> bool:
+    """Tell whether a layer of Keras makes this part of itself, so that no configuration lists it."""
+    last = names.split(inner)[1]
+    return re.sub(r"_[0-9]+$", "", last) in names.KERAS_WORDS or last in _PARTS
+
+
+_PARTS = frozenset(["query", "key", "value", "attention_output"])
+
+
+def _as_keras_3(array: Array, others: set[str]) -> Array:
+    """Return an array under the name that Keras 3 gives it: a depthwise convolution's was `depthwise_kernel`."""
+    layer, own = names.split(array.name)
+    if own == "depthwise_kernel" and names.join(layer, "pointwise_kernel") not in others:
+        return replace(array, name=names.join(layer, "kernel"))
+    return array
 
 
 def _legacy_arrays(contents: Contents) -> list[Array]:
     arrays = []
     for path, (shape, dtype) in contents.datasets.items():
         parts = path.removeprefix("model_weights/").split("/")
-        if parts[0] in ("optimizer_weights", "top_level_model_weights"):
+        if parts[0] in _NO_LAYERS:
+            continue
+        if parts[0] == _OF_THE_MODEL:
+            arrays.append(Array(parts[-1].removesuffix(":0"), shape, dtype, path))
             continue
         layer, inner = parts[0], parts[1:]
         inner = inner[1:] if inner and inner[0] == layer else inner
-        arrays.append(Array(names.join(layer, *inner).removesuffix(":0"), shape, dtype))
-    return arrays
+        arrays.append(Array(names.join(layer, *inner).removesuffix(":0"), shape, dtype, path))
+    return [_as_keras_3(array, {each.name for each in arrays}) for array in arrays]

@@ -1,14 +1,25 @@
-"""Names in a safetensors file, of ours or of others."""
+"""safetensors files, single or in shards with an index, of ours or of others: names, and arrays by name."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
+
 from models import names
+from models.formats.arrays import Arrays
 from models.formats.errors import FileFormatError
 from models.formats.table import Array, Table, of_arrays
-from models.store import header, keys
-from models.store.errors import StoreError
+from models.store import StoreError, keys
+from models.store.single import TensorFile, open_tensors
+
+INDEX = ".safetensors.index.json"
+
+_LARGEST_INDEX = 64 << 20  # bytes
+_MOST_SHARDS = 10_000
+_CACHES = "blobs"  # where a download cache keeps what its snapshots link to: snapshots/<revision>/<file>
 
 
 def read_safetensors_table(path: Path) -> Table:
@@ -17,22 +28,97 @@ def read_safetensors_table(path: Path) -> Table:
     Raises:
         FileFormatError: when the header is not one, or a name is harmful.
     """
-    try:
-        with Path(path).open("rb") as file:
-            size = Path(path).stat().st_size
-            length = int.from_bytes(file.read(8), "little")
-            if length > header.LARGEST_HEADER:
-                raise FileFormatError(f"{path}: its header would have {length} bytes")
-            found = header.decode(file.read(length), file_size=size, name_fault=keys.foreign_fault)
-    except (OSError, StoreError) as error:
-        raise FileFormatError(f"{path} cannot be read as safetensors: {error}") from None
-    dotted = not any(names.SEPARATOR in name for name in found.entries)
+    found = open_safetensors(path).forms
+    dotted = not any(names.SEPARATOR in name for name in found)
     arrays = [
-        Array(_with_slash(name) if dotted else name, entry.shape, entry.dtype.name)
-        for name, entry in found.entries.items()
+        Array(_with_slash(name) if dotted else name, form.shape, form.dtype)
+        for name, form in found.items()
         if "@" not in name
     ]
     return of_arrays(Path(path).name, arrays)
+
+
+def open_safetensors(path: Path) -> Arrays:
+    """Open a safetensors file, or the index of several; the names stay as they are written.
+
+    Raises:
+        FileFormatError: when a file is not one, a name is harmful, or index and shards do not agree.
+    """
+    return _sharded(path) if path.name.endswith(INDEX) else _single(path)
+
+
+def _single(path: Path) -> Arrays:
+    file = _opened(path)
+    return Arrays(_arrays(file), _reader({"": file}), path=path, format=".safetensors")
+
+
+def _sharded(path: Path) -> Arrays:
+    listed = _weight_map(path)
+    shards = {shard: _opened(_shard(path, shard)) for shard in dict.fromkeys(listed.values())}
+    arrays = [array for shard, file in shards.items() for array in _arrays(file, shard)]
+    held = {(array.name, array.place.partition("\0")[0]) for array in arrays}
+    problems = [f"  {name}: not in {shard}" for name, shard in listed.items() if (name, shard) not in held]
+    problems += [f"  {name}: in {shard}, not in the index" for name, shard in held if listed.get(name) != shard]
+    if problems:
+        raise FileFormatError("\n".join([f"{path} does not agree with its files:", *sorted(problems)[:20]]))
+    return Arrays(arrays, _reader(shards), path=path, format=".safetensors")
+
+
+def _arrays(file: TensorFile, shard: str = "") -> list[Array]:
+    return [Array(name, entry.shape, entry.dtype.name, f"{shard}\0{name}") for name, entry in file.entries.items()]
+
+
+def _reader(shards: Mapping[str, TensorFile]) -> Callable[[str], np.ndarray]:
+    def read(place: str) -> np.ndarray:
+        shard, _, name = place.partition("\0")
+        return shards[shard][name]
+
+    return read
+
+
+def _opened(path: Path) -> TensorFile:
+    try:
+        return open_tensors(path)
+    except StoreError as error:
+        raise FileFormatError(f"{path} cannot be read as safetensors: {error}") from None
+
+
+def _weight_map(path: Path) -> dict[str, str]:
+    """Return `{tensor: file}` of an index."""
+    try:
+        size = path.stat().st_size
+        if size > _LARGEST_INDEX:
+            raise FileFormatError(f"{path} has {size} bytes; at most {_LARGEST_INDEX} are read")
+        listed = json.loads(path.read_bytes(), object_pairs_hook=_once)["weight_map"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise FileFormatError(f"{path} is not the index of safetensors files: {error!r:.200}") from None
+    if not isinstance(listed, dict) or not all(isinstance(shard, str) for shard in listed.values()):
+        raise FileFormatError(f"{path}: its weight_map is not {{tensor: file}}")
+    files = set(listed.values())
+    bad = sorted(shard for shard in files if keys.foreign_fault(shard) or "/" in shard or not shard.strip("."))
+    if bad or len(files) > _MOST_SHARDS:
+        raise FileFormatError(f"{path}: its files lie beside it and have plain names; it has {bad[:5]}")
+    return listed
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
+def _shard(index: Path, name: str) -> Path:
+    """Return the path of a shard; a link is followed beside the index and into a download cache, nowhere else."""
+    path = index.parent / name
+    try:
+        real, home = path.resolve(strict=True), index.parent.resolve(strict=True)
+    except OSError as error:
+        raise FileFormatError(f"{index}: {name} is not there ({error.strerror})") from None
+    cache = home.parent.parent / _CACHES if home.parent.name == "snapshots" else home
+    if real.parent not in (home, index.resolve().parent, cache):
+        raise FileFormatError(f"{index}: {name} is a link to {real}, outside its directory; such files are refused")
+    return path
 
 
 def _with_slash(name: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from models import names
+from models.formats import variable_names
 from models.policy import Kind, Named
 
 _Child = tuple[str, str, Kind, Mapping[str, Any]]  # own name, class, kind, configuration
@@ -20,6 +21,7 @@ class Array:
     name: str  # qualified
     shape: tuple[int, ...]
     dtype: str
+    place: str = ""  # where it lies in the file, in the file's own words
 
     @property
     def size(self) -> int:
@@ -71,14 +73,14 @@ def of_config(
     tree.add(_inside(config))
     tree.add_unlisted(arrays, classes or {})
     outputs = [str(each[0]) for each in _leaves(inner.get("output_layers", [])) if each]
-    return Table(str(inner.get("name", "")), tree.layers, [tree.placed(array) for array in arrays], outputs)
+    return Table(str(inner.get("name", "")), tree.layers, tree.arrays(arrays), outputs)
 
 
 def of_arrays(model: str, arrays: Sequence[Array], classes: Mapping[str, str] | None = None) -> Table:
     """Return the table of a file that holds arrays only: each array's container is a layer."""
     tree = _Tree()
     tree.add_unlisted(arrays, classes or {})
-    return Table(model, tree.layers, [tree.placed(array) for array in arrays])
+    return Table(model, tree.layers, tree.arrays(arrays))
 
 
 class _Tree:
@@ -86,6 +88,7 @@ class _Tree:
 
     def __init__(self) -> None:
         self.layers: list[Named] = []
+        self._configs: list[Mapping[str, Any]] = []
         self.places: dict[str, int] = {}
         self._taken: dict[int, set[str]] = {}
 
@@ -94,7 +97,7 @@ class _Tree:
         given = {own.casefold() for own, _, kind, _ in children if kind in (Kind.LAYER, Kind.INPUT)}
         self._taken.setdefault(parent, set()).update(given)
         for place, (own, class_name, kind, config) in enumerate(children):
-            index = self._append(own, class_name, kind, parent, str(place))
+            index = self._append(own, class_name, kind, parent, str(place), config)
             name = names.join(container, own)
             self.places.setdefault(name, index)
             self.add(_inside(config), parent=index, container=name)
@@ -111,6 +114,26 @@ class _Tree:
                 class_name = classes.get(name, names.UNKNOWN_CLASS)
                 self.places[name] = self._append(own, class_name, self._kind(parent, own, class_name), parent, "?")
 
+    def arrays(self, found: Sequence[Array]) -> list[Array]:
+        """Return arrays under the names that their layers have here, and their numbers as names where those are known."""
+        placed = [self.placed(array) for array in found]
+        numbers: dict[str, int] = {}
+        for array in placed:
+            layer, own = names.split(array.name)
+            if own.isdigit():
+                numbers[layer] = numbers.get(layer, 0) + 1
+        places = {item.name: index for index, item in enumerate(self.layers)}
+        known = {layer: self._variables(places.get(layer), count) for layer, count in numbers.items()}
+        return [_named(array, known) for array in placed]
+
+    def _variables(self, place: int | None, count: int) -> tuple[str, ...] | None:
+        if place is None:
+            return None
+        item = self.layers[place]
+        above = self.layers[item.parent].classes[0] if item.parent >= 0 else names.UNKNOWN_CLASS
+        word = variable_names.word(item.own, item.classes[0], above)
+        return variable_names.of_class(word, count, _inner(self._configs[place]) or None)
+
     def placed(self, array: Array) -> Array:
         """Return an array under the name that its layer has here."""
         parts = array.name.split(names.SEPARATOR)
@@ -120,7 +143,9 @@ class _Tree:
                 return replace(array, name=names.join(self.layers[index].name, *parts[depth:]))
         return array
 
-    def _append(self, own: str, class_name: str, kind: Kind, parent: int, place: str) -> int:
+    def _append(
+        self, own: str, class_name: str, kind: Kind, parent: int, place: str, config: Mapping[str, Any] | None = None
+    ) -> int:
         container = self.layers[parent].name if parent >= 0 else ""
         if kind in (Kind.OPERATOR, Kind.PART):
             own = names.by_place(own, class_name, self._taken.setdefault(parent, set()))
@@ -128,12 +153,21 @@ class _Tree:
         self.layers.append(
             Named(names.join(container, own), own, (class_name,), kind=kind, parent=parent, origin=origin)
         )
+        self._configs.append(config or {})
         return len(self.layers) - 1
 
     def _kind(self, parent: int, own: str, class_name: str) -> Kind:
         above = names.snake(self.layers[parent].classes[0]) if parent >= 0 else ""
         wrapped = above in _WRAPPING and names.is_automatic(own, class_name)
         return Kind.PART if wrapped or above in _MAKING_PARTS else Kind.LAYER
+
+
+def _named(array: Array, known: Mapping[str, tuple[str, ...] | None]) -> Array:
+    layer, own = names.split(array.name)
+    variables = known.get(layer)
+    if not own.isdigit() or variables is None or int(own) >= len(variables):
+        return array
+    return replace(array, name=names.join(layer, variables[int(own)]))
 
 
 def _inside(config: Mapping[str, Any]) -> list[_Child]:

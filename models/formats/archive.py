@@ -1,0 +1,109 @@
+"""Someone else's zip file: looked at before anything is taken out of it, and nothing is ever unpacked by its own names."""
+
+from __future__ import annotations
+
+import stat
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from models.formats.errors import FileFormatError
+from models.store import keys
+
+_MOST_MEMBERS = 100_000
+_MOST_EXPANSION = 100  # times; Keras and PyTorch compress nothing
+_SMALL = 64 << 20  # bytes; smaller members may be compressed to any few
+_PIECE = 1 << 20  # bytes
+
+
+@contextmanager
+def opened(path: Path, kind: str) -> Iterator[zipfile.ZipFile]:
+    """Open a zip file of this kind (`.keras`) whose members are sound.
+
+    Raises:
+        FileFormatError: when it is none, or a member leaves its directory, is a link, is there twice, lies over
+            another, or would grow without measure.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise FileFormatError(f"{path} cannot be read as a {kind} file: {error}") from None
+    with archive:
+        if faults := _faults(archive, path.stat().st_size):
+            raise FileFormatError("\n".join([f"{path} is refused:", *(f"  {each}" for each in faults[:10])]))
+        yield archive
+
+
+def member(archive: zipfile.ZipFile, name: str, path: Path, *, largest: int) -> bytes:
+    """Return the bytes of one member.
+
+    Raises:
+        FileFormatError: when it is not there, larger than `largest` bytes, or damaged.
+    """
+    info = _info(archive, name, path)
+    if info.file_size > largest:
+        raise FileFormatError(f"{path}: {name} has {info.file_size} bytes; at most {largest} are read")
+    return b"".join(_pieces(archive, info, path))
+
+
+def copy_member(archive: zipfile.ZipFile, name: str, path: Path, target: Path) -> None:
+    """Write one member to the file `target`.
+
+    Raises:
+        FileFormatError: as `member`.
+    """
+    with target.open("wb") as file:
+        for piece in _pieces(archive, _info(archive, name, path), path):
+            file.write(piece)
+
+
+def _pieces(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Iterator[bytes]:
+    left = info.file_size
+    try:
+        with archive.open(info) as source:
+            while piece := source.read(min(_PIECE, left + 1)):
+                left -= len(piece)
+                if left < 0:
+                    raise FileFormatError(f"{path}: {info.filename} is larger than it says")
+                yield piece
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
+        raise FileFormatError(f"{path}: {info.filename} is damaged ({error})") from None
+    except Exception as error:  # zlib.error and its like, which only their modules know
+        raise FileFormatError(f"{path}: {info.filename} cannot be unpacked ({error})") from None
+    if left:
+        raise FileFormatError(f"{path}: {info.filename} ends {left} bytes early")
+
+
+def _info(archive: zipfile.ZipFile, name: str, path: Path) -> zipfile.ZipInfo:
+    try:
+        return archive.getinfo(name)
+    except KeyError:
+        raise FileFormatError(f"{path} has no {name}; it has {_listed(archive)}") from None
+
+
+def _listed(archive: zipfile.ZipFile) -> str:
+    found = archive.namelist()
+    return ", ".join(f"{each!r:.80}" for each in found[:5]) + (", ..." if len(found) > 5 else "") or "nothing"
+
+
+def _faults(archive: zipfile.ZipFile, size: int) -> list[str]:
+    members = archive.infolist()
+    if len(members) > _MOST_MEMBERS:
+        return [f"it has {len(members)} members; at most {_MOST_MEMBERS} are read"]
+    faults = []
+    seen: set[str] = set()
+    for info in members:
+        name = info.filename
+        if name in seen:
+            faults.append(f"{name!r:.120} is there twice")
+        seen.add(name)
+        if what := keys.foreign_fault(name.removesuffix("/")):
+            faults.append(f"{name!r:.120} {what}")
+        if stat.S_ISLNK(info.external_attr >> 16):
+            faults.append(f"{name!r:.120} is a link")
+        if info.file_size > _SMALL and info.file_size > _MOST_EXPANSION * max(1, info.compress_size):
+            faults.append(f"{name!r:.120} would grow from {info.compress_size} to {info.file_size} bytes")
+    if sum(info.compress_size for info in members) > size:
+        faults.append("its members lie over each other")
+    return faults

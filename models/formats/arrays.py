@@ -1,0 +1,82 @@
+"""The arrays of a file by name: shapes and types at once, values when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from models.formats.errors import FileFormatError
+from models.formats.table import Array
+from models.matching import Form
+
+_SHOWN = 10
+
+
+class Arrays(Mapping[str, np.ndarray]):
+    """A lazy `Weights`: `[]` reads that array alone. `close` it, or use it as a context.
+
+    `forms` has each name's shape and type without reading; `format` is the kind of file it came from; `unnamed` says
+    that the file has no names, so that these are counts of classes (`layers/dense_1/0`).
+    """
+
+    def __init__(
+        self,
+        arrays: Iterable[Array],
+        read: Callable[[str], np.ndarray],
+        *,
+        path: Path,
+        format: str,
+        close: Callable[[], None] = lambda: None,
+        unnamed: bool = False,
+    ) -> None:
+        """Take what a file holds, and how a place in it is read.
+
+        Raises:
+            FileFormatError: when two arrays have one name.
+        """
+        listed = list(arrays)
+        self.path = path
+        self.format = format
+        self.unnamed = unnamed
+        self.places = {array.name: array.place for array in listed}
+        self.forms = {array.name: Form(array.shape, array.dtype) for array in listed}
+        self._read = read
+        self._close = close
+        if len(self.places) != len(listed):
+            self.close()
+            raise FileFormatError(_twice(path, listed))
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        value = self._read(self.places[name])
+        return value if value.flags.writeable else value.copy()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.places
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._close()
+
+    def __enter__(self) -> Arrays:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _twice(path: Path, listed: list[Array]) -> str:
+    places: dict[str, list[str]] = {}
+    for array in listed:
+        places.setdefault(array.name, []).append(array.place)
+    clashes = [f"  {name}: {', '.join(where)}" for name, where in places.items() if len(where) > 1]
+    more = [f"  ... and {len(clashes) - _SHOWN} more"] if len(clashes) > _SHOWN else []
+    head = f"{path}: {len(clashes)} names stand for several arrays, so that none can be taken by name:"
+    return "\n".join([head, *clashes[:_SHOWN], *more])

@@ -1,0 +1,149 @@
+"""PyTorch's files (`torch.save`, the zip format since 1.6): tensors by name, read without running their pickle.
+
+https://docs.pytorch.org/docs/stable/notes/serialization.html; a file is a zip of `<top>/data.pkl`, `<top>/byteorder` and
+one member a storage, `<top>/data/<key>`, none compressed.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.formats import archive as archives
+from models.formats.arrays import Arrays
+from models.formats.errors import FileFormatError
+from models.formats.pytorch_pickle import Tensor, structure
+from models.formats.table import Array, Table, of_arrays
+from models.names import SEPARATOR, join
+from models.store import dtypes, keys
+
+_LARGEST_PICKLE = 64 << 20  # bytes; about 200 a tensor
+_LARGEST_TENSOR = 1 << 40  # bytes
+_MOST_VALUES = 1 << 20
+_DEEPEST = 50
+
+
+def read_pytorch_table(path: Path) -> Table:
+    """Return the table of a PyTorch file: a module is a layer, its name in slashes.
+
+    Raises:
+        FileFormatError: as `open_pytorch`.
+    """
+    with open_pytorch(path) as arrays:
+        listed = [Array(_slashed(name), form.shape, form.dtype) for name, form in arrays.forms.items()]
+    return of_arrays(Path(path).name, listed)
+
+
+def open_pytorch(path: Path) -> Arrays:
+    """Open the tensors of a file that `torch.save` wrote: a state dictionary, or dictionaries and lists around some.
+
+    A name is the tensor's key; where it lies deeper the keys above are in front, `model/layer1.0.conv1.weight`.
+
+    Raises:
+        FileFormatError: for a file before PyTorch 1.6, one that would execute something, and one whose tensors do not
+            lie in their storages.
+    """
+    with archives.opened(path, "PyTorch") as archive:
+        top = _top(archive, path)
+        if f"{top}/byteorder" in archive.namelist():
+            order = archives.member(archive, f"{top}/byteorder", path, largest=16)
+            if order.strip() != b"little":
+                raise FileFormatError(f"{path} has the byte order {order!r}; only little-endian files are read")
+        found = structure(archives.member(archive, f"{top}/data.pkl", path, largest=_LARGEST_PICKLE), str(path))
+        tensors = dict(_tensors(found, path))
+        sizes = {info.filename: info.file_size for info in archive.infolist()}
+    faults = [*_name_faults(tensors), *_storage_faults(tensors, top, sizes)]
+    if faults:
+        raise FileFormatError("\n".join([f"{path} is refused:", *(f"  {each}" for each in faults[:10])]))
+    listed = [Array(name, tensor.shape, tensor.dtype, name) for name, tensor in tensors.items()]
+    return Arrays(listed, _Reader(path, top, tensors).read, path=path, format="PyTorch")
+
+
+class _Reader:
+    """Reads storages, keeping the last: tensors that share one come one after the other."""
+
+    def __init__(self, path: Path, top: str, tensors: Mapping[str, Tensor]) -> None:
+        self._path = path
+        self._top = top
+        self._tensors = tensors
+        self._last: tuple[str, bytes] = ("", b"")
+
+    def read(self, name: str) -> np.ndarray:
+        tensor = self._tensors[name]
+        if self._last[0] != tensor.storage.key or not self._last[0]:
+            self._last = (tensor.storage.key, self._storage(tensor))
+        dtype = dtypes.of_name(tensor.dtype)
+        assert dtype is not None  # as _storage_faults found
+        whole = np.frombuffer(self._last[1], dtype)
+        strides = tuple(stride * dtype.itemsize for stride in tensor.strides)
+        if not math.prod(tensor.shape):
+            return np.empty(tensor.shape, dtype)
+        return np.array(np.lib.stride_tricks.as_strided(whole[tensor.offset :], tensor.shape, strides), order="C")
+
+    def _storage(self, tensor: Tensor) -> bytes:
+        with archives.opened(self._path, "PyTorch") as archive:
+            return archives.member(archive, _member(self._top, tensor), self._path, largest=_LARGEST_TENSOR)
+
+
+def _top(archive: zipfile.ZipFile, path: Path) -> str:
+    tops = [name.removesuffix("/data.pkl") for name in archive.namelist() if name.endswith("/data.pkl")]
+    if len(tops) != 1 or "/" in tops[0]:
+        kind = (
+            "a TorchScript archive" if any("/code/" in name for name in archive.namelist()) else "no state dictionary"
+        )
+        raise FileFormatError(f"{path} is a zip file, but {kind}: it needs one <name>/data.pkl, as torch.save writes")
+    if f"{tops[0]}/constants.pkl" in archive.namelist():
+        raise FileFormatError(f"{path} is a TorchScript archive, which is code; save its state_dict() instead")
+    return tops[0]
+
+
+def _tensors(whole: Any, path: Path) -> Iterator[tuple[str, Tensor]]:
+    """Yield each tensor under the keys that lead to it, in the order of the file."""
+    stack: list[tuple[str, Any, int]] = [("", whole, 0)]
+    for _ in range(_MOST_VALUES):
+        if not stack:
+            return
+        name, value, depth = stack.pop()
+        if isinstance(value, Tensor):
+            yield name or "tensor", value
+        elif depth < _DEEPEST:
+            pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, _LISTS) else ()
+            stack += reversed([(join(name, str(key)), each, depth + 1) for key, each in pairs])
+    raise FileFormatError(f"{path} has more than {_MOST_VALUES} values; no state dictionary has")
+
+
+_LISTS = (list, tuple)
+
+
+def _name_faults(tensors: Mapping[str, Tensor]) -> list[str]:
+    return [f"{name!r:.120} {what}" for name in tensors if (what := keys.foreign_fault(name))]
+
+
+def _storage_faults(tensors: Mapping[str, Tensor], top: str, sizes: Mapping[str, int]) -> list[str]:
+    faults = []
+    for name, tensor in tensors.items():
+        dtype = dtypes.of_name(tensor.dtype)
+        size = sizes.get(_member(top, tensor))
+        if dtype is None or size is None:
+            faults.append(f"{name}: its {'storage is not there' if dtype else f'type {tensor.dtype} is unknown'}")
+            continue
+        last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides, strict=True))
+        empty = not math.prod(tensor.shape)
+        if not empty and (last + 1) * dtype.itemsize > size:
+            faults.append(f"{name}: shape {tensor.shape} and strides {tensor.strides} leave its {size} bytes")
+        elif math.prod(tensor.shape) * dtype.itemsize > max(size, 64 << 20):  # strides of 0 repeat numbers
+            faults.append(f"{name}: shape {tensor.shape} repeats {size} bytes beyond measure")
+    return faults
+
+
+def _member(top: str, tensor: Tensor) -> str:
+    return f"{top}/data/{tensor.storage.key}"
+
+
+def _slashed(name: str) -> str:
+    return SEPARATOR.join(part for part in name.replace(".", SEPARATOR).split(SEPARATOR) if part)

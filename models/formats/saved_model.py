@@ -1,0 +1,70 @@
+"""The variables of a SavedModel, or of a checkpoint of TensorFlow's, by name; their graph is not even opened."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+from models.formats import protobuf
+from models.formats.arrays import Arrays
+from models.formats.errors import FileFormatError
+from models.formats.table import Array, Table, of_arrays
+from models.formats.tensor_bundle import Bundle
+from models.store import keys
+
+GRAPH = "saved_model.pb"
+_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+_COPIES = ("_all_variables/", "trainable_variables/", "non_trainable_variables/")  # Keras' export stores all twice
+_SLOT = "/.OPTIMIZER_SLOT/"
+
+
+def read_saved_model_table(path: Path) -> Table:
+    """Return the table of a SavedModel's variables.
+
+    Raises:
+        FileFormatError: as `open_saved_model`.
+    """
+    arrays = open_saved_model(path)
+    return of_arrays(path.name, [Array(name, form.shape, form.dtype) for name, form in arrays.forms.items()])
+
+
+def open_saved_model(path: Path) -> Arrays:
+    """Open the variables of a SavedModel directory, or of `<prefix>.index` of a checkpoint of TensorFlow's.
+
+    A variable has the name that its graph gave it (`stem/kernel`), or its key where two have one name or one has none.
+
+    Raises:
+        FileFormatError: when there are none, or what the index says cannot be.
+    """
+    prefix = path / "variables" / "variables" if path.is_dir() else path.with_name(path.name.removesuffix(".index"))
+    for each in (prefix.parent, prefix.with_name(f"{prefix.name}.index")):
+        if each.is_symlink():
+            raise FileFormatError(f"{path}: {each.name} is a link; such files are refused")
+    bundle = Bundle(prefix)
+    found = [key for key in bundle.entries if not key.startswith(_COPIES) and _SLOT not in key]
+    given = _given(bundle, path)
+    owners: dict[str, list[str]] = defaultdict(list)
+    for key in found:
+        owners[given.get(key, "")].append(key)
+    arrays = []
+    for key in found:
+        own = given.get(key, "")
+        name = own if own and len(owners[own]) == 1 else key.removesuffix(_VALUE)
+        if what := keys.foreign_fault(name):
+            raise FileFormatError(f"{path}: the name {name!r:.120} {what}")
+        entry = bundle.entries[key]
+        arrays.append(Array(name, entry.shape, entry.dtype, key))
+    return Arrays(arrays, bundle.read, path=path, format="SavedModel" if path.is_dir() else "TensorFlow checkpoint")
+
+
+def _given(bundle: Bundle, path: Path) -> dict[str, str]:
+    """Return `{key: name}` of the object graph (tensorflow/core/protobuf/trackable_object_graph.proto)."""
+    found = {}
+    try:
+        for node in protobuf.messages(protobuf.fields(bundle.object_graph()), 1):
+            for attribute in protobuf.messages(protobuf.fields(node), 2):
+                parts = protobuf.fields(attribute)
+                found[protobuf.text(parts, 3)] = protobuf.text(parts, 2)
+    except (ValueError, IndexError) as error:
+        raise FileFormatError(f"{path}: its object graph is damaged ({error})") from None
+    return found

@@ -1,0 +1,182 @@
+"""TensorFlow's checkpoint files, `<prefix>.index` and `<prefix>.data-?????-of-?????`, without TensorFlow.
+
+The index is a sorted string table (tensorflow/core/lib/io/table_format.txt, as LevelDB's) of `BundleEntryProto`
+(tensorflow/core/protobuf/tensor_bundle.proto); a tensor's bytes lie in a data file as they are. Sums of the index are not
+compared: what it says is checked against the sizes of the files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from models.formats import protobuf
+from models.formats.errors import FileFormatError
+from models.store import dtypes
+
+GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"  # the one text: a TrackableObjectGraph
+_STRING = 7
+_LARGEST_INDEX = 256 << 20  # bytes
+_MOST_ENTRIES = 1_000_000
+_MAGIC = 0xDB4775248B80FB57
+_FOOTER = 48  # bytes
+_TRAILER = 5  # bytes behind a block: its compression, its sum
+_DTYPES = {  # tensorflow/core/framework/types.proto
+    1: "float32",
+    2: "float64",
+    3: "int32",
+    4: "uint8",
+    5: "int16",
+    6: "int8",
+    8: "complex64",
+    9: "int64",
+    10: "bool",
+    14: "bfloat16",
+    17: "uint16",
+    19: "float16",
+    22: "uint32",
+    23: "uint64",
+    24: "float8_e5m2",
+    25: "float8_e4m3fn",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where one tensor lies."""
+
+    dtype: str  # NumPy's name; empty for a text, or for what is not known here
+    shape: tuple[int, ...]
+    shard: int
+    offset: int
+    nbytes: int
+
+
+class Bundle:
+    """The tensors of a checkpoint of TensorFlow's by key."""
+
+    def __init__(self, prefix: Path) -> None:
+        """Read the index.
+
+        Raises:
+            FileFormatError: when it is none, or says what cannot be.
+        """
+        self._prefix = prefix
+        index = prefix.with_name(f"{prefix.name}.index")
+        try:
+            if index.stat().st_size > _LARGEST_INDEX:
+                raise FileFormatError(f"{index} has more than {_LARGEST_INDEX} bytes")
+            table = dict(_table(index.read_bytes()))
+            head = protobuf.fields(table.pop(b"", b""))
+            self._shards = protobuf.number(head, 1)
+            self._texts: dict[str, Entry] = {}
+            self.entries: dict[str, Entry] = {}
+            for key, value in table.items():
+                self._add(key.decode("utf-8", "replace"), protobuf.fields(value))
+        except OSError as error:
+            raise FileFormatError(f"{index} cannot be read: {error.strerror}") from None
+        except (ValueError, IndexError) as error:
+            raise FileFormatError(f"{index} is no index of a TensorFlow checkpoint: {error}") from None
+        if protobuf.number(head, 2):
+            raise FileFormatError(f"{index}: only little-endian files are read")
+        self._check()
+
+    def read(self, key: str) -> np.ndarray:
+        """Return one tensor."""
+        entry = self.entries[key]
+        dtype = dtypes.of_name(entry.dtype)
+        assert dtype is not None
+        return np.frombuffer(self._bytes(entry), dtype).reshape(entry.shape).copy()
+
+    def object_graph(self) -> bytes:
+        """Return the serialized TrackableObjectGraph, empty where there is none."""
+        entry = self._texts.get(GRAPH)
+        if entry is None:
+            return b""
+        data = self._bytes(entry)
+        length, at = protobuf.varint(data, 0)
+        return data[at + 4 : at + 4 + length]  # a sum of the lengths lies between
+
+    def _add(self, key: str, message: protobuf.Fields) -> None:
+        kind = protobuf.number(message, 1)
+        shape = [
+            protobuf.number(protobuf.fields(dim), 1)
+            for text in protobuf.messages(message, 2)
+            for dim in protobuf.messages(protobuf.fields(text), 2)
+        ]
+        places = [protobuf.number(message, field) for field in (3, 4, 5)]
+        entry = Entry(_DTYPES.get(kind, ""), tuple(shape), *places)
+        if kind == _STRING:
+            self._texts[key] = entry
+        elif entry.dtype and 7 not in message:  # slices of a tensor that was split over devices
+            self.entries[key] = entry
+
+    def _check(self) -> None:
+        sizes: dict[int, int] = {}
+        for key, entry in {**self.entries, **self._texts}.items():
+            size = sizes.setdefault(entry.shard, self._size(entry.shard))
+            dtype = dtypes.of_name(entry.dtype)
+            wrong = dtype is not None and math.prod(entry.shape) * dtype.itemsize != entry.nbytes
+            if wrong or entry.offset + entry.nbytes > size:
+                raise FileFormatError(
+                    f"{self._prefix}: {key!r:.120} of shape {str(entry.shape):.80} does not lie in the {size} bytes "
+                    f"of its file with {entry.nbytes} of its own"
+                )
+
+    def _data(self, shard: int) -> Path:
+        return self._prefix.with_name(f"{self._prefix.name}.data-{shard:05}-of-{self._shards:05}")
+
+    def _size(self, shard: int) -> int:
+        path = self._data(shard)
+        if path.is_symlink() or not path.is_file():
+            raise FileFormatError(f"{path} is not there, or is a link")
+        return path.stat().st_size
+
+    def _bytes(self, entry: Entry) -> bytes:
+        with self._data(entry.shard).open("rb") as file:
+            file.seek(entry.offset)
+            found = file.read(entry.nbytes)
+        if len(found) != entry.nbytes:
+            raise FileFormatError(f"{self._data(entry.shard)} became shorter while it was read")
+        return found
+
+
+def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the keys and values of a sorted string table."""
+    footer = data[-_FOOTER:]
+    if len(footer) < _FOOTER or int.from_bytes(footer[-8:], "little") != _MAGIC:
+        raise ValueError("its end is not that of a table")
+    _, at = protobuf.varint(footer, 0)
+    _, at = protobuf.varint(footer, at)
+    offset, at = protobuf.varint(footer, at)
+    size, _ = protobuf.varint(footer, at)
+    count = 0
+    for _, handle in _block(data, offset, size):
+        start, at = protobuf.varint(handle, 0)
+        length, _ = protobuf.varint(handle, at)
+        for pair in _block(data, start, length):
+            count += 1
+            if count > _MOST_ENTRIES:
+                raise ValueError(f"it has more than {_MOST_ENTRIES} entries")
+            yield pair
+
+
+def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
+    if offset + size + _TRAILER > len(data):
+        raise ValueError("a block ends behind the file")
+    if data[offset + size]:
+        raise ValueError("a block is compressed, which TensorFlow does not do")
+    block = data[offset : offset + size]
+    end = len(block) - 4 - 4 * int.from_bytes(block[-4:], "little")
+    at, key = 0, b""
+    while at < end:
+        shared, at = protobuf.varint(block, at)
+        fresh, at = protobuf.varint(block, at)
+        length, at = protobuf.varint(block, at)
+        key = key[:shared] + block[at : at + fresh]
+        yield key, block[at + fresh : at + fresh + length]
+        at += fresh + length
