@@ -5,8 +5,10 @@ tests/trainer/test_keras_private.py fails when one of them changes.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,10 +24,13 @@ from trainer import part
 from trainer.moments import moments
 
 __all__ = [
+    "any_size",
     "as_one_device",
     "build_compiled",
+    "capturing",
     "compute_loss",
     "copies",
+    "logits",
     "loss_tracker",
     "output_trackers",
     "overridden",
@@ -231,3 +236,63 @@ def takes_training(model: keras.Model) -> bool:
 def built_for(optimizer: keras.Optimizer) -> list[keras.Variable]:
     """Return the variables that an optimizer was built for, in its order."""
     return list(optimizer._trainable_variables)
+
+
+class Enough(BaseException):  # no error, and it must pass `except Exception` on its way out of a model
+    """All outputs that were wanted are there."""
+
+
+@contextmanager
+def capturing(layers: Mapping[str, Any], *, stop: bool) -> Iterator[dict[str, Any]]:
+    """Inside, a layer's first call leaves its output under its key; with `stop` the last of them ends the block.
+
+    `Operation.__call__` (ops/operation.py) runs the attribute `call`, or `quantized_call` of a quantized layer; it is
+    shadowed on the instance until the block ends.
+    """
+    found: dict[str, Any] = {}
+    shadowed = []
+    try:
+        for name, layer in layers.items():
+            for method in ("call", "quantized_call"):
+                if hasattr(layer, method):
+                    shadowed.append((layer, method, layer.__dict__.get(method)))
+                    layer.__dict__[method] = _kept(getattr(layer, method), name, found, len(layers) if stop else None)
+        with contextlib.suppress(Enough):
+            yield found
+    finally:
+        for layer, method, before in reversed(shadowed):
+            layer.__dict__.pop(method)
+            if before is not None:
+                layer.__dict__[method] = before
+
+
+def _kept(call: Any, name: str, found: dict[str, Any], enough: int | None) -> Any:
+    @functools.wraps(call)
+    def keep(*arguments: Any, **keywords: Any) -> Any:
+        output = call(*arguments, **keywords)
+        found.setdefault(name, output)
+        if len(found) == enough:
+            raise Enough
+        return output
+
+    return keep
+
+
+@contextmanager
+def any_size(graphs: Sequence[Any]) -> Iterator[None]:
+    """Inside, models do not compare their inputs' sizes with those they were built for; their layers still do.
+
+    `Layer._assert_input_compatibility` (layers/layer.py, models/functional.py).
+    """
+    for graph in graphs:
+        graph.__dict__["_assert_input_compatibility"] = lambda *_: None
+    try:
+        yield
+    finally:
+        for graph in graphs:
+            graph.__dict__.pop("_assert_input_compatibility", None)
+
+
+def logits(output: Any) -> Any:
+    """Return what a softmax or sigmoid made a tensor from (`_keras_logits`, backend/tensorflow/nn.py), or itself."""
+    return getattr(output, "_keras_logits", output)

@@ -1,0 +1,92 @@
+"""Contact sheets: many pictures on one, each with its name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from trainer.dreaming.files import as_image
+
+_PAPER, _INK = (250, 250, 248), (40, 40, 40)
+_GAP, _LINE = 8, 18  # pixels between pictures, and under each for its name
+
+
+def sheet(
+    pictures: Mapping[str, np.ndarray], *, columns: int | None = None, side: int = 160, smooth: bool = True
+) -> np.ndarray:
+    """Return a sheet with every picture under its name, uint8 (height, width, 3).
+
+    Args:
+        pictures: name to uint8 (height, width, 1 or 3).
+        columns: in a row; None: about as many as rows.
+        side: pixels of a picture's longer side on the sheet, at least; small ones are enlarged.
+        smooth: whether enlarging interpolates; false: pixels stay squares.
+    """
+    images = [_enlarged(as_image(pixels).convert("RGB"), side, smooth=smooth) for pixels in pictures.values()]
+    width, height = (max(each.size[axis] for each in images) for axis in (0, 1))
+    across = min(len(images), columns or math.ceil(math.sqrt(len(images))))
+    down = -(-len(images) // across)
+    paper = Image.new("RGB", (across * (width + _GAP) + _GAP, down * (height + _LINE + _GAP) + _GAP), _PAPER)
+    draw, font = ImageDraw.Draw(paper), ImageFont.load_default()
+    for place, (name, image) in enumerate(zip(pictures, images, strict=True)):
+        x, y = _GAP + place % across * (width + _GAP), _GAP + place // across * (height + _LINE + _GAP)
+        paper.paste(image, (x, y))
+        draw.text((x, y + height + 2), _fitting(name, width, draw, font), fill=_INK, font=font)
+    return np.asarray(paper)
+
+
+def maps_sheet(maps: Mapping[str, np.ndarray], *, most: int = 16, side: int = 64) -> np.ndarray:
+    """Return a sheet of activations: a row a layer, its channels beside each other, uint8 (height, width, 3).
+
+    `maps` has (height, width, channels), or (channels,), which is shown as one bar. Every channel is as dark as its
+    least and as light as its greatest number; of more than `most` channels those that vary most are shown, in order.
+    """
+    rows = {name: _row(values, most=most, side=side) for name, values in maps.items()}
+    return sheet(rows, columns=1, side=1)
+
+
+def _row(values: np.ndarray, *, most: int, side: int) -> np.ndarray:
+    if values.ndim == 1:
+        return _scaled(np.tile(_light(values[None]), (1, 1))[..., None], side // 4, most * (side + 2))
+    height, width = values.shape[:2]
+    chosen = _liveliest(values, most)
+    tall = max(1, round(side * height / max(height, width))), max(1, round(side * width / max(height, width)))
+    cells = [_scaled(_light(values[..., each])[..., None], *tall) for each in chosen]
+    gap = np.full((tall[0], 2, 3), _PAPER, np.uint8)
+    return np.concatenate([part for cell in cells for part in (cell, gap)], axis=1)
+
+
+def _liveliest(values: np.ndarray, most: int) -> Sequence[int]:
+    variance = values.reshape(-1, values.shape[-1]).var(axis=0)
+    return sorted(np.argsort(-variance, kind="stable")[:most].tolist())
+
+
+def _light(values: np.ndarray) -> np.ndarray:
+    """Return values as uint8 from their least to their greatest; what is the same everywhere is dark."""
+    least, span = float(values.min()), float(np.ptp(values))
+    return np.round(255 * (values - least) / span).astype(np.uint8) if span else np.zeros(values.shape, np.uint8)
+
+
+def _scaled(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    return np.asarray(as_image(pixels).convert("RGB").resize((width, height), Image.Resampling.NEAREST))
+
+
+def _enlarged(image: Image.Image, side: int, *, smooth: bool) -> Image.Image:
+    factor = side / max(image.size)
+    if factor <= 1:
+        return image
+    size = (round(image.width * factor), round(image.height * factor))
+    return image.resize(size, Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST)
+
+
+def _fitting(
+    name: str, width: int, draw: ImageDraw.ImageDraw, font: ImageFont.ImageFont | ImageFont.FreeTypeFont
+) -> str:
+    """Return a name that fits under a picture, its end kept: there it differs from its neighbours'."""
+    shown = name
+    while len(shown) > 4 and draw.textlength(shown, font=font) > width:
+        shown = "..." + shown.removeprefix("...")[1:]
+    return shown
