@@ -180,6 +180,36 @@ def from_yaml(text: str) -> dict[str, Any]:
     return {str(key): value for key, value in tree.items()} if isinstance(tree, dict) else {}
 
 
+def stored_config(text: str) -> RunConfig:
+    """Return the configuration that a run or checkpoint holds as YAML text; nothing that it names is imported.
+
+    Settings that this version does not know are left out, and those that it did not know have their defaults.
+
+    Raises:
+        ConfigError: the text is no configuration, or has values that cannot be used.
+    """
+    tree = from_yaml(text)
+    plain = {each.name: tree[each.name] for each in fields(RunConfig) if each.name in tree and each.name not in SCHEMAS}
+    try:
+        sections: Any = {name: OmegaConf.to_object(_stored(name, tree.get(name))) for name in SCHEMAS}
+    except (OmegaConfBaseException, MissingMandatoryValue) as error:
+        raise ConfigError([f"the stored configuration: {_first_line(error)}"]) from None
+    return RunConfig(**sections, **plain).check()
+
+
+def _stored(group: str, values: Any) -> DictConfig:
+    """Return a section's node, of the option that was chosen."""
+    schemas = SCHEMAS[group]
+    given = dict(values) if isinstance(values, dict) else {}
+    option = given.pop(OPTION, "")
+    if isinstance(schemas, dict) and option not in schemas:
+        raise ConfigError([f"the stored configuration: {group} is {option!r}, and there are {', '.join(schemas)}"])
+    node = _writable(schemas[option] if isinstance(schemas, dict) else schemas)
+    merged = OmegaConf.merge(node, {key: value for key, value in given.items() if key in node})
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
 def command_line() -> list[str]:
     """Return the overrides of the running job, without `run=`, or nothing outside a Hydra job."""
     if not HydraConfig.initialized():

@@ -1,0 +1,56 @@
+"""A model from a `.keras` file, or built again from a run or checkpoint, with the weights that were saved there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+import models
+from models import bridge, store
+from models.errors import NameplateError
+from trainer import places
+from trainer.build import build_model
+from trainer.compose import stored_config
+from trainer.data.opening import open_dataset
+from trainer.targets import resolver
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """A model, and where it came from."""
+
+    model: keras.Model
+    origin: str  # path of the file or checkpoint
+    step: int | None  # of a checkpoint
+
+
+def rebuild(path: str, *, trust: Sequence[str] = ()) -> Rebuilt:
+    """Return the model at `path`: a `.keras` file, a run (its newest checkpoint), or one checkpoint.
+
+    What a checkpoint says of its model is read as data: only architectures of the zoo, and of `keras.applications`
+    through it, are built, and what `trust` names on this command line. Weights go where their names say. For shapes
+    the run's data is opened; nothing of it is read in full.
+
+    Raises:
+        NameplateError: there is nothing at `path`; its model may not be built, or its weights do not fit it.
+    """
+    if Path(path).is_file():
+        return Rebuilt(models.load(path), path, None)
+    place = places.find_one(path)
+    with store.open(place) as checkpoint:
+        config = stored_config(checkpoint.config)
+        resolve = resolver(tuple(trust))
+        try:
+            dataset = open_dataset(config.data, seed=config.seed, allow=resolve)
+        except NameplateError as error:
+            raise NameplateError(
+                f"{place}: the shapes of its model come from the run's data, which cannot be opened here: {error}\n"
+                "Where the data is, write the model with checkpoint.export_keras=best and use that .keras file."
+            ) from error
+        model = build_model(config.model, dataset, precision=config.fit.precision, seed=config.seed, resolve=resolve)
+        model = models.enforce(model, config.naming)
+        bridge.write(model, bridge.read(model) | checkpoint.weights.load())
+        return Rebuilt(model, str(place), checkpoint.step)
