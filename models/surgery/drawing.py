@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,8 @@ def draw(
         around: qualified names of one container; without any, the whole graph is drawn.
         reach: how many layers before and behind them are shown.
         style: `text`, `mermaid` or `dot`, which Graphviz turns into a picture.
-        after: an edited model; both are drawn, and what is new or gone is marked `+` and `-`.
+        after: an edited model; both are drawn, and what is new or gone is marked `+` and
+            `-`, what has another shape or takes from others `~`.
 
     Raises:
         SurgeryError: for names that do not exist, or a model without a graph.
@@ -46,8 +47,8 @@ def draw(
     if after is None:
         return _rendered(before, style, marks={})
     later = _shown(after, wanted or [], reach, strict=False)
-    old, new = ({box.name for box in _boxes(_graph(each, wanted))} for each in (model, after))
-    gone, came = dict.fromkeys(old - new, "-"), dict.fromkeys(new - old, "+")
+    old, new = ({box.name: box for box in _boxes(_graph(each, wanted))} for each in (model, after))
+    gone, came = _marks(old, new, "-"), _marks(new, old, "+")
     first, second = _rendered(before, style, marks=gone), _rendered(later, style, marks=came)
     return "\n".join([_comment(style, f"{model.name} before"), first, _comment(style, f"{after.name} after"), second])
 
@@ -67,6 +68,17 @@ def _shown(model: Any, wanted: Sequence[str], reach: int, *, strict: bool) -> li
             box.name for box in boxes if near & set(box.takes)
         }
     return [box for box in boxes if box.name in near]
+
+
+def _marks(boxes: Mapping[str, _Box], others: Mapping[str, _Box], mark: str) -> dict[str, str]:
+    found = {}
+    for name, box in boxes.items():
+        other = others.get(name)
+        if other is None or other.kind != box.kind:
+            found[name] = mark
+        elif other != box:
+            found[name] = "~"
+    return found
 
 
 def _graph(model: Any, wanted: Sequence[str]) -> Graph:

@@ -11,8 +11,8 @@ from models import names
 from models import policy as policies
 from models.policy import Kind, Mode, NamingError, Policy, Violation
 from models.surgery.addresses import Addresses, is_input
+from models.surgery.changes import Newcomer, Rewritten
 from models.surgery.graph import Graph
-from models.surgery.rewriting import Newcomer, Rewritten
 from models.tree import Entry, named
 
 

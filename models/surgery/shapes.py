@@ -18,9 +18,9 @@ from models import keras_private
 from models.cloning import Copier
 from models.custom import custom_objects
 from models.surgery.addresses import Addresses
+from models.surgery.changes import Newcomer
 from models.surgery.edits import SurgeryError
 from models.surgery.graph import Call, Graph, Head, Value, is_graph, listed, same, values_in
-from models.surgery.rewriting import Newcomer
 from models.tree import owned_variables, seeds, walk
 
 Rebuild = bool | Collection[str]  # which layers may get new weights where the old ones no longer fit

@@ -11,13 +11,15 @@ import keras
 from models import keras_private, names
 from models.policy import Policy
 from models.surgery.addresses import Addresses
+from models.surgery.changes import Rewritten
+from models.surgery.closed import lifted
 from models.surgery.edits import Edit, Given, Insert, Remove, Replace, Sites, SurgeryError
 from models.surgery.graph import is_graph
 from models.surgery.lint import lint
 from models.surgery.making import Made, Order, make
 from models.surgery.newnames import newcomers_names
 from models.surgery.report import Line, Report
-from models.surgery.rewriting import Rewritten, rewrite
+from models.surgery.rewriting import rewrite
 from models.surgery.shapes import Rebuild, Shapes
 from models.surgery.verifying import verify_edit
 
@@ -53,10 +55,17 @@ def edit(
         NamingError: for names of new layers that break the policy or clash.
         RebuildError: for layers that cannot be made again from their configuration.
     """
-    addresses = Addresses(_editable(model))
+    addresses = Addresses(model)
+    asked = edits
+    edits, closed = lifted(addresses, edits)
+    if closed is not None:
+        lines = [Line(str(each.name), "edit", "replaced") for each in asked if isinstance(each, Replace)]
+        lines += [verify_edit(model, closed, [])] if verify else []
+        _tell(Report(str(model.name), tuple(lines), len(addresses.entries), 0), report)
+        return closed
     done = rewrite(addresses, edits)
     own_names = newcomers_names(addresses, done, policy)
-    graph = addresses.graph(model)
+    graph = addresses.graph(_editable(model))
     edited = addresses.with_holders(done.containers)
     dropped = [call for container in edited for call in addresses.graph(container).prune()]
     shapes = Shapes(addresses, {id(each) for each in edited}, done.newcomers, own_names, rebuild)

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import tree
 
+from models import keras_private
 from models.saving import round_trip
 from models.surgery.edits import SurgeryError
 from models.surgery.report import Line
@@ -36,12 +37,12 @@ def verify_edit(original: Any, edited: Any, untouched: Sequence[int]) -> Line:
         return Line(
             str(edited.name), "verified", "names and weights after saving and loading; not built, so no outputs"
         )
-    values, outputs = _run(edited)
-    problems = _differences(outputs, _outputs(loaded, values), names=_output_names(edited), what="after loading")
+    values, outputs = run(edited)
+    problems = differences(outputs, outputs_of(loaded, values), names=_output_names(edited), what="after loading")
     if untouched:
-        before = _outputs(original, values)
+        before = outputs_of(original, values)
         places = list(untouched)
-        problems += _differences(
+        problems += differences(
             [before[each] for each in places],
             [outputs[each] for each in places],
             names=[_output_names(edited)[each] for each in places],
@@ -56,16 +57,16 @@ def verify_edit(original: Any, edited: Any, untouched: Sequence[int]) -> Line:
 
 def equal_outputs(one: Any, other: Any) -> list[str]:
     """Return how the outputs of two models of the same inputs differ on random input; empty when they do not."""
-    values, outputs = _run(one)
-    return _differences(outputs, _outputs(other, values), names=_output_names(one), what="in the other")
+    values, outputs = run(one)
+    return differences(outputs, outputs_of(other, values), names=_output_names(one), what="in the other")
 
 
-def _run(model: Any) -> tuple[list[Any], list[Any]]:
+def run(model: Any) -> tuple[list[Any], list[Any]]:
     """Return random inputs that a model takes, flat, and its outputs."""
     failure: Exception | None = None
     for values in _examples(model):
         try:
-            return values, _outputs(model, values)
+            return values, outputs_of(model, values)
         except Exception as error:  # too small for its strides, or for the lengths that it wants
             failure = error
     reason = " ".join(str(failure).split())
@@ -91,11 +92,17 @@ def _drawn(tensor: Any, side: int, draw: np.random.Generator) -> Any:
     return keras.ops.cast(draw.normal(size=shape), dtype)
 
 
-def _outputs(model: Any, values: Sequence[Any]) -> list[Any]:
+def outputs_of(model: Any, values: Sequence[Any]) -> list[Any]:
     """Return flat outputs as arrays; no variable and no seed changes."""
-    struct = values[0] if isinstance(model, keras.Sequential) else tree.pack_sequence_as(model.input, values)
     with keras.StatelessScope(initialize_variables=False):
-        return [_array(each) for each in tree.flatten(model(struct))]
+        return [_array(each) for each in tree.flatten(model(packed(model, values)))]
+
+
+def packed(model: Any, tensors: Sequence[Any]) -> Any:
+    """Return flat tensors in the structure in which a model takes them."""
+    if isinstance(model, keras.Sequential) or keras_private.inputs_struct(model) is None:
+        return tensors[0]
+    return tree.pack_sequence_as(keras_private.inputs_struct(model), list(tensors))
 
 
 def _array(tensor: Any) -> np.ndarray:
@@ -106,7 +113,8 @@ def _array(tensor: Any) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(tensor))
 
 
-def _differences(one: Sequence[Any], other: Sequence[Any], *, names: Sequence[str], what: str) -> list[str]:
+def differences(one: Sequence[Any], other: Sequence[Any], *, names: Sequence[str], what: str) -> list[str]:
+    """Return which outputs differ, in words."""
     problems = []
     for name, left, right in zip(names, one, other, strict=True):
         if left.shape != right.shape:
@@ -126,4 +134,4 @@ def _close(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def _output_names(model: Any) -> list[str]:
-    return [str(tensor.name) for tensor in model.outputs]
+    return [str(keras_private.source(tensor).name) for tensor in model.outputs]

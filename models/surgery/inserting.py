@@ -1,0 +1,101 @@
+"""A layer more: behind one, in front of one, or between two, in a graph as data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from models.surgery.addresses import Addresses, is_input
+from models.surgery.changes import Rewritten, given_by, sources, told_kinds
+from models.surgery.edits import Insert, SurgeryError, layers_of
+from models.surgery.graph import Call, Graph, Head, Value
+
+
+def insert_in(addresses: Addresses, edit: Insert, done: Rewritten) -> None:
+    """Put layers behind, in front of, or between others."""
+    given = layers_of(edit.layer)
+    if edit.after is None and edit.before is None:
+        raise SurgeryError("insert needs after=NAME, before=NAME, or both for the edge between them")
+    if any(is_input(each) for each in given):
+        raise SurgeryError("an input cannot be inserted; replace the one that is there")
+    put = _insert_after if edit.before is None else _insert_before
+    graphs = put(addresses, edit, given)
+    done.take_in(given, graphs[0])
+    done.containers |= {id(graph.container) for graph in graphs}
+    where = " and ".join(f"{word} {name}" for word, name in [("after", edit.after), ("before", edit.before)] if name)
+    done.notes.append((where, f"inserted {told_kinds(given)}"))
+
+
+def _insert_after(addresses: Addresses, edit: Insert, given: Sequence[Any]) -> list[Graph]:
+    assert edit.after is not None
+    layer = addresses.layer(edit.after)
+    if is_input(layer):
+        found = addresses.heads(layer)
+        for graph, head in found:
+            head.value, own = Value(head.spec), head.value
+            graph.calls[:0] = _row(given, head.value, own)
+            _keep_inputs(graph, own, head)
+        return [graph for graph, _ in found]
+    sites = addresses.sites(layer, edit.at, what="insert after")
+    for graph, call in sites:
+        place = _which_output(edit, call)
+        own, call.outputs[place] = call.outputs[place], Value()
+        index = graph.calls.index(call) + 1
+        graph.calls[index:index] = _row(given, call.outputs[place], own)
+    return [graph for graph, _ in sites]
+
+
+def _keep_inputs(graph: Graph, own: Value, head: Head) -> None:
+    graph.inputs = keras.tree.map_structure(lambda leaf: head.value if leaf is own else leaf, graph.inputs)
+
+
+def _which_output(edit: Insert, call: Call) -> int:
+    if edit.output is None and len(call.outputs) > 1:
+        raise SurgeryError(f"{edit.after!r} gives {len(call.outputs)} tensors: say which with output=0, 1, ...")
+    place = edit.output or 0
+    if not 0 <= place < len(call.outputs):
+        raise SurgeryError(f"{edit.after!r} gives {len(call.outputs)} tensors; there is no output={place}")
+    return place
+
+
+def _insert_before(addresses: Addresses, edit: Insert, given: Sequence[Any]) -> list[Graph]:
+    assert edit.before is not None
+    layer = addresses.layer(edit.before)
+    if is_input(layer):
+        raise SurgeryError(f"nothing can stand before the input {edit.before!r}; insert after it")
+    sites = addresses.sites(layer, edit.at, what="insert before")
+    for graph, call in sites:
+        value = _which_input(addresses, edit, graph, call)
+        new = Value()
+        index = graph.calls.index(call)
+        call.rewire({id(value): new})
+        graph.calls[index:index] = _row(given, value, new)
+    return [graph for graph, _ in sites]
+
+
+def _which_input(addresses: Addresses, edit: Insert, graph: Graph, call: Call) -> Value:
+    taken = list({id(value): value for value in call.inputs()}.values())
+    if edit.after is not None:
+        source = addresses.layer(edit.after)
+        from_it = [value for value in taken if value in given_by(graph, source)]
+        if not from_it:
+            raise SurgeryError(f"{edit.before!r} takes nothing from {edit.after!r}; {sources(graph, taken)}")
+        taken = [from_it[edit.output]] if edit.output is not None and edit.output < len(from_it) else from_it
+    if len(taken) != 1:
+        raise SurgeryError(
+            f"{edit.before!r} takes {len(taken)} tensors: {sources(graph, taken)}; say which edge with after=NAME"
+            f"{' and output=' if edit.after else ''}"
+        )
+    return taken[0]
+
+
+def _row(given: Sequence[Any], value: Value, last: Value) -> list[Call]:
+    """Return the calls of layers one behind the other, from a value to a value."""
+    calls = []
+    for place, layer in enumerate(given):
+        output = last if place == len(given) - 1 else Value()
+        calls.append(Call(layer, (value,), {}, [output]))
+        value = output
+    return calls
