@@ -14,6 +14,7 @@ from models.errors import NameplateError
 from trainer import places
 from trainer.build import build_model
 from trainer.compose import stored_config
+from trainer.data.dataset import Dataset
 from trainer.data.opening import open_dataset
 from trainer.targets import resolver
 
@@ -25,6 +26,7 @@ class Rebuilt:
     model: keras.Model
     origin: str  # path of the file or checkpoint
     step: int | None  # of a checkpoint
+    dataset: Dataset | None  # of a run
 
 
 def rebuild(path: str, *, trust: Sequence[str] = ()) -> Rebuilt:
@@ -38,7 +40,7 @@ def rebuild(path: str, *, trust: Sequence[str] = ()) -> Rebuilt:
         NameplateError: there is nothing at `path`; its model may not be built, or its weights do not fit it.
     """
     if Path(path).is_file():
-        return Rebuilt(models.load(path), path, None)
+        return Rebuilt(models.load(path), path, None, None)
     place = places.find_one(path)
     with store.open(place) as checkpoint:
         config = stored_config(checkpoint.config)
@@ -53,4 +55,4 @@ def rebuild(path: str, *, trust: Sequence[str] = ()) -> Rebuilt:
         model = build_model(config.model, dataset, precision=config.fit.precision, seed=config.seed, resolve=resolve)
         model = models.enforce(model, config.naming)
         bridge.write(model, bridge.read(model) | checkpoint.weights.load())
-        return Rebuilt(model, str(place), checkpoint.step)
+        return Rebuilt(model, str(place), checkpoint.step, dataset)

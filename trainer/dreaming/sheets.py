@@ -48,6 +48,12 @@ def maps_sheet(maps: Mapping[str, np.ndarray], *, most: int = 16, side: int = 64
     return sheet(rows, columns=1, side=1)
 
 
+def enlarged(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Return uint8 pixels whose longer side is at least `side`, each made a square by a whole factor."""
+    factor = max(1, -(-side // max(pixels.shape[:2])))
+    return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
 def _row(values: np.ndarray, *, most: int, side: int) -> np.ndarray:
     if values.ndim == 1:
         return _scaled(np.tile(_light(values[None]), (1, 1))[..., None], side // 4, most * (side + 2))
