@@ -103,8 +103,8 @@ def _refuse(addresses: Addresses, holder: Any, name: str) -> None:
     kind = type(holder).__name__
     raise SurgeryError(
         f"{name!r} cannot be replaced: {kind} ({addresses.name(holder) or 'the model itself'}) makes it, and would "
-        f"make it again when a file is loaded. Let {kind} take the layer as an argument of its constructor, and give it "
-        "in get_config with keras.saving.serialize_keras_object"
+        f"make it again when a file is loaded. Let {kind} take the layer in its constructor, and give it in "
+        "get_config with keras.saving.serialize_keras_object"
     )
 
 

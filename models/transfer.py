@@ -1,0 +1,273 @@
+"""Transfer by name: a plan that accounts for every array of both sides, then the model that it gives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+
+from models import bridge, mapping, matching, store
+from models.adapting import Classes, refusal, reshaped
+from models.cloning import clone
+from models.errors import NameplateError
+from models.formats import open_weights
+from models.mapping import NameRule
+from models.matching import Form, Line
+from models.tree import seeds, variables
+from models.weights import Weights, matches, require_matches
+
+GOOD = ("taken", "renamed", "dropped", "kept", "adapted")
+LOADED = ("taken", "renamed", "adapted")
+Source: TypeAlias = Any  # a keras.Model, weights by name, or a path
+
+
+class TransferError(NameplateError):
+    """A transfer that does not account for everything, or does not fit its model."""
+
+
+@dataclass(frozen=True)
+class TransferPlan:
+    """What becomes of every array of both sides: data, to print, to test, to write as JSON, and then to apply.
+
+    Verdicts: `taken`, `renamed` (by the rule in `detail`), `adapted` (by the rule in `detail`), `kept` (as the target
+    has it), `dropped`; and what stands in the way: `missing`, `unexpected`, `shape`, `dtype`.
+    """
+
+    source: str  # where the arrays come from
+    lines: tuple[Line, ...]
+    rules: Mapping[str, str] = field(default_factory=dict)  # target -> rule that adapts
+    classes: Classes | None = None
+    arrays: Weights = field(default_factory=dict, repr=False, compare=False)
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False)  # of the target
+
+    @property
+    def fits(self) -> bool:
+        """Whether nothing stands in the way, and anything is taken."""
+        return bool(self.taken) and all(line.verdict in GOOD for line in self.lines)
+
+    @property
+    def taken(self) -> dict[str, str]:
+        """Target name -> source name, of all that gets a value."""
+        found = (line for line in self.lines if line.verdict in LOADED)
+        return {line.target: line.source for line in found if line.target and line.source}
+
+    def counts(self) -> dict[str, int]:
+        """Return how many lines there are of each verdict."""
+        found: dict[str, int] = {}
+        for line in self.lines:
+            found[line.verdict] = found.get(line.verdict, 0) + 1
+        return found
+
+    def origins(self) -> dict[str, dict[str, Any]]:
+        """Return where each value comes from, for a manifest: file, name in it, and the rule."""
+        told = {line.target: line for line in self.lines}
+        return {
+            target: {"file": self.source, "name": name}
+            | ({"rule": told[target].detail} if told[target].verdict != "taken" else {})
+            for target, name in self.taken.items()
+        }
+
+    def table(self) -> str:
+        """Return a line a name in columns, and the counts."""
+        rows = [(line.verdict, line.target or "", line.source or "", line.detail) for line in self.lines]
+        widths = [max([len(row[place]) for row in rows], default=0) for place in range(3)]
+        lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, [*widths, 0], strict=True)) for row in rows]
+        total = ", ".join(f"{count} {verdict}" for verdict, count in self.counts().items())
+        return "\n".join([*(line.rstrip() for line in lines), f"from {self.source}: {total}"])
+
+    def json(self) -> str:
+        """Return the plan as JSON, without arrays."""
+        lines = [vars(line) for line in self.lines]
+        return json.dumps({"source": self.source, "fits": self.fits, "lines": lines}, indent=1)
+
+    def __str__(self) -> str:
+        return self.table()
+
+
+def plan(
+    source: Source,
+    target: keras.Model,
+    rules: Iterable[str] | Mapping[str, str] = (),
+    *,
+    keep: Sequence[str] = (),
+    adapt: Mapping[str, str] | None = None,
+    classes: Classes | None = None,
+    label: str = "",
+) -> TransferPlan:
+    """Return what a transfer would do; nothing is written.
+
+    Args:
+        source: a model, weights by name, or the path of a checkpoint or of any file of weights.
+        target: a built model; it is left as it is.
+        rules: `{old: new}`, or `OLD=NEW`, `OLD=` to drop, `re:PATTERN=REPLACEMENT`, on the source's names.
+        keep: patterns of the target's names that keep their own values whatever the source has: a new head.
+        adapt: `{pattern of target names: rule}` for shapes that differ: `repeat`, `slice`, `mean` over input channels,
+            `classes` for the outputs that both sides name.
+        classes: what `classes` needs to know.
+        label: what to call a source that is no path.
+
+    Raises:
+        NameplateError: for rules and patterns that are for nothing, and a path at which there is no source.
+    """
+    arrays, where = _opened(source)
+    forms = _forms(arrays)
+    wanted = {name: Form(tuple(each.shape), str(each.dtype)) for name, each in variables(target).items()}
+    for name in seeds(target):
+        wanted.pop(f"{name}/state", None)
+    if keep:
+        require_matches(wanted, list(keep))
+    free = {name: form for name, form in wanted.items() if not _any(name, keep)}
+    made = matching.match(forms, free, rules=_rules(rules))
+    lines = [_left_alone(line, forms, wanted, keep, rules) for line in made.lines]
+    lines += [Line(name, None, "kept", "keeps its own values") for name in wanted if name not in free]
+    lines, adapted = _adapted(lines, forms, wanted, adapt or {}, classes)
+    shapes = {name: form.shape for name, form in wanted.items()}
+    return TransferPlan(label or where, tuple(lines), adapted, classes, arrays, shapes)
+
+
+def apply(plan: TransferPlan, model: keras.Model) -> keras.Model:
+    """Return an uncompiled copy of the model with the values of the plan, proved equal bit for bit.
+
+    Raises:
+        TransferError: when the plan does not fit, or was made for another model.
+    """
+    _refuse(plan, model)
+    copy = clone(model)
+    write_plan(plan, copy)
+    return copy
+
+
+def write_plan(plan: TransferPlan, model: keras.Model) -> None:
+    """Assign the values of the plan to the model's variables, on every replica, all or none.
+
+    Raises:
+        TransferError: when the plan does not fit, or was made for another model.
+    """
+    _refuse(plan, model)
+    targets = variables(model)
+    values = {}
+    for target, name in plan.taken.items():
+        value = np.asarray(plan.arrays[name])
+        if target in plan.rules:
+            own = np.asarray(targets[target].numpy())
+            value = reshaped(plan.rules[target], value, own.shape, own=own, classes=plan.classes)
+        values[target] = value
+    for target, value in values.items():
+        targets[target].assign(value)
+    prove(values, model)
+
+
+def prove(values: Weights, model: keras.Model) -> None:
+    """Compare variables of a model with values, bit for bit.
+
+    Raises:
+        TransferError: with every name that the model does not have, or whose value is another.
+    """
+    here = bridge.read(model)
+    problems = [f"{name}: not there" for name in values if name not in here]
+    problems += [
+        f"{name}: other values" for name, value in values.items() if name in here and not _equal(value, here[name])
+    ]
+    if problems:
+        raise TransferError("\n".join([f"{model.name!r} does not have what was taken:", *(f"  {p}" for p in problems)]))
+
+
+def _refuse(plan: TransferPlan, model: Any) -> None:
+    shapes = {name: tuple(each.shape) for name, each in variables(model).items()}
+    strangers = [name for name, shape in plan.shapes.items() if shapes.get(name) != shape]
+    if strangers:
+        raise TransferError(
+            f"the plan was made for another model than {model.name!r}, which has no such {', '.join(strangers[:5])}"
+        )
+    if plan.fits:
+        return
+    bad = [line for line in plan.lines if line.verdict not in GOOD]
+    lines = [f"  {line.verdict:<11} {line.target or line.source}   {line.detail}" for line in bad]
+    head = (
+        f"{len(plan.taken)} of {len(plan.shapes)} arrays would be taken from {plan.source}, {len(bad)} are left over:"
+    )
+    ways = "Rename with rules OLD=NEW, drop with OLD=, keep=[...] what is new here, or adapt={NAME: rule} a shape."
+    raise TransferError("\n".join([head, *lines, ways]))
+
+
+def _opened(source: Source) -> tuple[Weights, str]:
+    if isinstance(source, keras.Model):
+        drawn = {f"{name}/state" for name in seeds(source)}
+        return {name: value for name, value in bridge.read(source).items() if name not in drawn}, str(source.name)
+    if isinstance(source, Mapping):
+        return source, "weights"
+    path = Path(source)
+    if (path / "manifest.json").is_file():
+        return store.open(path).weights, str(path)
+    return open_weights(path), str(path)
+
+
+def _forms(arrays: Weights) -> dict[str, Form]:
+    known: Mapping[str, Any] = getattr(arrays, "forms", None) or getattr(arrays, "records", None) or {}
+    found = {}
+    for name in arrays:
+        each = known.get(name)
+        each = arrays[name] if each is None else each
+        dtype = each.dtype if isinstance(each.dtype, str) else each.dtype.name
+        found[name] = Form(tuple(each.shape), dtype)
+    return found
+
+
+def _rules(rules: Iterable[str] | Mapping[str, str]) -> list[NameRule]:
+    if isinstance(rules, Mapping):
+        return [NameRule(f"{old}={new}", old.strip("/"), new.strip("/")) for old, new in rules.items()]
+    return mapping.parse(rules)
+
+
+def _left_alone(
+    line: Line, forms: Mapping[str, Form], wanted: Mapping[str, Form], keep: Sequence[str], rules: Any
+) -> Line:
+    """Return a line of the source that only meets what is kept as dropped: that it is not taken was said."""
+    if line.verdict != "unexpected" or line.source is None:
+        return line
+    name = mapping.apply(list(forms), _rules(rules)).names.get(line.source, line.source)
+    return replace(line, verdict="dropped", detail="the target keeps its own") if _any(name, keep) else line
+
+
+def _adapted(
+    lines: Sequence[Line],
+    forms: Mapping[str, Form],
+    wanted: Mapping[str, Form],
+    adapt: Mapping[str, str],
+    classes: Classes | None,
+) -> tuple[list[Line], dict[str, str]]:
+    """Return the lines with what the rules bridge, and `{target: rule}`."""
+    differing = {line.target: line for line in lines if line.verdict == "shape" and line.target}
+    idle = [pattern for pattern in adapt if not any(matches(name, pattern) for name in differing)]
+    if idle:
+        there = ", ".join(differing) or "none"
+        raise TransferError(f"adapt: {', '.join(map(repr, idle))} is for nothing; arrays whose shape differs: {there}")
+    rules: dict[str, str] = {}
+    made = []
+    for line in lines:
+        rule = next((rule for pattern, rule in adapt.items() if matches(line.target or "", pattern)), None)
+        if line.verdict != "shape" or rule is None or line.target is None or line.source is None:
+            made.append(line)
+            continue
+        before, after = forms[line.source].shape, wanted[line.target].shape
+        problem = refusal(rule, before, after, classes)
+        if problem:
+            made.append(replace(line, detail=problem))
+            continue
+        rules[line.target] = rule
+        kept = f", {len(classes.common())} classes in both" if rule == "classes" and classes else ""
+        made.append(replace(line, verdict="adapted", detail=f"{rule}: {before} to {after}{kept}"))
+    return made, rules
+
+
+def _any(name: str, patterns: Sequence[str]) -> bool:
+    return any(matches(name, pattern) for pattern in patterns)
+
+
+def _equal(one: np.ndarray, other: np.ndarray) -> bool:
+    return one.shape == other.shape and one.dtype == other.dtype and one.tobytes() == other.tobytes()
