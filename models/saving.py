@@ -1,32 +1,33 @@
-"""Saving what can be loaded again, and loading it with its names."""
+"""Saving what can be loaded again."""
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
-import warnings
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 
-from models import keras_private, names, renaming
+from models import keras_private, names, store
 from models import policy as policies
 from models.bridge import read
 from models.carrying import uncarried
 from models.custom import custom_objects
 from models.errors import NameplateError
 from models.formats.errors import FileFormatError
-from models.formats.keras_file import NAMES, read_config
+from models.formats.opening import open_weights
+from models.formats.pytorch_writing import write_state_dict
+from models.formats.torch_weights import to_torch
 from models.freezing import recheck
+from models.loading import plan_weights
+from models.opening import load, loaded
 from models.policy import NamingError, Policy
-from models.renaming import To
-from models.settling import Told, held, take
-from models.tree import named, walk
+from models.told_names import add_names, names_and_config, take_names
+from models.tree import named, seeds, walk
+
+__all__ = ["SavingError", "load", "save"]
 
 _LOADABLE = Policy(automatic=True)  # grammar and uniqueness: what no file can do without
 
@@ -35,78 +36,96 @@ class SavingError(NameplateError):
     """A model that could not be loaded again as it is."""
 
 
-def save(model: keras.Model, path: str | os.PathLike[str]) -> None:
-    """Write a model to a `.keras` file, after proving that it comes back with its names and weights.
+def save(
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    *,
+    modules: Mapping[str, str] | None = None,
+    counters: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Write a model to a file, after proving that it comes back with its names and weights.
 
-    The file appears by one rename. Names inside classes of the user's, which Keras does not store, are in it too.
+    The ending says what is written: `.keras` is the whole model, with the names inside classes of the user's, which
+    Keras does not store; `.weights.h5`, `.safetensors` and PyTorch's `.pt` are its weights. The file appears by one
+    rename.
+
+    Args:
+        model: a built model.
+        path: a file, which is replaced.
+        modules: `{PyTorch module: layer}` for `.pt`, as `models.formats.torch_maps` has them; other layers keep their
+            names, with dots.
+        counters: the `num_batches_tracked` of PyTorch's for `.pt`; 0 where there is none.
 
     Raises:
         NamingError: for names that Keras could save but not load: duplicates, a slash, what fails in graph mode.
         SavingError: when what was saved cannot be loaded or comes back different; nothing is at `path` then.
     """
-    target = _keras_path(path)
+    target = Path(path)
+    ending = next((ending for ending in (*_WRITERS, *_TORCH) if target.name.endswith(ending)), None)
+    if ending is None:
+        raise FileFormatError(
+            f"{target}: whole models are saved to and loaded from .keras files, weights saved to "
+            f"{', '.join([*_WRITERS, *_TORCH])}; models.export writes a SavedModel"
+        )
+    if (modules or counters) and ending not in _TORCH:
+        raise SavingError(f"{target}: modules and counters are for {' and '.join(_TORCH)} files")
     recheck(model)
     _refuse_names(model)
     with tempfile.TemporaryDirectory(prefix=".nameplate-", dir=target.parent) as folder:
         draft = Path(folder) / target.name
-        with keras_private.deep_graphs(len(walk(model))):
-            keras.saving.save_model(model, draft)
-        _add_names(model, draft)
-        _prove(model, draft)
+        if ending in _TORCH:
+            _write_torch(model, draft, modules or {}, counters or {})
+        else:
+            _WRITERS[ending](model, draft)
         _sync(draft)
         os.replace(draft, target)
     _sync(target.parent)
 
 
-def round_trip(model: keras.Model) -> keras.Model:
-    """Return the model as it comes back from a file, after comparing names and weights; no file stays.
-
-    Raises:
-        NamingError, SavingError: as `save`.
-    """
-    recheck(model)
-    _refuse_names(model)
-    with tempfile.TemporaryDirectory(prefix="nameplate-") as folder:
-        draft = Path(folder) / "model.keras"
-        with keras_private.deep_graphs(len(walk(model))), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="You are saving a model that has not yet been built")
-            keras.saving.save_model(model, draft)
-        _add_names(model, draft)
-        return _prove(model, draft)
+# ---- a format each ----------------------------------------------------------------------------------------------
 
 
-def load(
-    path: str | os.PathLike[str],
-    *,
-    rename: To | None = None,
-    custom_objects: Mapping[str, Any] | None = None,
-    trust: bool = False,
-) -> keras.Model:
-    """Return the uncompiled model of a `.keras` file, with the names it was saved with.
-
-    Args:
-        path: a `.keras` file.
-        rename: as `models.rename`, for the loaded model.
-        custom_objects: `{name: class or function}` for what is not Keras' own.
-        trust: whether Python code in the file (a lambda) may become functions of this process.
-
-    Raises:
-        FileFormatError: when the file cannot be read, or needs custom objects or trust that it did not get.
-    """
-    source = _keras_path(path)
-    wanted = _names_in(source)
-    with keras_private.deep_graphs(len(wanted)):
-        model = _loaded(source, custom_objects or {}, trust=trust)
-    _take_names(model, wanted, source)
-    _reserve(model)
-    return model if rename is None else renaming.rename(model, rename)
+def _write_keras(model: keras.Model, draft: Path) -> None:
+    with keras_private.deep_graphs(len(walk(model))):
+        keras.saving.save_model(model, draft)
+    add_names(model, draft)
+    _prove(model, draft)
 
 
-def _keras_path(path: str | os.PathLike[str]) -> Path:
-    found = Path(path)
-    if found.suffix != ".keras":
-        raise FileFormatError(f"{found}: whole models are saved to and loaded from .keras files")
-    return found
+def _write_weights_h5(model: keras.Model, draft: Path) -> None:
+    with keras_private.deep_graphs(len(walk(model))):
+        model.save_weights(draft)
+    _prove_weights(model, draft)
+
+
+def _write_safetensors(model: keras.Model, draft: Path) -> None:
+    store.save_tensors(draft, read(model), metadata={"format": "keras"})
+    _prove_weights(model, draft)
+
+
+def _write_torch(
+    model: keras.Model, draft: Path, modules: Mapping[str, str], counters: Mapping[str, np.ndarray]
+) -> None:
+    classes = {entry.name: type(entry.layer).__name__ for entry in walk(model)}
+    drawn = {f"{name}/state" for name in seeds(model)}
+    weights = {name: value for name, value in read(model).items() if name not in drawn}
+    state = to_torch(weights, classes=classes, modules=modules, counters=counters)
+    write_state_dict(draft, state)
+    with open_weights(draft) as back:
+        lost = [name for name, value in state.items() if name not in back or not _equal(back[name], value)]
+    if lost:
+        raise SavingError(f"not saved, since these would come back different: {', '.join(lost[:20])}")
+
+
+_TORCH = (".pt", ".pth")
+_WRITERS: dict[str, Callable[[keras.Model, Path], None]] = {
+    ".keras": _write_keras,
+    ".weights.h5": _write_weights_h5,
+    ".safetensors": _write_safetensors,
+}
+
+
+# ---- before and after -------------------------------------------------------------------------------------------
 
 
 def _refuse_names(model: keras.Model) -> None:
@@ -120,93 +139,47 @@ def _refuse_names(model: keras.Model) -> None:
         raise NamingError(f"not saved, since it could not be loaded again: {table}", found)
 
 
-def _add_names(model: keras.Model, path: Path) -> None:
-    """Write what `_names_in` reads: for the model and its tree the own name, path and variables' paths."""
-    told = [
-        [str(layer.name), getattr(layer, "path", None), [variable.path for variable in held(layer)]]
-        for layer in [model, *(entry.layer for entry in walk(model))]
-    ]
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(NAMES, json.dumps({"version": 1, "names": told}))
-
-
-def _names_in(path: Path) -> list[Told]:
-    """Return what a file of ours says of each layer, the model first, in the order of the walk; else nothing."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if NAMES not in archive.namelist():
-                return []
-            found = read_config(archive, path, NAMES).get("names")
-    except (OSError, zipfile.BadZipFile) as error:
-        raise FileFormatError(f"{path} cannot be read as a .keras file: {error}") from None
-    if not isinstance(found, list) or not all(_is_told(each) for each in found):
-        raise FileFormatError(f"{path}: {NAMES} is not what `save` writes")
-    return [(own, where, paths) for own, where, paths in found]
-
-
-def _is_told(each: Any) -> bool:
-    if not (isinstance(each, list) and len(each) == 3 and isinstance(each[2], list)):
-        return False
-    own, where, paths = each
-    parts = [part for text in [where or "x", *paths] if isinstance(text, str) for part in text.split("/")]
-    texts = all(isinstance(text, str) for text in [own, *paths]) and isinstance(where, str | None)
-    return texts and not names.fault(own) and not any(names.fault(part.lstrip("_")) for part in parts)
-
-
-def _loaded(path: Path, objects: Mapping[str, Any], *, trust: bool) -> keras.Model:
-    try:
-        with warnings.catch_warnings(), keras_private.scopes_kept():
-            warnings.simplefilter("ignore")
-            return keras.saving.load_model(path, custom_objects=dict(objects), compile=False, safe_mode=not trust)
-    except Exception as error:  # whatever Keras and the classes of a user raise
-        reason = " ".join(str(error).split())
-        raise FileFormatError(
-            f"{path} cannot be loaded: {reason:.600} Pass custom_objects={{name: class}} for classes of your own, and "
-            "trust=True only when you would run its author's code."
-        ) from None
-
-
-def _take_names(model: keras.Model, wanted: list[Told], path: Path) -> None:
-    """Give a loaded model the names and paths that it had when it was saved."""
-    layers = [model, *(entry.layer for entry in walk(model))]
-    if not wanted:
-        return
-    if [len(paths) for _, _, paths in wanted] != [len(held(layer)) for layer in layers]:
-        raise FileFormatError(f"{path} has names for {len(wanted) - 1} layers that are not those built from it")
-    take(layers, wanted)
-
-
-def _prove(model: keras.Model, path: Path) -> keras.Model:
-    """Load what was saved, compare it, and return it."""
+def _prove(model: keras.Model, path: Path) -> None:
+    """Load what was saved and compare it."""
     every = [model, *(entry.layer for entry in walk(model))]
     try:
-        with keras_private.undisturbed():
-            copy = load(path, custom_objects=custom_objects(every), trust=True)
+        with keras_private.undisturbed(), keras_private.live_code():  # its code runs in this process already
+            wanted, _ = names_and_config(path)
+            with keras_private.deep_graphs(len(wanted)):
+                copy = loaded(path, path, custom_objects(every))
+            take_names(copy, wanted, path)
     except FileFormatError as error:
         raise SavingError(f"not saved, since it could not be loaded again: {error}") from None
     before, after = read(model), read(copy)
     problems = [f"{name}: not there after loading" for name in before if name not in after]
     problems += [f"{name}: there only after loading" for name in after if name not in before]
-    kept = [name for name in before if name in after and not name.endswith("/state")]  # Keras files have no seeds
+    kept = [name for name in before if name in after and not _is_seed(name)]
     problems += [f"{name}: other values after loading" for name in kept if not _equal(before[name], after[name])]
+    _refuse(model, problems)
+
+
+def _prove_weights(model: keras.Model, path: Path) -> None:
+    """Read what was saved by name and compare it."""
+    before = read(model)
+    with open_weights(path) as arrays:
+        places = plan_weights(model, arrays).sources
+        problems = [f"{name}: not there after saving" for name in before if name not in places and not _is_seed(name)]
+        differ = [name for name, place in places.items() if not _equal(before[name], arrays[place])]
+    _refuse(model, [*problems, *(f"{name}: other values after saving" for name in differ)])
+
+
+def _refuse(model: keras.Model, problems: list[str]) -> None:
     if problems:
         lines = "\n".join(f"  {each}" for each in problems)
         raise SavingError(f"not saved, since {model.name!r} would come back different:\n{lines}")
-    return copy
+
+
+def _is_seed(name: str) -> bool:
+    return name.endswith("/state")  # Keras' files have none
 
 
 def _equal(one: np.ndarray, other: np.ndarray) -> bool:
     return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
-
-
-def _reserve(model: keras.Model) -> None:
-    """Count the automatic names of a loaded model as taken, so that new layers get others."""
-    counts = keras_private.automatic_counts()
-    for layer in [model, *(entry.layer for entry in walk(model))]:
-        word = names.snake(type(layer).__name__)
-        if names.is_automatic(str(layer.name), type(layer).__name__):
-            number = str(layer.name).removeprefix(word).removeprefix("_")
-            counts[word] = max(counts.get(word, 0), int(number) + 1 if number.isdigit() else 1)
 
 
 def _sync(path: Path) -> None:

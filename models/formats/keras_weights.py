@@ -94,7 +94,7 @@ def _legacy_table(path: Path, contents: Contents) -> Table:
     config = _config(path, contents)
     if config is None:
         return of_arrays(Path(path).name, arrays)
-    listed = {item.name for item in of_config(config).layers}
+    listed = {item.name: item.classes[0] for item in of_config(config).layers}
     return of_config(config, [_rehomed(array, listed) for array in arrays])
 
 
@@ -147,10 +147,10 @@ def _qualified(group: str, given: Mapping[str, str]) -> str:
     return names.join(*found) if found else group
 
 
-def _rehomed(array: Array, layers: set[str]) -> Array:
+def _rehomed(array: Array, layers: Mapping[str, str]) -> Array:
     """Return an array under its layer; an older file leaves out all containers but the outermost.
 
-    Where the outermost holds no layers, what stands between is the scope of a graph long gone.
+    Where the outermost is a layer of Keras that holds no others, what stands between is the scope of a graph long gone.
     """
     container, own = names.split(array.name)
     top, _, inner = container.partition(names.SEPARATOR)
@@ -159,8 +159,10 @@ def _rehomed(array: Array, layers: set[str]) -> Array:
     deeper = [name for name in layers if name.startswith(f"{top}/") and name.endswith(f"/{inner}")]
     if len(deeper) == 1:
         return replace(array, name=names.join(deeper[0], own))
-    holds_layers = any(name.startswith(f"{top}/") for name in layers)
-    return array if holds_layers or top not in layers or _is_part(inner) else replace(array, name=names.join(top, own))
+    leaf = names.snake(layers.get(top, "")) in names.KERAS_WORDS and not any(
+        name.startswith(f"{top}/") for name in layers
+    )
+    return replace(array, name=names.join(top, own)) if leaf and not _is_part(inner) else array
 
 
 def _is_part(inner: str) -> bool:

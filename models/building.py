@@ -1,0 +1,117 @@
+"""A model out of a configuration that someone else wrote: looked at as data first, then built in Keras' safe mode."""
+
+from __future__ import annotations
+
+import copy
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from models import keras_private, store
+from models.formats import vetting
+from models.formats.errors import FileFormatError
+from models.formats.keras_weights import legacy_config
+from models.store.layout import MANIFEST
+
+_SHOWN = 10
+_ALL = 'Its names and weights need neither: models.load(path, only=["*"]).'
+
+
+def vet(config: Mapping[str, Any], path: Path, objects: Mapping[str, Any], *, trust: bool) -> None:
+    """Raise `FileFormatError` for classes that nobody gave, and, without trust, for what would run, import or open.
+
+    Args:
+        config: the model's configuration, as data.
+        path: where it is from, for the message.
+        objects: the caller's own classes and functions by name.
+        trust: whether the configuration may do such things.
+    """
+
+    def known(name: str) -> bool:
+        return name in objects or keras.saving.get_registered_object(name) is not None
+
+    missing = vetting.strangers(config, known=known)
+    if missing:
+        given = ", ".join(f"{name!r}: {name}" for name in missing)
+        raise FileFormatError(
+            f"{path} has {len(missing)} classes or functions that are not Keras' own: {', '.join(missing)}. "
+            f"Pass custom_objects={{{given}}}. {_ALL}"
+        )
+    dangers = [] if trust else vetting.dangers(config, known=known)
+    if dangers:
+        more = [f"  ... and {len(dangers) - _SHOWN} more"] if len(dangers) > _SHOWN else []
+        lines = [
+            f"{path} is not built, since its configuration could run code or open files:",
+            *(f"  {each}" for each in dangers[:_SHOWN]),
+            *more,
+            f"Pass trust=True only when you would run its author's code. {_ALL}",
+        ]
+        raise FileFormatError("\n".join(lines))
+
+
+def stored_config(path: Path) -> Mapping[str, Any] | None:
+    """Return the configuration in an `.h5` file or in a checkpoint of ours, None where there is only weights.
+
+    Raises:
+        FileFormatError: when the file is refused, or its configuration is no JSON object.
+    """
+    if path.is_dir() and (path / MANIFEST).is_file():
+        with store.open(path) as checkpoint:
+            text = checkpoint.model
+        try:
+            found = json.loads(text) if text else None
+        except (ValueError, RecursionError) as error:
+            raise FileFormatError(f"{path}: its model is no JSON ({error})") from None
+        return found if isinstance(found, Mapping) else None
+    if path.is_file() and path.suffix in (".h5", ".hdf5") and not path.name.endswith(".weights.h5"):
+        return legacy_config(path)
+    return None
+
+
+def built(config: Mapping[str, Any], path: Path, objects: Mapping[str, Any]) -> keras.Model:
+    """Return the model of a configuration of Keras 2 or 3, with new weights.
+
+    Raises:
+        FileFormatError: when Keras cannot build it.
+    """
+    config = {**copy.deepcopy(dict(config)), "compile_config": None}
+    if "module" not in config:  # as Keras 2 wrote it
+        class_name = "Functional" if config.get("class_name") == "Model" else config.get("class_name")
+        module = _MODULES.get(str(class_name))
+        config |= {"class_name": class_name, "module": module, "registered_name": None if module else class_name}
+        if isinstance(config.get("config"), list):  # a Sequential before Keras 2.2.3
+            config["config"] = {"name": "sequential", "layers": config["config"]}
+    try:
+        with (
+            warnings.catch_warnings(),
+            keras_private.scopes_kept(),
+            keras_private.deep_graphs(_count(config)),
+            keras.saving.custom_object_scope(dict(objects)),
+        ):
+            warnings.simplefilter("ignore")
+            return keras.saving.deserialize_keras_object(config, custom_objects=dict(objects), safe_mode=True)
+    except Exception as error:  # whatever Keras and the classes of a user raise
+        raise unbuildable(path, error) from None
+
+
+def unbuildable(path: Path, error: Exception) -> FileFormatError:
+    """Return the answer to what Keras raised while it built a model."""
+    reason = " ".join(str(error).split())
+    return FileFormatError(
+        f"{path} cannot be loaded: {reason:.600} Pass custom_objects={{name: class}} for classes of your own, and "
+        "trust=True only when you would run its author's code, of which Keras' safe mode still keeps Python lambdas out "
+        f"until you call keras.config.enable_unsafe_deserialization(). {_ALL}"
+    )
+
+
+_MODULES = {"Functional": "keras.src.models.functional", "Sequential": "keras"}
+
+
+def _count(config: Mapping[str, Any]) -> int:
+    inner = config.get("config")
+    layers = inner.get("layers") if isinstance(inner, Mapping) else None
+    return len(layers) if isinstance(layers, list) else 0

@@ -1,0 +1,109 @@
+"""What building a model from a configuration would run, import or open: found in the configuration as data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from models import names
+
+# Layers whose configuration is code, or says what else to load.
+_CODE = frozenset(["Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "__lambda__", "__typespec__"])
+_PATHS = frozenset(["vocabulary", "idf_weights", "filepath", "file_path", "path", "filename", "url", "origin"])
+_ALLOWED = (
+    "keras.layers",
+    "keras.models",
+    "keras.initializers",
+    "keras.regularizers",
+    "keras.constraints",
+    "keras.activations",
+    "keras.losses",
+    "keras.metrics",
+    "keras.optimizers",
+    "keras.quantizers",
+    "keras.dtype_policies",
+    "keras.random",
+    "keras.ops",
+    "keras.src.layers",
+    "keras.src.models",
+    "keras.src.ops",
+    "keras.src.activations",
+    "keras.src.initializers",
+    "keras.src.backend.common.keras_tensor",
+)
+_EXACTLY = ("keras", "builtins")
+_NOT_BUILT = frozenset(["compile_config", "training_config", "build_config"])  # `load` compiles nothing
+
+
+def dangers(config: Any, *, known: Callable[[str], bool]) -> list[str]:
+    """Return what would execute, import or open something, in words; empty when it is layers of Keras' only.
+
+    Args:
+        config: a configuration of Keras 2 or 3.
+        known: whether a name is among the caller's own objects.
+    """
+    found = []
+    for where, item in _objects(config):
+        class_name, module = str(item.get("class_name")), item.get("module")
+        inner = item.get("config")
+        own = known(class_name) or known(str(item.get("registered_name")))
+        if class_name in _CODE and not own and not (class_name == "Lambda" and _names_known(inner, known)):
+            found.append(f"{where}: a {class_name} is code, or says what else to load")
+        elif isinstance(module, str) and module and not _is_allowed(module) and not own:
+            if module.partition(".")[0] == "keras":
+                found.append(f"{where}: {module}.{class_name} is no layer, and what goes with one")
+        elif isinstance(inner, Mapping):
+            found += [
+                f"{where}: {class_name} would open {inner[key]!r:.120} for its {key}"
+                for key in sorted(_PATHS & inner.keys())
+                if isinstance(inner[key], str) and not own
+            ]
+    return list(dict.fromkeys(found))
+
+
+def strangers(config: Any, *, known: Callable[[str], bool]) -> list[str]:
+    """Return the classes and functions that are not Keras' and that the caller did not give, sorted."""
+    found = set()
+    for _, item in _objects(config):
+        class_name, module = str(item.get("class_name")), item.get("module")
+        registered = item.get("registered_name")
+        if class_name.startswith("__") or known(class_name) or (isinstance(registered, str) and known(registered)):
+            continue
+        own = str(item.get("config")) if class_name == "function" else class_name
+        if known(own):
+            continue
+        foreign = isinstance(module, str) and module and module != "builtins" and module.partition(".")[0] != "keras"
+        if "module" not in item and isinstance(item.get("config"), Mapping) and "name" in item["config"]:  # of Keras 2
+            foreign = names.snake(class_name) not in names.KERAS_WORDS and class_name != "Model"
+        if foreign or ("module" in item and module is None) or (isinstance(registered, str) and ">" in registered):
+            found.add(own)
+    return sorted(found)
+
+
+def _objects(config: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield (name of the layer it is in, object) for every serialized object."""
+    stack: list[tuple[str, Any]] = [("the model", config)]
+    while stack:
+        where, value = stack.pop()
+        if isinstance(value, Mapping):
+            if "class_name" in value:
+                inner = value.get("config")
+                own = inner.get("name") if isinstance(inner, Mapping) else None
+                where = own if isinstance(own, str) else where
+                yield where, value
+            stack += [(where, each) for key, each in reversed(value.items()) if key not in _NOT_BUILT]
+        elif isinstance(value, list):
+            stack += [(where, each) for each in reversed(value)]
+
+
+def _is_allowed(module: str) -> bool:
+    return module in _EXACTLY or any(module == each or module.startswith(f"{each}.") for each in _ALLOWED)
+
+
+def _names_known(inner: Any, known: Callable[[str], bool]) -> bool:
+    """Tell whether a Lambda's function is one of the caller's, by name."""
+    function = inner.get("function") if isinstance(inner, Mapping) else None
+    if isinstance(function, Mapping):
+        named = (str(function.get("config")), str(function.get("registered_name")))
+        return function.get("class_name") == "function" and any(map(known, named))
+    return isinstance(function, str) and known(function)

@@ -1,0 +1,340 @@
+"""Weights of any file into a model that is there, by name: planned, accounted for on both sides, then written at once."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from models import mapping, names
+from models.errors import NameplateError
+from models.formats.arrays import Arrays
+from models.formats.opening import open_weights
+from models.formats.torch_weights import Converted, to_keras, torch_rules
+from models.mapping import NameRule
+from models.matching import Form, Line, Plan, match
+from models.store import dtypes
+from models.tree import owned_variables, seeds, walk
+from models.weights import Weights, require_matches
+from models.weights import matches as named_by
+
+Rename = Mapping[str, str] | Iterable[str]  # {old: new}, or rules as OLD=NEW
+
+_GOOD = ("taken", "renamed", "dropped", "left")
+_LOADED = ("taken", "renamed")
+_SHOWN = 20
+
+
+class LoadingError(NameplateError):
+    """Weights that do not fit a model; nothing was written."""
+
+
+class OrderWarning(UserWarning):
+    """Weights went by the order of classes, since their file has no names."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of every name, of the file and of the model; `print` it for a line a layer.
+
+    Its plan has the verdicts of `models.matching` and `left`, for what `only` left out.
+    """
+
+    source: str
+    plan: Plan
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """The model's variables that have new values."""
+        return tuple(line.target for line in self.plan.lines if line.target and line.verdict in _LOADED)
+
+    def layers(self) -> dict[str, dict[str, int]]:
+        """Return `{layer: {verdict: how many of its variables}}`; what only the file has stands under its own name."""
+        found: dict[str, dict[str, int]] = {}
+        for line in self.plan.lines:
+            counts = found.setdefault(names.split(line.target or line.source or "")[0], {})
+            counts[line.verdict] = counts.get(line.verdict, 0) + 1
+        return found
+
+    def __str__(self) -> str:
+        total = ", ".join(f"{count} {verdict}" for verdict, count in self.plan.counts().items())
+        rows = [
+            f"  {layer or '(the model)'}   {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}"
+            for layer, counts in self.layers().items()
+        ]
+        return "\n".join([f"{self.source}: {total}", *rows])
+
+
+def load_weights(
+    model: keras.Model,
+    source: str | os.PathLike[str] | Weights,
+    *,
+    only: Sequence[str] | None = None,
+    rename: Rename = (),
+    partial: bool = False,
+    cast: bool = False,
+    by_order: bool = False,
+    layout: str | None = None,
+) -> Report:
+    """Write the arrays of a file to the variables of their names, and say what became of each.
+
+    Args:
+        model: a built model; its variables change, on every replica, or none does.
+        source: a file that `models.formats.open_weights` knows, or weights by name.
+        only: variables, layers, containers or shell patterns of the model's; the rest is left as it is.
+        rename: `{old: new}` or rules (`OLD=NEW`, `OLD=` to drop, `re:PATTERN=REPLACEMENT`) from names of the file to
+            names of the model; of PyTorch's names the dots are slashes.
+        partial: load what fits; what is missing, unexpected or of another shape is only reported.
+        cast: turn floating-point numbers into the model's types.
+        by_order: for a `.weights.h5` without names: each class's layers in the order in which they come, with a warning.
+        layout: "keras" or "torch", whose order of axes the arrays have; by default the file's.
+
+    Raises:
+        LoadingError: with everything that is missing, unexpected or of another shape, and when nothing fits at all.
+        FileFormatError: when the file cannot be read or is refused.
+        MappingError: for a rule that does nothing.
+    """
+    if layout not in (None, "keras", "torch"):
+        raise LoadingError(f"layout={layout!r}: it is 'keras' or 'torch'")
+    wanted = _Wanted(only, name_rules(rename), partial, cast, by_order)
+    if isinstance(source, Mapping):
+        return _load(model, source, "weights", layout or "keras", wanted)
+    with open_weights(source) as arrays:
+        usual = "torch" if arrays.format == "PyTorch" or _looks_like_torch(arrays) else "keras"
+        return _load(model, arrays, str(source), layout or usual, wanted)
+
+
+def plan_weights(model: keras.Model, source: Arrays) -> Plan:
+    """Return the plan of loading a file in Keras' layout into a model, without reading an array."""
+    forms = _forms(source)
+    there = {name: _form(variable) for name, variable in _targets(model, forms).items()}
+    aliases = _aliases(model, list(forms), [])
+    plan = match({aliases.get(name, name): form for name, form in forms.items()}, there)
+    origins = {new: old for old, new in aliases.items()}
+    return Plan(tuple(replace(line, source=origins.get(line.source or "", line.source)) for line in plan.lines))
+
+
+def name_rules(rename: Rename) -> list[NameRule]:
+    """Return the rules of `{old: new}` or of texts. Raises `MappingError` for what cannot be read."""
+    if isinstance(rename, Mapping):
+        return [NameRule(f"{old}={new}", old.strip("/"), new.strip("/")) for old, new in rename.items()]
+    return mapping.parse(rename)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """How weights are to be loaded: the arguments of `load_weights`."""
+
+    only: Sequence[str] | None
+    rules: list[NameRule]
+    partial: bool
+    cast: bool
+    by_order: bool
+
+
+def _load(model: keras.Model, source: Weights, label: str, layout: str, wanted: _Wanted) -> Report:
+    forms = _forms(source)
+    targets = _targets(model, forms)
+    there = {name: _form(variable) for name, variable in targets.items()}
+    converted = None
+    if layout == "torch":
+        rules = torch_rules(wanted.rules)
+        converted = to_keras(source, forms, classes=_classes(model), targets=there, rules=rules)
+        offered, here, plan = converted.weights, converted.weights.forms, match(converted.weights.forms, there)
+    else:
+        aliases = _in_order(model, source, label) if wanted.by_order else {}
+        aliases |= _aliases(model, [aliases.get(name, name) for name in forms], wanted.rules)
+        new = {name: aliases.get(step := aliases.get(name, name), step) for name in forms}
+        offered, here = _Under(source, {new[name]: name for name in forms}), {new[name]: forms[name] for name in forms}
+        plan = match(here, there, rules=wanted.rules)
+    plan = _chosen(_casting(plan, here, there) if wanted.cast else plan, wanted.only, there)
+    report = Report(label, _with_origins(plan, converted) if converted else plan)
+    _require(report, model, source, partial=wanted.partial)
+    values = {target: offered[origin] for target, origin in plan.sources.items()}  # all read before one is written
+    for target, value in values.items():
+        dtype = _numpy_dtype(there[target].dtype)
+        targets[target].assign(value if value.dtype == dtype else value.astype(dtype))
+    return report
+
+
+# ---- the plan ---------------------------------------------------------------------------------------------------
+
+
+def _casting(plan: Plan, here: Mapping[str, Form], there: Mapping[str, Form]) -> Plan:
+    """Return the plan with numbers turned into the model's types where both are floating-point."""
+
+    def cast(line: Line) -> Line:
+        if line.verdict != "dtype" or not line.target or not line.source:
+            return line
+        old, new = here[line.source].dtype, there[line.target].dtype
+        if "float" not in old or "float" not in new:
+            return line
+        return replace(line, verdict="renamed" if line.source != line.target else "taken", detail=f"{old} to {new}")
+
+    return Plan(tuple(map(cast, plan.lines)))
+
+
+def _chosen(plan: Plan, only: Sequence[str] | None, there: Mapping[str, Form]) -> Plan:
+    """Return the plan for the model's variables that `only` names; all else is left."""
+    if only is None:
+        return plan
+    require_matches(there, only)
+
+    def chosen(line: Line) -> Line:
+        if line.target and any(named_by(line.target, pattern) for pattern in only):
+            return line
+        return replace(line, verdict="left", detail="not named by `only`")
+
+    return Plan(tuple(map(chosen, plan.lines)))
+
+
+def _with_origins(plan: Plan, converted: Converted) -> Plan:
+    """Return the plan with PyTorch's names for where arrays come from, and what PyTorch has in excess."""
+
+    def told(line: Line) -> Line:
+        origin = converted.origins.get(line.source or "")
+        if origin is None:
+            return line
+        renamed = line.verdict == "taken" and origin != line.target
+        return replace(line, source=origin, verdict="renamed" if renamed else line.verdict)
+
+    dropped = [Line(None, name, "dropped", why) for name, why in converted.dropped.items()]
+    return Plan((*map(told, plan.lines), *dropped))
+
+
+def _require(report: Report, model: keras.Model, source: Weights, *, partial: bool) -> None:
+    """Raise `LoadingError` unless all is accounted for, or something at least is loaded where a part is enough."""
+    bad = [line for line in report.plan.lines if line.verdict not in _GOOD]
+    if report.loaded and (partial or not bad):
+        return
+    total = ", ".join(f"{count} {verdict}" for verdict, count in report.plan.counts().items())
+    lines = [f"{report.source} does not fit {model.name!r} ({total}); nothing was written:"]
+    lines += [f"  {line.verdict:11}{line.target or line.source}: {line.detail}" for line in bad[:_SHOWN]]
+    lines += [f"  ... and {len(bad) - _SHOWN} more"] if len(bad) > _SHOWN else []
+    if getattr(source, "unnamed", False):
+        lines.append("The file has no names: by_order=True takes each class's layers in the order in which they come.")
+    elif not report.loaded:
+        lines.append("Not one name is in both; rename={old: new} says which is which.")
+    else:
+        lines.append("rename={old: new} says which is which, partial=True loads what fits.")
+    raise LoadingError("\n".join(lines))
+
+
+# ---- names that a file leaves to the model ----------------------------------------------------------------------
+
+
+def _aliases(model: keras.Model, found: Sequence[str], rules: Sequence[NameRule]) -> dict[str, str]:
+    """Return `{name in the file: better name}` where a file numbers variables, or leaves out inner containers."""
+    variables = _leaves(model)
+    known = {names.join(layer, leaf) for layer, leaves in variables.items() for leaf in leaves}
+    better: dict[str, str] = {}
+    for old, new in mapping.apply(found, rules).names.items():
+        layer, own = names.split(new)
+        leaves = variables.get(layer, [])
+        if new in known:
+            continue
+        if own.isdigit() and int(own) < len(leaves) and names.split(old)[1] == own:
+            better[old] = names.join(names.split(old)[0], leaves[int(own)])
+        elif old == new and (inner := _deeper(new, known)):
+            better[old] = inner
+    return better
+
+
+def _deeper(name: str, known: set[str]) -> str | None:
+    """Return the one variable that a name means which has the outermost and the innermost container only."""
+    top, _, rest = name.partition(names.SEPARATOR)
+    if names.SEPARATOR not in rest:
+        return None
+    found = [each for each in known if each.startswith(f"{top}/") and each.endswith(f"/{rest}")]
+    return found[0] if len(found) == 1 else None
+
+
+def _leaves(model: keras.Model) -> dict[str, list[str]]:
+    """Return the variables of each layer itself, in the order in which Keras saves them."""
+    found: dict[str, list[str]] = {}
+    drawn = _seed_states(model)
+    for name, _, owner in owned_variables(model):
+        if name not in drawn:
+            found.setdefault(owner, []).append(name.removeprefix(f"{owner}/") if owner else name)
+    return found
+
+
+def _in_order(model: keras.Model, source: Weights, label: str) -> dict[str, str]:
+    """Return `{name in the file: name in the model}` by where each lies, as Keras would load it."""
+    if not isinstance(source, Arrays) or not source.unnamed:
+        raise LoadingError(f"{label} has names; by_order=True is for a .weights.h5 file without")
+    with tempfile.TemporaryDirectory(prefix="nameplate-") as folder:
+        model.save_weights(Path(folder) / "order.weights.h5")
+        with open_weights(Path(folder) / "order.weights.h5") as mine:
+            named = {place: name for name, place in mine.places.items()}
+    warnings.warn(
+        f"{label} has no names; its arrays go by the order of each class's layers, which nobody can check",
+        OrderWarning,
+        stacklevel=4,
+    )
+    return {name: named[place] for name, place in source.places.items() if place in named}
+
+
+# ---- both sides as names and forms ------------------------------------------------------------------------------
+
+
+class _Under(Mapping[str, np.ndarray]):
+    """Weights under other names; reads through to them."""
+
+    def __init__(self, weights: Weights, origins: Mapping[str, str]) -> None:
+        self._weights = weights
+        self._origins = origins
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._weights[self._origins[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._origins)
+
+    def __len__(self) -> int:
+        return len(self._origins)
+
+
+def _forms(source: Weights) -> dict[str, Form]:
+    known = getattr(source, "forms", None)
+    if known is not None:
+        return dict(known)
+    return {name: Form(tuple(value.shape), value.dtype.name) for name, value in source.items()}
+
+
+def _form(variable: Any) -> Form:
+    return Form(tuple(variable.shape), str(variable.dtype))
+
+
+def _targets(model: keras.Model, forms: Mapping[str, Form]) -> dict[str, Any]:
+    """Return the model's variables; states of seed generators only where the source has them."""
+    drawn = _seed_states(model)
+    return {name: each for name, each, _ in owned_variables(model) if name not in drawn or name in forms}
+
+
+def _seed_states(model: keras.Model) -> set[str]:
+    return {names.join(name, "state") for name in seeds(model)}
+
+
+def _classes(model: keras.Model) -> dict[str, str]:
+    return {entry.name: type(entry.layer).__name__ for entry in walk(model)}
+
+
+def _numpy_dtype(name: str) -> np.dtype:
+    found = dtypes.of_name(name)
+    if found is None:
+        raise LoadingError(f"the model has a variable of {name}, which no file holds")
+    return found
+
+
+def _looks_like_torch(arrays: Arrays) -> bool:
+    """Tell whether names are PyTorch's: dots and no slash, and leaves that Keras has not."""
+    dotted = all("." in name and names.SEPARATOR not in name for name in arrays)
+    return bool(arrays) and dotted and any(name.endswith((".weight", ".bias")) for name in arrays)

@@ -1,0 +1,109 @@
+"""Any model file: the model in it, with its names, or its weights by name."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from models import building, keras_private, mapping, names, renaming
+from models.formats.keras_writing import write_copy
+from models.formats.opening import open_weights
+from models.loading import load_weights, name_rules
+from models.renaming import To
+from models.told_names import names_and_config, take_names
+from models.tree import walk
+from models.weights import matches, require_matches
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    only: Sequence[str] | None = None,
+    rename: To | None = None,
+    custom_objects: Mapping[str, Any] | None = None,
+    trust: bool = False,
+) -> Any:
+    """Return the uncompiled model in a file, with the names it was saved with; of a file of weights, these by name.
+
+    A `.keras` file, an `.h5` file with a configuration, of Keras 2 too, and a checkpoint of ours give a model. Nothing
+    that a configuration would run, import or open is built unless `trust`; even then Keras' safe mode keeps Python code
+    out, until the caller ends it by `keras.config.enable_unsafe_deserialization()`. Names and weights need no trust.
+
+    Args:
+        path: a file or directory that `models.formats.open_weights` knows.
+        only: return `{name: array}` of these alone, without building anything: variables, layers, containers, shell
+            patterns over whole names (`["*"]` is all).
+        rename: for a model as `models.rename`; for weights `{old: new}` or rules as `OLD=NEW`.
+        custom_objects: `{name: class or function}` for what is not Keras' own.
+        trust: whether a configuration may do what is listed when it is refused.
+
+    Raises:
+        FileFormatError: when the file cannot be read, or needs custom objects or trust that it did not get.
+        WeightsError: for a pattern of `only` that matches nothing.
+    """
+    source = Path(path)
+    model = None if only is not None else _model(source, custom_objects or {}, trust=trust)
+    if model is None:
+        return _weights(source, only, rename or ())
+    _reserve(model)
+    return model if rename is None else renaming.rename(model, rename)
+
+
+def loaded(path: Path, source: Path, objects: Mapping[str, Any]) -> keras.Model:
+    """Return the model in a `.keras` file that is ours to the last byte, in safe mode; messages call it `source`.
+
+    Raises:
+        FileFormatError: when Keras cannot load it.
+    """
+    try:
+        with warnings.catch_warnings(), keras_private.scopes_kept():
+            warnings.simplefilter("ignore")
+            return keras.saving.load_model(path, custom_objects=dict(objects), compile=False, safe_mode=True)
+    except Exception as error:  # whatever Keras and the classes of a user raise
+        raise building.unbuildable(source, error) from None
+
+
+def _model(source: Path, objects: Mapping[str, Any], *, trust: bool) -> keras.Model | None:
+    """Return the model of a file that has one."""
+    if source.name.endswith(".keras"):
+        wanted, config = names_and_config(source)
+        building.vet(config, source, objects, trust=trust)
+        with keras_private.deep_graphs(len(wanted)), tempfile.TemporaryDirectory(prefix="nameplate-") as folder:
+            write_copy(source, Path(folder) / "copy.keras")
+            model = loaded(Path(folder) / "copy.keras", source, objects)
+        take_names(model, wanted, source)
+        return model
+    config = building.stored_config(source)
+    if config is None:
+        return None
+    building.vet(config, source, objects, trust=trust)
+    model = building.built(config, source, objects)
+    load_weights(model, source)
+    return model
+
+
+def _weights(source: Path, only: Sequence[str] | None, rename: Any) -> dict[str, np.ndarray]:
+    with open_weights(source) as arrays:
+        mapped = mapping.apply(list(arrays), name_rules(rename)).names
+        origins = {new: old for old, new in mapped.items()}
+        if only is not None:
+            require_matches(origins, only)
+        chosen = [name for name in origins if only is None or any(matches(name, pattern) for pattern in only)]
+        return {name: arrays[origins[name]] for name in chosen}
+
+
+def _reserve(model: keras.Model) -> None:
+    """Count the automatic names of a loaded model as taken, so that new layers get others."""
+    counts = keras_private.automatic_counts()
+    for layer in [model, *(entry.layer for entry in walk(model))]:
+        word = names.snake(type(layer).__name__)
+        if names.is_automatic(str(layer.name), type(layer).__name__):
+            number = str(layer.name).removeprefix(word).removeprefix("_")
+            counts[word] = max(counts.get(word, 0), int(number) + 1 if number.isdigit() else 1)
