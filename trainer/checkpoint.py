@@ -16,7 +16,7 @@ import numpy as np
 from models import store
 from models.errors import NameplateError
 from models.matching import Form
-from trainer.callbacks.memory import recall, remember
+from trainer.callbacks.memory import Memory
 from trainer.config.checkpoint import CheckpointConfig
 from trainer.drift import Drift
 from trainer.finite import not_finite
@@ -43,15 +43,19 @@ class Checkpoints:
         callbacks: Sequence[keras.callbacks.Callback],
         say: Say,
         agree: Agree | None = None,
+        writes: bool = True,
     ) -> None:
+        """Take what is saved and how; `writes` is false in a worker whose chief saves for all."""
         self.directory, self.config, self.monitor = directory, config, monitor
-        self._state, self._texts, self._callbacks, self.say, self._agree = state, texts, callbacks, say, agree
+        self._state, self._texts, self.say, self._agree = state, texts, say, agree
+        self._memory = Memory(callbacks)
+        self._writes = writes
         self._upwards = config.improves_upwards(monitor)
         self._writer = ThreadPoolExecutor(1, "checkpoint") if config.async_save else None
         self._pending: Future[Path] | None = None
         self._resumed_from: Path | None = None
         self._origins: Mapping[str, Any] = texts.about.get("origins", {})
-        self._memory: tuple[Mapping[str, Any], Mapping[str, np.ndarray]] = ({}, {})
+        self._remembered: tuple[Mapping[str, Any], Mapping[str, np.ndarray]] = ({}, {})
         self.last: Path | None = None
 
     def __enter__(self) -> Checkpoints:
@@ -78,13 +82,14 @@ class Checkpoints:
             StoreError: there are checkpoints and none is good.
         """
         self._state.require_storable()
-        store.sweep_leftovers(self.directory)
+        if self._writes:
+            store.sweep_leftovers(self.directory)
         found = store.load_newest(self.directory, self._load, self._report_damage)
         return found or Progress()
 
     def remind(self) -> None:
         """Give the callbacks what they remembered at the restored checkpoint."""
-        recall(self._callbacks, *self._memory)
+        self._memory.recall(*self._remembered)
 
     def due(self, step: int) -> bool:
         """Say whether a save belongs at this step, wherever in an epoch it is."""
@@ -116,7 +121,9 @@ class Checkpoints:
         self.wait()
         with _enough_memory():
             arrays = self._state.capture()
-        plain, remembered = remember(self._callbacks)
+        if not self._writes:
+            return
+        plain, remembered = self._memory.remember()
         snapshot = self._snapshot(progress, values, arrays, plain, remembered)
         is_best = self.monitor in values and values[self.monitor] == progress.best
         if self._writer is None:
@@ -216,7 +223,7 @@ class Checkpoints:
         told = self._state.restore(groups["weights"], groups["optimizer"], state, renewal=renewal_of(drift))
         for line in told:
             self.say(f"  {line}")
-        self._memory = (checkpoint.manifest.about["callbacks"], remembered)
+        self._remembered = (checkpoint.manifest.about["callbacks"], remembered)
         self._origins = checkpoint.manifest.about["origins"]  # of the run's beginning, not of this start
         self._resumed_from = self.last = checkpoint.path
         return progress_of(checkpoint.manifest, self.monitor)

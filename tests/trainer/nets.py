@@ -9,6 +9,7 @@ import pytest
 
 MODULE = '''
 import keras
+import tensorflow as tf
 
 
 @keras.saving.register_keras_serializable(package="my_nets")
@@ -47,6 +48,41 @@ class Counts(keras.layers.Layer):
             self.seen.assign(self.seen + here)
             self.last.assign(keras.ops.where(here > 0, self.step, self.last))
         return x
+
+
+HOOK = lambda where: None
+
+
+@keras.saving.register_keras_serializable(package="my_nets")
+class Tells(keras.layers.Layer):
+    """Passes its input on, and calls HOOK when it is traced, when a step runs, and when an evaluation does."""
+
+    def call(self, x, training=False):
+        if isinstance(x, keras.KerasTensor):
+            return x
+        if training:
+            HOOK("tracing")
+        where = "step" if training else "evaluation"
+        (same,) = tf.py_function(lambda: [HOOK(where), 1.0][1:], [], [x.dtype])
+        return x * tf.ensure_shape(same, ())
+
+
+def build_telling(input_shape, classes):
+    x = keras.Input(input_shape, name="x")
+    return keras.Model(x, keras.layers.Dense(classes, name="y")(Tells(name="teller")(x)), name="mine")
+
+
+@keras.saving.register_keras_serializable(package="my_nets")
+class Large(keras.layers.Layer):
+    """Needs more memory in training than there is: 64 TiB."""
+
+    def call(self, x, training=False):
+        return x + keras.ops.max(tf.fill([1 << 44], x[0, 0])) if training else x
+
+
+def build_large(input_shape, classes):
+    x = keras.Input(input_shape, name="x")
+    return keras.Model(x, keras.layers.Dense(classes, name="y")(Large(name="larger")(x)), name="mine")
 
 
 def build_counting(input_shape, classes):

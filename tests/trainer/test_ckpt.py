@@ -185,6 +185,7 @@ def test_plan_accounts_for_both_sides_and_offers_the_bridge(ckpt: Run, runs: Pat
 
 def test_rename_moves_weights_slots_and_seeds_together(ckpt: Run, runs: Path) -> None:
     state = {"seeds/stem_conv/seed/state": np.array([1, 2], np.uint32), "optimizer/iteration": np.array(5)}
+    state |= {"apart/stem_conv/kernel@replica1": np.zeros(2)}
     store.save(runs / "source" / "checkpoints", snapshot(9, state=state))
     code, printed = ckpt("rename", runs / "source", runs / "renamed", "stem_conv=backbone/stem", "head/none=")
     assert code == 0, printed
@@ -193,7 +194,11 @@ def test_rename_moves_weights_slots_and_seeds_together(ckpt: Run, runs: Path) ->
         assert same(opened.weights["backbone/stem/kernel"], snapshot(9).weights["stem_conv/kernel"])
         assert opened.weights.records["backbone/stem/kernel"].layer_class == "Conv2D"
         assert set(opened.optimizer) == {"backbone/stem/kernel@momentum", "iteration"}
-        assert set(opened.state) == {"seeds/backbone/stem/seed/state", "optimizer/iteration"}
+        assert set(opened.state) == {
+            "seeds/backbone/stem/seed/state",
+            "apart/backbone/stem/kernel@replica1",
+            "optimizer/iteration",
+        }
         edit = opened.manifest.about["edits"][0]
         assert edit["rules"] == ["stem_conv=backbone/stem", "head/none="]
         assert opened.step == 9

@@ -9,45 +9,56 @@ import keras
 import numpy as np
 
 _NOT_MEMORY = ("model", "params", "_model")
+_OPERATION = "keras.ops"  # how a comparison is remembered that a callback chose at its first epoch
 Plain = dict[str, list[str]]  # attribute -> [type, text]; text, because JSON has no infinity
 
 
-def remember(callbacks: Sequence[keras.callbacks.Callback]) -> tuple[dict[str, Plain], dict[str, np.ndarray]]:
-    """Return the numbers, words and arrays among the attributes of each callback, by its place and class."""
-    plain: dict[str, Plain] = {}
-    arrays: dict[str, np.ndarray] = {}
-    for key, callback in _keyed(callbacks).items():
-        plain[key] = {}
-        for name, value in _attributes(callback).items():
-            if value is None or isinstance(value, bool | int | float | str | np.number):
-                plain[key][name] = _encode(value)
-            elif _is_arrays(value):
-                arrays |= {f"callbacks/{key}/{name}/{i}": np.asarray(each) for i, each in enumerate(value)}
-    return plain, arrays
+class Memory:
+    """The attributes of callbacks that have changed since they were made.
+
+    What has not changed is a setting: after a resume it is what this process was configured with.
+    """
+
+    def __init__(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
+        self._callbacks = {f"{place}_{type(each).__name__}": each for place, each in enumerate(callbacks)}
+        self._first = {key: _plain(callback) for key, callback in self._callbacks.items()}
+
+    def remember(self) -> tuple[dict[str, Plain], dict[str, np.ndarray]]:
+        """Return numbers, words and arrays among the attributes of each callback, by its place and class."""
+        plain: dict[str, Plain] = {}
+        arrays: dict[str, np.ndarray] = {}
+        for key, callback in self._callbacks.items():
+            first = self._first[key]
+            plain[key] = {name: each for name, each in _plain(callback).items() if first.get(name) != each}
+            for name, value in vars(callback).items():
+                if _is_arrays(value):
+                    arrays |= {f"callbacks/{key}/{name}/{i}": np.asarray(each) for i, each in enumerate(value)}
+        return plain, arrays
+
+    def recall(self, plain: Mapping[str, Plain], arrays: Mapping[str, np.ndarray]) -> None:
+        """Set the attributes as they were when remembered; a callback that is new keeps its own."""
+        for key, callback in self._callbacks.items():
+            if key not in plain:
+                continue
+            for name, encoded in (self._first[key] | plain[key]).items():
+                setattr(callback, name, _decode(encoded))
+            for name, listed in _listed(arrays, f"callbacks/{key}/").items():
+                setattr(callback, name, listed)
 
 
-def recall(
-    callbacks: Sequence[keras.callbacks.Callback], plain: Mapping[str, Plain], arrays: Mapping[str, np.ndarray]
-) -> None:
-    """Set the attributes of each callback as they were when remembered; a callback that is new keeps its own."""
-    for key, callback in _keyed(callbacks).items():
-        for name, encoded in plain.get(key, {}).items():
-            setattr(callback, name, _decode(encoded))
-        listed: dict[str, dict[int, np.ndarray]] = {}
-        for path, array in arrays.items():
-            if path.startswith(f"callbacks/{key}/"):
-                name, _, index = path.removeprefix(f"callbacks/{key}/").rpartition("/")
-                listed.setdefault(name, {})[int(index)] = np.asarray(array)
-        for name, found in listed.items():
-            setattr(callback, name, [found[index] for index in sorted(found)])
+def _plain(callback: keras.callbacks.Callback) -> Plain:
+    encoded = {name: _encode(value) for name, value in vars(callback).items() if name not in _NOT_MEMORY}
+    return {name: each for name, each in encoded.items() if each}
 
 
-def _keyed(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, keras.callbacks.Callback]:
-    return {f"{place}_{type(callback).__name__}": callback for place, callback in enumerate(callbacks)}
-
-
-def _attributes(callback: keras.callbacks.Callback) -> dict[str, Any]:
-    return {name: value for name, value in vars(callback).items() if name not in _NOT_MEMORY}
+def _listed(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, list[np.ndarray]]:
+    """Return lists of arrays by attribute, from arrays by attribute and place."""
+    found: dict[str, dict[int, np.ndarray]] = {}
+    for path, array in arrays.items():
+        if path.startswith(prefix):
+            name, _, index = path.removeprefix(prefix).rpartition("/")
+            found.setdefault(name, {})[int(index)] = np.asarray(array)
+    return {name: [each[index] for index in sorted(each)] for name, each in found.items()}
 
 
 def _is_arrays(value: Any) -> bool:
@@ -55,9 +66,13 @@ def _is_arrays(value: Any) -> bool:
 
 
 def _encode(value: Any) -> list[str]:
+    """Return the type and text of a plain value, empty of any other."""
     if isinstance(value, np.number):
         value = value.item()
-    return [type(value).__name__, repr(value) if isinstance(value, float) else str(value)]
+    if value is None or isinstance(value, bool | int | float | str):
+        return [type(value).__name__, repr(value) if isinstance(value, float) else str(value)]
+    name = getattr(value, "__name__", "")
+    return [_OPERATION, name] if name and getattr(keras.ops, name, None) is value else []
 
 
 def _decode(encoded: Sequence[str]) -> Any:
@@ -71,4 +86,6 @@ def _decode(encoded: Sequence[str]) -> Any:
             return text == "True"
         case "NoneType":
             return None
+        case "keras.ops":
+            return getattr(keras.ops, text)
     return text

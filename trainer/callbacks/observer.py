@@ -30,6 +30,8 @@ class Journey:
 class Observer:
     """Told what happens; each method does nothing until a subclass says otherwise."""
 
+    every_steps: int | None = None  # so often `advanced` is told of just that step, not only of those between calls
+
     def began(self, model: keras.Model, journey: Journey) -> None:
         """Hear that training begins or goes on."""
 

@@ -14,7 +14,9 @@ from models.weights import Weights
 from trainer.ckpt import printing, targets
 from trainer.sources import Source, open_source
 
-_SEEDS = "seeds/"  # how a training state calls the seed of a layer: seeds/<name of its variable>
+# How a training state calls what goes with a variable: seeds/<its name>, and apart/<its name>@replica1 for what
+# each replica has of its own.
+_OF_VARIABLES = ("seeds/", "apart/")
 
 
 def rename(arguments: argparse.Namespace) -> int:
@@ -22,26 +24,31 @@ def rename(arguments: argparse.Namespace) -> int:
     rules = mapping.parse(arguments.rules)
     with open_source(arguments.source) as source:
         targets.refuse_existing(arguments.target, source)
-        seeds = {name: name.removeprefix(_SEEDS) for name in source.state if name.startswith(_SEEDS)}
-        known = [*source.weights, *source.optimizer, *seeds.values()]
-        done = mapping.apply(list(dict.fromkeys(known)), rules)
-        new_state = {
-            f"{_SEEDS}{done.names[seeds[name]]}" if name in seeds else name: name
-            for name in source.state
-            if name not in seeds or seeds[name] in done.names
+        owners = {
+            name: name.partition("/")[2].partition("@")[0] for name in source.state if name.startswith(_OF_VARIABLES)
         }
+        known = [*source.weights, *source.optimizer, *owners.values()]
+        done = mapping.apply(list(dict.fromkeys(known)), rules)
+        kept = {name: name for name in source.state if name not in owners}
+        moved = {name: _of(name, owner, done.names[owner]) for name, owner in owners.items() if owner in done.names}
         classes = {done.names[name]: kind for name, kind in targets.classes_of(source).items() if name in done.names}
         written = targets.write(
             arguments.target,
             source,
             weights=_under(source.weights, done.names),
             optimizer=_under(source.optimizer, done.names),
-            state={new: source.state[old] for new, old in new_state.items()},
+            state={new: source.state[old] for old, new in (kept | moved).items()},
             edit={"command": "rename", "rules": [rule.text for rule in rules]},
             classes=classes,
         )
     changed = {old: done.names.get(old) for old in done.rules}
     return _report(arguments, written, {"renamed": changed}, f"{len(changed)} names changed")
+
+
+def _of(name: str, old: str, new: str) -> str:
+    """Return the name of what goes with a variable when that is renamed."""
+    group, _, rest = name.partition("/")
+    return f"{group}/{new}{rest.removeprefix(old)}"
 
 
 def extract(arguments: argparse.Namespace) -> int:
