@@ -19,6 +19,7 @@ from trainer.build import (
     layer_rows,
     synchronise_batch_norm,
 )
+from trainer.callbacks.dreams import Dreams
 from trainer.callbacks.jsonl import JsonLines
 from trainer.callbacks.observer import Observer
 from trainer.callbacks.progress import ShowProgress
@@ -204,6 +205,9 @@ def _observers(
     if home is None:
         return observers
     observers.append(JsonLines(home.metrics))
+    if config.log.dream.layers:
+        events = home.tensorboard / "dreams"
+        observers.append(Dreams(model, config.log.dream, pictures=home.dreams, events=events, seed=config.seed))
     if config.log.tensorboard:
         texts = {"config": to_yaml(config), "layers": plain_table(model.name, LAYER_COLUMNS, table)}
         observers.append(TensorBoard(home.tensorboard, texts=texts, histograms_every=config.log.histograms_every))

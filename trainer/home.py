@@ -30,6 +30,11 @@ class Home:
         return self.path / "tensorboard"
 
     @property
+    def dreams(self) -> Path:
+        """Pictures of what layers see, where `log.dream` asks for them."""
+        return self.path / "dreams"
+
+    @property
     def metrics(self) -> Path:
         """Every record, one JSON object a line."""
         return self.path / "metrics.jsonl"

@@ -238,7 +238,7 @@ class Loop:
     def _next_event(self, end: int) -> int:
         """Return the step of the next event: a record, a checkpoint, the end of the epoch."""
         step = self.progress.step
-        intervals = [self.plan.record_every]
+        intervals = [self.plan.record_every, *(each.every_steps for each in self.observers if each.every_steps)]
         if self.checkpoints and self.checkpoints.config.every_steps:
             intervals.append(self.checkpoints.config.every_steps)
         return min(end, *((step // interval + 1) * interval for interval in intervals))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from trainer.config.base import Section, at_least
+from trainer.config.dream import DreamConfig
 
 
 @dataclass(frozen=True)
@@ -15,9 +16,12 @@ class LogConfig(Section):
     tensorboard: bool = True  # event files under the run, in tensorboard/
     histograms_every: int | None = 1  # epochs between histograms of every weight; None: none
     layer_table: bool = True  # print the layers and their names before training
+    dream: DreamConfig = field(default_factory=DreamConfig)  # what layers see while they learn
 
     def problems(self) -> list[str]:
         """Return intervals under one."""
-        return at_least("log.every_steps", self.every_steps, 1, unit="step") + at_least(
-            "log.histograms_every", self.histograms_every, 1, unit="epoch"
-        )
+        return [
+            *at_least("log.every_steps", self.every_steps, 1, unit="step"),
+            *at_least("log.histograms_every", self.histograms_every, 1, unit="epoch"),
+            *self.dream.problems(),
+        ]

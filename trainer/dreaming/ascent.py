@@ -202,7 +202,7 @@ def resized(images: Any, size: Sequence[int]) -> tf.Tensor:
 
 
 def _canvas(settings: Settings) -> Canvas:
-    kind = Fourier if settings.parameters is Parameters.fourier else Pixels
+    kind = Fourier if settings.parameters == Parameters.fourier else Pixels
     return kind(settings.values, settings.rate_of_step)
 
 

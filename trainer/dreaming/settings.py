@@ -42,6 +42,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         found = [
+            *([_no_parameters(self.parameters)] if self.parameters not in list(Parameters) else []),
             *([f"steps: {self.steps} is too small; at least 1"] if self.steps < 1 else []),
             *([f"octaves: {self.octaves} is too small; at least 1"] if self.octaves < 1 else []),
             *([f"octave_scale: {self.octave_scale} is too small; above 1"] if self.octave_scale <= 1 else []),
@@ -69,7 +70,7 @@ class Settings:
         """The length of a step."""
         if self.rate is not None:
             return self.rate
-        return 0.05 if self.parameters is Parameters.fourier else 0.02
+        return 0.05 if self.parameters == Parameters.fourier else 0.02
 
     def jitter_of(self, size: Sequence[int]) -> int:
         """Return the largest move of an image of this (height, width), in pixels."""
@@ -90,7 +91,7 @@ class Settings:
 
     def plain(self) -> dict[str, Any]:
         """Return the settings as JSON has them."""
-        return asdict(self) | {"parameters": self.parameters.value, "values": list(self.values)}
+        return asdict(self) | {"parameters": str(self.parameters), "values": list(self.values)}
 
 
 def settings_of(base: Settings, options: dict[str, Any]) -> Settings:
@@ -104,14 +105,13 @@ def settings_of(base: Settings, options: dict[str, Any]) -> Settings:
     if unknown:
         told = "; ".join(f"no setting {name!r}.{did_you_mean(name, known)}" for name in unknown)
         raise SettingsError(f"{told} There are {', '.join(known)}")
-    if "parameters" in options:
-        word = str(options["parameters"])
-        if word not in list(Parameters):
-            raise SettingsError(f"parameters: {word!r} is not one of {', '.join(Parameters)}")
-        options = options | {"parameters": Parameters(word)}
     if "values" in options:
         options = options | {"values": tuple(float(each) for each in options["values"])}
     return replace(base, **options)
+
+
+def _no_parameters(word: str) -> str:
+    return f"parameters: {word!r} is not one of {', '.join(Parameters)}"
 
 
 def _is_range(values: Sequence[float]) -> bool:

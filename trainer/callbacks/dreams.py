@@ -1,0 +1,105 @@
+"""Dreams while a run trains: every so many steps a picture of what named layers see, so that features are seen to form.
+
+The noise is the same every time, and nothing that training computes with is touched: a run with dreams trains the same
+weights, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from models.names import sanitized
+from trainer.callbacks.event_files import forget_after
+from trainer.callbacks.observer import Journey, Observer
+from trainer.config.dream import DreamConfig
+from trainer.dreaming import objectives
+from trainer.dreaming.cut import matching
+from trainer.dreaming.dreamer import Dreamer
+from trainer.dreaming.files import read_image, save_image
+from trainer.dreaming.grammar import parse
+from trainer.dreaming.objectives import Objective
+from trainer.dreaming.settings import Parameters, Settings
+from trainer.dreaming.sheets import enlarged, sheet
+
+_SHOWN = 128  # pixels that a picture's longer side has at least
+_ACROSS = 12  # pictures of each layer on the sheet at the end
+
+
+class Dreams(Observer):
+    """Writes each picture to `dreams/` under the run's TensorBoard directory, and to PNG files with their recipes."""
+
+    def __init__(self, model: keras.Model, config: DreamConfig, *, pictures: Path, events: Path, seed: int) -> None:
+        """Find the layers; call it within the strategy's scope.
+
+        Args:
+            model: the model that is trained.
+            config: which layers, how often.
+            pictures: directory of the PNG files, `<layer>/step_00000500.png`.
+            events: directory of the event file.
+            seed: decides the noise.
+
+        Raises:
+            ObjectiveError: names that match no layer, with the nearest, or a model without an input for images.
+        """
+        self.every_steps = config.every_steps
+        self._config, self._pictures, self._events = config, pictures, events
+        self._settings = Settings(parameters=Parameters.fourier, steps=config.steps, seed=seed)
+        found = _objectives(model, config.layers)
+        self._dreamers = {name: Dreamer(model, each, self._settings) for name, each in found.items()}
+
+    def began(self, model: keras.Model, journey: Journey) -> None:
+        """Open the event file; what a killed process dreamt past its last checkpoint is dreamt again."""
+        forget_after(self._events, journey.first_step)
+        self._writer = tf.summary.create_file_writer(str(self._events))
+
+    def advanced(self, step: int) -> None:
+        """Dream where it is time."""
+        if step % self._config.every_steps:
+            return
+        with self._writer.as_default(step=step):
+            for name, dreamer in self._dreamers.items():
+                picture = self._dreamt(dreamer)
+                tf.summary.image(name, picture[None])
+                save_image(self._folder(name) / f"step_{step:08d}.png", picture, recipe=self._recipe(dreamer, step))
+        self._writer.flush()
+
+    def ended(self) -> None:
+        """Close the event file, and put what was dreamt on one sheet, a row a layer."""
+        self._writer.close()
+        rows = {name: _evenly(sorted(self._folder(name).glob("step_*.png"))) for name in self._dreamers}
+        across = max((len(paths) for paths in rows.values()), default=0)
+        if across:
+            shown = {f"{name} {int(path.stem[5:])}": path for name, paths in rows.items() for path in paths}
+            pictures = {name: read_image(path, channels=3) for name, path in shown.items()}
+            save_image(self._pictures / "forming.png", sheet(pictures, columns=across), recipe={"what": list(rows)})
+
+    def _dreamt(self, dreamer: Dreamer) -> np.ndarray:
+        found, _ = dreamer.dream(dreamer.noise(self._config.size, 1))
+        pixels = self._settings.as_bytes(found[0])
+        return enlarged(pixels if pixels.shape[-1] == 3 else pixels[..., :1], _SHOWN)
+
+    def _folder(self, name: str) -> Path:
+        return self._pictures / sanitized(name.replace("/", "."))
+
+    def _recipe(self, dreamer: Dreamer, step: int) -> dict[str, object]:
+        what = str(dreamer.ascent.objective)
+        return {"what": what, "step": step, "start": "noise", "settings": self._settings.plain()}
+
+
+def _objectives(model: keras.Model, wanted: Sequence[str]) -> dict[str, Objective]:
+    """Return what is dreamt of by its name: a layer's, or the objective as text."""
+    patterns = [each for each in wanted if "(" not in each]
+    found = {name: objectives.layer(name) for name in matching(model, patterns)}
+    return found | {each: parse(each) for each in wanted if "(" in each}
+
+
+def _evenly(paths: Sequence[Path]) -> list[Path]:
+    """Return at most so many of the paths, the first and the last among them."""
+    if len(paths) <= _ACROSS:
+        return list(paths)
+    return [paths[round(place)] for place in np.linspace(0, len(paths) - 1, _ACROSS)]
