@@ -85,6 +85,15 @@ def build_large(input_shape, classes):
     return keras.Model(x, keras.layers.Dense(classes, name="y")(Large(name="larger")(x)), name="mine")
 
 
+def build_random(input_shape, classes):
+    """A little of everything that has a state: batch statistics, dropout, and a kernel that Adam moves."""
+    image = keras.Input(input_shape, name="image")
+    x = keras.layers.Conv2D(4, 3, name="stem")(Tells(name="teller")(image))
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    x = keras.layers.Dropout(0.3, name="drop")(keras.layers.Flatten(name="flat")(x))
+    return keras.Model(image, keras.layers.Dense(classes, name="label")(x), name="mine")
+
+
 def build_counting(input_shape, classes):
     x = keras.Input(input_shape, name="x")
     return keras.Model(x, keras.layers.Dense(classes, name="y")(Counts(name="counter")(x)), name="mine")
