@@ -103,8 +103,8 @@ def unbuildable(path: Path, error: Exception) -> FileFormatError:
     reason = " ".join(str(error).split())
     return FileFormatError(
         f"{path} cannot be loaded: {reason:.600} Pass custom_objects={{name: class}} for classes of your own, and "
-        "trust=True only when you would run its author's code, of which Keras' safe mode still keeps Python lambdas out "
-        f"until you call keras.config.enable_unsafe_deserialization(). {_ALL}"
+        "trust=True only when you would run its author's code, of which Keras' safe mode still keeps Python lambdas "
+        f"out until you call keras.config.enable_unsafe_deserialization(). {_ALL}"
     )
 
 

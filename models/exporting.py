@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -9,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from models import names
+from models.bridge import read
 from models.errors import NameplateError
+from models.formats.opening import open_weights
+from models.formats.saved_model import NAMES
 from models.freezing import recheck
-from models.keras_private import inputs_struct, outputs_struct
-from models.tree import output_names
+from models.keras_private import inputs_struct, stack_graph
+from models.tree import output_names, variables
 
 
 class ExportError(NameplateError):
@@ -25,8 +30,8 @@ def export(model: keras.Model, path: str | os.PathLike[str]) -> None:
     """Write a SavedModel to a new directory, for TensorFlow Serving and others, without the code that made it.
 
     Its signature `serving_default` takes each input by its name and returns each output by its name: those of
-    `model.input_names` and of the losses, or the keys where the model was made with dictionaries. The first axis of every
-    input is free. The directory appears by one rename.
+    the model's input layers and of its losses, or the keys where it was made with dictionaries. The first axis of
+    every input is free. The directory appears by one rename.
 
     Args:
         model: built, functional or sequential: a subclassed model has no named inputs.
@@ -40,21 +45,44 @@ def export(model: keras.Model, path: str | os.PathLike[str]) -> None:
         raise ExportError(f"{target} is there already; an export takes a new directory")
     recheck(model)
     inputs = _inputs(model)
-    outputs = output_names(model)
+    stack = stack_graph(model) if isinstance(model, keras.Sequential) else None
+    outputs = output_names(stack or model)
     _refuse_names(model, [*inputs], outputs)
     with tempfile.TemporaryDirectory(prefix=".nameplate-", dir=target.parent) as folder:
         draft = Path(folder) / "export"
         archive = keras.export.ExportArchive()
         archive.track(model)
-        archive.add_endpoint("serving_default", _endpoint(model, outputs), input_signature=[inputs])
+        archive.add_endpoint("serving_default", _endpoint(model, [*inputs], outputs), input_signature=[inputs])
         archive.write_out(str(draft), verbose=False)
+        _add_names(model, draft)
         os.replace(draft, target)
+
+
+def _add_names(model: keras.Model, draft: Path) -> None:
+    """Write the qualified names of the variables, in Keras' order, and prove that the values are theirs.
+
+    In a SavedModel itself inner variables of nested models have one name, `c1/kernel` twice.
+    """
+    qualified = {id(variable): name for name, variable in variables(model).items()}
+    listed = [qualified.get(id(variable), "") for variable in model.variables]
+    (draft / NAMES).write_text(json.dumps({"version": 1, "variables": listed}), encoding="utf-8")
+    weights = read(model)
+    with open_weights(draft) as arrays:
+        lost = [name for name in listed if name and (name not in arrays or not _same(arrays[name], weights[name]))]
+    if lost:
+        raise ExportError(f"not exported, since these would come back different: {', '.join(lost[:20])}")
+
+
+def _same(one: np.ndarray, other: np.ndarray) -> bool:
+    return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
 
 
 def _inputs(model: keras.Model) -> dict[str, Any]:
     """Return `{name: specification}` of each input."""
     if inputs_struct(model) is None and not isinstance(model, keras.Sequential):
-        raise ExportError(f"{model.name!r} is a subclassed model without named inputs; wrap it: keras.Model(input, m(input))")
+        raise ExportError(
+            f"{model.name!r} is a subclassed model without named inputs; wrap it: keras.Model(input, m(input))"
+        )
     struct = inputs_struct(model)
     tensors = struct if isinstance(struct, Mapping) else {tensor.name: tensor for tensor in model.inputs}
     return {
@@ -63,20 +91,27 @@ def _inputs(model: keras.Model) -> dict[str, Any]:
     }
 
 
-def _endpoint(model: keras.Model, outputs: list[str]) -> Any:
-    """Return a function from named inputs to named outputs."""
-    keyed = isinstance(inputs_struct(model), Mapping)
+def _endpoint(model: keras.Model, inputs: list[str], outputs: list[str]) -> Any:
+    """Return a function from named inputs to named outputs; TensorFlow sorts a dictionary by its keys."""
+    struct = inputs_struct(model)
 
-    def serve(inputs: Mapping[str, Any]) -> dict[str, Any]:
-        given = dict(inputs) if keyed else keras.tree.pack_sequence_as(model.input, list(inputs.values()))
-        found = model(given, training=False)
+    def serve(given: Mapping[str, Any]) -> dict[str, Any]:
+        listed = [given[name] for name in inputs]
+        if struct is None:  # a Sequential has one
+            found = model(listed[0], training=False)
+        else:
+            found = model(dict(given) if isinstance(struct, Mapping) else _packed(struct, listed), training=False)
         return found if isinstance(found, dict) else dict(zip(outputs, keras.tree.flatten(found), strict=True))
 
     return serve
 
 
+def _packed(struct: Any, listed: list[Any]) -> Any:
+    return keras.tree.pack_sequence_as(struct, listed)
+
+
 def _refuse_names(model: keras.Model, inputs: list[str], outputs: list[str]) -> None:
-    if not outputs and outputs_struct(model) is None:
+    if not outputs:
         raise ExportError(f"{model.name!r} has no named outputs")
     faults = [f"  {name!r}: {what}" for name in (*inputs, *outputs) if (what := names.fault(name))]
     faults += [f"  {name!r}: two outputs have this name" for name in set(outputs) if outputs.count(name) > 1]

@@ -1,4 +1,4 @@
-"""Weights of any file into a model that is there, by name: planned, accounted for on both sides, then written at once."""
+"""Weights of any file into a model that is there, by name: planned, accounted for on both sides, then written."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ Rename = Mapping[str, str] | Iterable[str]  # {old: new}, or rules as OLD=NEW
 _GOOD = ("taken", "renamed", "dropped", "left")
 _LOADED = ("taken", "renamed")
 _SHOWN = 20
+_DRAWN = "seed_generator_state"  # how Keras calls the state of every random generator
 
 
 class LoadingError(NameplateError):
@@ -143,7 +144,10 @@ def _load(model: keras.Model, source: Weights, label: str, layout: str, wanted: 
     forms = _forms(source)
     targets = _targets(model, forms)
     there = {name: _form(variable) for name, variable in targets.items()}
+    drawn = [name for name in forms if name.endswith(_DRAWN) and name not in there]
+    forms = {name: form for name, form in forms.items() if name not in drawn}
     converted = None
+    offered: Weights
     if layout == "torch":
         rules = torch_rules(wanted.rules)
         converted = to_keras(source, forms, classes=_classes(model), targets=there, rules=rules)
@@ -155,6 +159,7 @@ def _load(model: keras.Model, source: Weights, label: str, layout: str, wanted: 
         offered, here = _Under(source, {new[name]: name for name in forms}), {new[name]: forms[name] for name in forms}
         plan = match(here, there, rules=wanted.rules)
     plan = _chosen(_casting(plan, here, there) if wanted.cast else plan, wanted.only, there)
+    plan = Plan((*plan.lines, *(Line(None, name, "dropped", "a random generator, named by a count") for name in drawn)))
     report = Report(label, _with_origins(plan, converted) if converted else plan)
     _require(report, model, source, partial=wanted.partial)
     values = {target: offered[origin] for target, origin in plan.sources.items()}  # all read before one is written

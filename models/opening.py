@@ -80,11 +80,11 @@ def _model(source: Path, objects: Mapping[str, Any], *, trust: bool) -> keras.Mo
             model = loaded(Path(folder) / "copy.keras", source, objects)
         take_names(model, wanted, source)
         return model
-    config = building.stored_config(source)
-    if config is None:
+    stored = building.stored_config(source)
+    if stored is None:
         return None
-    building.vet(config, source, objects, trust=trust)
-    model = building.built(config, source, objects)
+    building.vet(stored, source, objects, trust=trust)
+    model = building.built(stored, source, objects)
     load_weights(model, source)
     return model
 

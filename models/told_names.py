@@ -1,4 +1,4 @@
-"""The names that no configuration of Keras holds, beside it in a `.keras` file: written, read, given to what was loaded."""
+"""The names that no configuration of Keras holds, beside it in a `.keras` file: written, read, given back."""
 
 from __future__ import annotations
 

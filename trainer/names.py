@@ -10,30 +10,20 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from models import names, rules
 from models import policy as policies
 from models.errors import NameplateError
+from models.formats import opening
 from models.formats import table as tables
-from models.formats.keras_file import read_keras_table
-from models.formats.keras_weights import read_legacy_table, read_weights_table
-from models.formats.safetensors_file import read_safetensors_table
 from models.policy import Mode, Policy, Violation
 from trainer import places
 from trainer.ckpt import printing
 
 SOUND, UNSOUND, REFUSED, PIPE_CLOSED = 0, 1, 2, 141
-
-READERS: dict[str, Callable[[Path], tables.Table]] = {
-    ".keras": read_keras_table,
-    ".weights.h5": read_weights_table,
-    ".h5": read_legacy_table,
-    ".hdf5": read_legacy_table,
-    ".safetensors": read_safetensors_table,
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,12 +54,11 @@ def read_table(path: str) -> tables.Table:
         NameplateError: when there is nothing, or a file of another kind.
     """
     file = Path(path)
-    if not file.is_file():
-        return _checkpoint_table(places.find_one(path))
-    reader = next((read for ending, read in READERS.items() if file.name.endswith(ending)), None)
-    if reader is None:
-        raise NameplateError(f"{file}: names are read from {', '.join(READERS)} files and from checkpoints")
-    return reader(file)
+    return (
+        opening.read_table(file)
+        if file.is_file() or opening.is_weights(file)
+        else _checkpoint_table(places.find_one(path))
+    )
 
 
 def _checkpoint_table(path: Path) -> tables.Table:
@@ -167,7 +156,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 the names are sound, 1 they are not, 2 refused.",
     )
     parser.add_argument(
-        "path", metavar="FILE|CHECKPOINT", help=f"{', '.join(READERS)}, a run or one of its checkpoints"
+        "path",
+        metavar="FILE|CHECKPOINT",
+        help=f"{', '.join(opening.TABLES)}, a SavedModel, a run or one of its checkpoints",
     )
     parser.add_argument("--policy", default="strict", help="strict, or another option of conf/naming")
     parser.add_argument("--json", action="store_true", help="print one JSON document")

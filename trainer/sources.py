@@ -1,4 +1,4 @@
-"""What the editing commands read: a checkpoint, or a plain safetensors file, as weights and all that goes with them."""
+"""What the editing commands read: a checkpoint, or any file of weights, as weights and all that goes with them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from models import store
+from models.formats.arrays import Arrays
+from models.formats.opening import is_weights, open_weights
 from models.matching import Form
 from models.weights import Weights
 from trainer import places
@@ -34,6 +36,8 @@ class Source:
     @property
     def forms(self) -> dict[str, Form]:
         """Shape and dtype of every weight; reads none."""
+        if isinstance(self.weights, Arrays):
+            return dict(self.weights.forms)
         records: Mapping[str, Any] = getattr(self.weights, "entries", self.weights)
         records = self.checkpoint.weights.records if self.checkpoint else records
         return {name: Form(tuple(record.shape), record.dtype.name) for name, record in records.items()}
@@ -50,9 +54,13 @@ class Source:
 
 @contextmanager
 def open_source(text: str) -> Iterator[Source]:
-    """Open the checkpoint or the safetensors file at the path `text`; of a run its newest checkpoint."""
+    """Open the checkpoint or the file of weights at the path `text`; of a run its newest checkpoint."""
     if Path(text).is_file() and text.endswith(SUFFIX):
         yield Source(text, store.open_tensors(Path(text)), {}, {}, None)
+        return
+    if is_weights(Path(text)):
+        with open_weights(text) as arrays:
+            yield Source(text, arrays, {}, {}, None)
         return
     path = places.find_one(text)
     with store.open(path) as checkpoint:

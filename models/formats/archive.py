@@ -1,4 +1,4 @@
-"""Someone else's zip file: looked at before anything is taken out of it, and nothing is ever unpacked by its own names."""
+"""Someone else's zip file: looked at before anything is taken out of it, and nothing is unpacked by its own names."""
 
 from __future__ import annotations
 

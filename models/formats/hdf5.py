@@ -6,6 +6,7 @@ measure (CVE-2026-0897) and more objects than any model has.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -71,7 +72,7 @@ class Hdf5File:
         data = np.empty(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize, np.uint8)
         if nbytes != data.nbytes:
             raise FileFormatError(f"{self._label}: {path} has {nbytes} bytes, {data.nbytes} were announced")
-        view = memoryview(data)
+        view = memoryview(data.data)
         view[: len(self._ahead)] = self._ahead
         view, self._ahead = view[len(self._ahead) :], b""
         while view:
@@ -150,8 +151,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     process.kill()
     for stream in (process.stdin, process.stdout, process.stderr):
         if stream is not None:
-            try:
+            with contextlib.suppress(OSError):  # a request that it did not live to read
                 stream.close()
-            except OSError:  # a request that it did not live to read
-                pass
     process.wait()

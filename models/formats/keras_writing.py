@@ -1,4 +1,4 @@
-"""A `.keras` file made anew out of what was read of another: what a reader of Keras' own meets is ours to the last byte."""
+"""A `.keras` file made anew out of what was read of another: what Keras then reads is ours to the last byte."""
 
 from __future__ import annotations
 

@@ -69,9 +69,25 @@ def kind(path: Path) -> str | None:
     return next((ending for ending in OPENERS if path.name.endswith(ending)), None)
 
 
-def is_weights_directory(path: Path) -> bool:
-    """Tell whether a directory is a SavedModel or has the index of sharded safetensors."""
-    return path.is_dir() and ((path / GRAPH).is_file() or bool(_indexes(path)))
+def is_weights(path: Path) -> bool:
+    """Tell whether a path is a file of a kind that is known, a SavedModel, or has the index of sharded safetensors."""
+    if path.is_dir():
+        return (path / GRAPH).is_file() or bool(_indexes(path))
+    return path.is_file() and kind(path) is not None
+
+
+def read_table(path: Path) -> Table:
+    """Return the layers and arrays that a file or directory of others names.
+
+    Raises:
+        FileFormatError: as `open_weights`.
+    """
+    if path.is_dir():
+        return read_saved_model_table(path) if (path / GRAPH).is_file() else read_safetensors_table(_indexes(path)[0])
+    ending = kind(path)
+    if ending is None:
+        raise FileFormatError(f"{path}: names are read from {', '.join(TABLES)} files, SavedModels and checkpoints")
+    return TABLES[ending](path)
 
 
 def _directory(path: Path) -> Arrays:

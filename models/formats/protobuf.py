@@ -63,4 +63,4 @@ def messages(message: Fields, field: int) -> list[bytes]:
 
 def text(message: Fields, field: int) -> str:
     """Return the last value of a text field, empty when it is absent."""
-    return ([b""] + messages(message, field))[-1].decode("utf-8", "replace")
+    return [b"", *messages(message, field)][-1].decode("utf-8", "replace")

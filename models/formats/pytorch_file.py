@@ -1,7 +1,7 @@
 """PyTorch's files (`torch.save`, the zip format since 1.6): tensors by name, read without running their pickle.
 
-https://docs.pytorch.org/docs/stable/notes/serialization.html; a file is a zip of `<top>/data.pkl`, `<top>/byteorder` and
-one member a storage, `<top>/data/<key>`, none compressed.
+https://docs.pytorch.org/docs/stable/notes/serialization.html; a file is a zip of `<top>/data.pkl`, `<top>/byteorder`
+and one member a storage, `<top>/data/<key>`, none compressed.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ class _Mark:
     pass
 
 
-class _Refused(Exception):
+class _RefusalError(Exception):
     pass
 
 
@@ -86,10 +86,10 @@ def structure(code: bytes, label: str) -> Any:
     """
     try:
         return _Machine(code).run()
-    except _Refused as error:
+    except _RefusalError as error:
         raise FileFormatError(
-            f"{label} is refused: {error}. Only tensors in dictionaries and lists are read; where you trust its author, "
-            "load it with PyTorch and save its state_dict()."
+            f"{label} is refused: {error}. Only tensors in dictionaries and lists are read; where you trust its "
+            "author, load it with PyTorch and save its state_dict()."
         ) from None
     except (IndexError, KeyError, TypeError, ValueError, AttributeError, struct.error, MemoryError) as error:
         raise FileFormatError(f"{label} is damaged: {type(error).__name__} in its pickle") from None
@@ -111,16 +111,16 @@ class _Machine:
                 return self._stack[-1]
             step = _STEPS.get(op)
             if step is None:
-                raise _Refused(f"its pickle has the instruction {op!r}, which no state dictionary needs")
+                raise _RefusalError(f"its pickle has the instruction {op!r}, which no state dictionary needs")
             step(self)
             if len(self._stack) > _MOST_DEPTH:
-                raise _Refused("its pickle stacks too many values")
-        raise _Refused("its pickle does not end")
+                raise _RefusalError("its pickle stacks too many values")
+        raise _RefusalError("its pickle does not end")
 
     def _take(self, count: int) -> bytes:
         found = self._code[self._at : self._at + count]
         if len(found) != count:
-            raise _Refused("its pickle ends early")
+            raise _RefusalError("its pickle ends early")
         self._at += count
         return found
 
@@ -146,7 +146,13 @@ class _Machine:
     def proto(self) -> None:
         version = self._number("<B")
         if version > 5:
-            raise _Refused(f"its pickle is of protocol {version}")
+            raise _RefusalError(f"its pickle is of protocol {version}")
+
+    def skip(self, count: int) -> None:
+        self._take(count)
+
+    def drop(self) -> None:
+        self._stack.pop()
 
     def put(self, key: int) -> None:
         self._memo[key] = self._stack[-1]
@@ -165,16 +171,16 @@ class _Machine:
     def set_items(self, pairs: list[Any]) -> None:
         target = self._stack[-1]
         if type(target) is not dict:
-            raise _Refused("its pickle sets items of what is no dictionary")
+            raise _RefusalError("its pickle sets items of what is no dictionary")
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
             if not isinstance(key, str | int):
-                raise _Refused(f"a dictionary has a key that is a {type(key).__name__}")
+                raise _RefusalError(f"a dictionary has a key that is a {type(key).__name__}")
             target[key] = value
 
     def extend(self, values: list[Any]) -> None:
         target = self._stack[-1]
         if type(target) is not list:
-            raise _Refused("its pickle appends to what is no list")
+            raise _RefusalError("its pickle appends to what is no list")
         target.extend(values)
 
     def set_item(self) -> None:
@@ -196,20 +202,20 @@ class _Machine:
         found = self._stack.pop()
         kind, storage, key, _, size = found  # the fourth is the device
         if kind != "storage" or not isinstance(storage, _Name) or not isinstance(key, str) or not _is_count(size):
-            raise _Refused("its pickle refers to something that is no storage")
+            raise _RefusalError("its pickle refers to something that is no storage")
         own = storage.text.rpartition(".")[2]
         self._push(Storage(key, _STORAGES.get(own, ""), size))
 
     def reduce(self) -> None:
         arguments, called = self._stack.pop(), self._stack.pop()
         if not isinstance(called, _Name) or type(arguments) is not tuple:
-            raise _Refused("its pickle calls something that is no name")
+            raise _RefusalError("its pickle calls something that is no name")
         self._push(_called(called.text, arguments))
 
     def build(self) -> None:
         state = self._stack.pop()  # the `_metadata` of a state dictionary: versions of modules
         if type(self._stack[-1]) is not dict or type(state) not in (dict, tuple):
-            raise _Refused("its pickle gives a state to something that is no dictionary")
+            raise _RefusalError("its pickle gives a state to something that is no dictionary")
 
 
 def _allowed(text: str) -> _Name:
@@ -217,19 +223,19 @@ def _allowed(text: str) -> _Name:
     known = text in _CALLS or (module == "torch" and (own in _STORAGES or own in _DTYPES))
     if known or text in ("torch.storage.UntypedStorage", "torch.UntypedStorage"):
         return _Name(text)
-    raise _Refused(f"its pickle would import {text!r:.120}")
+    raise _RefusalError(f"its pickle would import {text!r:.120}")
 
 
 def _called(text: str, arguments: tuple[Any, ...]) -> Any:
     call = _CALLS.get(text)
     if call is None:
-        raise _Refused(f"its pickle would call {text}")
+        raise _RefusalError(f"its pickle would call {text}")
     return call(*arguments)
 
 
 def _dictionary(*pairs: Any) -> dict[Any, Any]:
     if pairs:
-        raise _Refused("it builds a dictionary from more than nothing")
+        raise _RefusalError("it builds a dictionary from more than nothing")
     return {}
 
 
@@ -242,17 +248,17 @@ def _tensor(
 ) -> Tensor:
     """Return what `torch._utils._rebuild_tensor_v2` and `_v3` would make; a seventh argument is the type."""
     if not (isinstance(storage, Storage) and _is_count(offset) and _are_counts(shape) and _are_counts(strides)):
-        raise _Refused("a tensor is described by something else than its storage, offset, shape and strides")
+        raise _RefusalError("a tensor is described by something else than its storage, offset, shape and strides")
     named = next((each.text.rpartition(".")[2] for each in more if isinstance(each, _Name)), "")
     dtype = _DTYPES.get(named, "") or storage.dtype
     if not dtype or len(shape) != len(strides) or len(shape) > 32:
-        raise _Refused("a tensor has no type that is known here, or a shape without strides")
+        raise _RefusalError("a tensor has no type that is known here, or a shape without strides")
     return Tensor(storage, dtype, offset, tuple(shape), tuple(strides))
 
 
 def _parameter(data: Any, *_: Any) -> Tensor:
     if not isinstance(data, Tensor):
-        raise _Refused("a parameter is no tensor")
+        raise _RefusalError("a parameter is no tensor")
     return data
 
 
@@ -274,7 +280,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
 
 _STEPS: dict[bytes, Callable[[_Machine], None]] = {
     b"\x80": _Machine.proto,
-    b"\x95": lambda m: m._take(8) and None,  # the length of a frame
+    b"\x95": lambda m: m.skip(8),  # the length of a frame
     b"(": lambda m: m._push(_Mark()),
     b"}": lambda m: m._push({}),
     b"]": lambda m: m._push([]),
@@ -302,7 +308,7 @@ _STEPS: dict[bytes, Callable[[_Machine], None]] = {
     b"u": lambda m: m.set_items(m._marked()),
     b"a": _Machine.append,
     b"e": lambda m: m.extend(m._marked()),
-    b"0": lambda m: m._stack.pop() and None,
+    b"0": lambda m: m.drop(),
     b"c": _Machine.import_line,
     b"\x93": _Machine.import_stack,
     b"Q": _Machine.persistent,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from models.formats.tensor_bundle import Bundle
 from models.store import keys
 
 GRAPH = "saved_model.pb"
+NAMES = "nameplate.json"  # ours: the qualified names of `variables/0`, `variables/1`, ... in their order
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _COPIES = ("_all_variables/", "trainable_variables/", "non_trainable_variables/")  # Keras' export stores all twice
 _SLOT = "/.OPTIMIZER_SLOT/"
+_LARGEST_NAMES = 256 << 20  # bytes
 
 
 def read_saved_model_table(path: Path) -> Table:
@@ -42,7 +45,7 @@ def open_saved_model(path: Path) -> Arrays:
             raise FileFormatError(f"{path}: {each.name} is a link; such files are refused")
     bundle = Bundle(prefix)
     found = [key for key in bundle.entries if not key.startswith(_COPIES) and _SLOT not in key]
-    given = _given(bundle, path)
+    given = _given(bundle, path) | _ours(path)
     owners: dict[str, list[str]] = defaultdict(list)
     for key in found:
         owners[given.get(key, "")].append(key)
@@ -55,6 +58,20 @@ def open_saved_model(path: Path) -> Arrays:
         entry = bundle.entries[key]
         arrays.append(Array(name, entry.shape, entry.dtype, key))
     return Arrays(arrays, bundle.read, path=path, format="SavedModel" if path.is_dir() else "TensorFlow checkpoint")
+
+
+def _ours(path: Path) -> dict[str, str]:
+    """Return `{key: qualified name}` as an export of ours says beside the graph."""
+    file = path / NAMES
+    if not path.is_dir() or file.is_symlink() or not file.is_file():
+        return {}
+    try:
+        found = json.loads(file.read_bytes()[:_LARGEST_NAMES])["variables"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise FileFormatError(f"{file} is not what an export writes: {error!r:.200}") from None
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise FileFormatError(f"{file} is not what an export writes")
+    return {f"variables/{index}{_VALUE}": name for index, name in enumerate(found) if name}
 
 
 def _given(bundle: Bundle, path: Path) -> dict[str, str]:

@@ -115,7 +115,7 @@ class _Tree:
                 self.places[name] = self._append(own, class_name, self._kind(parent, own, class_name), parent, "?")
 
     def arrays(self, found: Sequence[Array]) -> list[Array]:
-        """Return arrays under the names that their layers have here, and their numbers as names where those are known."""
+        """Return arrays under the names that their layers have here, and their numbers as names where known."""
         placed = [self.placed(array) for array in found]
         numbers: dict[str, int] = {}
         for array in placed:

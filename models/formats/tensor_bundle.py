@@ -1,7 +1,7 @@
 """TensorFlow's checkpoint files, `<prefix>.index` and `<prefix>.data-?????-of-?????`, without TensorFlow.
 
 The index is a sorted string table (tensorflow/core/lib/io/table_format.txt, as LevelDB's) of `BundleEntryProto`
-(tensorflow/core/protobuf/tensor_bundle.proto); a tensor's bytes lie in a data file as they are. Sums of the index are not
+(tensorflow/core/protobuf/tensor_bundle.proto); a tensor's bytes lie in a data file as they are. Sums are not
 compared: what it says is checked against the sizes of the files.
 """
 
@@ -123,7 +123,7 @@ class Bundle:
             wrong = dtype is not None and math.prod(entry.shape) * dtype.itemsize != entry.nbytes
             if wrong or entry.offset + entry.nbytes > size:
                 raise FileFormatError(
-                    f"{self._prefix}: {key!r:.120} of shape {str(entry.shape):.80} does not lie in the {size} bytes "
+                    f"{self._prefix}: {key!r:.120} of shape {entry.shape!s:.80} does not lie in the {size} bytes "
                     f"of its file with {entry.nbytes} of its own"
                 )
 

@@ -7,7 +7,7 @@ channels first and a dense kernel as (out, in); Keras keeps channels last and (i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np

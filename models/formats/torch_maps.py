@@ -38,7 +38,7 @@ def resnet(variables: Iterable[str]) -> dict[str, str]:
             others.append(layer)
     if len(others) != 1 or not found:
         raise FileFormatError(
-            f"a residual network of the zoo has stem_conv, stage1_block1_conv1, ... and one output; beside them there are "
-            f"{', '.join(map(repr, others[:5])) or 'none'}"
+            f"a residual network of the zoo has stem_conv, stage1_block1_conv1, ... and one output; beside them there "
+            f"are {', '.join(map(repr, others[:5])) or 'none'}"
         )
     return {**found, "fc": others[0]}

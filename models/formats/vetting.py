@@ -91,7 +91,7 @@ def _objects(config: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 own = inner.get("name") if isinstance(inner, Mapping) else None
                 where = own if isinstance(own, str) else where
                 yield where, value
-            stack += [(where, each) for key, each in reversed(value.items()) if key not in _NOT_BUILT]
+            stack += [(where, each) for key, each in list(value.items())[::-1] if key not in _NOT_BUILT]
         elif isinstance(value, list):
             stack += [(where, each) for each in reversed(value)]
 

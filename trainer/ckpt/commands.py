@@ -61,13 +61,13 @@ def _paths(parser: argparse.ArgumentParser) -> None:
 
 
 def _two_sources(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("a", metavar="A", help="a PATH or a .safetensors file")
+    parser.add_argument("a", metavar="A", help="a PATH or a file of weights")
     parser.add_argument("b", metavar="B")
     parser.add_argument("--only", metavar="NAME", action="append", default=[], help="a layer, variable or pattern")
 
 
 def _planning(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help="a PATH or a .safetensors file")
+    parser.add_argument("source", metavar="SOURCE", help="a PATH or a file of weights")
     parser.add_argument("target", metavar="TARGET", help="another, whose names and shapes are wanted")
     parser.add_argument("rules", metavar="RULE", nargs="*", help=_RULE)
 
@@ -83,12 +83,20 @@ def _patterns(parser: argparse.ArgumentParser) -> None:
 
 
 def _conversion(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help="a PATH or a .safetensors file")
+    parser.add_argument("source", metavar="SOURCE", help="a PATH or a file of weights")
     parser.add_argument("target", metavar="TARGET", help="a new .safetensors file, or the directory of a new run")
 
 
+def _converting(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help="a PATH or a file of weights: .keras .h5 .safetensors .pt ...")
+    parser.add_argument(
+        "target", metavar="TARGET", help="a new .safetensors, .keras, .weights.h5 or .pt file, or a run"
+    )
+    parser.add_argument("rules", metavar="MODULE=LAYER", nargs="*", help="for a .pt file: PyTorch's name of a layer")
+
+
 def _merging(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sources", metavar="SOURCE", nargs="+", help="a PATH or a .safetensors file")
+    parser.add_argument("sources", metavar="SOURCE", nargs="+", help="a PATH or a file of weights")
     parser.add_argument("--to", dest="target", metavar="TARGET", required=True, help="a new file or run")
     parser.add_argument("--scales", metavar="X", type=float, nargs="+", help="one a source; equal when left out")
     parser.add_argument("--position", metavar="T", type=float, help="from the first source (0) to the second (1)")
@@ -118,6 +126,6 @@ _COMMANDS: list[tuple[str, Callable[[argparse.Namespace], int], str, _Declare]] 
     ("rename", editing.rename, "write a copy with other names, slots included", _renaming),
     ("extract", editing.extract, "write some layers to a file or run of their own", _patterns),
     ("merge", editing.combine, "average, interpolate, or add what others learned", _merging),
-    ("convert", editing.convert, "to plain safetensors, and from it", _conversion),
+    ("convert", editing.convert, "to plain safetensors, Keras and PyTorch files, and from them", _converting),
     ("prune", pruning.prune, "delete all but the last, the best and every M-th", _retention),
 ]

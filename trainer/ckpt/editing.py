@@ -69,17 +69,21 @@ def extract(arguments: argparse.Namespace) -> int:
 
 
 def convert(arguments: argparse.Namespace) -> int:
-    """Write the weights of a checkpoint as a plain safetensors file, or such a file as a run."""
+    """Write the weights of a checkpoint or of any file in another format, or as a run."""
     with open_source(arguments.source) as source:
-        targets.refuse_existing(arguments.target, source)
-        written = targets.write(
-            arguments.target,
-            source,
-            weights=source.weights,
-            optimizer=source.optimizer,
-            state=source.state,
-            edit={"command": "convert"},
-        )
+        targets.refuse_existing(arguments.target, source, foreign=True)
+        if targets.is_foreign(arguments.target):
+            written = targets.write_foreign(arguments.target, source, modules=_modules(arguments.rules))
+        else:
+            _refuse_rules(arguments)
+            written = targets.write(
+                arguments.target,
+                source,
+                weights=source.weights,
+                optimizer=source.optimizer,
+                state=source.state,
+                edit={"command": "convert"},
+            )
         count = len(source.weights)
     return _report(arguments, written, {"names": count}, f"{count} variables")
 
@@ -115,6 +119,16 @@ def _merged(
             raise merge.MergeError(f"--position lies between two sources; received {len(arrays)}.")
         return merge.interpolate(arrays[0], arrays[1], arguments.position), {"position": arguments.position}
     return merge.average(arrays, arguments.scales), {"shares": arguments.scales or "equal"}
+
+
+def _modules(rules: Sequence[str]) -> dict[str, str]:
+    """Return `{PyTorch module: layer}` of rules as MODULE=LAYER."""
+    return {rule.old: rule.new for rule in mapping.parse(rules)}
+
+
+def _refuse_rules(arguments: argparse.Namespace) -> None:
+    if arguments.rules:
+        raise mapping.MappingError("MODULE=LAYER is for a .pt target; `ckpt rename` renames")
 
 
 def _under(arrays: Weights, names: Mapping[str, str]) -> dict[str, np.ndarray]:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from models import store
-from models.store import layout
+import models
+from models import names, store
+from models.formats.errors import FileFormatError
+from models.formats.opening import read_table
+from models.formats.pytorch_writing import write_state_dict
+from models.formats.table import Array, of_config
+from models.formats.torch_weights import to_torch
+from models.store import durable, layout
 from models.weights import Weights
 from trainer.places import CHECKPOINTS, PlaceError
 from trainer.sources import SUFFIX, Source
@@ -32,6 +39,7 @@ def write(
     when something is there already.
     """
     path = Path(target)
+    _refuse_foreign(path)
     if path.name.endswith(SUFFIX):
         _refuse_existing(path)
         store.save_tensors(path, dict(weights), metadata={"step": str(source.step), "from": source.label})
@@ -46,11 +54,78 @@ def write(
     return written
 
 
-def refuse_existing(target: str, source: Source) -> None:
-    """Raise now what `write` would raise after the work was done."""
+def refuse_existing(target: str, source: Source, *, foreign: bool = False) -> None:
+    """Raise now what `write` would raise after the work was done, or `write_foreign` where that is meant."""
     path = Path(target)
+    if not foreign:
+        _refuse_foreign(path)
     directory = path if path.name == CHECKPOINTS else path / CHECKPOINTS
-    _refuse_existing(path if path.name.endswith(SUFFIX) else directory / layout.step_name(source.step))
+    plain = path.name.endswith(SUFFIX) or is_foreign(target)
+    _refuse_existing(path if plain else directory / layout.step_name(source.step))
+
+
+def is_foreign(target: str) -> bool:
+    """Tell whether a path is that of a file in another's format, which is written by `write_foreign`."""
+    return Path(target).name.endswith((*_KERAS, *_TORCH, *_READ_ONLY))
+
+
+def write_foreign(target: str, source: Source, *, modules: Mapping[str, str]) -> Path:
+    """Write the weights of `source` as a file of Keras' or PyTorch's, and return it.
+
+    Keras' need the model, which is built, with TensorFlow; PyTorch's need the classes of the layers, whose layouts they
+    follow, and `modules` is `{PyTorch module: layer}`.
+
+    Raises:
+        FileFormatError: when `source` does not say enough, or the format is only read.
+    """
+    path = Path(target)
+    _refuse_existing(path)
+    if path.name.endswith(_KERAS):
+        if modules:
+            raise FileFormatError(f"{path}: MODULE=LAYER is for a .pt target; `ckpt rename` renames")
+        model = models.load(source.label)  # TensorFlow comes in here, by the lazy door
+        if isinstance(model, dict):
+            raise FileFormatError(
+                f"{source.label} has weights but no model; {path.name} needs one: a checkpoint, .keras, .h5"
+            )
+        models.save(model, path)
+        return path
+    if not path.name.endswith(_TORCH):
+        raise FileFormatError(
+            f"{path}: such files are only read; weights are written to {', '.join((*_KERAS, *_TORCH))}"
+        )
+    state = to_torch(source.weights, classes=_layers(source), modules=modules)
+    temporary = durable.beside(path, layout.SAVING)
+    try:
+        write_state_dict(temporary, state)
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _layers(source: Source) -> dict[str, str]:
+    """Return `{layer: class}`, of containers too, as far as the source tells."""
+    if source.checkpoint is None:
+        return {item.name: item.classes[0] for item in read_table(Path(source.label)).layers}
+    records = source.checkpoint.weights.records
+    arrays = [Array(name, record.shape, record.dtype.name) for name, record in records.items()]
+    owners = {names.split(name)[0]: kind for name, kind in classes_of(source).items()}
+    try:
+        config = json.loads(source.checkpoint.model)
+    except ValueError:
+        config = {}
+    return {item.name: item.classes[0] for item in of_config(config, arrays, owners).layers}
+
+
+_KERAS = (".keras", ".weights.h5")
+_TORCH = (".pt", ".pth")
+_READ_ONLY = (".h5", ".hdf5", ".bin", ".index", ".json")
+
+
+def _refuse_foreign(path: Path) -> None:
+    if is_foreign(str(path)):
+        raise PlaceError(f"{path}: this command writes a {SUFFIX} file or a run; `ckpt convert` writes other formats")
 
 
 def classes_of(source: Source) -> dict[str, str]:
