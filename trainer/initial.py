@@ -193,12 +193,6 @@ def _forms(model: keras.Model) -> dict[str, Form]:
 @contextmanager
 def _opened(text: str) -> Iterator[Source]:
     """Open a source; of a run the checkpoint that `best` leads to, or else the newest."""
-    if text.endswith(".keras"):
-        loaded = models.load(text)
-        drawn = {f"{name}/state" for name in seeds(loaded)}
-        weights = {name: value for name, value in bridge.read(loaded).items() if name not in drawn}
-        yield Source(text, weights, {}, {}, None)
-        return
     with open_source(_best(Path(text)) or text) as source:
         yield source
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,17 @@ def test_a_plain_file_of_tensors_is_a_source_too(runs: Path) -> None:
     store.save_tensors(runs / "theirs.safetensors", {f"net/{name}": value for name, value in given.items()})
     taken = take(runs, *STILL, f"init.path={runs / 'theirs.safetensors'}", "init.rename=['re:net/(.*)=\\1']")
     assert weights(taken) == weights(content(runs / "a"))
+
+
+@pytest.mark.parametrize("name", ["theirs.keras", "theirs.weights.h5"])
+def test_files_of_plain_keras_are_sources_by_name(runs: Path, name: str) -> None:
+    """keras#3488, tensorflow#38251: by name is not for one old format only."""
+    nets: Any = importlib.import_module("my_nets")
+    model = nets.build((8, 8, 1), 10)
+    (model.save if name.endswith(".keras") else model.save_weights)(runs / name)
+    taken = take(runs, *STILL, f"init.path={runs / name}")
+    for layer in ("body", "label"):
+        np.testing.assert_array_equal(taken[f"weights:{layer}/kernel"], model.get_layer(layer).kernel.numpy())
 
 
 FORMS = {"a/kernel": Form((2, 3), "float32"), "a/bias": Form((3,), "float32"), "b/kernel": Form((3, 4), "float32")}

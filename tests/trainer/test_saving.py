@@ -56,6 +56,21 @@ def at(monkeypatch: pytest.MonkeyPatch, step: int, act: Any) -> None:
     monkeypatch.setattr(importlib.import_module("my_nets"), "HOOK", hook)
 
 
+def test_a_disk_that_may_not_be_written_is_found_before_training(options: list[str], disk: Path) -> None:
+    """lightning#21800: a save that was not allowed counted as one that succeeded."""
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    with pytest.raises(store.StoreError, match="the file system is read-only") as error:
+        train(disk, *options)
+    assert exit_code(error.value) is Exit.REFUSED
+
+
+def test_a_run_may_lie_behind_a_link(tmp_path: Path, options: list[str]) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "linked").symlink_to(tmp_path / "elsewhere")
+    train(tmp_path / "linked", *options, "fit.steps=5")
+    assert store.checkpoints(tmp_path / "elsewhere" / "a" / "checkpoints")
+
+
 @pytest.mark.parametrize("mode", ["checkpoint.async_save=false", "checkpoint.async_save=true"])
 def test_a_disk_that_fills_up_fails_the_run_and_leaves_the_checkpoint_before(
     options: list[str], disk: Path, monkeypatch: pytest.MonkeyPatch, mode: str
