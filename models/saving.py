@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -82,14 +83,27 @@ def save(
     _sync(target.parent)
 
 
+def round_trip(model: keras.Model) -> keras.Model:
+    """Return the model as it comes back from a `.keras` file, after comparing names and weights; no file stays.
+
+    Raises:
+        NamingError, SavingError: as `save`.
+    """
+    recheck(model)
+    _refuse_names(model)
+    with tempfile.TemporaryDirectory(prefix="nameplate-") as folder, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="You are saving a model that has not yet been built")
+        return _write_keras(model, Path(folder) / "model.keras")
+
+
 # ---- a format each ----------------------------------------------------------------------------------------------
 
 
-def _write_keras(model: keras.Model, draft: Path) -> None:
+def _write_keras(model: keras.Model, draft: Path) -> keras.Model:
     with keras_private.deep_graphs(len(walk(model))):
         keras.saving.save_model(model, draft)
     add_names(model, draft)
-    _prove(model, draft)
+    return _prove(model, draft)
 
 
 def _write_weights_h5(model: keras.Model, draft: Path) -> None:
@@ -118,7 +132,7 @@ def _write_torch(
 
 
 _TORCH = (".pt", ".pth")
-_WRITERS: dict[str, Callable[[keras.Model, Path], None]] = {
+_WRITERS: dict[str, Callable[[keras.Model, Path], object]] = {
     ".keras": _write_keras,
     ".weights.h5": _write_weights_h5,
     ".safetensors": _write_safetensors,
@@ -139,8 +153,8 @@ def _refuse_names(model: keras.Model) -> None:
         raise NamingError(f"not saved, since it could not be loaded again: {table}", found)
 
 
-def _prove(model: keras.Model, path: Path) -> None:
-    """Load what was saved and compare it."""
+def _prove(model: keras.Model, path: Path) -> keras.Model:
+    """Load what was saved, compare it, and return it."""
     every = [model, *(entry.layer for entry in walk(model))]
     try:
         with keras_private.undisturbed(), keras_private.live_code():  # its code runs in this process already
@@ -156,6 +170,7 @@ def _prove(model: keras.Model, path: Path) -> None:
     kept = [name for name in before if name in after and not _is_seed(name)]
     problems += [f"{name}: other values after loading" for name in kept if not _equal(before[name], after[name])]
     _refuse(model, problems)
+    return copy
 
 
 def _prove_weights(model: keras.Model, path: Path) -> None:
