@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 from models.errors import NameplateError
+from trainer.cluster import cluster
 from trainer.compose import application
 from trainer.config.run import RunConfig
+from trainer.config.strategy import StrategyKind
 from trainer.console import Screen
 from trainer.home import require_free
 from trainer.outcome import Exit, exit_code
@@ -25,12 +27,18 @@ def main() -> int:
 
 
 def _job(config: RunConfig) -> None:
-    if not config.dry_run:
+    if not config.dry_run and not _follows(config):
         require_free(Path(config.runs), config.run)
     import_tensorflow()
     from trainer.flow import run
 
     run(config)
+
+
+def _follows(config: RunConfig) -> bool:
+    """Say whether another worker of the run holds its directory."""
+    found = cluster() if config.strategy.kind is StrategyKind.multi_worker else None
+    return found is not None and not found.is_chief
 
 
 if __name__ == "__main__":

@@ -7,18 +7,23 @@ is saved as a weight is their mean.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import keras
 import numpy as np
 
 from trainer.keras_private import copies
+from trainer.workers import of_all_replicas
 
 
-def agreed(variable: keras.Variable) -> np.ndarray:
+def values_on_replicas(variables: Mapping[str, keras.Variable]) -> dict[str, list[np.ndarray]]:
+    """Return what each replica has of its own, by name, in the order of all replicas; all workers ask together."""
+    return of_all_replicas({name: _own(variable) for name, variable in variables.items()})
+
+
+def agreed(values: list[np.ndarray]) -> np.ndarray:
     """Return the mean over the replicas, or the value itself where they agree; of what is not a float, the first's."""
-    values = [np.array(copy.numpy()) for copy in copies(variable)]
     if not _apart(values) or not np.issubdtype(values[0].dtype, np.floating):
         return values[0]
     return np.mean(values, axis=0, dtype=np.float64).astype(values[0].dtype)
@@ -28,16 +33,20 @@ def agreed(variable: keras.Variable) -> np.ndarray:
 def in_agreement(variables: Iterable[keras.Variable]) -> Iterator[None]:
     """Give every replica the agreed values, and each its own again afterwards."""
     own = []
-    for variable in variables:
-        held = [(copy, np.array(copy.numpy())) for copy in copies(variable)]
-        if _apart([value for _, value in held]):
-            own += held
-            variable.assign(agreed(variable))
+    named = {str(place): variable for place, variable in enumerate(variables)}
+    for name, values in values_on_replicas(named).items():
+        if _apart(values):
+            own += list(zip(copies(named[name]), _own(named[name]), strict=True))
+            named[name].assign(agreed(values))
     try:
         yield
     finally:
         for copy, value in own:
             copy.assign(value)
+
+
+def _own(variable: keras.Variable) -> list[np.ndarray]:
+    return [np.array(copy.numpy()) for copy in copies(variable)]
 
 
 def _apart(values: list[np.ndarray]) -> bool:

@@ -15,8 +15,9 @@ _SHOWN_ROWS = 400  # of a table in a log file
 class Screen:
     """Where a run writes; the same words on a terminal and in a file, the dress differs."""
 
-    def __init__(self) -> None:
-        self.console = Console(highlight=False, soft_wrap=True)
+    def __init__(self, *, quiet: bool = False) -> None:
+        """Take whether only errors are shown: one of several workers speaks for all."""
+        self.console = Console(highlight=False, soft_wrap=True, quiet=quiet)
         self.errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
     @property

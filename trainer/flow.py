@@ -6,12 +6,11 @@ import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from pathlib import Path
 
 import keras
 
 import models
-from trainer import versions
+from trainer import versions, workers
 from trainer.agreement import agreement
 from trainer.build import (
     build_model,
@@ -42,7 +41,7 @@ from trainer.data.source import Stream
 from trainer.exporting import export_best
 from trainer.fitting import batches_of, callback_list, class_weights, example_of
 from trainer.graph import EvaluationGraph, TrainGraph
-from trainer.home import Home, open_home
+from trainer.home import Home
 from trainer.initial import Origins, take_slots, take_weights
 from trainer.loop import Loop, Plan
 from trainer.monitor import known_values, monitored
@@ -51,10 +50,13 @@ from trainer.progress import Texts, model_json
 from trainer.replica import Augmentation, Step, crosses_replicas
 from trainer.report import Report, commands, estimate_memory, finish
 from trainer.requeue import marked
+from trainer.shared import lost_workers, same_start, shared_home, team_of, writes
 from trainer.signals import StopRequest
 from trainer.state import train_state
 from trainer.strategy import describe, make_strategy
 from trainer.targets import resolver
+from trainer.team import Team
+from trainer.workers import AgreedStop
 
 
 def run(config: RunConfig) -> Report:
@@ -66,9 +68,9 @@ def run(config: RunConfig) -> Report:
         NotFiniteError: the loss became NaN or infinite.
         StoppedError: a signal came; everything is saved.
     """
-    screen = Screen()
     config = _dry(config.check()) if config.dry_run else config.check()
-    with _home(config) as home, StopRequest() as stop, _marked(config, home):
+    with team_of(config) as team, shared_home(config, team) as home, StopRequest() as stop, _marked(config, home, team):
+        screen = Screen(quiet=not writes(team))
         strategy = make_strategy(config.strategy)
         _refuse_uneven(config, strategy.num_replicas_in_sync)
         screen.say(f"{describe(strategy)}; {config.fit.precision} precision; seed {config.seed}")
@@ -78,8 +80,8 @@ def run(config: RunConfig) -> Report:
             batches = batches_of(dataset.train, config.fit.global_batch, strategy.num_replicas_in_sync)
             model, origins = _named_model(config, dataset, home, screen)
             _compile(model, config, dataset, _total_steps(config, batches))
-            loop = _loop(model, config, dataset, batches, home, screen, stop, origins)
-            with training(), loop.checkpoints or nullcontext():
+            loop = _loop(model, config, dataset, batches, home, screen, stop, origins, writer=writes(team))
+            with training(), lost_workers(team), loop.checkpoints or nullcontext():
                 loop.run()
                 _export(config, model, dataset, home, screen)
         return finish(screen, config, model, loop.progress, home, loop.checkpoints)
@@ -119,6 +121,8 @@ def _loop(
     screen: Screen,
     stop: StopRequest,
     origins: Origins,
+    *,
+    writer: bool,
 ) -> Loop:
     """Put the pieces of the training together and bring them to where the run stands."""
     augment = _augmentation(config, dataset)
@@ -152,8 +156,8 @@ def _loop(
         _validation(step, config, dataset, batches),
         plan,
         callback_list(model, callbacks, epochs=math.ceil(plan.total_steps / batches.steps), steps=batches.steps),
-        observers=_observers(config, model, home, screen, table),
-        stop=stop,
+        observers=_observers(config, model, home, screen, table) if writer else (),
+        stop=AgreedStop(stop) if workers.several() else stop,
     )
     state = train_state(model, augment.layers if augment else None)
     if origins and isinstance(config.init, CheckpointInitConfig) and config.init.optimizer:
@@ -168,9 +172,12 @@ def _loop(
             callbacks=callbacks,
             say=screen.say,
             agree=agreement(config, say=screen.say),
+            writes=writer,
         )
         loop.progress = loop.checkpoints.restore()
-        home.config.write_text(to_yaml(config), "utf-8")
+        same_start(loop.progress.step, home.checkpoints)
+        if writer:
+            home.config.write_text(to_yaml(config), "utf-8")
         if loop.progress.step:
             screen.say(f"going on from {loop.checkpoints.last} of {plan.total_steps} steps")
     return loop
@@ -214,15 +221,8 @@ def _observers(
     return observers
 
 
-def _home(config: RunConfig) -> AbstractContextManager[Home | None]:
-    """Return the run's directory, or none for a dry run, which leaves nothing behind."""
-    if config.dry_run:
-        return nullcontext()
-    return open_home(Path(config.runs), config.run, resume=config.resume)
-
-
-def _marked(config: RunConfig, home: Home | None) -> AbstractContextManager[None]:
-    return marked(home, command=commands(config, home)["go on"] if home else "")
+def _marked(config: RunConfig, home: Home | None, team: Team | None) -> AbstractContextManager[None]:
+    return marked(home, command=commands(config, home)["go on"]) if home and writes(team) else nullcontext()
 
 
 def _dry(config: RunConfig) -> RunConfig:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from trainer import workers
 from trainer.data.batches import Share
 from trainer.data.feed import Feed
 from trainer.keras_private import as_one_device
@@ -51,12 +52,13 @@ class TrainGraph:
             for index in tf.range(count):
                 loss = self._one(iterator, epoch, first + index, shares)
                 losses = losses.write(tf.cast(index, tf.int32), loss)
-        return losses.stack()
+        return workers.summed(losses.stack())
 
     def _train_last(self, iterator: Any, epoch: tf.Tensor) -> tf.Tensor:
         batches = self._feed.batches
         with as_one_device():
-            return self._one(iterator, epoch, tf.constant(batches.full, tf.int64), batches.shares(batches.last))
+            loss = self._one(iterator, epoch, tf.constant(batches.full, tf.int64), batches.shares(batches.last))
+        return workers.summed(loss)
 
     def _one(self, iterator: Any, epoch: tf.Tensor, step: tf.Tensor, shares: list[Share]) -> tf.Tensor:
         taken = self._feed.take(iterator, epoch, step)

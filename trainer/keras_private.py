@@ -18,6 +18,7 @@ from keras.src.backend.tensorflow import nn as nn_module
 from keras.src.losses import loss as loss_module
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 from keras.src.trainers.data_adapters.data_adapter_utils import unpack_x_y_sample_weight as unpack
+from tensorflow.python.distribute import collective_all_reduce_strategy as collective_strategy
 
 from models.errors import NameplateError
 from trainer import part
@@ -32,6 +33,7 @@ __all__ = [
     "copies",
     "logits",
     "loss_tracker",
+    "multi_worker",
     "output_trackers",
     "overridden",
     "unpack",
@@ -221,6 +223,32 @@ def _masked_moments(original: Any) -> Any:
         return tf.squeeze(mean, axes), tf.squeeze(variance, axes)
 
     return of_layer
+
+
+def multi_worker(addresses: Sequence[str], index: int, *, devices: int, gpu: bool) -> tf.distribute.Strategy:
+    """Return TensorFlow's strategy over several processes, with so many GPUs or logical CPU devices in this one.
+
+    TensorFlow gives a worker without GPUs one replica, however many logical devices its CPU is divided into.
+    """
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": list(addresses)}),
+        task_type="worker",
+        task_id=index,
+        num_accelerators={"GPU": devices if gpu else 0},
+        rpc_layer="grpc",
+    )
+    extended = collective_strategy.CollectiveAllReduceExtended
+    original = extended._initialize_local_devices
+    kind = "GPU" if gpu else "CPU"
+
+    def of_this_worker(strategy: Any, resolver: Any, worker_device: str) -> tuple[tuple[str, ...], str]:
+        return tuple(f"{worker_device}/device:{kind}:{number}" for number in range(devices)), kind
+
+    extended._initialize_local_devices = of_this_worker
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    finally:
+        extended._initialize_local_devices = original
 
 
 def inner_optimizer(optimizer: keras.Optimizer) -> keras.Optimizer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from trainer.workers import exchanged
+
 SECONDS = 0.5  # so long a signal waits, and a progress bar stands still
 FIRST = 2  # steps of the first call, which also traces
 GROWTH = 8  # a call makes at most so many times the steps of the one before
@@ -17,8 +19,9 @@ class Pace:
         self._calls = 0
 
     def steps(self, left: int) -> int:
-        """Return the steps of the next call, when `left` remain until the next event."""
-        return max(1, min(left, self._count))
+        """Return the steps of the next call, when `left` remain until the next event; the same on all workers."""
+        count = self._count if self._most else int(exchanged([self._count]).min())
+        return max(1, min(left, count))
 
     def took(self, count: int, seconds: float) -> None:
         """Learn how long a call of `count` steps took; the first is not counted, it traces."""

@@ -18,7 +18,8 @@ from models.matching import Form
 from models.names import did_you_mean
 from models.store.keys import require as require_storable
 from models.tree import seeds
-from trainer.consensus import agreed
+from trainer import workers
+from trainer.consensus import agreed, values_on_replicas
 from trainer.keras_private import copies
 from trainer.renewal import Renewal
 from trainer.slots import named_variables
@@ -49,9 +50,9 @@ class TrainState:
     def capture(self) -> dict[str, Arrays]:
         """Return copies in host memory, by the group of the checkpoint that holds them."""
         state = _read(self.shared)
-        for name, variable in (dict(self.local) | {f"apart/{key}": each for key, each in self.apart.items()}).items():
-            state |= {f"{name}@replica{i}": np.array(copy.numpy()) for i, copy in enumerate(copies(variable))}
-        weights = _read(self.weights) | {name: agreed(variable) for name, variable in self.apart.items()}
+        own = values_on_replicas(dict(self.local) | {f"apart/{name}": each for name, each in self.apart.items()})
+        state |= {f"{name}@replica{i}": value for name, values in own.items() for i, value in enumerate(values)}
+        weights = _read(self.weights) | {name: agreed(own[f"apart/{name}"]) for name in self.apart}
         return {"weights": weights, "optimizer": _read(self.slots), "state": state}
 
     def restore(
@@ -192,18 +193,18 @@ def _replicas(name: str, state: Mapping[str, Any]) -> list[np.ndarray]:
 
 
 def _restore_own(variable: keras.Variable, values: list[np.ndarray]) -> None:
-    targets = copies(variable)
-    if len(values) == len(targets):
-        for target, value in zip(targets, values, strict=True):
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if len(values) == replicas:
+        for target, value in zip(copies(variable), values[workers.first() :], strict=False):
             target.assign(value)
 
 
 def _restore_sums(variable: keras.Variable, values: list[np.ndarray]) -> None:
-    targets = copies(variable)
-    if len(values) != len(targets):
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if len(values) != replicas:
         total = sum(values, np.zeros_like(values[0])) if values else np.zeros(variable.shape)
-        values = [total] + [np.zeros_like(total)] * (len(targets) - 1)
-    for target, value in zip(targets, values, strict=True):
+        values = [total] + [np.zeros_like(total)] * (replicas - 1)
+    for target, value in zip(copies(variable), values[workers.first() :], strict=False):
         target.assign(value)
 
 

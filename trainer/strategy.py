@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from dataclasses import replace
+
 import tensorflow as tf
 
 from models.errors import NameplateError
+from trainer.cluster import Cluster, cluster
 from trainer.config.strategy import StrategyConfig, StrategyKind
+from trainer.keras_private import multi_worker
 
 CPU_REPLICAS = 2  # where there is no GPU and nothing is asked for
 
@@ -22,13 +28,15 @@ def make_strategy(config: StrategyConfig) -> tf.distribute.Strategy:
     """
     gpus = tf.config.list_physical_devices("GPU")
     kind = config.kind
+    if kind is StrategyKind.multi_worker:
+        return _over_workers(config, gpus, cluster())
     if kind is StrategyKind.auto:
         kind = StrategyKind.mirrored if gpus or config.gpus else StrategyKind.cpu_replicas
     if kind is StrategyKind.cpu_replicas:
         return _over_cpus(config.replicas or CPU_REPLICAS)
     chosen = _choose(gpus, config, kind)
-    if chosen and config.memory_growth:
-        _grow(chosen)
+    if chosen:
+        _grow(chosen, growth=config.memory_growth)
     if kind is StrategyKind.single:
         return tf.distribute.get_strategy()
     return _over_gpus(chosen)
@@ -36,11 +44,42 @@ def make_strategy(config: StrategyConfig) -> tf.distribute.Strategy:
 
 def describe(strategy: tf.distribute.Strategy) -> str:
     """Return the strategy in words, e.g. `2 replicas on CPU:0, CPU:1`."""
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        held, count = len(strategy.extended.worker_devices), strategy.num_replicas_in_sync
+        kind = strategy.extended.worker_devices[0].rpartition("device:")[2].partition(":")[0]
+        return f"{count} replica{'s' if count > 1 else ''} on {count // held} workers, {held} {kind} each"
     if not isinstance(strategy, tf.distribute.MirroredStrategy):
         return f"one device, {(tf.config.list_logical_devices('GPU') or tf.config.list_logical_devices('CPU'))[0].name}"
     count = strategy.num_replicas_in_sync
     names = [name.rpartition("device:")[2] for name in strategy.extended.worker_devices]
     return f"{count} replica{'s' if count > 1 else ''} on {', '.join(names)}"
+
+
+def _over_workers(
+    config: StrategyConfig, gpus: list[tf.config.PhysicalDevice], found: Cluster | None
+) -> tf.distribute.Strategy:
+    if found is None:
+        raise StrategyError(
+            "strategy=multi_worker, and neither TF_CONFIG nor Slurm says who the workers are. "
+            "On one machine `python -m scripts.launch --workers 2 -- ...` starts them; scripts/ has a Slurm script too."
+        )
+    workers = len(found.addresses)
+    if config.replicas and config.replicas % workers:
+        raise StrategyError(
+            f"strategy.replicas: {config.replicas} replicas do not divide among {workers} workers; "
+            f"the nearest: {max(config.replicas // workers, 1) * workers}"
+        )
+    each = config.replicas // workers if config.replicas else None
+    if gpus:
+        gpus = _choose(gpus, replace(config, replicas=each), StrategyKind.mirrored)
+        _grow(gpus, growth=config.memory_growth)
+    else:
+        _split_cpu(each or 1)
+    strategy = multi_worker(found.addresses, found.index, devices=len(gpus) or each or 1, gpu=bool(gpus))
+    # TensorFlow has taken SIGTERM for itself, and would do nothing with it.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    return strategy
 
 
 def _choose(
@@ -60,10 +99,11 @@ def _choose(
     return gpus if wanted is None else [gpus[index] for index in wanted]
 
 
-def _grow(gpus: list[tf.config.PhysicalDevice]) -> None:
+def _grow(gpus: list[tf.config.PhysicalDevice], *, growth: bool) -> None:
+    """Show TensorFlow these GPUs alone, so that they are counted from 0."""
     try:
         tf.config.set_visible_devices(gpus, "GPU")
-        for gpu in gpus:
+        for gpu in gpus if growth else ():
             tf.config.experimental.set_memory_growth(gpu, True)
     except (RuntimeError, ValueError) as error:
         raise StrategyError(f"the GPUs can no longer be set up, TensorFlow has begun to use them: {error}") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from trainer.config.base import Section, at_least
+from trainer.config.base import Section, above, at_least
 
 
 class StrategyKind(enum.StrEnum):
@@ -16,6 +16,7 @@ class StrategyKind(enum.StrEnum):
     mirrored = "mirrored"  # one replica a GPU
     cpu_replicas = "cpu_replicas"  # logical CPU devices, for trying and testing
     single = "single"  # one device, no replication
+    multi_worker = "multi_worker"  # several processes, each with one replica a GPU, or on the CPU where it has none
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,10 @@ class StrategyConfig(Section):
     """The devices of a run and how they share its work."""
 
     kind: StrategyKind = StrategyKind.auto
-    replicas: int | None = None  # how many; None: every chosen GPU, or two on the CPU
+    replicas: int | None = None  # how many, over all workers; None: every chosen GPU, or two on the CPU (one a worker)
     gpus: list[int] | None = None  # indices of the GPUs to use; None: all
     memory_growth: bool = True  # take GPU memory as it is needed, not all at once
+    start_timeout: float = 300.0  # seconds that workers wait for each other before they give up
     sync_batch_norm: bool = True  # batch statistics over the global batch, not over each replica's share
 
     def problems(self) -> list[str]:
@@ -37,7 +39,9 @@ class StrategyConfig(Section):
             found.append("strategy.gpus: [] names no device; strategy=cpu_replicas trains without one")
         if self.gpus and self.kind in (StrategyKind.cpu_replicas, StrategyKind.single):
             found.append(f"strategy.gpus: {self.gpus} has no meaning under strategy={self.kind}; use mirrored")
-        if self.gpus and self.replicas not in (None, len(self.gpus)):
+        found += above("strategy.start_timeout", self.start_timeout, 0)
+        several = self.kind is StrategyKind.multi_worker
+        if self.gpus and self.replicas not in (None, len(self.gpus)) and not several:
             found.append(
                 f"strategy.replicas: {self.replicas} replicas over {len(self.gpus)} GPUs {self.gpus}; "
                 "there is one replica a GPU, so leave one of the two out"
