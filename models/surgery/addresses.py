@@ -30,6 +30,10 @@ class Addresses:
             for child in direct(container):
                 self._holders[id(child)].append(container)
 
+    def has(self, name: str) -> bool:
+        """Tell whether exactly one layer has this name."""
+        return len(self._by_name.get(name, [])) == 1
+
     def layer(self, name: str) -> Any:
         """Return the layer or operator of this name.
 

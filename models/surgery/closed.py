@@ -56,6 +56,8 @@ def _closed_holder(addresses: Addresses, edit: Edit) -> Any:
     """Return the container of a class of the user's in which the edited layer lies, None where it is a graph."""
     if not isinstance(edit, Replace) or not isinstance(edit.name, str):
         return None
+    if not addresses.has(edit.name):  # which is told with all that is wrong
+        return None
     holders = addresses.holders(addresses.layer(edit.name))
     return next((holder for holder in holders if not is_graph(holder)), None)
 

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import keras
+import numpy as np
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from keras import layers
+
+import models
+from tests.models.surgery import graphs
+from tests.models.test_renaming import assert_identical
+
+# More with NAMEPLATE_FAULTS=1. A failure is not made smaller: building models that often takes minutes.
+FEW = settings(
+    max_examples=150 if os.environ.get("NAMEPLATE_FAULTS") == "1" else 12,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def _plain(model: keras.Model, *kinds: type) -> list[str]:
+    found = models.layers(model)
+    return [name for name, layer in found.items() if isinstance(layer, kinds) and not isinstance(layer, keras.Model)]
+
+
+def _assert_kept(before: keras.Model, after: keras.Model, *, but: set[str]) -> None:
+    old, new = models.read(before), models.read(after)
+    for name, value in old.items():
+        if name in new and name.rpartition("/")[0] not in but:
+            assert value.tobytes() == new[name].tobytes(), name
+
+
+@FEW
+@given(graphs.RECIPES)
+def test_replacing_layers_with_ones_like_them_is_the_identity(recipe: graphs.Recipe) -> None:
+    model = graphs.build(recipe)
+    changed = {name: graphs.fresh_copy(models.layers(model)[name]) for name in _plain(model, layers.Dense, layers.ReLU)}
+
+    assert_identical(model, models.replace(model, changed, verify=False))
+
+
+@FEW
+@given(graphs.RECIPES, st.data())
+def test_remove_undoes_insert(recipe: graphs.Recipe, data: Any) -> None:
+    model = graphs.build(recipe)
+    where = data.draw(st.sampled_from(_plain(model, layers.Layer)))
+    grown = models.insert(model, layers.Dense(4 if "head" not in where else 2, name="grown"), after=where, verify=False)
+    at = f"{where.rpartition('/')[0]}/grown".lstrip("/")
+
+    assert_identical(model, models.remove(grown, at, verify=False))
+
+
+@FEW
+@given(graphs.RECIPES, st.data())
+def test_an_edit_comes_back_from_a_file_with_all_other_weights(recipe: graphs.Recipe, data: Any) -> None:
+    model = graphs.build(recipe)
+    name = data.draw(st.sampled_from(_plain(model, layers.Dense)))
+    edited = models.replace(model, {name: layers.Dense(7)}, rebuild=True, report=lambda _: None, policy="off")
+
+    assert models.layers(edited)[name].units == 7
+    fits = {name for name, value in models.read(model).items() if models.read(edited)[name].shape == value.shape}
+    touched = {key.rpartition("/")[0] for key in models.read(model) if key not in fits} | {name}
+    _assert_kept(model, edited, but=touched)
+
+
+@FEW
+@given(graphs.RECIPES)
+def test_a_flattened_model_computes_the_same_with_the_same_weights(recipe: graphs.Recipe) -> None:
+    model = graphs.build(recipe)
+    flat = models.flatten(model, verify=False)
+
+    assert graphs.equal(model, flat)
+    old = {name.replace("/", "."): value for name, value in models.read(model).items()}
+    assert {name.replace("/", "."): value.tobytes() for name, value in models.read(flat).items()} == {
+        name: value.tobytes() for name, value in old.items()
+    }
+
+
+@FEW
+@given(graphs.RECIPES, graphs.RECIPES)
+def test_joined_models_come_apart_as_they_were(first: graphs.Recipe, second: graphs.Recipe) -> None:
+    one, other = graphs.build(first), graphs.build(second)
+    joined = models.join({"one": one, "other": other}, verify=False)
+
+    for name, model in (("one", one), ("other", other)):
+        assert_identical(model, models.branch(joined, name, rename="drawn"))
+    ends = [f"one/{name}" for name in dict.fromkeys(one.output_names)]
+    part = models.extract(joined, ends, inputs=[f"one/{each.name}" for each in one.inputs], verify=False)
+    assert graphs.equal(one, part)
+
+
+@FEW
+@given(graphs.RECIPES, st.data())
+def test_an_extracted_layer_gives_what_it_gave_inside(recipe: graphs.Recipe, data: Any) -> None:
+    model = graphs.build(recipe)
+    calls = {name for name in _plain(model, layers.Dense) if "/" not in name and name != "shared"}
+    name = data.draw(st.sampled_from(sorted(calls)))
+    part = models.extract(model, name, verify=False)
+    inside = keras.Model(model.inputs, model.get_layer(name).output)
+    values = {each.name: np.random.default_rng(1).normal(size=(2, 4)).astype("float32") for each in model.inputs}
+
+    given_part = [values[each.name] for each in part.inputs]
+    assert np.allclose(
+        part(given_part[0] if len(given_part) == 1 else given_part),
+        inside([values[each.name] for each in model.inputs]),
+        atol=1e-6,
+    )
