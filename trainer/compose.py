@@ -79,7 +79,8 @@ def application(task: Callable[[RunConfig], None], overrides: Sequence[str]) -> 
 
     Raises:
         ConfigError: as `run_config`.
-        NameplateError: what `task` raises; of several jobs the others run first, and the first error is raised.
+        NameplateError: what `task` raises; of several jobs the others run first, and the first error is raised. After
+            a signal none runs, and that error is raised.
     """
     failed: list[NameplateError] = []
     register()
@@ -88,6 +89,8 @@ def application(task: Callable[[RunConfig], None], overrides: Sequence[str]) -> 
 
     @hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")
     def job(node: DictConfig) -> None:
+        if any(getattr(each, "ends_all", False) for each in failed):
+            return  # a signal is for the whole sweep, not for the job that it met
         try:
             task(to_run_config(node))
         except NameplateError as error:  # not through Hydra, which would print its own words beside ours
@@ -99,7 +102,7 @@ def application(task: Callable[[RunConfig], None], overrides: Sequence[str]) -> 
     except (HydraException, OmegaConfBaseException) as error:
         raise _explained(error, overrides) from None
     if failed:
-        raise failed[0]
+        raise next((each for each in failed if getattr(each, "ends_all", False)), failed[0])
 
 
 def readable(overrides: Sequence[str]) -> list[str]:

@@ -31,12 +31,14 @@ class NotFiniteError(NameplateError):
         super().__init__(
             f"{what}. Nothing since was saved; {saved}. "
             "A lower optimizer.learning_rate, optimizer.global_clipnorm=1.0 or fit.precision=float32 often help; "
-            "fit.on_nan=rollback goes back and passes over the data that did it."
+            "fit.on_nan=rollback goes back, fit.max_rollbacks times at most, and passes over the data that did it."
         )
 
 
 class StoppedError(NameplateError):
     """A run that a signal ended, with everything saved up to the step it had reached."""
+
+    ends_all = True  # the jobs after it too
 
     def __init__(self, received: signal.Signals, step: int, saved: str) -> None:
         self.received, self.step = received, step

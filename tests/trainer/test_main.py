@@ -133,6 +133,25 @@ def test_a_directory_that_cannot_be_written_is_found_before_training(tmp_path: P
     assert "epoch 1" not in done.stdout
 
 
+def test_a_signal_ends_the_whole_sweep(tmp_path: Path) -> None:
+    """goodfire spd#741: one that is heard by one job only starts the next."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trainer", "-m", f"runs={tmp_path}", "seed=1,2,3", *LONG, "checkpoint.every_epochs=1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("*/checkpoints/step_*/manifest.json")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert len(list(tmp_path.glob("*/checkpoints"))) == 1
+
+
 def test_a_sweep_runs_its_jobs_one_after_another(tmp_path: Path) -> None:
     done = command("-m", *QUICK, "model=mlp", "fit.steps=2", "seed=1,2", f"runs={tmp_path}")
     assert done.returncode == 0, done.stderr
