@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import warnings
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ import keras
 from models import keras_private, store
 from models.formats import vetting
 from models.formats.errors import FileFormatError
+from models.formats.keras2 import modernized
 from models.formats.keras_weights import legacy_config
 from models.store.layout import MANIFEST
 
@@ -78,13 +78,12 @@ def built(config: Mapping[str, Any], path: Path, objects: Mapping[str, Any]) -> 
     Raises:
         FileFormatError: when Keras cannot build it.
     """
-    config = {**copy.deepcopy(dict(config)), "compile_config": None}
+    config = {**config, "compile_config": None}
     if "module" not in config:  # as Keras 2 wrote it
-        class_name = "Functional" if config.get("class_name") == "Model" else config.get("class_name")
+        config = modernized(config)
+        class_name = config.get("class_name")
         module = _MODULES.get(str(class_name))
-        config |= {"class_name": class_name, "module": module, "registered_name": None if module else class_name}
-        if isinstance(config.get("config"), list):  # a Sequential before Keras 2.2.3
-            config["config"] = {"name": "sequential", "layers": config["config"]}
+        config |= {"module": module, "registered_name": None if module else class_name}
     try:
         with (
             warnings.catch_warnings(),

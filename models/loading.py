@@ -94,7 +94,7 @@ def load_weights(
             names of the model; of PyTorch's names the dots are slashes.
         partial: load what fits; what is missing, unexpected or of another shape is only reported.
         cast: turn floating-point numbers into the model's types.
-        by_order: for a `.weights.h5` without names: each class's layers in the order in which they come, with a warning.
+        by_order: for a `.weights.h5` without names: each class's layers in their order, with a warning.
         layout: "keras" or "torch", whose order of axes the arrays have; by default the file's.
 
     Raises:
@@ -148,6 +148,7 @@ def _load(model: keras.Model, source: Weights, label: str, layout: str, wanted: 
     forms = {name: form for name, form in forms.items() if name not in drawn}
     converted = None
     offered: Weights
+    new: dict[str, str] = {}  # name in the file -> a better one
     if layout == "torch":
         rules = torch_rules(wanted.rules)
         converted = to_keras(source, forms, classes=_classes(model), targets=there, rules=rules)
@@ -159,8 +160,9 @@ def _load(model: keras.Model, source: Weights, label: str, layout: str, wanted: 
         offered, here = _Under(source, {new[name]: name for name in forms}), {new[name]: forms[name] for name in forms}
         plan = match(here, there, rules=wanted.rules)
     plan = _chosen(_casting(plan, here, there) if wanted.cast else plan, wanted.only, there)
-    plan = Plan((*plan.lines, *(Line(None, name, "dropped", "a random generator, named by a count") for name in drawn)))
-    report = Report(label, _with_origins(plan, converted) if converted else plan)
+    told = _with_origins(plan, converted) if converted else _with_names_of_the_file(plan, new)
+    ignored = [Line(None, name, "dropped", "a random generator, named by a count") for name in drawn]
+    report = Report(label, Plan((*told.lines, *ignored)))
     _require(report, model, source, partial=wanted.partial)
     values = {target: offered[origin] for target, origin in plan.sources.items()}  # all read before one is written
     for target, value in values.items():
@@ -214,6 +216,21 @@ def _with_origins(plan: Plan, converted: Converted) -> Plan:
     return Plan((*map(told, plan.lines), *dropped))
 
 
+def _with_names_of_the_file(plan: Plan, new: Mapping[str, str]) -> Plan:
+    """Return the plan with the names that a file has where they were bettered before it was made."""
+    old = {better: name for name, better in new.items() if better != name}
+
+    def told(line: Line) -> Line:
+        name = old.get(line.source or "")
+        if name is None:
+            return line
+        numbered = names.split(name)[1].isdigit()
+        moved = line.verdict == "taken" and not numbered
+        return replace(line, source=name, verdict="renamed" if moved else line.verdict)
+
+    return Plan(tuple(map(told, plan.lines)))
+
+
 def _require(report: Report, model: keras.Model, source: Weights, *, partial: bool) -> None:
     """Raise `LoadingError` unless all is accounted for, or something at least is loaded where a part is enough."""
     bad = [line for line in report.plan.lines if line.verdict not in _GOOD]
@@ -240,6 +257,7 @@ def _aliases(model: keras.Model, found: Sequence[str], rules: Sequence[NameRule]
     variables = _leaves(model)
     known = {names.join(layer, leaf) for layer, leaves in variables.items() for leaf in leaves}
     better: dict[str, str] = {}
+    outer = _outermost(found, variables)
     for old, new in mapping.apply(found, rules).names.items():
         layer, own = names.split(new)
         leaves = variables.get(layer, [])
@@ -247,9 +265,18 @@ def _aliases(model: keras.Model, found: Sequence[str], rules: Sequence[NameRule]
             continue
         if own.isdigit() and int(own) < len(leaves) and names.split(old)[1] == own:
             better[old] = names.join(names.split(old)[0], leaves[int(own)])
+        elif old == new and old.removeprefix(outer) in known:
+            better[old] = old.removeprefix(outer)
         elif old == new and (inner := _deeper(new, known)):
             better[old] = inner
     return better
+
+
+def _outermost(found: Sequence[str], layers: Mapping[str, Any]) -> str:
+    """Return what stands in front of every name and is no layer: a model's own name, as Keras' paths may have it."""
+    tops = {name.partition(names.SEPARATOR)[0] for name in found}
+    top = tops.pop() if len(tops) == 1 else ""
+    return f"{top}/" if top and not any(layer == top or layer.startswith(f"{top}/") for layer in layers) else ""
 
 
 def _deeper(name: str, known: set[str]) -> str | None:

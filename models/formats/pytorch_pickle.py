@@ -91,7 +91,7 @@ def structure(code: bytes, label: str) -> Any:
             f"{label} is refused: {error}. Only tensors in dictionaries and lists are read; where you trust its "
             "author, load it with PyTorch and save its state_dict()."
         ) from None
-    except (IndexError, KeyError, TypeError, ValueError, AttributeError, struct.error, MemoryError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, StopIteration, struct.error, MemoryError) as error:
         raise FileFormatError(f"{label} is damaged: {type(error).__name__} in its pickle") from None
 
 

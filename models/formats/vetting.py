@@ -31,6 +31,7 @@ _ALLOWED = (
     "keras.src.initializers",
     "keras.src.backend.common.keras_tensor",
 )
+_OLD = ("InputLayer", "Model")  # what Keras 2 has beside the layers that are in `names.KERAS_WORDS`
 _EXACTLY = ("keras", "builtins")
 _NOT_BUILT = frozenset(["compile_config", "training_config", "build_config"])  # `load` compiles nothing
 
@@ -74,7 +75,7 @@ def strangers(config: Any, *, known: Callable[[str], bool]) -> list[str]:
             continue
         foreign = isinstance(module, str) and module and module != "builtins" and module.partition(".")[0] != "keras"
         if "module" not in item and isinstance(item.get("config"), Mapping) and "name" in item["config"]:  # of Keras 2
-            foreign = names.snake(class_name) not in names.KERAS_WORDS and class_name != "Model"
+            foreign = names.snake(class_name) not in names.KERAS_WORDS and class_name not in _OLD
         if foreign or ("module" in item and module is None) or (isinstance(registered, str) and ">" in registered):
             found.add(own)
     return sorted(found)
