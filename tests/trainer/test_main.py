@@ -155,6 +155,6 @@ def test_a_signal_ends_the_whole_sweep(tmp_path: Path) -> None:
 def test_a_sweep_runs_its_jobs_one_after_another(tmp_path: Path) -> None:
     done = command("-m", *QUICK, "model=mlp", "fit.steps=2", "seed=1,2", f"runs={tmp_path}")
     assert done.returncode == 0, done.stderr
-    runs = sorted(path for path in tmp_path.iterdir())
+    runs = sorted(path for path in tmp_path.iterdir() if path.is_dir())
     assert len(runs) == 2
     assert all(store.checkpoints(run / "checkpoints") for run in runs)

@@ -1,4 +1,4 @@
-"""The saves of a real job: an error or a kill at the 1st, 2nd, 3rd ... call of its disk until there is none left."""
+"""The saves of a real job: an error at the 1st, 2nd, 3rd ... call of its disk until there is none left."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ def faulty(runs: Path, fault: str) -> tuple[int, str, bool]:
     done = subprocess.run(
         [*strace, "-e", f"inject={fault}", *job], capture_output=True, text=True, check=False, timeout=240
     )
-    text = log.read_text()
-    return done.returncode, done.stdout + done.stderr, "INJECTED" in text or "killed by SIGKILL" in text
+    return done.returncode, done.stdout + done.stderr, "INJECTED" in log.read_text()
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("mode", ["checkpoint.async_save=false", "checkpoint.async_save=true"])
-@pytest.mark.parametrize("fault", ["fsync:error=EIO", "rename:error=ENOSPC", "rename:signal=SIGKILL"])
+@pytest.mark.parametrize(
+    ("fault", "mode"),
+    [("fsync:error=EIO", "checkpoint.async_save=true"), ("rename:error=ENOSPC", "checkpoint.async_save=false")],
+)
 def test_it_never_says_success_and_what_was_good_stays_good(tmp_path: Path, fault: str, mode: str) -> None:
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed (apt-get install strace)")
