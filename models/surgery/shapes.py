@@ -59,6 +59,8 @@ class Shapes:
         self._rebuild = rebuild
         self._fitting: set[str] = set()  # names of layers that could get new weights
         self._widened: set[int] = set()  # ids of heads that take another shape than they did
+        self._needs: dict[int, dict[str, tuple[int, ...]]] = {}  # by layer, the weights that a call of it wants
+        self._as_ever: dict[int, tuple[Graph, Call, Sequence[Any]]] = {}  # by layer, a call whose inputs stay
 
     def run(self, graph: Graph) -> None:
         """Give every value of a graph its spec."""
@@ -72,6 +74,9 @@ class Shapes:
         Raises:
             SurgeryError: with every consumer that cannot take its new shape, what it has and what it would get.
         """
+        for key in self.rebuilt.keys() & self._as_ever.keys():
+            graph, call, specs = self._as_ever[key]
+            self._fault(graph, call, specs, f"at another call it needs {_told(self._needs[key])}")
         if not self.faults:
             return
         several = len(self.faults) > 1
@@ -89,6 +94,7 @@ class Shapes:
             if any(spec is None for spec in specs):
                 gives: Sequence[Any] = call.gave
             elif self._as_before(call, specs):
+                self._as_ever[id(call.layer)] = graph, call, specs
                 gives = call.gave
             else:
                 gives = self._asked(graph, call, specs)
@@ -174,6 +180,9 @@ class Shapes:
             gives = tree.flatten(fresh(*args, **kwargs))
         if layer.built:
             self._compare(graph, call, specs, fresh)
+        needs, chosen_here = weight_shapes(fresh), id(layer) in self._newcomers or id(layer) in self.rebuilt
+        if chosen_here and self._needs.setdefault(id(layer), needs) != needs:
+            self._fault(graph, call, specs, f"at another call it needs {_told(self._needs[id(layer)])}")
         return gives
 
     def _fresh(self, layer: Any) -> Any:
@@ -230,6 +239,10 @@ def weight_shapes(layer: Any) -> dict[str, tuple[int, ...]]:
     """Return `{variable name within the layer: shape}` without the states of seeds."""
     states = {id(each.state) for each in seeds(layer).values()}
     return {name: tuple(each.shape) for name, each, _ in owned_variables(layer) if id(each) not in states}
+
+
+def _told(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "nothing"
 
 
 def _objects(layer: Any) -> Any:

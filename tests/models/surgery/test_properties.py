@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from keras import layers
 
 import models
+from models.surgery.edits import SurgeryError
 from tests.models.surgery import graphs
 from tests.models.test_renaming import assert_identical
 
@@ -49,7 +50,7 @@ def test_replacing_layers_with_ones_like_them_is_the_identity(recipe: graphs.Rec
 def test_remove_undoes_insert(recipe: graphs.Recipe, data: Any) -> None:
     model = graphs.build(recipe)
     where = data.draw(st.sampled_from(_plain(model, layers.Layer)))
-    grown = models.insert(model, layers.Dense(4 if "head" not in where else 2, name="grown"), after=where, verify=False)
+    grown = models.insert(model, layers.BatchNormalization(name="grown"), after=where, verify=False)
     at = f"{where.rpartition('/')[0]}/grown".lstrip("/")
 
     assert_identical(model, models.remove(grown, at, verify=False))
@@ -60,7 +61,13 @@ def test_remove_undoes_insert(recipe: graphs.Recipe, data: Any) -> None:
 def test_an_edit_comes_back_from_a_file_with_all_other_weights(recipe: graphs.Recipe, data: Any) -> None:
     model = graphs.build(recipe)
     name = data.draw(st.sampled_from(_plain(model, layers.Dense)))
-    edited = models.replace(model, {name: layers.Dense(7)}, rebuild=True, report=lambda _: None, policy="off")
+    try:
+        edited = models.replace(model, {name: layers.Dense(7)}, rebuild=True, report=lambda _: None)
+    except SurgeryError as refused:  # a sum cannot take another width on one side, nor a shared layer at one call
+        told = str(refused)
+        if "takes (None, 4) and (None, 4)" in told or "at another call" in told:
+            return
+        raise
 
     assert models.layers(edited)[name].units == 7
     fits = {name for name, value in models.read(model).items() if models.read(edited)[name].shape == value.shape}

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import models
+from models.joining import JoiningError
+from tests.models.naming_models import KINDS, backbone, functional, keyed, nested, sequential, shared, unbuilt
+from tests.models.surgery import graphs
+from tests.models.test_renaming import assert_identical
+
+
+def test_a_prefix_stands_before_every_name_at_the_top_and_nothing_else_changes() -> None:
+    model = nested()
+    left = models.prefixed(model, "left_")
+
+    assert left.name == "left_outer"
+    assert all(name.startswith("left_") for name in models.layers(left))
+    assert "left_backbone/c1" in models.layers(left)
+    assert [v.tobytes() for v in models.read(left).values()] == [v.tobytes() for v in models.read(model).values()]
+    with pytest.raises(JoiningError, match="no name can begin with '_'"):
+        models.prefixed(model, "_")
+
+
+def test_models_of_the_same_names_become_one_with_named_branches_and_come_apart_again() -> None:
+    one, other = functional(), functional()
+    joined = models.join({"left": one, "right": other})
+
+    assert sorted(joined.output) == ["left", "right"]
+    assert [each.name for each in joined.inputs] == ["left_image", "right_image"]
+    assert np.array_equal(models.read(joined)["right/hidden/kernel"], models.read(other)["hidden/kernel"])
+    assert_identical(other, models.branch(joined, "right", rename="flat"))
+    assert models.check(joined, "strict") == []
+
+
+def test_every_kind_of_model_can_be_joined() -> None:
+    made = {name: make() for name, make in KINDS.items() if name != "unbuilt"}
+    joined = models.join(made)
+    read = models.read(joined)
+
+    for key, model in made.items():
+        assert all(np.array_equal(read[f"{key}/{name}"], value) for name, value in models.read(model).items())
+
+
+def test_one_model_twice_is_two_copies_unless_it_is_shared_on_purpose() -> None:
+    tower = backbone()
+    copies = models.join({"left": tower, "right": tower})
+    one = models.join({"left": tower, "right": tower}, shared=True)
+
+    assert len(copies.weights) == 2 * len(tower.weights)
+    assert len(one.weights) == len(tower.weights)
+    assert sorted(one.output) == ["left", "right"]
+
+
+def test_copies_train_apart() -> None:
+    tower = backbone()
+    pair = models.siamese(tower, shared=False)
+    pair.compile("sgd", "mse")
+    rng = np.random.default_rng(0)
+    pair.fit(
+        {"left_pixels": rng.normal(size=(8, 6)), "right_pixels": rng.normal(size=(8, 6))}, np.ones((8, 4)), verbose=0
+    )
+    after = models.read(pair)
+
+    assert not np.array_equal(after["left/c1/kernel"], after["right/c1/kernel"])
+
+
+@pytest.mark.parametrize(
+    ("branches", "options", "message"),
+    [
+        ({"a": functional, "A": functional}, {}, "'A' and 'a' are the same name but for case"),
+        ({"a/b": functional}, {}, "the name 'a/b': has '/'"),
+        ({"a": unbuilt}, {}, "'a' has not seen a shape"),
+        ({"a": functional, "b": keyed}, {"inputs": "same"}, "'b' takes (None, 6) and (None, 6), 'a' (None, 6)"),
+        ({"a": functional}, {"inputs": "mine"}, "inputs='mine' is neither 'own' nor 'same'"),
+        ({}, {}, "there is no branch"),
+    ],
+)
+def test_what_cannot_be_joined_is_said_all_at_once(branches: Any, options: Any, message: str) -> None:
+    with pytest.raises(JoiningError) as refused:
+        models.join({name: make() for name, make in branches.items()}, **options)
+    assert message in str(refused.value)
+
+
+def test_an_ensemble_averages_votes_or_stands_side_by_side() -> None:
+    members = {"one": functional(), "two": sequential(), "three": sequential()}
+    data = np.random.default_rng(0).normal(size=(5, 6)).astype("float32")
+    answers = np.stack([np.asarray(member(data)) for member in members.values()])
+    average, vote, beside = (models.ensemble(members, combine=each) for each in ("average", "vote", "concatenate"))
+
+    assert np.allclose(average(data), answers.mean(0), atol=1e-6)
+    counted = np.stack([np.bincount(row, minlength=3) / 3 for row in answers.argmax(-1).T])
+    assert np.allclose(vote(data), counted, atol=1e-6)
+    assert np.allclose(beside(data), np.concatenate(answers, axis=-1), atol=1e-6)
+    with pytest.raises(JoiningError, match="no combine='averag'"):
+        models.ensemble(members, combine="averag")
+
+
+@pytest.mark.parametrize("compare", ["difference", "product", "concatenate", "cosine", None])
+def test_a_siamese_pair_is_one_call(compare: str | None) -> None:
+    tower = backbone()
+    pair = models.siamese(tower, compare=compare)
+    one, other = np.random.default_rng(0).normal(size=(2, 3, 6)).astype("float32")
+    answer = pair({"left_pixels": one, "right_pixels": other})
+    left, right = np.asarray(tower(one)), np.asarray(tower(other))
+
+    assert len(pair.weights) == len(tower.weights)
+    if compare == "difference":
+        assert np.allclose(answer, left - right, atol=1e-6)
+    if compare is None:
+        assert np.allclose(answer["right"], right, atol=1e-6)
+
+
+def test_joining_works_in_a_strategy_scope(strategy: Any) -> None:
+    with strategy.scope():
+        joined = models.join({"a": functional(), "b": shared()})
+    assert all(len(each._value.values) == 2 for each in joined.weights)
+
+
+# ---- cases ------------------------------------------------------------------------------------------------------
+
+
+def test_u01_two_stacks_of_one_name_are_told_apart() -> None:
+    stacks = [keras.Sequential([keras.Input((4,)), layers.Dense(3, name="dense_a")], name="sequential_1") for _ in "ab"]
+    joined = models.join({"first": stacks[0], "second": stacks[1]})
+
+    assert {"first/dense_a", "second/dense_a"} <= set(models.layers(joined))
+
+
+def test_u02_u04_one_application_used_twice_saves_and_trains() -> None:
+    make = keras.applications.MobileNetV3Small
+    one, other = (make(weights=None, input_shape=(32, 32, 3), classes=3, minimalistic=True, alpha=0.75) for _ in "ab")
+    joined = models.join({"one": one, "other": models.prefixed(other, "second_")})
+
+    assert len(models.read(joined)) == len(models.read(one)) + len(models.read(other))
+
+
+def test_u06_sharing_and_copying_are_chosen() -> None:
+    tower = backbone()
+
+    assert len(models.siamese(tower).weights) == 4
+    assert len(models.siamese(tower, shared=False).weights) == 8
+
+
+def test_u09_u39_a_derived_graph_has_names_of_its_own() -> None:
+    flat = models.flatten(models.join({"one": nested(), "other": nested()}))
+    names = [name.casefold() for name in models.layers(flat)]
+
+    assert len(names) == len(set(names))
+    assert len({v.path for v in flat.variables}) == len(flat.variables)
+
+
+def test_u36_inner_layers_are_reached_from_the_outer_input() -> None:
+    model = nested()
+    part = models.extract(model, "deep/core/c1")
+    data = np.ones((2, 6), "float32")
+
+    assert np.allclose(part(data), models.layer(model, "deep/core/c1")(data))
+    assert "deep/core/c1" in models.layers(part)
+    assert graphs.equal(model, models.flatten(model))
+
+
+def test_u38_a_layer_is_deleted_inserted_and_replaced() -> None:
+    model = sequential()
+    grown = models.insert(model, layers.LayerNormalization(name="norm"), after="hidden")
+    other = models.replace(grown, {"logits": layers.Dense(9)}, report=lambda _: None)
+
+    assert [each.name for each in other.layers] == ["hidden", "norm", "logits"]
+    assert other.output_shape == (None, 9)
+    assert graphs.equal(model, models.remove(grown, "norm"))

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import models
+from models.adapting import AdaptError, Classes, reshaped
+from models.errors import NameplateError
+from models.transfer import TransferError, write_plan
+from tests.models.naming_models import functional, nested
+
+
+def net(classes: int, channels: int = 3, *, stem: str = "stem") -> keras.Model:
+    x = image = keras.Input((6, 6, channels), name="image")
+    x = layers.Conv2D(4, 3, name=stem)(x)
+    x = layers.BatchNormalization(name="norm")(x)
+    x = layers.Flatten(name="flat")(x)
+    return keras.Model(image, layers.Dense(classes, name="head")(x), name="net")
+
+
+def test_a_backbone_is_taken_by_name_and_a_new_head_is_kept() -> None:
+    source, target = net(3, stem="conv"), net(5)
+    plan = models.plan(source, target, {"conv": "stem"}, keep=["head"])
+    made = models.apply(plan, target)
+    new, old, before = models.read(made), models.read(source), models.read(target)
+
+    assert plan.fits
+    assert plan.counts() == {"renamed": 2, "taken": 4, "dropped": 2, "kept": 2}
+    assert np.array_equal(new["stem/kernel"], old["conv/kernel"])
+    assert np.array_equal(new["head/kernel"], before["head/kernel"])
+    assert np.array_equal(models.read(target)["stem/kernel"], before["stem/kernel"])
+    assert plan.origins()["stem/kernel"] == {"file": "net", "name": "conv/kernel", "rule": "conv=stem"}
+
+
+def test_a_plan_is_data_that_prints_and_becomes_json() -> None:
+    plan = models.plan(net(3), net(3))
+
+    assert plan.table().splitlines()[-1] == "from net: 8 taken"
+    assert json.loads(plan.json())["lines"][0] == {
+        "target": "stem/kernel",
+        "source": "stem/kernel",
+        "verdict": "taken",
+        "detail": "",
+    }
+
+
+def test_what_is_left_over_is_refused_with_what_to_do() -> None:
+    source, target = net(3, stem="conv"), net(5)
+    with pytest.raises(TransferError) as refused:
+        models.apply(models.plan(source, target), target)
+
+    told = str(refused.value)
+    assert "4 of 8 arrays would be taken from net, 6 are left over" in told
+    assert "missing     stem/kernel" in told
+    assert "unexpected  conv/kernel" in told
+    assert "shape       head/bias" in told
+    assert "adapt={NAME: rule}" in told
+
+
+@pytest.mark.parametrize(("rule", "channels"), [("mean", 1), ("slice", 2), ("repeat", 5), ("mean", 5)])
+def test_input_channels_are_adapted_by_a_named_rule(rule: str, channels: int) -> None:
+    source, target = net(3), net(3, channels)
+    made = models.apply(models.plan(source, target, adapt={"stem": rule}), target)
+
+    assert np.array_equal(models.read(made)["stem/bias"], models.read(source)["stem/bias"])
+    kernel, other = models.read(made)["stem/kernel"], models.read(source)["stem/kernel"]
+    if rule == "slice":
+        assert np.array_equal(kernel, other[:, :, :channels])
+    if rule == "mean":
+        assert np.allclose(kernel.sum(2), other.sum(2), atol=1e-6)
+
+
+def test_the_classes_named_in_both_keep_their_rows() -> None:
+    source, target = net(3), net(4)
+    classes = Classes(("cat", "dog", "cow"), ("cow", "hen", "cat", "pig"))
+    made = models.apply(models.plan(source, target, adapt={"head": "classes"}, classes=classes), target)
+    new, old, own = (
+        models.read(made)["head/kernel"],
+        models.read(source)["head/kernel"],
+        models.read(target)["head/kernel"],
+    )
+
+    assert np.array_equal(new[:, 0], old[:, 2])
+    assert np.array_equal(new[:, 2], old[:, 0])
+    assert np.array_equal(new[:, [1, 3]], own[:, [1, 3]])
+
+
+@pytest.mark.parametrize(
+    ("rule", "source", "target", "message"),
+    [
+        ("means", (3, 3, 3, 4), (3, 3, 1, 4), "no rule 'means'; there are repeat, slice, mean, classes. Did you mean"),
+        ("slice", (3, 3, 1, 4), (3, 3, 3, 4), "1 input channels have no slice of 3"),
+        ("mean", (3, 3, 1, 4), (3, 3, 3, 5), "differ in more than input channels"),
+        ("mean", (3,), (4,), "have no input channels"),
+        ("classes", (2, 3), (2, 4), "needs the names of the classes"),
+    ],
+)
+def test_a_rule_that_cannot_bridge_two_shapes_says_why(rule: str, source: Any, target: Any, message: str) -> None:
+    with pytest.raises(AdaptError) as refused:
+        reshaped(rule, np.ones(source, "float32"), target)
+    assert message in str(refused.value)
+
+
+def test_rules_and_patterns_that_are_for_nothing_are_errors() -> None:
+    source, target = net(3), net(3)
+    for options in ({"rules": ["bone=stem"]}, {"keep": ["haed"]}, {"adapt": {"stem": "mean"}}):
+        with pytest.raises(NameplateError, match=r"nothing|none"):
+            models.plan(source, target, **options)
+
+
+def test_a_plan_is_for_the_model_that_it_was_made_for() -> None:
+    with pytest.raises(TransferError, match="made for another model"):
+        models.apply(models.plan(net(3), net(3)), net(4))
+
+
+def test_a_file_is_a_source(tmp_path: Path) -> None:
+    source, target = net(3), net(3)
+    source.save_weights(tmp_path / "net.weights.h5")
+    models.save(source, tmp_path / "net.keras")
+
+    for name in ("net.weights.h5", "net.keras"):
+        made = models.apply(models.plan(tmp_path / name, target), target)
+        assert np.array_equal(models.read(made)["head/kernel"], models.read(source)["head/kernel"])
+
+
+def test_values_go_to_every_replica(strategy: Any) -> None:
+    source = net(3)
+    with strategy.scope():
+        target = net(3)
+        write_plan(models.plan(source, target), target)
+    for each in target.weights:
+        one, other = (component.numpy() for component in each._value.values)
+        assert np.array_equal(one, other)
+    assert np.array_equal(models.read(target)["stem/kernel"], models.read(source)["stem/kernel"])
+
+
+def test_layers_are_frozen_by_pattern() -> None:
+    model = nested()
+
+    assert models.set_trainable(model, ["backbone", "deep/*"]) == ["logits/kernel", "logits/bias"]
+    assert models.set_trainable(model, ["deep"], True)[0] == "deep/core/c1/kernel"
+    with pytest.raises(NameplateError, match="Did you mean 'deep'"):
+        models.set_trainable(functional_with_deep(), ["dep"])
+
+
+def functional_with_deep() -> keras.Model:
+    return models.rename(functional(), {"hidden": "deep"})
