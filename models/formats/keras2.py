@@ -24,7 +24,7 @@ def modernized(config: Mapping[str, Any]) -> dict[str, Any]:
     while stack:
         inner = stack.pop().get("config")
         layers = inner.get("layers") if isinstance(inner, dict) else None
-        if isinstance(layers, list):
+        if isinstance(inner, dict) and isinstance(layers, list):
             nested = [each for each in layers if isinstance(each, dict)]
             _shift_calls(inner, nested)
             for key in ("input_layers", "output_layers"):

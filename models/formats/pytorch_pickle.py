@@ -14,7 +14,7 @@ from typing import Any
 
 from models.formats.errors import FileFormatError
 
-_MOST_STEPS = 20_000_000
+_MOST_STEPS = 5_000_000  # some 40 a tensor
 _MOST_DEPTH = 100_000  # values on the stack
 
 # How PyTorch calls number formats, and NumPy's name for them (bfloat16 and float8 are those of ml_dtypes).
