@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 
@@ -16,14 +17,24 @@ def examples(pattern: str, word: str, numbers: Iterator[int]) -> Iterator[str]:
 
     Where the pattern takes anything (`.*`, `[a-z_]+`) stands the word, where it takes digits stands the
     number; what it takes for certain stays. A text that came out wrong (a look-behind, a back reference) is
-    left out.
+    left out; where no number stands in the text, it comes once.
     """
-    tree = _parser.parse(pattern)
+    tree = _parsed(pattern)
     matcher = re.compile(pattern)
+    before: tuple[str | None, ...] = ()
     for number in numbers:
-        for text in (_written(tree, word, number, filled=True), _written(tree, word, number, filled=False)):
+        texts = (_written(tree, word, number, filled=True), _written(tree, word, number, filled=False))
+        if texts == before:
+            return
+        before = texts
+        for text in texts:
             if text is not None and matcher.fullmatch(text):
                 yield text
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(pattern: str) -> Any:
+    return _parser.parse(pattern)
 
 
 def _written(tree: Any, word: str, number: int, *, filled: bool) -> str | None:

@@ -11,10 +11,11 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from models import names
 from models.errors import NameplateError
-from models.patterns import examples
+from models.suggesting import NEUTRAL, Wish, candidates
 
 
 class Mode(enum.StrEnum):
@@ -35,6 +36,9 @@ class Demand(enum.StrEnum):
     grammar = "grammar"  # the grammar and uniqueness only
 
 
+_Word = TypeVar("_Word", Mode, Demand)
+
+
 @dataclass(frozen=True)
 class Policy:
     """What names a model may have. Grammar and uniqueness always hold; the fields say what else does."""
@@ -51,6 +55,12 @@ class Policy:
     operators: Demand = Demand.grammar  # for `a + b`, slices and keras.ops, which Keras gives no way to name
     outputs: list[str] = field(default_factory=list)  # output names that the objective uses
 
+    def __post_init__(self) -> None:
+        """Take the words of the command line for the members they stand for: `Policy(mode="repair")`."""
+        object.__setattr__(self, "mode", _member(Mode, self.mode, "mode"))
+        object.__setattr__(self, "weightless", _member(Demand, self.weightless, "weightless"))
+        object.__setattr__(self, "operators", _member(Demand, self.operators, "operators"))
+
     def problems(self) -> list[str]:
         """Return each setting that cannot be used as `key: what is wrong, what was received, what to do`."""
         found = (
@@ -63,7 +73,7 @@ class Policy:
         for key, expression in expressions:
             try:
                 re.compile(expression)
-            except re.error as error:
+            except (re.error, TypeError) as error:
                 found.append(f"{key}: {expression!r} is not a regular expression: {error}")
         for key, prefix in self.prefixes.items():
             reason = names.fault(prefix + "x")
@@ -117,15 +127,22 @@ def named_policy(policy: Policy | str) -> Policy:
     """Return the policy of a mode's name, or the policy itself.
 
     Raises:
-        NameplateError: for a word that is no mode.
+        NameplateError: for a word that is no mode, and for settings that cannot be used, with each.
     """
-    if isinstance(policy, Policy):
-        return policy
-    modes = [mode.value for mode in Mode]
-    if policy not in modes:
-        hint = names.did_you_mean(str(policy), modes)
-        raise NameplateError(f"no naming policy {policy!r}; there are {', '.join(modes)}.{hint}")
-    return Policy(mode=Mode(policy))
+    if not isinstance(policy, Policy):
+        return Policy(mode=_member(Mode, policy, "policy"))
+    problems = policy.problems()
+    if problems:
+        raise NameplateError("\n".join(["this naming policy cannot be used:", *(f"  {each}" for each in problems)]))
+    return policy
+
+
+def _member(kind: type[_Word], word: object, what: str) -> _Word:
+    words = [member.value for member in kind]
+    if word not in words:
+        hint = names.did_you_mean(str(word), words)
+        raise NameplateError(f"no naming {what} {word!r}; there are {', '.join(words)}.{hint}")
+    return kind(word)
 
 
 def violations(policy: Policy, tree: Sequence[Named], *, outputs: Sequence[str] = ()) -> list[Violation]:
@@ -164,7 +181,7 @@ def suggestions(policy: Policy, tree: Sequence[Named], places: Sequence[int]) ->
     ordinals: dict[int, int] = {}
     counts: Counter[tuple[int, str]] = Counter()
     for index, item in enumerate(tree):
-        taken[item.parent].add(item.own.casefold())
+        taken[item.parent].add(_key(policy, item.own))
         counts[item.parent, item.classes[0]] += 1
         ordinals[index] = counts[item.parent, item.classes[0]]
     answers: dict[int, str] = {}
@@ -173,11 +190,11 @@ def suggestions(policy: Policy, tree: Sequence[Named], places: Sequence[int]) ->
         siblings = taken[item.parent]
         free = (
             name
-            for name in _candidates(policy, item, ordinals[index], tries=len(siblings) + 50)
-            if name.casefold() not in siblings and not _faults(policy, item, name, tree)
+            for name in _candidates(policy, item, ordinals[index], tree, tries=len(siblings) + 50)
+            if _key(policy, name) not in siblings and not _faults(policy, item, name, tree)
         )
         answers[index] = next(free, "")
-        siblings.add(answers[index].casefold())
+        siblings.add(_key(policy, answers[index]))
     return answers
 
 
@@ -204,9 +221,10 @@ def _advice(violation: Violation) -> str:
 def _faults(policy: Policy, item: Named, own: str, tree: Sequence[Named]) -> list[tuple[str, str]]:
     """Return (rule, message) for what a name breaks by itself."""
     reason = names.fault(own if item.is_text or own != item.own else None, limit=policy.max_length)
-    if reason:
-        return [("grammar", reason)]
-    found = [("forbidden", f"matches the forbidden {each!r}") for each in _forbidden(policy, item, own)]
+    found = [("grammar", reason)] if reason else []
+    if not own or (not item.is_text and own == item.own):  # there is no name that the other rules could be about
+        return found
+    found += [("forbidden", f"matches the forbidden {each!r}") for each in _forbidden(policy, item, own)]
     if not _held_to_all(policy, item):
         return found
     if not policy.automatic and names.is_automatic(own, item.classes[0]):
@@ -250,12 +268,16 @@ def _prefix(policy: Policy, item: Named, tree: Sequence[Named]) -> str:
     return policy.prefixes.get(str(depth), "")
 
 
+def _key(policy: Policy, own: str) -> str:
+    """Return what two names that count as the same share."""
+    return own.casefold() if policy.fold_case else own
+
+
 def _clashes(policy: Policy, tree: Sequence[Named]) -> Iterator[tuple[int, tuple[str, str]]]:
     """Yield every use of a name after its first among its siblings, with both places."""
     first: dict[tuple[int, str], int] = {}
     for index, item in enumerate(tree):
-        key = item.own.casefold() if policy.fold_case else item.own
-        earlier = first.setdefault((item.parent, key), index)
+        earlier = first.setdefault((item.parent, _key(policy, item.own)), index)
         if earlier == index:
             continue
         where = f"first at {tree[earlier].origin}, again at {item.origin}"
@@ -280,23 +302,18 @@ def _absent(policy: Policy, tree: Sequence[Named], outputs: Sequence[str]) -> li
     ]
 
 
-def _candidates(policy: Policy, item: Named, ordinal: int, *, tries: int) -> Iterator[str]:
-    """Yield names for a layer: its own mended, its class's word with its number, then others."""
+def _candidates(policy: Policy, item: Named, ordinal: int, tree: Sequence[Named], *, tries: int) -> Iterator[str]:
+    """Yield names for a layer: its own mended, its class's word with its number, then neutral ones."""
     word = "input" if item.kind is Kind.INPUT else names.snake(item.classes[0]) or "layer"
     mended = names.sanitized(item.own)
     made_up = not mended or names.is_automatic(mended, item.classes[0]) or names.fault(mended) is not None
-    bases = [word] if made_up else [mended, word]
-    pattern = _pattern(policy, item) if _held_to_all(policy, item) else None
-    if pattern:
-        for base in bases:
-            yield from examples(pattern, base, iter(range(ordinal, ordinal + tries)))
-    prefixes = ["", *sorted(set(policy.prefixes.values()), key=len)]
-    for base in bases:
-        first = [str(ordinal)] if base == word else [""]
-        for suffix in [*first, *_LETTERS, *(f"_n{number}" for number in range(2, tries))]:
-            for prefix in prefixes:
-                room = policy.max_length - len(prefix) - len(suffix)
-                yield prefix + base[: max(room, 1)] + suffix
-
-
-_LETTERS = [f"_{letter}" for letter in "bcdefghijklmnopqrstuvwxyz"]
+    bases = [] if made_up else [mended]
+    held = _held_to_all(policy, item)
+    wish = Wish(
+        prefix=_prefix(policy, item, tree) if held else "",
+        pattern=_pattern(policy, item) if held else None,
+        limit=policy.max_length,
+        ordinal=ordinal,
+        tries=tries,
+    )
+    return candidates([*bases, word, *NEUTRAL], [word, *NEUTRAL], wish)

@@ -117,6 +117,43 @@ def test_suggestions_depend_on_the_tree_alone(policy: Policy, items: list[tuple[
     assert violations(policy, tree(*items)) == violations(policy, tree(*items))
 
 
+@pytest.mark.parametrize(
+    ("policy", "items"),
+    [
+        (Policy(patterns={"Dense": ".*_fc"}, prefixes={"0": "m_"}), [("d", "Dense")]),
+        (Policy(patterns={"Dense": "m_.*_fc"}, prefixes={"0": "m_"}), [("d", "Dense"), ("dense_3", "Dense")]),
+        (Policy(patterns={"Dense": ".*_fc"}), [("dense_3", "Dense"), ("dense_4", "Dense")]),
+        (Policy(forbidden=[".*tmp.*", "dense.*"]), [("tmp", "Dense")]),
+        (Policy(forbidden=[".*tmp.*", "[dn].*", "layer.*"]), [("tmp", "Dense")]),
+        (Policy(max_length=1), [(f"dense_{index}", "Dense") for index in range(36)]),
+        (Policy(max_length=1, fold_case=False, automatic=True), [("a", "Dense"), ("A", "Dense"), ("aa", "Dense")]),
+        (Policy(max_length=2), [(f"dense_{index}", "Dense") for index in range(400)]),
+        (
+            Policy(patterns={"Dense": ".*_fc"}, prefixes={"0": "m_"}, max_length=12),
+            [("multiplication", "Dense"), ("multiplications", "Dense")],
+        ),
+    ],
+)
+def test_rules_that_meet_still_leave_a_suggestion(policy: Policy, items: list[tuple[str, str]]) -> None:
+    before = tree(*items)
+    answers = suggestions(policy, before, list(broken(policy, before)))
+    after = [replace(item, own=answers.get(place, item.own)) for place, item in enumerate(before)]
+
+    assert broken(policy, before)
+    assert broken(policy, after) == {}
+
+
+def test_every_rule_that_a_name_breaks_is_told() -> None:
+    policy = Policy(max_length=5, forbidden=["tmp.*"], patterns={"Dense": ".*_fc"}, prefixes={"0": "m_"})
+
+    assert [rule for _, rule in rules_of(violations(policy, tree(("tmp_layer", "Dense"))))] == [
+        "grammar",
+        "forbidden",
+        "pattern",
+        "prefix",
+    ]
+
+
 def test_a_pattern_that_nothing_can_meet_has_no_suggestion() -> None:
     found = violations(Policy(patterns={"Dense": r"\s+"}), tree(("fc", "Dense")))
 
@@ -155,7 +192,11 @@ def test_the_table_has_a_line_a_violation_and_what_to_do() -> None:
 
 
 def test_a_policy_goes_by_the_name_of_its_mode() -> None:
-    assert named_policy("repair") == Policy(mode=Mode("repair"))
+    assert named_policy("repair") == Policy(mode=Mode("repair")) == Policy(mode="repair")  # type: ignore[arg-type]
+    with pytest.raises(NameplateError, match=r"no naming mode 'repare'.*Did you mean 'repair'"):
+        Policy(mode="repare")  # type: ignore[arg-type]
+    with pytest.raises(NameplateError, match=r"cannot be used:\n  naming.patterns.Dense: '\('.*\n.*forbidden.0"):
+        named_policy(Policy(patterns={"Dense": "("}, forbidden=["["]))
     with pytest.raises(NameplateError, match=r"no naming policy 'strickt'.*Did you mean 'strict'"):
         named_policy("strickt")
 
