@@ -48,7 +48,8 @@ def build_model(
         keras.config.set_dtype_policy(before)
     if not isinstance(model, keras.Model):
         raise TargetError(f"{config._target_} returned {type(model).__name__}; it must return a keras.Model")
-    if not model.built:
+    # Keras calls a subclassed model built after `build(shape)`, although its layers may have no variables yet.
+    if not model.built or not all(getattr(layer, "built", True) for layer in models.layers(model).values()):
         _build_from_data(model, dataset)
     _seed_layers(model, seed)
     return model

@@ -24,6 +24,8 @@ from trainer.config.optimizer import (
 from trainer.keras_private import build_compiled, overridden, update_locally
 from trainer.schedule import WarmupDecay
 
+_MAKE_A_LOSS = ("train_step", "compute_loss")
+
 
 def compile_model(
     model: keras.Model,
@@ -55,21 +57,29 @@ def compile_model(
 
 
 def prepare(model: keras.Model, example: tuple[Any, ...]) -> None:
-    """Create the slots, losses and metrics of a compiled model, let replicas update their own copies, freeze its names.
+    """Create every variable of a compiled model's training, let replicas update their own copies, freeze its names.
+
+    A model that has no variables yet gets them here, and so does its optimizer: slots can be restored only once they
+    exist, and the first step is faster.
 
     Raises:
+        NameplateError: the data or the objective does not fit the model, or there is nothing to train.
         NamingError: names were changed since they froze.
     """
-    if not model.optimizer.built:
-        # Before the first step: slots can be restored only once they exist, and the first step is faster.
-        model.optimizer.build(model.trainable_variables)
+    if getattr(model, "loss", None) is None and not any(overridden(model, each) for each in _MAKE_A_LOSS):
+        raise NameplateError(f"{model.name!r} is compiled without a loss; give compile one, e.g. loss='mse'")
     try:
         build_compiled(model, example)
-    except (ValueError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[-1].strip() or type(error).__name__
         raise NameplateError(
-            f"the objective does not fit the model's outputs ({', '.join(output_names(model))}): {reason}"
+            f"the data or the objective does not fit {model.name!r} with outputs "
+            f"{', '.join(output_names(model))}: {reason}"
         ) from error
+    if not model.trainable_variables:
+        raise NameplateError(f"nothing to train: every variable of {model.name!r} is frozen")
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
     if not overridden(model, "train_step"):
         update_locally(model.optimizer)
     recheck(model)

@@ -41,6 +41,11 @@ class Plan:
     steps_per_loop: int | None = None  # at most so many steps a call; None: as many as take about half a second
     max_rollbacks: int = 0  # how often NaN leads back to the last good checkpoint before it ends the run
 
+    def examples(self, step: int) -> int:
+        """Return the examples trained on when `step` steps of the run are done; an epoch's last step has fewer."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        return epoch * self.examples_per_epoch + min(within * self.global_batch, self.examples_per_epoch)
+
 
 @dataclass
 class Loop:
@@ -104,7 +109,7 @@ class Loop:
     def _run(self) -> None:
         self._pace = Pace(self.plan.steps_per_loop, by_batch=_has_batch_hooks(self.callbacks))
         self._saved_at = self.progress.step
-        self._since_record = (0, 0.0)  # steps and seconds of training
+        self._since_record = (0, 0.0)  # examples and seconds of training
         self.model.stop_training = False
         self.train.begin(max(self.progress.step, self.progress.passed_over[1]))
         self.callbacks.on_train_begin()
@@ -116,11 +121,12 @@ class Loop:
                 self._save({})  # so that there is something to go back to
         while self.progress.step < self.plan.total_steps and not self.model.stop_training:
             self._epoch()
-        self.callbacks.on_train_end()
         # Only an early stop ends a run for good: a longer plan goes on where a shorter one ended.
         self.progress = replace(self.progress, finished=bool(self.model.stop_training))
         if self.checkpoints and (self._saved_at != self.progress.step or self.progress.finished):
             self._save(self._values)
+        # After the save: early stopping brings back the best weights, and these are not what was measured last.
+        self.callbacks.on_train_end()
 
     def _epoch(self) -> None:
         epoch, first = divmod(self.progress.step, self.plan.steps_per_epoch)
@@ -148,7 +154,8 @@ class Loop:
             losses = self.train.run(epoch, first, count)
         seconds = time.perf_counter() - began
         self._pace.took(count, seconds)
-        self._since_record = (self._since_record[0] + count, self._since_record[1] + seconds)
+        examples = self.plan.examples(step + count) - self.plan.examples(step)
+        self._since_record = (self._since_record[0] + examples, self._since_record[1] + seconds)
         self._refuse_not_finite(losses, step)
         self._advance(step + count, losses)
         if self._pace.by_batch:
@@ -210,14 +217,15 @@ class Loop:
         return dict.fromkeys(values, np.nan) if untrained else values
 
     def _metrics(self) -> dict[str, float]:
-        return {name: float(np.asarray(value)) for name, value in self.model.get_metrics_result().items()}
+        # A metric that gives a vector, such as an F1 score a class, is told as its mean.
+        return {name: float(np.mean(np.asarray(value))) for name, value in self.model.get_metrics_result().items()}
 
     def _record(self, epoch: int, values: dict[str, float], *, of_epoch: bool) -> None:
-        steps, seconds = self._since_record
+        examples, seconds = self._since_record
         self._since_record = (0, 0.0)
         extra = {"learning_rate": float(np.asarray(self.model.optimizer.learning_rate)), "step_loss": self._step_loss}
-        if steps:
-            extra["examples_per_second"] = steps * self.plan.global_batch / seconds
+        if examples:
+            extra["examples_per_second"] = examples / seconds
         record = Record(self.progress.step, epoch, {**values, **extra}, of_epoch)
         for observer in self.observers:
             observer.recorded(record)
@@ -261,10 +269,13 @@ class Loop:
 
 
 def _has_batch_hooks(callbacks: keras.callbacks.CallbackList) -> bool:
-    """Say whether a callback wants to be called at every batch; then Python runs at every step."""
+    """Say whether a callback wants to be called at every batch; then Python runs at every step.
+
+    A hook is a method of the callback's class or, for a LambdaCallback, an attribute of its own.
+    """
     hooks = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
     return any(
-        getattr(type(callback), hook) is not getattr(keras.callbacks.Callback, hook)
+        hook in vars(callback) or getattr(type(callback), hook) is not getattr(keras.callbacks.Callback, hook)
         for callback in callbacks.callbacks
         for hook in hooks
     )

@@ -69,7 +69,7 @@ class Step:
         share = share_of_this_replica(shares)
         if overridden(self.model, "test_step"):
             if share.counts:
-                self.model.test_step((x, y, weight))
+                self.model.test_step(_packed(x, y, weight))
             return
         predicted = self._call(x, training=False)
         loss = self._loss(x, y, predicted, weight, share, training=False)
@@ -97,9 +97,9 @@ class Step:
 
     def _users_train_step(self, x: Any, y: Any, weight: Any, share: Share) -> tf.Tensor:
         if overridden(self.model, "compute_loss"):  # both are the user's: Keras' own scaling is what they know
-            return _loss_of_logs(self.model.train_step((x, y, weight)))
+            return _loss_of_logs(self.model.train_step(_packed(x, y, weight)))
         with tracing(_part(share)):
-            return _loss_of_logs(self.model.train_step((x, y, weight)))
+            return _loss_of_logs(self.model.train_step(_packed(x, y, weight)))
 
     def _passes(self, x: Any, y: Any, weight: Any, share: Share) -> tuple[Any, tf.Tensor, list[Any]]:
         """Go forward and backward, compiled where that is asked for and possible."""
@@ -184,6 +184,11 @@ def _unchanged(variables: list[keras.Variable]) -> Iterator[None]:
     yield
     for variable, value in zip(variables, held, strict=True):
         variable.assign(value)
+
+
+def _packed(x: Any, y: Any, weight: Any) -> Any:
+    """Return a batch as a user's step expects it from Keras: as many parts as the data has."""
+    return keras.utils.pack_x_y_sample_weight(x, y, weight)
 
 
 def _loss_of_logs(logs: Any) -> tf.Tensor:

@@ -37,6 +37,7 @@ class Stream:
         self.dataset, self.batched = dataset, batched
         cardinality = int(dataset.cardinality())
         self.size = cardinality if cardinality >= 0 else None  # elements; None: unknown or without end
+        self.endless = cardinality == int(tf.data.INFINITE_CARDINALITY)
 
     def spec(self) -> Example:
         """Return the structure of one example, as `Source.spec`."""
