@@ -50,7 +50,7 @@ def run(config: RunConfig) -> Report:
         dataset = open_dataset(config.data, seed=config.seed, allow=resolver(config.trust))
         _refuse_unsuited(config, dataset, replicas)
         with strategy.scope():
-            batches = batches_of(dataset.train, config.fit.global_batch, replicas)
+            batches = batches_of(dataset.train, config.fit.global_batch, replicas, steps=config.fit.steps)
             job = Job(config, dataset, batches, home, screen, stop, writes(team))
             model = named_model(config, dataset)
             origins = first_weights(job, model)
