@@ -208,7 +208,8 @@ def _stored(group: str, values: Any) -> DictConfig:
     if isinstance(schemas, dict) and option not in schemas:
         raise ConfigError([f"the stored configuration: {group} is {option!r}, and there are {', '.join(schemas)}"])
     node = _writable(schemas[option] if isinstance(schemas, dict) else schemas)
-    merged = OmegaConf.merge(node, {key: value for key, value in given.items() if key in node})
+    known = set(node)  # also what has no value yet, which `in` would leave out
+    merged = OmegaConf.merge(node, {key: value for key, value in given.items() if key in known})
     assert isinstance(merged, DictConfig)
     return merged
 

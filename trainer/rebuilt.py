@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import keras
@@ -36,11 +37,13 @@ def rebuild(path: str, *, trust: Sequence[str] = ()) -> Rebuilt:
     through it, are built, and what `trust` names on this command line. Weights go where their names say. For shapes
     the run's data is opened; nothing of it is read in full.
 
+    Of a `.keras` file the packages in `trust` are imported, so that classes that they register are known.
+
     Raises:
         NameplateError: there is nothing at `path`; its model may not be built, or its weights do not fit it.
     """
-    if Path(path).is_file():
-        return Rebuilt(models.load(path), path, None, None)
+    if Path(path).is_file() and Path(path).suffix:  # a pointer such as `latest` is a file too
+        return Rebuilt(_loaded(path, trust), path, None, None)
     place = places.find_one(path)
     with store.open(place) as checkpoint:
         config = stored_config(checkpoint.config)
@@ -56,3 +59,15 @@ def rebuild(path: str, *, trust: Sequence[str] = ()) -> Rebuilt:
         model = models.enforce(model, config.naming)
         bridge.write(model, bridge.read(model) | checkpoint.weights.load())
         return Rebuilt(model, str(place), checkpoint.step, dataset)
+
+
+def _loaded(path: str, trust: Sequence[str]) -> keras.Model:
+    for package in trust:
+        try:
+            import_module(package)
+        except ImportError as error:
+            raise NameplateError(f"--trust {package}: cannot be imported: {error}") from None
+    found = models.load(path, trust=bool(trust))
+    if not isinstance(found, keras.Model):
+        raise NameplateError(f"{path} holds weights without a model; name a .keras file, a run or a checkpoint")
+    return found

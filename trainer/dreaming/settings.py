@@ -31,7 +31,7 @@ class Settings:
     parameters: Parameters = Parameters.pixels
     values: tuple[float, float] = (0.0, 1.0)  # the lowest and highest pixel that the model expects
     steps: int = 24  # of gradient ascent, at each size
-    rate: float | None = None  # how far a step goes; None: 0.02 of the range for pixels, 0.05 for Adam on frequencies
+    rate: float | None = None  # how far a step goes; None: 0.008 of the range for pixels, 0.05 for Adam on frequencies
     octaves: int = 1  # sizes, the last is the image's own
     octave_scale: float = 1.4  # between a size and the next
     jitter: int | None = None  # pixels the image is moved at most before each step; None: a sixteenth of its side
@@ -70,7 +70,7 @@ class Settings:
         """The length of a step."""
         if self.rate is not None:
             return self.rate
-        return 0.05 if self.parameters == Parameters.fourier else 0.02
+        return 0.05 if self.parameters == Parameters.fourier else 0.008
 
     def jitter_of(self, size: Sequence[int]) -> int:
         """Return the largest move of an image of this (height, width), in pixels."""
