@@ -13,7 +13,7 @@ from models import names
 from models.formats.arrays import Arrays
 from models.formats.errors import FileFormatError
 from models.formats.hdf5 import Contents, Hdf5File, read_contents
-from models.formats.table import Array, Table, of_arrays, of_config
+from models.formats.table import Array, Table, holding_class, of_arrays, of_config
 
 _VARS = "vars"
 _NO_LAYERS = ("optimizer", "optimizer_weights")
@@ -122,13 +122,18 @@ def arrays_by_name(contents: Contents) -> tuple[list[Array], dict[str, str]]:
         for path, texts in contents.attributes.items()
         if names.split(path)[1] == _VARS and isinstance(texts.get("name"), str)
     }
+    attributes: dict[str, dict[str, str]] = {}
+    for group, own in given.items():
+        attributes.setdefault(names.split(group)[0], {})[names.split(group)[1]] = own
     classes: dict[str, str] = {}
     for group in given:
         qualified = _qualified(group, given)
         if qualified and group.partition("/")[0] != "optimizer":
             above, own = names.split(group)
             listed = bool(above) and above not in given  # in a list, not an attribute of a layer
-            classes[qualified] = re.sub(r"_[0-9]+$", "", own) if listed else names.UNKNOWN_CLASS
+            classes[qualified] = (
+                re.sub(r"_[0-9]+$", "", own) if listed else holding_class(given[group], attributes.get(group, {}))
+            )
     arrays = []
     for path, (shape, dtype) in contents.datasets.items():
         holder, _, index = path.rpartition("/")

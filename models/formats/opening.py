@@ -10,6 +10,8 @@ from models import store
 from models.formats.arrays import Arrays
 from models.formats.errors import FileFormatError
 from models.formats.keras_file import open_keras, read_keras_table
+from models.formats.keras_shards import ENDING as SHARDS
+from models.formats.keras_shards import open_shards, read_shards_table
 from models.formats.keras_weights import open_legacy, open_weights_file, read_legacy_table, read_weights_table
 from models.formats.pytorch_file import open_pytorch, read_pytorch_table
 from models.formats.safetensors_file import INDEX, open_safetensors, read_safetensors_table
@@ -20,6 +22,7 @@ from models.formats.table import Array, Table
 OPENERS: dict[str, Callable[[Path], Arrays]] = {
     ".keras": open_keras,
     ".weights.h5": open_weights_file,
+    SHARDS: open_shards,
     ".h5": open_legacy,
     ".hdf5": open_legacy,
     ".safetensors": open_safetensors,
@@ -32,6 +35,7 @@ OPENERS: dict[str, Callable[[Path], Arrays]] = {
 TABLES: dict[str, Callable[[Path], Table]] = {
     ".keras": read_keras_table,
     ".weights.h5": read_weights_table,
+    SHARDS: read_shards_table,
     ".h5": read_legacy_table,
     ".hdf5": read_legacy_table,
     ".safetensors": read_safetensors_table,

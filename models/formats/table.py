@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -183,8 +184,9 @@ def _inside(config: Mapping[str, Any]) -> list[_Child]:
             ]
         return children
     wrapped = [inner[key] for key in ("layer", "backward_layer", "cell") if isinstance(inner.get(key), Mapping)]
-    wrapped += [each for each in inner.get("cells", []) if isinstance(each, Mapping)] if "cells" in inner else []
-    return [_part(each) for each in wrapped if "class_name" in each]
+    cells = inner["cells"] if isinstance(inner.get("cells"), list) else []  # which their author made and can name
+    given = [_described(each) for each in cells if isinstance(each, Mapping) and "class_name" in each]
+    return [*(_part(each) for each in wrapped if "class_name" in each), *given]
 
 
 def _inner(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -196,9 +198,36 @@ def _described(config: Mapping[str, Any]) -> _Child:
     name = str(_inner(config).get("name", config.get("name", "")))
     class_name = str(config.get("class_name", names.UNKNOWN_CLASS))
     kind = Kind.INPUT if class_name == "InputLayer" else Kind.LAYER
-    if ".ops." in str(config.get("module", "")):
+    if ".ops." in str(config.get("module", "")) or _is_older_operator(config, name, class_name):
         kind = Kind.OPERATOR
     return name, class_name, kind, config
+
+
+def _is_older_operator(config: Mapping[str, Any], name: str, class_name: str) -> bool:
+    """Tell whether an entry of an `.h5` file, which has no modules, is an operator: what no layer's has is missing."""
+    if "module" in config or "registered_name" in config or class_name == "InputLayer":
+        return False
+    inner = _inner(config)
+    return "name" in inner and "trainable" not in inner and names.is_automatic(name, class_name)
+
+
+def holding_class(own: str, attributes: Mapping[str, str]) -> str:
+    """Return the word of the class of Keras that holds other layers, where a file tells no class; else unknown.
+
+    Args:
+        own: the layer's name, which may be a word of Keras.
+        attributes: `{attribute: name}` of the layers in it. They are those of Keras' own classes; a layer of a user's
+            class with the same attributes cannot be told from them.
+    """
+    bare = re.sub(r"_[0-9]+$", "", own.removeprefix("forward_").removeprefix("backward_"))
+    if bare in _MAKING_PARTS | _WRAPPING:
+        return bare
+    if "cell" in attributes:
+        cell = re.sub(r"_cell(_[0-9]+)?$", "", attributes["cell"])
+        return cell if cell in _MAKING_PARTS else "rnn"
+    known = {"forward_layer": "bidirectional", "query_dense": "multi_head_attention"}
+    known |= {"_query_dense": "grouped_query_attention", "layer": "wrapper"}
+    return next((word for attribute, word in known.items() if attribute in attributes), names.UNKNOWN_CLASS)
 
 
 def _part(config: Mapping[str, Any]) -> _Child:

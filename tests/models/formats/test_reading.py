@@ -44,6 +44,11 @@ def as_weights(model: keras.Model, folder: Path) -> Path:
     return folder / "m.weights.h5"
 
 
+def as_keras_shards(model: keras.Model, folder: Path) -> Path:
+    model.save_weights(folder / "m.weights.json", max_shard_size=1e-6)
+    return folder / "m.weights.json"
+
+
 def as_legacy(model: keras.Model, folder: Path) -> Path:
     model.save(folder / "m.h5")
     return folder / "m.h5"
@@ -72,7 +77,9 @@ def as_tensorflow(model: keras.Model, folder: Path) -> Path:
     return folder / "ckpt-1.index"
 
 
-FORMATS = {make.__name__: make for make in (as_keras, as_weights, as_legacy, as_safetensors, as_shards)}
+FORMATS = {
+    make.__name__: make for make in (as_keras, as_weights, as_keras_shards, as_legacy, as_safetensors, as_shards)
+}
 
 
 @pytest.mark.parametrize("make", FORMATS.values(), ids=FORMATS.keys())
