@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,16 @@ from trainer.config.objective import ObjectiveConfig
 from trainer.config.optimizer import OPTIMIZER_SCHEMAS, ScheduleConfig
 from trainer.config.run import RunConfig
 from trainer.config.strategy import StrategyConfig
-from trainer.overrides import explain
+from trainer.overrides import dotted_keys, explain, key_of, no_such_key, sweeps
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
 OPTION = "_option_"
+
+_RESOLVING = " raised while resolving interpolation: "  # in OmegaConf's words, before those that count
+
+# What one call of a job says about itself, and the call that goes on from it does not say again.
+ONCE = ("run", "resume", "resume_changed", "dry_run")
 
 SCHEMAS: dict[str, type | dict[str, Any]] = {
     "strategy": StrategyConfig,
@@ -97,6 +102,7 @@ def application(task: Callable[[RunConfig], None], overrides: Sequence[str]) -> 
             failed.append(error)
 
     sys.argv[1:] = readable(overrides)
+    _refuse_shared_run(overrides)
     try:
         job()
     except (HydraException, OmegaConfBaseException) as error:
@@ -132,10 +138,11 @@ def to_run_config(node: DictConfig) -> RunConfig:
         ConfigError: values of a wrong type, missing values, and what the sections and their combination refuse.
     """
     _refuse_untyped(node)
-    missing = sorted(key for key in OmegaConf.missing_keys(node) if not key.startswith("hydra."))
-    if missing:
-        raise ConfigError([f"{key}: required and not given; e.g. {_example(node, key)}" for key in missing])
+    _refuse_added(node)
     try:
+        missing = sorted(key for key in OmegaConf.missing_keys(node) if not key.startswith("hydra."))
+        if missing:
+            raise ConfigError([f"{key}: required and not given; e.g. {_example(node, key)}" for key in missing])
         config = OmegaConf.to_object(node)
     except (OmegaConfBaseException, MissingMandatoryValue) as error:
         raise ConfigError([_first_line(error)]) from None
@@ -151,7 +158,6 @@ def to_plain(config: RunConfig) -> dict[str, Any]:
     should tell.
     """
     tree: Any = OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
-    del tree["interpolated"]
     for group, schemas in SCHEMAS.items():
         if isinstance(schemas, dict):
             chosen = type(getattr(config, group))
@@ -192,7 +198,9 @@ def stored_config(text: str) -> RunConfig:
         ConfigError: the text is no configuration, or has values that cannot be used.
     """
     tree = from_yaml(text)
-    plain = {each.name: tree[each.name] for each in fields(RunConfig) if each.name in tree and each.name not in SCHEMAS}
+    known = [each.name for each in fields(RunConfig) if each.name not in SCHEMAS]
+    # An interpolation stands there as it was written; no setting outside the sections says what was trained.
+    plain = {name: tree[name] for name in known if name in tree and "${" not in str(tree[name])}
     try:
         sections: Any = {name: OmegaConf.to_object(_stored(name, tree.get(name))) for name in SCHEMAS}
     except (OmegaConfBaseException, MissingMandatoryValue) as error:
@@ -215,10 +223,10 @@ def _stored(group: str, values: Any) -> DictConfig:
 
 
 def command_line() -> list[str]:
-    """Return the overrides of the running job, without `run=`, or nothing outside a Hydra job."""
+    """Return the overrides of the running job, without those of `ONCE`, or nothing outside a Hydra job."""
     if not HydraConfig.initialized():
         return []
-    return [each for each in HydraConfig.get().overrides.task if not each.startswith("run=")]
+    return [each for each in HydraConfig.get().overrides.task if key_of(each) not in ONCE]
 
 
 def register() -> None:
@@ -311,6 +319,25 @@ def _refuse_untyped(node: DictConfig) -> None:
         raise ConfigError(untyped)
 
 
+def _refuse_added(node: DictConfig) -> None:
+    """Find keys that `+key=value` put beside the fields of a section; no field would hold them."""
+    added = list(_added(node))
+    if added:
+        known = sorted({*dotted_keys(node), *options()} - set(added))
+        raise ConfigError([no_such_key(key, known) for key in added])
+
+
+def _added(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    schema: Any = OmegaConf.get_type(node)
+    known = {each.name for each in fields(schema) if not each.metadata.get("omegaconf_ignore")}
+    for key in map(str, node):
+        child = node._get_node(key)
+        if key not in known:
+            yield f"{prefix}{key}"
+        elif isinstance(child, DictConfig) and is_dataclass(OmegaConf.get_type(child)):
+            yield from _added(child, f"{prefix}{key}.")
+
+
 def _example(node: DictConfig, key: str) -> str:
     """Return an override that gives a missing key, as its field's metadata has it."""
     section, _, name = key.rpartition(".")
@@ -319,8 +346,41 @@ def _example(node: DictConfig, key: str) -> str:
     return examples.get(name) or f"{key}=..."
 
 
-def _explained(error: Exception, overrides: Iterable[str]) -> ConfigError:
-    return ConfigError(explain(overrides, options(), _try) or [_first_line(error)])
+def _refuse_shared_run(overrides: Sequence[str]) -> None:
+    """Refuse a sweep whose jobs would all be the one run that `run=` names.
+
+    Raises:
+        ConfigError: as said.
+    """
+    run = next((each for each in overrides if key_of(each) == "run"), "")
+    others = [each for each in overrides if key_of(each) != "run" and _first_of_sweep(each) != each]
+    if sweeps(overrides) and others and run and "${" not in run:
+        name = run.partition("=")[2].split(",")[0].strip("'\"")
+        own = "_".join(f"${{{key_of(each)}}}" for each in others if key_of(each) not in options()) or "${hydra:job.num}"
+        raise ConfigError(
+            [
+                f"{run}: every job of the sweep over {', '.join(map(key_of, others))} would be this one run, and go on "
+                f"from the job before it. Leave it out, and each job names its run by time; or write 'run={name}_{own}'"
+            ]
+        )
+
+
+def _first_of_sweep(override: str) -> str:
+    """Return an override with the first of its values, or as it is where it has one."""
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+        if not parsed.is_sweep_override():
+            return override
+        return f"{override.partition('=')[0]}={next(iter(parsed.sweep_string_iterator()))}"
+    except HydraException:
+        return override
+
+
+def _explained(error: Exception, overrides: Sequence[str]) -> ConfigError:
+    def attempt(some: Sequence[str]) -> tuple[DictConfig | None, str]:
+        return _try([_first_of_sweep(each) for each in some] if sweeps(overrides) else some)
+
+    return ConfigError(explain(overrides, options(), attempt) or [_first_line(error)])
 
 
 def _try(overrides: Sequence[str]) -> tuple[DictConfig | None, str]:
@@ -335,5 +395,6 @@ def _try(overrides: Sequence[str]) -> tuple[DictConfig | None, str]:
 
 def _first_line(error: BaseException) -> str:
     lines: list[str] = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines[:1] = [each.partition(_RESOLVING)[2].strip("\"'") or each for each in lines[:1]]
     key = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key:")), "")
     return f"{key}: {lines[0]}" if key and lines else (lines[0] if lines else type(error).__name__)

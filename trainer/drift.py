@@ -22,7 +22,6 @@ _HARMLESS = {
     "runs": "",
     "resume": "",
     "resume_changed": "",
-    "interpolated": "",
     "dry_run": "",
     "trust": "",
     "naming": "names are compared themselves",

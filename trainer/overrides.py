@@ -2,63 +2,101 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from models.names import nearest
 
 Composer = Callable[[Sequence[str]], tuple[Any | None, str]]
 
+_SWEEP = ("-m", "--multirun", "hydra.mode=MULTIRUN")
+# Hydra's options whose argument is the next word, which is no override then.
+_WITH_ARGUMENT = set("--cfg -c --package -p --config-path -cp --config-name -cn --config-dir -cd --info -i".split())
 
-def explain(overrides: Iterable[str], options: Mapping[str, Sequence[str]], compose: Composer) -> list[str]:
-    """Return a problem for each override that cannot be used, with the nearest key or option that can.
+
+def sweeps(arguments: Iterable[str]) -> bool:
+    """Say whether a command line asks for several jobs."""
+    return any(each in _SWEEP for each in arguments)
+
+
+def explain(arguments: Sequence[str], options: Mapping[str, Sequence[str]], compose: Composer) -> list[str]:
+    """Return a problem for each override of a command line that cannot be used, with the nearest that can.
 
     `options` maps each group to its options; `compose` builds a configuration from overrides alone and returns it,
     or None and the reason. Group choices come first, because they decide which keys exist.
     """
-    choices: list[str] = []
-    values: list[str] = []
-    for override in overrides:
-        if not override.startswith("-"):
-            (choices if _key(override) in options else values).append(override)
-    found = [problem for each in choices if (problem := _choice_problem(each, options))]
-    sound = [each for each in choices if not _choice_problem(each, options)]
+    overrides = _overrides(arguments)
+    choices = [each for each in overrides if key_of(each) in options]
+    values = [each for each in overrides if key_of(each) not in options]
+    wrong = {each: _choice_problem(each, options, several=sweeps(arguments)) for each in choices}
+    found = [problem for problem in wrong.values() if problem]
+    sound = [each for each in choices if not wrong[each]]
     base, reason = compose(sound)
     if base is None:
         return found or ([reason] if reason else [])
-    known = sorted({*_dotted(base), *options})
+    known = sorted({*dotted_keys(base), *options})
+    required = _missing(base) - {key_of(each) for each in values}
     for each in values:
         _, reason = compose([*sound, each])
         if reason:
-            found.append(_value_problem(each, known, reason))
+            found.append(_value_problem(each, known, reason, required=required))
     return found
 
 
-def _choice_problem(override: str, options: Mapping[str, Sequence[str]]) -> str:
+def _overrides(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments that are no options and belong to none."""
+    before = ["", *arguments]
+    return [
+        each
+        for each, last in zip(arguments, before, strict=False)
+        if not each.startswith("-") and ("=" in each or last not in _WITH_ARGUMENT)
+    ]
+
+
+def _choice_problem(override: str, options: Mapping[str, Sequence[str]], *, several: bool) -> str:
     group, _, chosen = override.partition("=")
     group = group.lstrip("+~")
     wrong = [each for each in chosen.split(",") if each not in (*options[group], "null", "")]
-    if not wrong or override.startswith("~"):
+    if override.startswith("~"):
         return ""
+    if not wrong:
+        return "" if several or "," not in chosen else _ambiguous(override)
     near = nearest(wrong[0], options[group])
     meant = f" Did you mean {group}={near[0]}?" if near else ""
     return f"{group}={wrong[0]}: no such option.{meant} There are {', '.join(options[group])}"
 
 
-def _value_problem(override: str, known: Sequence[str], reason: str) -> str:
-    key = _key(override)
+def _value_problem(override: str, known: Sequence[str], reason: str, *, required: Collection[str]) -> str:
+    key = key_of(override)
     if "=" not in override:
         return f"{override}: not an override; write key=value, e.g. fit.epochs=3"
+    if reason.startswith("Ambiguous value"):
+        return _ambiguous(override, "; or write a list as [1,2], and a text with commas in quotes")
     if key in known:
         return reason if reason.startswith(key) else f"{key}: {reason}"
-    near = nearest(key, known, limit=2) or _same_ending(key, known)
-    meant = f" Did you mean {' or '.join(near)}?" if near else ""
-    siblings = [each for each in known if each.rpartition(".")[0] == key.rpartition(".")[0]]
-    exists = f" {key.rpartition('.')[0] or 'At the top'} has {', '.join(s.rpartition('.')[2] for s in siblings)}"
+    return no_such_key(key, known, required=required)
+
+
+def _ambiguous(override: str, otherwise: str = "") -> str:
+    return f"{override}: several values; add -m for a sweep, a job for each{otherwise}"
+
+
+def no_such_key(key: str, known: Sequence[str], *, required: Collection[str] = ()) -> str:
+    """Return the problem of a dotted key that is not among the known ones, with what there is instead.
+
+    A `required` key beside it that nobody gave is what was meant before any other.
+    """
+    section = key.rpartition(".")[0]
+    siblings = [each for each in known if each.rpartition(".")[0] == section]
+    near = [each for each in siblings if each in required]
+    near += nearest(key, known, limit=2) or _same_ending(key, known)
+    meant = f" Did you mean {' or '.join(list(dict.fromkeys(near))[:2])}?" if near else ""
+    exists = f" {section or 'At the top'} has {', '.join(each.rpartition('.')[2] for each in siblings)}"
     return f"{key}: no such key.{meant}{exists if siblings else ''}"
 
 
-def _key(override: str) -> str:
+def key_of(override: str) -> str:
+    """Return the dotted key of an override, or the group of a choice."""
     return override.partition("=")[0].lstrip("+~").partition("@")[0]
 
 
@@ -70,10 +108,23 @@ def _same_ending(key: str, known: Sequence[str]) -> list[str]:
     return short or [ends[each] for each in nearest(last, ends)]
 
 
-def _dotted(node: Any, prefix: str = "") -> Iterator[str]:
+def _missing(node: Any) -> set[str]:
+    """Return the keys of a section, dotted, whose value is required and not there."""
+    found = set()
+    for key in dotted_keys(node):
+        section, _, name = key.rpartition(".")
+        inside = node
+        for each in filter(None, section.split(".")):
+            inside = inside._get_node(each)
+        if inside._get_node(name)._is_missing():
+            found.add(key)
+    return found
+
+
+def dotted_keys(node: Any, prefix: str = "") -> Iterator[str]:
     """Yield every key of a nested mapping, sections and values both, joined with dots."""
     for key in node:
         yield f"{prefix}{key}"
         child = node._get_node(key)
         if hasattr(child, "keys") and not child._is_none() and not child._is_missing():
-            yield from _dotted(child, f"{prefix}{key}.")
+            yield from dotted_keys(child, f"{prefix}{key}.")

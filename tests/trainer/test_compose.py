@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from trainer.compose import CONF, options, run_config, to_yaml
+from trainer.compose import CONF, options, run_config, stored_config, to_yaml
 from trainer.config.base import ConfigError
 from trainer.config.fit import Precision
 
@@ -78,7 +78,7 @@ def test_every_option_is_typed_and_begins_with_its_command(path: Path) -> None:
     if path.parent.name not in ("experiment", "debug"):
         assert str(defaults[0]).startswith("schema")
     comments = [line for line in text.splitlines() if line.startswith("# ") and "@package" not in line]
-    assert comments[0].startswith("# python -m trainer")
+    assert comments[0].startswith(("# python -m trainer", "# python -m scripts.launch"))
 
 
 def test_the_result_can_be_written_and_read_again(tmp_path: Path) -> None:
@@ -91,6 +91,12 @@ def test_the_result_can_be_written_and_read_again(tmp_path: Path) -> None:
 def test_values_that_hydra_cannot_read_bare_are_quoted() -> None:
     assert run_config(["run=zürich"]).run == "zürich"
     assert run_config(["run='a b'", "seed=3"]).run == "a b"
+
+
+def test_a_stored_configuration_is_read_without_resolving_what_was_interpolated() -> None:
+    text = to_yaml(run_config(["run=a_${seed}", "seed=3"]))
+    assert "run: a_${seed}" in text
+    assert (stored_config(text).run, stored_config(text).seed) == (None, 3)
 
 
 MISTAKES: list[tuple[list[str], list[str]]] = [
@@ -107,7 +113,9 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     (["strategy.gpus=[0,0]"], ["names a device twice"]),
     (["data=image_folder", "data.root=/absent"], ["data.root: no folder at '/absent'"]),
     (["data=image_folder"], ["data.root: required and not given"]),
-    (["init=checkpoint", "init.path=/absent"], ["init.path: nothing at '/absent'"]),
+    (["data=image_folder", "data.path=/absent"], ["data.path: no such key. Did you mean data.root"]),
+    (["model=mlp,convnet"], ["model=mlp,convnet: several values; add -m for a sweep"]),
+    (["fit.epochs=1,2"], ["fit.epochs=1,2: several values; add -m for a sweep", "a list as [1,2]"]),
     (["objective.metrics=[acuracy]"], ["Did you mean 'accuracy'"]),
     (["objective.loss=mse"], ["objective.loss: no loss is called 'mse'"]),
     (["optimizer.clipnorm=1", "optimizer.clipvalue=1"], ["at most one way of clipping"]),
@@ -117,6 +125,11 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     (["checkpoint.keep_last=0"], ["checkpoint.keep_last: 0"]),
     (["model.width=0", "data.validation=2"], ["model.width", "data.validation"]),
     (["naming.max_length=0"], ["naming.max_length"]),
+    (["+foo=1"], ["foo: no such key", "At the top has"]),
+    (["+model.foo=1", "++fit.epoch=1"], ["model.foo: no such key", "fit.epoch: no such key. Did you mean fit.epochs"]),
+    (["+interpolated={a: b}"], ["interpolated: no such key"]),
+    (["interpolated={a: b}"], ["interpolated: no such key"]),
+    (["seed=${oc.env:NOPE}"], ["seed: Environment variable 'NOPE' not found"]),
     (["fit.epoch=3", "optimzer=adam", "fit.epochs=x"], ["fit.epoch:", "optimzer:", "fit.epochs: Value 'x'"]),
 ]
 
@@ -128,3 +141,4 @@ def test_every_mistake_is_answered_with_what_was_meant(overrides: list[str], say
     for each in says:
         assert each in str(error.value)
     assert len(str(error.value).splitlines()) <= 24
+    assert "interpolated, " not in str(error.value)

@@ -45,7 +45,8 @@ class RunConfig:
     resume_changed: list[str] = field(default_factory=list)  # keys or sections that may differ from the checkpoint's
     dry_run: bool = False  # build, check and take one step; leave nothing behind
     trust: list[str] = field(default_factory=list)  # packages whose callables `_target_` may name
-    interpolated: dict[str, str] = field(default_factory=dict)  # filled in: keys given as ${...}, stored as written
+    # Filled in, and no key: the keys that were given as ${...}, stored as written.
+    interpolated: dict[str, str] = field(default_factory=dict, metadata={"omegaconf_ignore": True})
 
     def check(self) -> RunConfig:
         """Return the configuration itself, or raise `ConfigError` with every problem in it."""
@@ -81,6 +82,8 @@ class RunConfig:
 def dotted(section: Any, prefix: str = "") -> Iterator[str]:
     """Yield every key of a configuration, sections and values both, joined with dots."""
     for each in fields(section):
+        if each.metadata.get("omegaconf_ignore"):
+            continue
         yield f"{prefix}{each.name}"
         value = getattr(section, each.name)
         if is_dataclass(value):
