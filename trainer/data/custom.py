@@ -23,6 +23,7 @@ from trainer.data.errors import DataError, refuse
 from trainer.data.memory import Memory
 from trainer.data.source import Source, Stream, bundle, named
 from trainer.data.splits import Splits, split
+from trainer.targets import call
 
 PARTS = ("train", "validation", "test")
 FORMS = (
@@ -37,13 +38,16 @@ def open_custom(config: CustomConfig, *, allow: Allow) -> Dataset:
     A bare x is called `x` and a bare y `y`; of a dict, the keys are the names.
 
     Raises:
-        DataError: the callable does not take the arguments, or returns nothing that is data.
+        DataError: the callable does not take the arguments, or returns nothing that is data, or no examples.
+        TargetError: what the callable raised itself, and where.
     """
     made = _called(allow(config._target_), config)
     if isinstance(made, Dataset):
+        refuse(_empty(config._target_, {part: getattr(made, part) for part in PARTS}))
         return made
     given = dict(made) if isinstance(made, Mapping) else {"train": made}
     refuse(_part_problems(config._target_, given))
+    refuse(_empty(config._target_, given))
     columns = {part: _columns(each) for part, each in given.items() if isinstance(each, tuple | list)}
     declared = _declared(columns, config)
     sources = {part: _source(each, columns.get(part)) for part, each in given.items() if each is not None}
@@ -63,7 +67,7 @@ def _called(factory: Any, config: CustomConfig) -> Any:
         raise DataError(f"data.arguments: {error}; the callable is {takes}") from None
     except ValueError:  # written in C, without a signature: the call itself will tell
         pass
-    return factory(**config.arguments)
+    return call(factory, target, offered={}, given=config.arguments)
 
 
 def _part_problems(target: str, given: Mapping[str, Any]) -> list[str]:
@@ -76,6 +80,19 @@ def _part_problems(target: str, given: Mapping[str, Any]) -> list[str]:
         for part, each in given.items()
         if not _is_data(each) and not (each is None and part != "train")
     ]
+
+
+def _empty(target: str, given: Mapping[str, Any]) -> list[str]:
+    return [f"{target} returned no examples for {part!r}" for part, each in given.items() if _size(each) == 0]
+
+
+def _size(each: Any) -> int | None:
+    """Return the number of examples; None where it is not known."""
+    if isinstance(each, tuple | list):
+        lengths = [np.shape(array) for group in each for array in named(group, "").values()]
+        return min((shape[0] for shape in lengths if shape), default=0)
+    size: int | None = Stream(each).size if isinstance(each, tf.data.Dataset) else getattr(each, "size", None)
+    return size
 
 
 def _is_data(each: Any) -> bool:

@@ -10,6 +10,7 @@ from tests.trainer.data.reading import whole
 from trainer.config.data import CustomConfig
 from trainer.data import DataError, Stream, open_dataset
 from trainer.data.memory import Memory
+from trainer.targets import TargetError
 
 X = np.random.RandomState(0).standard_normal((10, 3))
 Y = np.arange(10) % 4
@@ -74,6 +75,15 @@ def test_a_whole_data_set_goes_through() -> None:
         ({"valid": (X, Y)}, {}, "returned a dict with valid; the keys are train, validation, test"),
         ((X, Y[:4]), {}, "the arrays differ in their number of examples: x 10, y 4"),
         ((X, Y - 1), {}, "has the label -1"),
+        ((X[:0], Y[:0]), {}, "mine.data returned no examples for 'train'"),
+        (([], []), {}, "mine.data returned no examples for 'train'"),
+        ({"train": (X, Y), "validation": (X[:0], Y[:0])}, {}, "mine.data returned no examples for 'validation'"),
+        (Memory((X[:0], Y[:0])), {"classes": {"y": 4}}, "mine.data returned no examples for 'train'"),
+        (
+            lambda: tf.data.Dataset.from_tensor_slices((X[:0], X[:0])),
+            {},
+            "mine.data returned no examples for 'train'",
+        ),
         (Memory((X, Y)), {}, "how many classes has the target 'y'? e.g. 'data.classes={y: 10}'"),
         (lambda size: (X, Y), {}, "data.arguments: missing a required argument: 'size'"),
         (lambda: (X, Y), {"arguments": {"sise": 1}}, "got an unexpected keyword argument 'sise'"),
@@ -95,3 +105,11 @@ def test_what_cannot_be_called_is_refused() -> None:
         open_dataset(CustomConfig(_target_="mine.data"), seed=0, allow=lambda name: 3)
     with pytest.raises(DataError, match="nothing said what may be trusted"):
         open_dataset(CustomConfig(_target_="mine.data"), seed=0)
+
+
+def test_what_the_callable_raises_is_told_with_its_place() -> None:
+    def broken() -> Any:
+        raise FileNotFoundError("no pets.npz here")
+
+    with pytest.raises(TargetError, match=r"mine.data raised FileNotFoundError: no pets.npz here\n  at .*in broken"):
+        opened(broken)
