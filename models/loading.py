@@ -15,13 +15,14 @@ import numpy as np
 
 from models import mapping, names
 from models.errors import NameplateError
+from models.file_names import better_names, seed_states
 from models.formats.arrays import Arrays
 from models.formats.opening import open_weights
 from models.formats.torch_weights import Converted, to_keras, torch_rules
 from models.mapping import NameRule
 from models.matching import Form, Line, Plan, match
 from models.store import dtypes
-from models.tree import owned_variables, seeds, walk
+from models.tree import owned_variables, walk
 from models.weights import Weights, require_matches
 from models.weights import matches as named_by
 
@@ -116,7 +117,7 @@ def plan_weights(model: keras.Model, source: Arrays) -> Plan:
     """Return the plan of loading a file in Keras' layout into a model, without reading an array."""
     forms = _forms(source)
     there = {name: _form(variable) for name, variable in _targets(model, forms).items()}
-    aliases = _aliases(model, list(forms), [])
+    aliases = better_names(model, list(forms), [])
     plan = match({aliases.get(name, name): form for name, form in forms.items()}, there)
     origins = {new: old for old, new in aliases.items()}
     return Plan(tuple(replace(line, source=origins.get(line.source or "", line.source)) for line in plan.lines))
@@ -155,7 +156,7 @@ def _load(model: keras.Model, source: Weights, label: str, layout: str, wanted: 
         offered, here, plan = converted.weights, converted.weights.forms, match(converted.weights.forms, there)
     else:
         aliases = _in_order(model, source, label) if wanted.by_order else {}
-        aliases |= _aliases(model, [aliases.get(name, name) for name in forms], wanted.rules)
+        aliases |= better_names(model, [aliases.get(name, name) for name in forms], wanted.rules)
         new = {name: aliases.get(step := aliases.get(name, name), step) for name in forms}
         offered, here = _Under(source, {new[name]: name for name in forms}), {new[name]: forms[name] for name in forms}
         plan = match(here, there, rules=wanted.rules)
@@ -249,53 +250,7 @@ def _require(report: Report, model: keras.Model, source: Weights, *, partial: bo
     raise LoadingError("\n".join(lines))
 
 
-# ---- names that a file leaves to the model ----------------------------------------------------------------------
-
-
-def _aliases(model: keras.Model, found: Sequence[str], rules: Sequence[NameRule]) -> dict[str, str]:
-    """Return `{name in the file: better name}` where a file numbers variables, or leaves out inner containers."""
-    variables = _leaves(model)
-    known = {names.join(layer, leaf) for layer, leaves in variables.items() for leaf in leaves}
-    better: dict[str, str] = {}
-    outer = _outermost(found, variables)
-    for old, new in mapping.apply(found, rules).names.items():
-        layer, own = names.split(new)
-        leaves = variables.get(layer, [])
-        if new in known:
-            continue
-        if own.isdigit() and int(own) < len(leaves) and names.split(old)[1] == own:
-            better[old] = names.join(names.split(old)[0], leaves[int(own)])
-        elif old == new and old.removeprefix(outer) in known:
-            better[old] = old.removeprefix(outer)
-        elif old == new and (inner := _deeper(new, known)):
-            better[old] = inner
-    return better
-
-
-def _outermost(found: Sequence[str], layers: Mapping[str, Any]) -> str:
-    """Return what stands in front of every name and is no layer: a model's own name, as Keras' paths may have it."""
-    tops = {name.partition(names.SEPARATOR)[0] for name in found}
-    top = tops.pop() if len(tops) == 1 else ""
-    return f"{top}/" if top and not any(layer == top or layer.startswith(f"{top}/") for layer in layers) else ""
-
-
-def _deeper(name: str, known: set[str]) -> str | None:
-    """Return the one variable that a name means which has the outermost and the innermost container only."""
-    top, _, rest = name.partition(names.SEPARATOR)
-    if names.SEPARATOR not in rest:
-        return None
-    found = [each for each in known if each.startswith(f"{top}/") and each.endswith(f"/{rest}")]
-    return found[0] if len(found) == 1 else None
-
-
-def _leaves(model: keras.Model) -> dict[str, list[str]]:
-    """Return the variables of each layer itself, in the order in which Keras saves them."""
-    found: dict[str, list[str]] = {}
-    drawn = _seed_states(model)
-    for name, _, owner in owned_variables(model):
-        if name not in drawn:
-            found.setdefault(owner, []).append(name.removeprefix(f"{owner}/") if owner else name)
-    return found
+# ---- by order ---------------------------------------------------------------------------------------------------
 
 
 def _in_order(model: keras.Model, source: Weights, label: str) -> dict[str, str]:
@@ -347,12 +302,8 @@ def _form(variable: Any) -> Form:
 
 def _targets(model: keras.Model, forms: Mapping[str, Form]) -> dict[str, Any]:
     """Return the model's variables; states of seed generators only where the source has them."""
-    drawn = _seed_states(model)
+    drawn = seed_states(model)
     return {name: each for name, each, _ in owned_variables(model) if name not in drawn or name in forms}
-
-
-def _seed_states(model: keras.Model) -> set[str]:
-    return {names.join(name, "state") for name in seeds(model)}
 
 
 def _classes(model: keras.Model) -> dict[str, str]:
