@@ -15,8 +15,10 @@ from keras import layers
 from safetensors.numpy import save_file
 
 import models
+from models import policy as policies
+from models.policy import Policy
 from models.saving import load
-from tests.models.naming_models import KINDS, functional, nested, subclassed
+from tests.models.naming_models import KINDS, Net, functional, nested, subclassed
 from trainer.names import main, read_table
 
 BUILT = {name: make for name, make in KINDS.items() if name != "unbuilt"}
@@ -179,3 +181,61 @@ def test_a_subclassed_models_file_tells_what_its_groups_tell(tmp_path: Path) -> 
     subclassed().save(tmp_path / "m.keras")
 
     assert {"stem", "body/first"} <= {item.name for item in read_table(str(tmp_path / "m.keras")).layers}
+
+
+@keras.saving.register_keras_serializable("test_names_tool")
+class Holding(keras.Model):
+    """Layers of Keras that hold others, as attributes and in a list."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.enc = layers.LSTM(3, return_sequences=True, name="enc")
+        self.att = layers.MultiHeadAttention(2, 2, dropout=0.1, name="att")
+        self.group = layers.GroupQueryAttention(2, 2, 1, name="group")
+        self.each = layers.TimeDistributed(layers.Dense(3), name="each")
+        self.both = layers.Bidirectional(layers.LSTM(3, return_sequences=True), name="both")
+        self.blocks = [layers.Bidirectional(layers.GRU(3), name="b0")]
+        self.auto = layers.Dense(2)
+
+    def call(self, x: Any) -> Any:
+        x = self.att(self.enc(x), self.enc(x))
+        return self.auto(self.blocks[0](self.both(self.each(self.group(x, x)))))
+
+
+def holding() -> keras.Model:
+    model = Holding(name="holding")
+    model(np.zeros((2, 4, 6), "float32"))
+    return model
+
+
+def stacked_cells() -> keras.Model:
+    steps = keras.Input((4, 6), name="steps")
+    return keras.Model(steps, layers.RNN([layers.LSTMCell(3), layers.GRUCell(3)], name="cells")(steps), name="m")
+
+
+def held_in_a_graph() -> keras.Model:
+    x = steps = keras.Input((4, 6), name="steps")
+    x = layers.Bidirectional(layers.LSTM(3, return_sequences=True), name="both")(x)
+    x = layers.TimeDistributed(keras.Sequential([layers.Dense(3), layers.Dense(2, name="x")]), name="each")(x)
+    return keras.Model(steps, layers.Add()([x + x, keras.ops.relu(x)]), name="m")
+
+
+@pytest.mark.parametrize("ending", [".keras", "own.keras", ".weights.h5", ".h5"])
+@pytest.mark.parametrize("make", [holding, stacked_cells, held_in_a_graph, *BUILT.values()])
+def test_a_files_violations_are_its_models(make: Any, ending: str, tmp_path: Path) -> None:
+    model = make()
+    path = tmp_path / f"m{ending}"
+    if isinstance(model, Holding | Net) and ending == ".h5":
+        pytest.skip("Keras writes no configuration of it")
+    if ending == "own.keras":
+        models.save(model, path)
+    elif ending == ".weights.h5":
+        model.save_weights(path)
+    else:
+        model.save(path)
+    table = read_table(str(path))
+
+    found = policies.violations(Policy(), table.layers, outputs=table.outputs)
+    assert sorted((each.name, each.rule) for each in found) == sorted(
+        (each.name, each.rule) for each in models.check(model)
+    )
