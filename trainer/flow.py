@@ -111,8 +111,8 @@ def _dry(config: RunConfig) -> RunConfig:
 def _refuse_unsuited(config: RunConfig, dataset: Dataset, replicas: int) -> None:
     """Refuse what only the data and the devices can show: losses that do not suit, batches that do not divide."""
     problems = batch_problems(config.fit, replicas)
-    problems += config.objective.kinds_problems({name: kind.value for name, kind in dataset.kinds.items()})
-    if len(dataset.outputs) > 1 and config.objective.class_weights:
-        problems.append(f"objective.class_weights: for one output, and the data has {', '.join(dataset.outputs)}")
+    kinds = {name: kind.value for name, kind in dataset.kinds.items()}
+    problems += config.objective.kinds_problems(kinds)
+    problems += config.objective.classes_problems(dataset.outputs, kinds)
     if problems:
         raise ConfigError(problems)

@@ -11,7 +11,9 @@ Composer = Callable[[Sequence[str]], tuple[Any | None, str]]
 
 _SWEEP = ("-m", "--multirun", "hydra.mode=MULTIRUN")
 # Hydra's options whose argument is the next word, which is no override then.
-_WITH_ARGUMENT = set("--cfg -c --package -p --config-path -cp --config-name -cn --config-dir -cd --info -i".split())
+_WITH_ARGUMENT = frozenset(
+    ["--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--info"]
+)
 
 
 def sweeps(arguments: Iterable[str]) -> bool:
@@ -38,7 +40,10 @@ def explain(arguments: Sequence[str], options: Mapping[str, Sequence[str]], comp
     required = _missing(base) - {key_of(each) for each in values}
     for each in values:
         _, reason = compose([*sound, each])
-        if reason:
+        section, _, name = key_of(each).rpartition(".")
+        if reason and section in known and _is_free(_node(base, section)):
+            found.append(f"{each}: write '{section}={{{name}: {each.partition('=')[2]}}}'")
+        elif reason:
             found.append(_value_problem(each, known, reason, required=required))
     return found
 
@@ -113,12 +118,21 @@ def _missing(node: Any) -> set[str]:
     found = set()
     for key in dotted_keys(node):
         section, _, name = key.rpartition(".")
-        inside = node
-        for each in filter(None, section.split(".")):
-            inside = inside._get_node(each)
-        if inside._get_node(name)._is_missing():
+        if _node(node, section)._get_node(name)._is_missing():
             found.add(key)
     return found
+
+
+def _node(node: Any, section: str) -> Any:
+    """Return a section by its dotted key; the empty key is all of it."""
+    for each in filter(None, section.split(".")):
+        node = node._get_node(each)
+    return node
+
+
+def _is_free(node: Any) -> bool:
+    """Say whether a node is an empty mapping, whose keys are the user's own."""
+    return hasattr(node, "keys") and not node._is_none() and not node._is_missing() and not len(node)
 
 
 def dotted_keys(node: Any, prefix: str = "") -> Iterator[str]:

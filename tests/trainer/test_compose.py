@@ -114,6 +114,7 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     (["data=image_folder", "data.root=/absent"], ["data.root: no folder at '/absent'"]),
     (["data=image_folder"], ["data.root: required and not given"]),
     (["data=image_folder", "data.path=/absent"], ["data.path: no such key. Did you mean data.root"]),
+    (["objective.class_weights.99=2"], ["objective.class_weights.99=2: write 'objective.class_weights={99: 2}'"]),
     (["model=mlp,convnet"], ["model=mlp,convnet: several values; add -m for a sweep"]),
     (["fit.epochs=1,2"], ["fit.epochs=1,2: several values; add -m for a sweep", "a list as [1,2]"]),
     (["objective.metrics=[acuracy]"], ["Did you mean 'accuracy'"]),

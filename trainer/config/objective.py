@@ -88,6 +88,22 @@ class ObjectiveConfig(Section):
                 )
         return found
 
+    def classes_problems(self, outputs: dict[str, int], kinds: dict[str, str]) -> list[str]:
+        """Return class weights that no class takes; `outputs` has the number of classes of each output."""
+        key = "objective.class_weights"
+        if not self.class_weights:
+            return []
+        if len(outputs) > 1:
+            return [f"{key}: for one output, and the data has {', '.join(outputs)}"]
+        [(name, units)] = outputs.items()
+        if kinds[name] != "classes":
+            return [f"{key}: the target {name!r} holds values, and no classes"]
+        return [
+            f"{key}: there is no class {label}; {name!r} has {units}, numbered 0 to {units - 1}"
+            for label in self.class_weights
+            if not 0 <= label < units
+        ]
+
     def outputs_problems(self, outputs: list[str]) -> list[str]:
         """Return every mention of an output that a model with these outputs does not have."""
         return [
