@@ -26,15 +26,18 @@ def sheet(
         smooth: whether enlarging interpolates; false: pixels stay squares.
     """
     images = [_enlarged(as_image(pixels).convert("RGB"), side, smooth=smooth) for pixels in pictures.values()]
-    width, height = (max(each.size[axis] for each in images) for axis in (0, 1))
     across = min(len(images), columns or math.ceil(math.sqrt(len(images))))
-    down = -(-len(images) // across)
-    paper = Image.new("RGB", (across * (width + _GAP) + _GAP, down * (height + _LINE + _GAP) + _GAP), _PAPER)
+    rows = [images[first : first + across] for first in range(0, len(images), across)]
+    width, heights = max(each.width for each in images), [max(each.height for each in row) for row in rows]
+    paper = Image.new("RGB", (across * (width + _GAP) + _GAP, sum(heights) + len(rows) * (_LINE + _GAP) + _GAP), _PAPER)
     draw, font = ImageDraw.Draw(paper), ImageFont.load_default()
-    for place, (name, image) in enumerate(zip(pictures, images, strict=True)):
-        x, y = _GAP + place % across * (width + _GAP), _GAP + place // across * (height + _LINE + _GAP)
-        paper.paste(image, (x, y))
-        draw.text((x, y + height + 2), _fitting(name, width, draw, font), fill=_INK, font=font)
+    names, top = iter(pictures), _GAP
+    for row, height in zip(rows, heights, strict=True):
+        for place, image in enumerate(row):
+            left = _GAP + place * (width + _GAP)
+            paper.paste(image, (left, top))
+            draw.text((left, top + height + 2), _fitting(next(names), width, draw, font), fill=_INK, font=font)
+        top += height + _LINE + _GAP
     return np.asarray(paper)
 
 
