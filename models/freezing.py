@@ -13,8 +13,9 @@ from models import names
 from models.policy import NamingError
 from models.tree import walk
 
-# What Keras' own methods do with names; each looks at the manifest first once a model is frozen.
-_GUARDED = ("fit", "save", "export")
+# Keras' own methods that hand names on; each looks at the manifest first once a model is frozen. The last is what
+# `keras.saving.save_model` asks a model for when it writes a `.keras` file.
+_GUARDED = ("fit", "save", "save_weights", "export", "get_compile_config")
 _MANIFEST = "_nameplate_frozen"
 
 
@@ -24,6 +25,7 @@ class Frozen:
 
     model: str
     layers: tuple[tuple[str, object], ...]  # qualified name, and the own name as the layer itself says it
+    growing: bool = False  # whether layers may still come, since not all were built
 
     def check(self, model: keras.Model) -> None:
         """Compare the model's names with these.
@@ -32,7 +34,9 @@ class Frozen:
             NamingError: with who changed from what to what, and with layers that came or went.
         """
         now = Frozen(*_names(model))
-        if now == self:
+        if now.layers == self.layers and now.model == self.model:
+            return
+        if self.growing and now.model == self.model and set(self.layers) <= set(now.layers):
             return
         raise NamingError(
             "\n".join([f"the names of {self.model!r} changed after they were frozen:", *_told(self, now)])
@@ -40,8 +44,30 @@ class Frozen:
 
 
 def freeze(model: keras.Model) -> Frozen:
-    """Return the manifest of the model's names, and let its own `fit`, `save` and `export` check it from now on."""
-    frozen = Frozen(*_names(model))
+    """Return the manifest of the model's names, and let all of Keras that trains or saves it check it from now on."""
+    return _frozen(model, growing=False)
+
+
+def arm(model: keras.Model) -> keras.Model:
+    """Return the model itself; its own `compile` freezes its names from now on."""
+    compile_ = type(model).compile.__get__(model)
+
+    @functools.wraps(compile_)
+    def call(*arguments: Any, **keywords: Any) -> None:
+        recheck(model)
+        compile_(*arguments, **keywords)
+        _frozen(model, growing=not all(getattr(each, "built", True) for each in _holders(model)))
+
+    vars(model)["compile"] = call
+    return model
+
+
+def _holders(model: keras.Model) -> list[Any]:
+    return [model, *(entry.layer for entry in walk(model))]
+
+
+def _frozen(model: keras.Model, *, growing: bool) -> Frozen:
+    frozen = Frozen(*_names(model), growing)
     vars(model)[_MANIFEST] = frozen
     for method in _GUARDED:
         vars(model)[method] = _guarded(getattr(type(model), method).__get__(model), frozen, model)

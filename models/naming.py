@@ -10,7 +10,7 @@ import keras
 from models import keras_private
 from models import policy as policies
 from models.carrying import uncarried
-from models.freezing import Frozen, freeze
+from models.freezing import Frozen, arm, freeze
 from models.policy import Mode, NamingError, Policy, Violation
 from models.renaming import rename, repaired
 from models.tree import named, output_names, walk
@@ -40,7 +40,7 @@ def enforce(
     *,
     report: Callable[[list[Violation]], None] | None = None,
 ) -> keras.Model:
-    """Return a model that keeps the policy.
+    """Return a model that keeps the policy; its names freeze when it is compiled, except under `off`.
 
     Under `strict` and `off` it is the model itself. Under `report` too, and the violations go to `report`, or
     to the log as a table.
@@ -49,18 +49,20 @@ def enforce(
         NamingError: with every violation, under `strict`.
     """
     policy = policies.named_policy(policy)
+    if policy.mode is Mode.off:
+        return model
     found = check(model, policy)
     if not found:
-        return model
+        return arm(model)
     if policy.mode is Mode.report:
         if report is not None:
             report(found)
         else:
             _log.warning("%s", policies.text(found, model=model.name, policy=policy))
-        return model
+        return arm(model)
     if policy.mode is Mode.repair:
         model = repaired(model, policy)
         found = check(model, policy)
         if not found:
-            return model
+            return arm(model)
     raise NamingError(policies.text(found, model=model.name, policy=policy), found)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
@@ -54,12 +55,49 @@ def test_keras_own_fit_save_and_export_look_first(tmp_path: Path) -> None:
     for use in (
         lambda: model.fit(np.zeros((4, 6)), np.zeros((4, 3)), verbose=0),
         lambda: model.save(tmp_path / "m.keras"),
+        lambda: model.save_weights(tmp_path / "m.weights.h5"),
+        lambda: keras.saving.save_model(model, tmp_path / "k.keras"),
         lambda: model.export(tmp_path / "m"),
         lambda: models.save(model, tmp_path / "m.keras"),
     ):
         with pytest.raises(NamingError, match="'hidden' became 'fc'"):
             use()
-    assert not list(tmp_path.iterdir())
+    assert not [path for path in tmp_path.iterdir() if path.stat().st_size]  # Keras opens some before it asks
+
+
+@pytest.mark.parametrize("mode", ["strict", "report", "repair"])
+def test_a_model_that_enforce_handed_out_freezes_when_it_is_compiled(mode: str, tmp_path: Path) -> None:
+    model = models.enforce(functional(), mode)
+    model.get_layer("norm").name = "bn"
+    model.compile("sgd", "mse")
+    model.get_layer("hidden").name = "fc"
+
+    with pytest.raises(NamingError, match="'hidden' became 'fc'"):
+        model.fit(np.zeros((4, 6)), np.zeros((4, 3)), verbose=0)
+    with pytest.raises(NamingError, match="'hidden' became 'fc'"):
+        model.compile("sgd", "mse")
+
+
+def test_a_model_that_is_built_after_compile_may_grow_but_not_change() -> None:
+    attention = keras.layers.MultiHeadAttention(1, 2, name="attention")
+    model = models.enforce(Attending(attention, name="net"))
+    model.compile("sgd", "mse")
+    data = np.zeros((2, 3, 4), "float32")
+    model.fit(data, data, verbose=0)
+    assert "attention/query" in models.layers(model)
+    attention.name = "other"
+
+    with pytest.raises(NamingError, match="attention: "):
+        model.fit(data, data, verbose=0)
+
+
+class Attending(keras.Model):
+    def __init__(self, attention: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.attention = attention
+
+    def call(self, x: Any) -> Any:
+        return self.attention(x, x)
 
 
 def test_a_layer_that_came_or_went_is_told() -> None:
