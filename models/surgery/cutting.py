@@ -21,6 +21,7 @@ from models.surgery.verifying import verify_edit
 Outputs = str | Sequence[str] | Mapping[str, str]
 
 
+@keras_private.collector_paused()
 def extract(
     model: keras.Model,
     outputs: Outputs,

@@ -83,24 +83,36 @@ class Graph:
             call.rewire(final)
         self.outputs = _mapped(self.outputs, final)
 
-    def untouched_outputs(self, changed: Collection[int]) -> list[int]:
-        """Return the places of the flat outputs that no edit reaches; `changed` has ids of layers that are others."""
-        reached: set[int] = set()
+    def reached(self, changed: Collection[int]) -> set[int]:
+        """Return ids of the values that the edits reach; `changed` has ids of layers that are others."""
+        found: set[int] = set()
         for head in self.heads:
             reshaped = head.spec is not None and head.layer is not None and not same(head.spec, head.layer.output)
             if head.layer is None or id(head.layer) in changed or reshaped:
-                reached.add(id(head.value))
+                found.add(id(head.value))
         for call in self.calls:
             taken = call.inputs()
             moved = call.took is None or [id(each) for each in taken] != [id(each) for each in call.before]
-            if moved or id(call.layer) in changed or any(id(each) in reached for each in taken):
-                reached |= {id(each) for each in call.outputs}
-        now = values_in(self.outputs)
-        return [
-            place
-            for place, (old, new) in enumerate(zip(self.given_out, now, strict=False))
-            if old is new and id(new) not in reached
-        ]
+            if moved or id(call.layer) in changed or any(id(each) in found for each in taken):
+                found |= {id(each) for each in call.outputs}
+        return found
+
+    def untouched_outputs(self, changed: Collection[int]) -> list[int]:
+        """Return the places of the flat outputs that no edit reaches."""
+        reached = self.reached(changed)
+        now = zip(self.given_out, values_in(self.outputs), strict=False)
+        return [place for place, (old, new) in enumerate(now) if old is new and id(new) not in reached]
+
+    def upstream(self, changed: Collection[int]) -> set[int]:
+        """Return ids of the values that neither an edit reaches nor a layer gives that is also called behind one."""
+        again = set(changed)
+        while True:
+            reached = self.reached(again)
+            behind = {id(call.layer) for call in self.calls if any(id(value) in reached for value in call.outputs)}
+            if behind <= again:
+                every = [head.value for head in self.heads] + [value for call in self.calls for value in call.outputs]
+                return {id(value) for value in every} - reached
+            again |= behind
 
     def prune(self) -> list[Call]:
         """Drop, and return, the calls that lead to no output."""
@@ -164,7 +176,7 @@ def values_in(structure: Any) -> list[Value]:
 
 def same(one: Any, other: Any) -> bool:
     """Tell whether two specs are the same tensor: shape, dtype, sparsity."""
-    return (
+    return one is other or (
         tuple(one.shape) == tuple(other.shape) and one.dtype == other.dtype and bool(one.sparse) == bool(other.sparse)
     )
 

@@ -18,6 +18,7 @@ from models.surgery.report import Line, Report
 from models.surgery.verifying import verify_edit
 
 
+@keras_private.collector_paused()
 def flatten(model: keras.Model, *, separator: str = ".", verify: bool = True, report: Any = None) -> keras.Model:
     """Return an uncompiled copy in which no layer is a graph: `backbone/stem` is `backbone.stem`, with its weights.
 

@@ -29,6 +29,7 @@ class Order:
     given: Mapping[int, Any] = field(default_factory=dict)  # layers that edits gave, by id
     stands_for: Mapping[int, Any] = field(default_factory=dict)  # id of a given layer: whose values it may take over
     rebuilt: Mapping[int, Any] = field(default_factory=dict)  # layers whose weights get other shapes
+    share: bool = False  # whether what lies upstream of all edits is not copied
     places: Mapping[int, str] = field(default_factory=dict)  # qualified names of the given layers, by id
 
 
@@ -70,11 +71,21 @@ class _Maker:
         self._made: dict[int, Any] = {}
         self._units: list[tuple[Any, Any]] = []  # kept layers and their copies
         self._containers: list[tuple[Any, Any]] = []
+        self._kept_as_they_are: list[Any] = []
 
     def container(self, graph: Graph) -> Any:
         """Return the model of a graph."""
-        layers = {id(layer): self._layer(layer) for layer in graph.layers()}
-        heads = {id(head): self._head(head.layer, head.spec, graph) for head in graph.heads if head.layer is not None}
+        shared = self._shared(graph)
+        layers = {
+            id(call.layer): self._layer(call.layer)
+            for call in graph.calls
+            if not shared.keys() >= {id(value) for value in call.outputs}
+        }
+        heads = {
+            id(head): head.layer if id(head.value) in shared else self._head(head.layer, head.spec)
+            for head in graph.heads
+            if head.layer is not None
+        }
         if self._copier.faults:
             raise refusal(self._addresses.model, self._copier.faults)
         name = self._order.own_names.get(id(graph.container), graph.name)
@@ -82,14 +93,29 @@ class _Maker:
             row = [*heads.values(), *(layers[id(call.layer)] for call in graph.calls)]
             model = keras.Sequential(row, name=name)
         else:
-            model = self._functional(graph, layers, heads, name)
+            model = self._functional(graph, layers, heads, shared, name)
         self._containers.append((graph.container, model))
         return model
 
-    def _functional(self, graph: Graph, layers: Mapping[int, Any], heads: Mapping[int, Any], name: str) -> Any:
-        tensors = {id(head.value): heads[id(head)].output for head in graph.heads}
+    def _shared(self, graph: Graph) -> dict[int, Any]:
+        """Return the tensors of the original that are taken as they are, by value; none unless that was asked for."""
+        if not self._order.share or graph.stack:
+            return {}
+        changed = {*self._order.opened, *self._order.given, *self._order.rebuilt}
+        upstream = graph.upstream(changed)
+        kept = {id(head.layer): head.layer for head in graph.heads if id(head.value) in upstream}
+        kept |= {id(call.layer): call.layer for call in graph.calls if id(call.outputs[0]) in upstream}
+        self._kept_as_they_are += kept.values()
+        every = [head.value for head in graph.heads] + [value for call in graph.calls for value in call.outputs]
+        return {id(value): value.spec for value in every if id(value) in upstream}
+
+    def _functional(
+        self, graph: Graph, layers: Mapping[int, Any], heads: Mapping[int, Any], shared: Mapping[int, Any], name: str
+    ) -> Any:
+        tensors = {id(head.value): heads[id(head)].output for head in graph.heads} | dict(shared)
         for call in graph.calls:
-            _replay(call, layers[id(call.layer)], tensors)
+            if id(call.layer) in layers:
+                _replay(call, layers[id(call.layer)], tensors)
         inputs, outputs = (
             tree.map_structure(lambda value: tensors[id(value)], each) for each in (graph.inputs, graph.outputs)
         )
@@ -99,7 +125,7 @@ class _Maker:
             warnings.filterwarnings("ignore", message="When providing `inputs` as a dict")
             return kind(inputs, outputs, name=name)
 
-    def _head(self, layer: Any, spec: Any, graph: Graph) -> Any:
+    def _head(self, layer: Any, spec: Any) -> Any:
         """Return the input of a graph: a copy, or one of another shape."""
         made = self._layer(layer)
         if spec is None or same(made.output, spec):
@@ -124,7 +150,7 @@ class _Maker:
 
     def finished(self, model: Any) -> Made:
         """Give all that was made its values, flags and paths."""
-        made = Made(model)
+        made = Made(model, kept=list(self._kept_as_they_are))
         for old, new in self._units:
             made.kept.append(old)
             made.taken += self._carry_unit(old, new)

@@ -28,11 +28,13 @@ _log = logging.getLogger(__name__)
 Listener = Callable[[Report], None]
 
 
+@keras_private.collector_paused()
 def edit(
     model: keras.Model,
     edits: Sequence[Edit],
     *,
     rebuild: Rebuild = False,
+    share: bool = False,
     policy: Policy | str = "strict",
     verify: bool = True,
     report: Listener | None = None,
@@ -46,6 +48,8 @@ def edit(
         model: functional or sequential, nested to any depth; it is left as it is.
         edits: `Replace`, `Insert`, `Remove`.
         rebuild: whether consumers whose weights no longer fit get new ones: all of them, or those named.
+        share: whether layers that lie upstream of all edits stay the very layers of the original, which then train with
+            it; only what lies downstream is made anew, and only that costs time. Not for sequential models.
         policy: what the names of new layers must keep; `repair` names them.
         verify: whether the result is saved, loaded and compared, and its untouched outputs with the original's.
         report: gets the `Report`; without one, what nobody may overlook goes to the log.
@@ -81,6 +85,7 @@ def edit(
         {key: each.layer for key, each in done.newcomers.items()},
         {key: each.stands_for for key, each in done.newcomers.items() if each.alone and each.everywhere},
         shapes.rebuilt,
+        share,
         {key: names.join(addresses.name(each.container), own_names[key]) for key, each in done.newcomers.items()},
     )
     made = make(addresses, order)

@@ -356,3 +356,25 @@ def test_a_drawing_shows_the_surroundings_before_and_after() -> None:
     ]
     assert models.draw(model, style="mermaid").startswith("flowchart TD")
     assert '"hidden\\nDense (n, 5)"' in models.draw(model, style="dot")
+
+
+def test_shared_upstream_layers_are_the_very_same_and_only_downstream_is_made_anew() -> None:
+    model = functional()
+    edited = models.replace(model, {"drop": layers.ReLU()}, share=True, **QUIET)
+    mine, theirs = models.layers(edited), models.layers(model)
+
+    assert all(mine[name] is theirs[name] for name in ("image", "hidden", "norm"))
+    assert mine["logits"] is not theirs["logits"]
+    assert np.array_equal(models.read(edited)["logits/kernel"], models.read(model)["logits/kernel"])
+    assert len(theirs["logits"]._inbound_nodes) == 1
+
+
+def test_a_layer_called_before_and_behind_an_edit_is_never_half_shared() -> None:
+    x = image = keras.Input((4,), name="image")
+    again = layers.Dense(4, name="again")
+    y = layers.ReLU(name="act")(again(x))
+    model = keras.Model(image, again(y), name="loop")
+    edited = models.replace(model, {"act": layers.LeakyReLU(name="leaky")}, share=True, **QUIET)
+
+    assert models.layer(edited, "again") is not again
+    assert len(models.layer(edited, "again")._inbound_nodes) == 2
