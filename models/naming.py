@@ -13,7 +13,7 @@ from models.carrying import uncarried
 from models.freezing import Frozen, arm, freeze
 from models.policy import Mode, NamingError, Policy, Violation
 from models.renaming import rename, repaired
-from models.tree import named, output_names, walk
+from models.tree import named, output_names, require_model, walk
 
 __all__ = ["Frozen", "NamingError", "check", "enforce", "freeze", "rename"]
 
@@ -24,8 +24,9 @@ def check(model: keras.Model, policy: Policy | str = "strict") -> list[Violation
     """Return every rule that a name of the model's tree breaks; under `off` nothing. No name makes it raise.
 
     Raises:
-        NameplateError: for a policy's name that does not exist.
+        NameplateError: for what is no model, and for a policy that does not exist or cannot be used.
     """
+    require_model(model)
     policy = policies.named_policy(policy)
     if policy.mode is Mode.off:
         return []

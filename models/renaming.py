@@ -15,7 +15,7 @@ from models.cloning import clone
 from models.keras_private import stacked
 from models.policy import Kind, Named, NamingError, Policy, Violation
 from models.rules import Changes, Rule, RuleError
-from models.tree import Entry, named, walk
+from models.tree import Entry, named, require_model, walk
 
 To = Sequence[str] | Mapping[str, str] | Callable[[Any], str | None] | Sequence[Rule] | Sequence[tuple[str, str]]
 
@@ -37,6 +37,7 @@ def rename(model: keras.Model, to: To, *, policy: Policy | str | None = None, un
         RuleError: when something in `to` matches nothing or does not fit, with each.
         RebuildError: when a layer cannot be rebuilt or cannot carry its new name, with the line to add.
     """
+    require_model(model)
     if not uncompiled:
         _refuse_compiled(model)
     entries = walk(model)
@@ -87,7 +88,7 @@ def _changes(model: Any, entries: Sequence[Entry], to: To) -> Changes:
     if isinstance(to, Mapping):
         return rules.from_map(to, tree, model=str(model.name))
     if callable(to):
-        answers = {index: to(entries[index].layer) for index in nameable}
+        answers = {index: _answer(to, entries[index]) for index in nameable}
         given = {index: name for index, name in answers.items() if name is not None}
         return rules.from_list(list(given.values()), tree, [("layers", list(given))])
     pairs = _pairs(to)
@@ -109,9 +110,33 @@ def _pairs(to: Any) -> list[Rule] | None:
             f"cannot rename to a {type(to).__name__}: give a list of names, {{old: new}}, a callable, "
             "or (pattern, replacement) pairs"
         )
-    if not to or not all(isinstance(each, Rule | tuple) for each in to):
+    kinds = {"name" if isinstance(each, str) else "pair" for each in to}
+    wrong = [each for each in to if not isinstance(each, str | Rule) and not _is_pair(each)]
+    if wrong or len(kinds) > 1:
+        shown = ", ".join(f"{each!r:.80}" for each in (wrong or list(to))[:5])
+        raise RuleError(
+            f"cannot rename to this list, which has {shown}: give names alone, or (pattern, replacement) pairs alone, "
+            "each a text; what a callable decides is given as the callable itself"
+        )
+    if kinds <= {"name"}:
         return None
     return [each if isinstance(each, Rule) else Rule(_source(each[0]), each[1]) for each in to]
+
+
+def _is_pair(each: Any) -> bool:
+    if not isinstance(each, tuple) or len(each) != 2:
+        return False
+    return isinstance(each[0], str | re.Pattern) and isinstance(each[1], str)
+
+
+def _answer(to: Callable[[Any], str | None], entry: Entry) -> str | None:
+    try:
+        return to(entry.layer)
+    except Exception as error:
+        raise RuleError(
+            f"nothing was renamed: the callable failed for {entry.name!r} ({type(entry.layer).__name__}): "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def _source(pattern: str | re.Pattern[str]) -> str:

@@ -70,7 +70,9 @@ def from_map(mapping: Mapping[str, str], tree: Sequence[str], *, model: str = ""
     chosen: dict[int, str] = {}
     for old, new in mapping.items():
         found = places.get(old, [])
-        if not found:
+        if not isinstance(old, str):
+            problems.append(f"{old!r} is no name of a layer: names are texts, as {', '.join(map(repr, tree[:3]))}")
+        elif not found:
             problems.append(f"{old!r} matches nothing.{_meant(old, tree)}")
         elif len(found) > 1:
             problems.append(f"{old!r} is the name of {len(found)} layers; rename them by a list or a callable")
@@ -153,6 +155,9 @@ def _own_names(chosen: Mapping[int, str], tree: Sequence[str]) -> Changes:
     places = {name: index for index, name in reversed(list(enumerate(tree)))}
     for index in changes:
         container, _ = names.split(chosen[index])
+        if container and index < 0:
+            problems.append(f"the model itself cannot become {chosen[index]!r}: its name has no {names.SEPARATOR!r}")
+            continue
         here = names.split(tree[index])[0] if index >= 0 else ""
         if container and container not in (here, _after(here, places, changes)):
             problems.append(

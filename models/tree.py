@@ -97,13 +97,24 @@ def layer(model: keras.Model, name: str) -> keras.Layer:
     Raises:
         NameplateError: for a name that no layer has, with the nearest.
     """
+    require_model(model)
     entries = walk(model)
     for entry in entries:
         if entry.name == name:
             return entry.layer
     known = [entry.name for entry in entries]
-    hint = names.did_you_mean(name, known) or _inside(name, known)
+    hint = names.did_you_mean(str(name), known) or _inside(str(name), known)
     raise NameplateError(f"no layer {name!r} in {model.name!r}, which has {len(known)} layers.{hint}")
+
+
+def require_model(model: object) -> None:
+    """Refuse what is no model.
+
+    Raises:
+        NameplateError: with what it is instead.
+    """
+    if not isinstance(model, keras.Model):
+        raise NameplateError(f"a keras.Model is needed, not {model!r:.80} ({type(model).__name__})")
 
 
 def walk(model: keras.Model) -> list[Entry]:

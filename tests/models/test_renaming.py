@@ -15,6 +15,7 @@ from keras import layers
 import models
 from models import rules
 from models.cloning import RebuildError
+from models.errors import NameplateError
 from models.policy import NamingError, Policy
 from models.renaming import rename
 from models.rules import Rule, RuleError
@@ -195,6 +196,16 @@ def test_every_form_renames(make: Any, to: Any, names: list[str]) -> None:
         (functional, "hidden", RuleError, "cannot rename to a str"),
         (wrapped, {"attention/query": "q"}, NamingError, "named by its MultiHeadAttention"),
         (nested, {"backbone/c1": "deep/c1"}, RuleError, "does not move"),
+        (functional, {5: "a"}, RuleError, "5 is no name of a layer: names are texts, as 'image', 'hidden'"),
+        (functional, [("a",)], RuleError, r"has \('a',\): give names alone"),
+        (functional, [("a", 5)], RuleError, r"has \('a', 5\): give names alone"),
+        (functional, [("a", lambda match: "x")], RuleError, r"has \('a', <function.*given as the callable"),
+        (functional, [("a", "b", "c")], RuleError, r"has \('a', 'b', 'c'\)"),
+        (functional, [("hidden", "q"), "b"], RuleError, r"has \('hidden', 'q'\), 'b': give names alone"),
+        (functional, [["a", "z"]], RuleError, r"has \['a', 'z'\]"),
+        (functional, [1, 2, 3, 4, 5], RuleError, "has 1, 2, 3, 4, 5"),
+        (functional, lambda layer: layer.units.x, RuleError, "failed for 'image' .InputLayer.: AttributeError"),
+        (functional, {"flat": "q/r"}, RuleError, "the model itself cannot become 'q/r'"),
     ],
 )
 def test_what_cannot_be_done_is_refused_whole(make: Any, to: Any, error: type[Exception], words: str) -> None:
@@ -204,6 +215,14 @@ def test_what_cannot_be_done_is_refused_whole(make: Any, to: Any, error: type[Ex
     with pytest.raises(error, match=words):
         rename(model, to)
     assert list(models.layers(model)) == before
+
+
+def test_what_is_no_model_is_refused() -> None:
+    for use in (models.check, models.enforce, lambda model: rename(model, {}), lambda model: models.layer(model, "a")):
+        with pytest.raises(NameplateError, match=r"a keras\.Model is needed, not None"):
+            use(None)
+    with pytest.raises(NameplateError, match=r"no layer None in 'flat', which has 5 layers"):
+        models.layer(functional(), None)  # type: ignore[arg-type]
 
 
 def test_a_given_policy_holds_for_the_new_names() -> None:
