@@ -1,0 +1,34 @@
+"""`make bench`: every section in a process of its own, so that none warms another's caches."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+SECTIONS = sorted(
+    path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in ("__init__", "__main__", "keras_files")
+)
+
+
+def main() -> int:
+    """Run the sections that are named, or all; return 1 when one of them misses its bar."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.bench", description=__doc__)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
+    wanted = parser.parse_args().sections or SECTIONS
+    unknown = [section for section in wanted if section not in SECTIONS]
+    if unknown:
+        parser.error(f"no section {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
+    failed = []
+    for section in wanted:
+        print(f"== {section}", flush=True)
+        if subprocess.run([sys.executable, "-m", f"scripts.bench.{section}"], check=False).returncode:
+            failed.append(section)
+    if failed:
+        print(f"missed: {', '.join(failed)}")
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
