@@ -76,16 +76,18 @@ def advice(layer: Any, error: Exception | None = None) -> str:
             "with its constructor's arguments"
         )
     parameters = inspect.signature(kind.__init__).parameters.values()
-    # Keras looks for the very word `kwargs` where it makes the configuration itself (`Operation.get_config`).
+    # Keras looks for the very word `kwargs` where it makes the configuration itself (`Operation.get_config`); a class
+    # with its own may call them anything.
+    own_config = kind.get_config is not keras.layers.Layer.get_config
     takes_name = any(
-        each.name == "name" or (each.kind is each.VAR_KEYWORD and each.name == "kwargs") for each in parameters
+        each.name == "name" or (each.kind is each.VAR_KEYWORD and (own_config or each.name == "kwargs"))
+        for each in parameters
     )
     if not takes_name:
         return (
             f"add to {kind.__name__}: def __init__(self, ..., **kwargs): super().__init__(**kwargs), "
             "so that it takes a name"
         )
-    own_config = kind.get_config is not keras.layers.Layer.get_config
     if own_config:
         return f"add to {kind.__name__}.get_config: return {{**super().get_config(), ...}}, which has the name"
     return f"call super().__init__(**kwargs) in {kind.__name__}.__init__ with the name it was given"

@@ -9,7 +9,7 @@ made up, so that it is the same in every process.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,7 +46,7 @@ def layers(model: keras.Model) -> dict[str, keras.Layer]:
         NamingError: when two layers have the same qualified name; it has both places.
     """
     entries = walk(model)
-    _refuse_duplicates(model, [(entry.name, entry.origin) for entry in entries], "layer")
+    _refuse_duplicate_layers(model, entries)
     return {entry.name: entry.layer for entry in entries}
 
 
@@ -75,6 +75,8 @@ def owned_variables(model: keras.Model) -> list[tuple[str, keras.Variable, str]]
             if id(variable) not in seen:
                 seen.add(id(variable))
                 found.append((names.join(owner, key), variable, owner))
+    if len({name for name, _, _ in found}) < len(found):
+        _refuse_duplicate_layers(model, walk(model))  # which is why, unless one layer has two of one name
     _refuse_duplicates(model, [(name, f"of {owner or 'the model itself'}") for name, _, owner in found], "variable")
     return found
 
@@ -288,6 +290,19 @@ def _inside(name: str, known: Sequence[str]) -> str:
     """Return where layers of this own name are, for someone who left out the containers."""
     inside = [other for other in known if names.split(other)[1] == name]
     return f" It is inside: {', '.join(inside[:3])}." if inside else ""
+
+
+def _refuse_duplicate_layers(model: Any, entries: Sequence[Entry]) -> None:
+    """Refuse layers of one name; what lies inside them is left out, since it is told by its container."""
+    count = Counter(entry.name for entry in entries)
+    told: list[Entry] = []
+    inside: set[int] = set()
+    for index, entry in enumerate(entries):
+        if entry.parent in inside or (entry.parent >= 0 and count[entries[entry.parent].name] > 1):
+            inside.add(index)
+        else:
+            told.append(entry)
+    _refuse_duplicates(model, [(entry.name, entry.origin) for entry in told], "layer")
 
 
 def _refuse_duplicates(model: Any, found: Sequence[tuple[str, str]], what: str) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from models import names, rules
+from models import names, rules, store
 from models import policy as policies
 from models.errors import NameplateError
 from models.formats import opening
@@ -54,16 +54,12 @@ def read_table(path: str) -> tables.Table:
         NameplateError: when there is nothing, or a file of another kind.
     """
     file = Path(path)
-    return (
-        opening.read_table(file)
-        if file.is_file() or opening.is_weights(file)
-        else _checkpoint_table(places.find_one(path))
-    )
+    if opening.is_weights(file) or (file.is_file() and file.name not in store.pointers(file.parent)):
+        return opening.read_table(file)
+    return _checkpoint_table(places.find_one(path))
 
 
 def _checkpoint_table(path: Path) -> tables.Table:
-    from models import store
-
     checkpoint = store.open(path)
     records = checkpoint.weights.records
     arrays = [tables.Array(name, record.shape, record.dtype.name) for name, record in records.items()]

@@ -79,8 +79,8 @@ def _nearby(path: Path) -> str:
     parent = path.parent
     while not parent.is_dir() and parent != parent.parent:
         parent = parent.parent
-    names = [name for name in layout.listing(parent) if not name.startswith(".") and (parent / name).is_dir()]
-    names += list(store.pointers(parent))
+    every = [name for name in layout.listing(parent) if not name.startswith(".")]
+    names = [*(name for name in every if (parent / name).is_dir()), *store.pointers(parent)] or every
     if not names:
         return f" {parent} is empty."
     wanted = path.relative_to(parent).parts[0] if path.is_relative_to(parent) else path.name

@@ -11,7 +11,7 @@ import models
 from models.errors import NameplateError
 from models.policy import NamingError
 from models.tree import seeds, walk
-from tests.models.naming_models import KINDS, Net, functional, nested, shared, subclassed, wrapped
+from tests.models.naming_models import KINDS, Net, backbone, functional, nested, shared, subclassed, wrapped
 
 
 @pytest.mark.parametrize("make", KINDS.values(), ids=KINDS.keys())
@@ -166,3 +166,18 @@ def test_a_row_of_two_thousand_layers_is_walked() -> None:
             self.row = [layers.Dense(1, name=f"d{index}") for index in range(2000)]
 
     assert len(models.layers(Row())) == 2000
+
+
+def test_a_duplicate_container_is_told_once_without_what_is_inside() -> None:
+    image = keras.Input((6,), name="image")
+    twins = [backbone("bb"), backbone("other")]
+    model = keras.Model(image, [twin(image) for twin in twins], name="m")
+    twins[1].name = "bb"
+
+    for use in (models.layers, models.variables):
+        with pytest.raises(NamingError) as caught:
+            use(model)
+        assert str(caught.value).splitlines()[:2] == [
+            "1 layer name of 'm' mean more than one layer:",
+            "  bb   used 2 times: 1, 2",
+        ]

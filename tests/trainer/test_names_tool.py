@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 
 import models
 from models import policy as policies
+from models.errors import NameplateError
 from models.policy import Policy
 from models.saving import load
 from tests.models.naming_models import KINDS, Net, functional, nested, subclassed
@@ -80,10 +81,19 @@ def test_a_checkpoint_has_its_models_layers(tmp_path: Path) -> None:
     snapshot = store.Snapshot(
         *(3, 0, 0), models.read(model), optimizer={}, state={}, metrics={}, model=model.to_json(), config="", about={}
     )
-    store.save(tmp_path / "checkpoints", snapshot)
+    saved = store.save(tmp_path / "checkpoints", snapshot)
     table = read_table(str(tmp_path))
 
     assert [item.name for item in table.layers] == list(models.layers(model))
+    store.point(tmp_path / "checkpoints", "best", saved)
+    assert read_table(str(tmp_path / "checkpoints" / "best")).layers == table.layers
+
+
+def test_what_is_not_there_is_answered_with_what_is(tmp_path: Path) -> None:
+    (tmp_path / "m.keras").touch()
+
+    with pytest.raises(NameplateError, match=r"nothing at .*nope\. .* has m\.keras\."):
+        read_table(str(tmp_path / "nope"))
 
 
 def test_the_exit_code_says_whether_the_names_are_sound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
