@@ -22,6 +22,7 @@ from models.formats import table as tables
 from models.policy import Mode, Policy, Violation
 from trainer import places
 from trainer.ckpt import printing
+from trainer.quiet import import_tensorflow
 
 SOUND, UNSOUND, REFUSED, PIPE_CLOSED = 0, 1, 2, 141
 
@@ -35,7 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         off = policy.mode is Mode.off
         found = [] if off else policies.violations(policy, table.layers, outputs=table.outputs)
         if arguments.fix:
-            _fix(arguments.path, table, policy, Path(arguments.fix))
+            print(
+                f"names: {printing.printable(_fix(arguments.path, table, policy, Path(arguments.fix)))}",
+                file=sys.stderr,
+            )
         (_print_json if arguments.json else _print_table)(table, found)
         sys.stdout.flush()
     except BrokenPipeError:  # `... | head`: the reader has seen enough
@@ -127,14 +131,40 @@ def _print_json(table: tables.Table, found: Sequence[Violation]) -> None:
     printing.as_json({"model": table.model, "layers": layers, "violations": broken})
 
 
-def _fix(path: str, table: tables.Table, policy: Policy, out: Path) -> None:
-    """Write the repaired `.keras` file, or the rename map of anything else as JSON: `{old: new}`, qualified."""
-    if path.endswith(".keras") and out.suffix == ".keras":
-        from models.renaming import repaired
-        from models.saving import load, save
+def _fix(path: str, table: tables.Table, policy: Policy, out: Path) -> str:
+    """Write the repaired `.keras` file, or the rename map of anything else as JSON: `{old: new}`; return what it did.
 
-        save(repaired(load(path), policy), out)
-        return
+    Raises:
+        NameplateError: for a place where nothing can be written, or another ending than these.
+    """
+    whole = path.endswith(".keras") and out.suffix == ".keras"
+    if not whole and opening.kind(out) is not None:
+        raise NameplateError(
+            f"--fix {out}: a repaired model is written from a .keras file to a .keras file; of {path} the rename "
+            f"map is written, as JSON: give --fix {out.with_suffix('.json').name}"
+        )
+    if not out.parent.is_dir() or out.is_dir():
+        raise NameplateError(f"--fix {out}: {'it' if out.is_dir() else out.parent} is {_instead(out)}")
+    try:
+        return _write_repaired(path, policy, out) if whole else _write_map(table, policy, out)
+    except OSError as error:
+        raise NameplateError(f"--fix {out}: cannot be written: {error.strerror or error}") from None
+
+
+def _instead(out: Path) -> str:
+    return "a directory; name a file" if out.is_dir() else "no directory; make it first, or name another"
+
+
+def _write_repaired(path: str, policy: Policy, out: Path) -> str:
+    import_tensorflow()
+    from models.renaming import repaired
+    from models.saving import load, save
+
+    save(repaired(load(path), policy), out)
+    return f"wrote {out}: the model with repaired names, uncompiled"
+
+
+def _write_map(table: tables.Table, policy: Policy, out: Path) -> str:
     places_ = list(policies.broken(policy, table.layers))
     better = policies.suggestions(policy, table.layers, places_)
     before = [item.name for item in table.layers]
@@ -143,6 +173,7 @@ def _fix(path: str, table: tables.Table, policy: Policy, out: Path) -> None:
     )
     mapping = {old: new for old, new in zip(before, after, strict=True) if old != new}
     out.write_text(json.dumps(mapping, indent=2) + "\n", encoding="utf-8")
+    return f"wrote {out}: the rename map, {len(mapping)} names"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -158,7 +189,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--policy", default="strict", help="strict, or another option of conf/naming")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.add_argument("--fix", metavar="OUT", help="write the repaired .keras file, or the rename map as JSON")
+    parser.add_argument(
+        "--fix", metavar="OUT", help="write the repaired .keras file (uncompiled), or the rename map as JSON"
+    )
     return parser
 
 

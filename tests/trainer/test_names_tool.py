@@ -139,6 +139,43 @@ def test_fix_writes_the_rename_map_of_what_is_no_keras_file(tmp_path: Path) -> N
     assert json.loads((tmp_path / "map.json").read_text()) == {"body/dense_8": "body/dense1", "dense_9": "dense1"}
 
 
+@pytest.mark.parametrize(
+    ("source", "out", "words"),
+    [
+        ("bad.keras", "none/out.json", "none is no directory; make it first"),
+        ("bad.keras", "none/out.keras", "none is no directory; make it first"),
+        ("bad.keras", "", "is a directory; name a file"),
+        ("bad.keras", "out.h5", "give --fix out.json"),
+        ("bad.weights.h5", "out.keras", "give --fix out.json"),
+    ],
+)
+def test_what_cannot_be_written_is_refused(
+    source: str, out: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    automatic(tmp_path / "bad.keras")
+    load(tmp_path / "bad.keras").save_weights(tmp_path / "bad.weights.h5")
+
+    assert main([str(tmp_path / source), "--fix", str(tmp_path / out)]) == 2
+    assert words in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"bad.keras", "bad.weights.h5"}
+
+
+def test_fix_says_what_it_wrote_and_nothing_of_tensorflows(tmp_path: Path) -> None:
+    automatic(tmp_path / "bad.keras")
+    command = [
+        sys.executable,
+        "-m",
+        "trainer.names",
+        str(tmp_path / "bad.keras"),
+        "--fix",
+        str(tmp_path / "good.keras"),
+    ]
+    done = subprocess.run(command, capture_output=True, check=False, text=True)
+
+    lines = [line for line in done.stderr.splitlines() if "cuInit" not in line]  # a driver without its GPU
+    assert lines == [f"names: wrote {tmp_path / 'good.keras'}: the model with repaired names, uncompiled"]
+
+
 def test_names_are_read_without_tensorflow(tmp_path: Path) -> None:
     nested().save(tmp_path / "m.keras")
     code = (
