@@ -206,6 +206,9 @@ def _build(model: Any, copy: Any) -> None:
     config = model.get_build_config()
     if not config or copy.built:
         return
+    if not model.weights:  # `model.build(shape)` of a class without `build` makes nothing, and says that it is built
+        copy.built = model.built
+        return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Keras warns where it could not; `paired` finds what is missing
         copy.build_from_config(config)

@@ -217,6 +217,19 @@ def test_what_cannot_be_done_is_refused_whole(make: Any, to: Any, error: type[Ex
     assert list(models.layers(model)) == before
 
 
+@pytest.mark.filterwarnings("ignore:`build..` was called on layer")
+def test_a_model_that_keras_only_calls_built_is_renamed() -> None:
+    model = Net(name="mixer")
+    model.build((None, 6))
+    fresh = rename(model, {"stem": "trunk"})
+    data = np.ones((2, 6), "float32")
+
+    assert fresh.built
+    assert "trunk" in models.layers(fresh)
+    assert fresh(data).shape == model(data).shape
+    assert [v.shape for v in fresh.weights] == [v.shape for v in model.weights]
+
+
 def test_what_is_no_model_is_refused() -> None:
     for use in (models.check, models.enforce, lambda model: rename(model, {}), lambda model: models.layer(model, "a")):
         with pytest.raises(NameplateError, match=r"a keras\.Model is needed, not None"):
