@@ -15,7 +15,8 @@ from models.errors import NameplateError
 from models.tree import seeds
 from trainer.config.fit import Precision
 from trainer.config.model import CustomConfig, ModelConfig
-from trainer.data.dataset import Dataset
+from trainer.config.objective import ObjectiveConfig
+from trainer.data.dataset import Dataset, Kind
 from trainer.targets import TargetError, call
 
 
@@ -50,7 +51,7 @@ def build_model(
         raise TargetError(f"{config._target_} returned {type(model).__name__}; it must return a keras.Model")
     # Keras calls a subclassed model built after `build(shape)`, although its layers may have no variables yet.
     if not model.built or not all(getattr(layer, "built", True) for layer in models.layers(model).values()):
-        _build_from_data(model, dataset)
+        _called_on_shapes(model, dataset)
     _seed_layers(model, seed)
     return model
 
@@ -71,15 +72,49 @@ def synchronise_batch_norm(model: keras.Model, *, synchronised: bool) -> int:
     return len(layers)
 
 
-def _build_from_data(model: keras.Model, dataset: Dataset) -> None:
-    """Give a subclassed model its variables by showing it the shapes of the data."""
+def output_problems(model: keras.Model, dataset: Dataset, objective: ObjectiveConfig) -> list[str]:
+    """Return the outputs whose width does not suit their target: fewer units than classes, or another width of values.
+
+    More units than classes are sound: those of a model that was trained for more.
+    """
+    found = []
+    shapes = _output_shapes(model, dataset)
+    for name, units in dataset.outputs.items():
+        output = name if name in shapes else next(iter(shapes))
+        width = shapes[output][-1] if len(shapes[output]) > 1 else None
+        if width is None or (output != name and len(shapes) > 1):  # not known, or a name that is refused elsewhere
+            continue
+        loss = objective.losses.get(output, objective.loss)
+        classes = dataset.kinds[name] is Kind.CLASSES
+        if (classes and loss == "sparse_categorical_crossentropy" and width < units) or (
+            not classes and loss != "binary_crossentropy" and width != units
+        ):
+            has = f"{units} classes" if classes else f"values of width {units}"
+            found.append(
+                f"model: the output {output!r} has {width} unit{'s' if width != 1 else ''}, and the target {name!r} "
+                f"has {has}; its last layer needs {units} units"
+            )
+    return found
+
+
+def _output_shapes(model: keras.Model, dataset: Dataset) -> dict[str, tuple[int | None, ...]]:
+    names, tensors = getattr(model, "output_names", None), getattr(model, "outputs", None)
+    if names and tensors:
+        return {name: tuple(each.shape) for name, each in zip(names, tensors, strict=True)}
+    outputs = _called_on_shapes(model, dataset)
+    named = outputs if isinstance(outputs, dict) else {"output": keras.tree.flatten(outputs)[0]}
+    return {name: tuple(each.shape) for name, each in named.items()}
+
+
+def _called_on_shapes(model: keras.Model, dataset: Dataset) -> Any:
+    """Show a model the shapes of the data, which gives a subclassed one its variables; return its KerasTensors."""
     inputs = {
         name: keras.KerasTensor((None, *each.shape), each.dtype, name=name) for name, each in dataset.inputs.items()
     }
     # Symbolic: no number is computed, the layers only learn their shapes.
     example = next(iter(inputs.values())) if len(inputs) == 1 else inputs
     try:
-        model(example)
+        return model(example)
     except NameplateError:
         raise
     except Exception as error:

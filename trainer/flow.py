@@ -9,7 +9,7 @@ import keras
 
 import models
 from trainer.assembly import Job, assemble
-from trainer.build import build_model, synchronise_batch_norm
+from trainer.build import build_model, output_problems, synchronise_batch_norm
 from trainer.compiling import compile_model
 from trainer.config.base import ConfigError
 from trainer.config.checkpoint import Export
@@ -68,6 +68,8 @@ def named_model(config: RunConfig, dataset: Dataset) -> keras.Model:
         config.model, dataset, precision=config.fit.precision, seed=config.seed, resolve=resolver(config.trust)
     )
     model = models.enforce(model, config.naming)
+    if problems := output_problems(model, dataset, config.objective):
+        raise ConfigError(problems)
     synchronise_batch_norm(model, synchronised=config.strategy.sync_batch_norm)
     return model
 

@@ -14,6 +14,8 @@ from models import store
 from models.errors import NameplateError
 from models.policy import NamingError
 from tests.trainer.running import about, assert_same, content, records, train
+from trainer.config.base import ConfigError
+from trainer.device_errors import device_errors
 
 pytestmark = pytest.mark.usefixtures("strategy")
 
@@ -213,6 +215,36 @@ def test_a_callable_of_the_users_own_builds_the_model(tmp_path: Path, monkeypatc
     with pytest.raises(NameplateError, match=r"trust=\[my_nets\]"):
         train(tmp_path, *custom[:-1], "run=c")
     assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("made", ["keras.Sequential(layers, name='narrow')", "Narrow(layers)"])
+def test_a_model_with_fewer_units_than_classes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: str
+) -> None:
+    module = f"narrow_{len(made)}"
+    (tmp_path / f"{module}.py").write_text(
+        "import keras\n"
+        "class Narrow(keras.Model):\n"
+        "    def __init__(self, layers):\n"
+        "        super().__init__(name='narrow')\n"
+        "        self.parts = layers\n"
+        "    def call(self, x):\n"
+        "        for part in self.parts:\n"
+        "            x = part(x)\n"
+        "        return x\n"
+        "def build():\n"
+        "    layers = [keras.layers.Flatten(name='flat'), keras.layers.Dense(3, name='label')]\n"
+        f"    return {made}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ConfigError, match="has 3 units, and the target 'label' has 10 classes"):
+        train(tmp_path, "model=custom", f"model._target_={module}.build", f"trust=[{module}]", "run=a")
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_label_beyond_the_units_is_told_in_words() -> None:
+    with pytest.raises(NameplateError, match="the label 4, and the model's output has 3 units"), device_errors():
+        tf.nn.sparse_softmax_cross_entropy_with_logits(labels=[1, 4], logits=tf.zeros((2, 3)))
 
 
 def test_a_dry_run_leaves_nothing_behind(tmp_path: Path) -> None:
