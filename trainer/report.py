@@ -51,7 +51,7 @@ def finish(
         screen.say(f"dry run: one step of {model.name} works; nothing was written  {in_words(values)}")
         return Report(None, progress.step, None, None, values, history)
     best = "" if progress.best is None else f", best {checkpoints.monitor} {progress.best:.4f}"
-    screen.say(f"done: {progress.step} steps in {home.path}{best}")
+    screen.say(f"done: {progress.step} step{'s' if progress.step != 1 else ''} in {home.path}{best}")
     for label, command in commands(config, home).items():
         screen.say(f"  {label:<12} {command}")
     return Report(home.path, progress.step, checkpoints.monitor, progress.best, values, history)
@@ -88,7 +88,8 @@ def estimate_memory(model: keras.Model, batches: Batches) -> str:
     total = variables + gradients + slots + activations
     return (
         f"{model.count_params():,} parameters; about {_size(total)} of memory a replica: variables {_size(variables)}, "
-        f"gradients {_size(gradients)}, optimizer {_size(slots)}, activations of {share} examples {_size(activations)}"
+        f"gradients {_size(gradients)}, optimizer {_size(slots)}, "
+        f"activations of {share} example{'s' if share != 1 else ''} {_size(activations)}"
     )
 
 

@@ -35,7 +35,9 @@ def read_table(path: Path, delimiter: str) -> tuple[Table, list[str]]:
         try:
             header = [name.strip() for name in next(reader, [])]
             rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
-        except (csv.Error, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
+            return Table(path, {}, []), [f"{path} is not in UTF-8 ({error}); save it as UTF-8"]
+        except csv.Error as error:
             return Table(path, {}, []), [f"{path}: line {reader.line_num + 1} cannot be read: {error}"]
     found = list(_form_problems(path, header, rows))
     whole = [(line, row) for line, row in rows if len(row) == len(header)]
@@ -48,7 +50,8 @@ def column_problems(table: Table, *, numbers: list[str], texts: list[str]) -> It
     for name in (*numbers, *texts):
         if name not in table.columns:
             known = ", ".join(table.columns)
-            yield f"{table.path}: no column {name!r}; it has {known}.{did_you_mean(name, table.columns)}"
+            hint = _delimiter_hint(table) or did_you_mean(name, table.columns)
+            yield f"{table.path}: no column {name!r}; it has {known}.{hint}"
     for name in (*numbers, *texts):
         cells = table.columns.get(name, [])
         absent = [line for line, cell in zip(table.lines, cells, strict=False) if cell.casefold() in MISSING]
@@ -56,6 +59,14 @@ def column_problems(table: Table, *, numbers: list[str], texts: list[str]) -> It
             yield f"{table.path}: the column {name!r} has no value in {_lines(absent)}"
     for name in numbers:
         yield from _number_problems(table, name)
+
+
+def _delimiter_hint(table: Table) -> str:
+    """Return what to set where the one column of a table looks like several."""
+    if len(table.columns) != 1:
+        return ""
+    other = next((each for each in ";|," if each in next(iter(table.columns))), "")
+    return f" Is it cut at {other!r}? Say 'data.delimiter={other}'" if other else ""
 
 
 def _number_problems(table: Table, name: str) -> Iterator[str]:

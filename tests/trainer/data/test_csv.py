@@ -10,6 +10,7 @@ import pytest
 from tests.trainer.data.reading import whole
 from trainer.config.data import CsvConfig
 from trainer.data import DataError, Field, open_dataset
+from trainer.data.csv_table import read_table
 
 HEADER = ["width", "petal length", "species", "price", "w"]
 ROWS: list[list[Any]] = [
@@ -84,6 +85,7 @@ def test_all_missing_values_and_wrong_numbers_are_listed_by_line(tmp_path: Path)
     ("text", "given", "message"),
     [
         ("x,y\n1,a\n2,b\n", {"classes": ["z"]}, "no column 'z'; it has x, y."),
+        ("x;y\n1;a\n2;b\n", {"classes": ["y"]}, "Is it cut at ';'? Say 'data.delimiter=;'"),
         ("width,y\n1,a\n2,b\n", {"inputs": ["widht"]}, "Did you mean 'width'?"),
         ("x,t,y\n1,p,a\n2,q,b\n", {}, "'t' has 'p' for a number in lines 2, 3; leave the column out"),
         ("x,y\n1,a\n2\n3,b,c\n", {}, "the header has 2 columns, and another number has lines 3, 4"),
@@ -104,3 +106,11 @@ def test_a_class_that_train_has_not_is_refused(tmp_path: Path) -> None:
     train, held = write(tmp_path / "a.csv", ROWS), write(tmp_path / "b.csv", [[1, 1, "elm", 1, 1]])
     with pytest.raises(DataError, match="'species' has values that the training data has not: elm"):
         opened(train, validation_path=held, classes=["species"])
+
+
+def test_a_table_in_another_encoding_is_told_how_to_be_saved(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes("größe,y\n1,a\n2,b\n".encode("latin-1"))
+    _, problems = read_table(path, ",")
+    assert len(problems) == 1
+    assert "save it as UTF-8" in problems[0]
