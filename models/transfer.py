@@ -94,6 +94,7 @@ def plan(
     target: keras.Model,
     rules: Iterable[str] | Mapping[str, str] = (),
     *,
+    take: Sequence[str] = (),
     keep: Sequence[str] = (),
     adapt: Mapping[str, str] | None = None,
     classes: Classes | None = None,
@@ -105,6 +106,8 @@ def plan(
         source: a model, weights by name, or the path of a checkpoint or of any file of weights.
         target: a built model; it is left as it is.
         rules: `{old: new}`, or `OLD=NEW`, `OLD=` to drop, `re:PATTERN=REPLACEMENT`, on the source's names.
+        take: patterns of the target's names that are wanted, a backbone; without any, all are. The rest keeps its own
+            values, and what else the source has is left there.
         keep: patterns of the target's names that keep their own values whatever the source has: a new head.
         adapt: `{pattern of target names: rule}` for shapes that differ: `repeat`, `slice`, `mean` over input channels,
             `classes` for the outputs that both sides name.
@@ -119,11 +122,12 @@ def plan(
     wanted = {name: Form(tuple(each.shape), str(each.dtype)) for name, each in variables(target).items()}
     for name in seeds(target):
         wanted.pop(f"{name}/state", None)
-    if keep:
-        require_matches(wanted, list(keep))
-    free = {name: form for name, form in wanted.items() if not _any(name, keep)}
+    for patterns in (take, keep):
+        require_matches(wanted, list(patterns))
+    free = {name: form for name, form in wanted.items() if not _any(name, keep) and (not take or _any(name, take))}
     made = matching.match(forms, free, rules=_rules(rules))
-    lines = [_left_alone(line, forms, wanted, keep, rules) for line in made.lines]
+    new = mapping.apply(list(forms), _rules(rules)).names
+    lines = [_left_alone(line, new, take, keep) for line in made.lines]
     lines += [Line(name, None, "kept", "keeps its own values") for name in wanted if name not in free]
     lines, adapted = _adapted(lines, forms, wanted, adapt or {}, classes)
     shapes = {name: form.shape for name, form in wanted.items()}
@@ -224,14 +228,13 @@ def _rules(rules: Iterable[str] | Mapping[str, str]) -> list[NameRule]:
     return mapping.parse(rules)
 
 
-def _left_alone(
-    line: Line, forms: Mapping[str, Form], wanted: Mapping[str, Form], keep: Sequence[str], rules: Any
-) -> Line:
-    """Return a line of the source that only meets what is kept as dropped: that it is not taken was said."""
+def _left_alone(line: Line, new: Mapping[str, str], take: Sequence[str], keep: Sequence[str]) -> Line:
+    """Return a line of the source that only meets what nobody wants as dropped: that it is not taken was said."""
     if line.verdict != "unexpected" or line.source is None:
         return line
-    name = mapping.apply(list(forms), _rules(rules)).names.get(line.source, line.source)
-    return replace(line, verdict="dropped", detail="the target keeps its own") if _any(name, keep) else line
+    name = new.get(line.source, line.source)
+    unwanted = _any(name, keep) or (bool(take) and not _any(name, take))
+    return replace(line, verdict="dropped", detail="the target keeps its own") if unwanted else line
 
 
 def _adapted(

@@ -38,6 +38,14 @@ def test_a_backbone_is_taken_by_name_and_a_new_head_is_kept() -> None:
     assert plan.origins()["stem/kernel"] == {"file": "net", "name": "conv/kernel", "rule": "conv=stem"}
 
 
+def test_only_what_is_wanted_is_taken() -> None:
+    source, target = net(3), net(5)
+    plan = models.plan(source, target, take=["stem", "norm"])
+
+    assert plan.fits
+    assert plan.counts() == {"taken": 6, "dropped": 2, "kept": 2}
+
+
 def test_a_plan_is_data_that_prints_and_becomes_json() -> None:
     plan = models.plan(net(3), net(3))
 
