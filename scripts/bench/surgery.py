@@ -3,8 +3,8 @@
     python -m scripts.bench.surgery [--rounds 7] [--layers 400 1600]
 
 Every round times each contender once, one after the other; the minimum over the rounds counts. `clone_model` carries no
-weights, an edit does, and shares none with the original; with `share=True` what lies upstream is not copied, so that the
-cost grows with what lies downstream. The proof by saving and loading (`verify`) is not part of it.
+weights, an edit does, and shares none with the original; with `share=True` what lies upstream is not copied, so that
+the cost grows with what lies downstream. The proof by saving and loading (`verify`) is not part of it.
 """
 
 from __future__ import annotations
