@@ -30,6 +30,7 @@ from trainer.signals import StopRequest
 from trainer.strategy import describe, make_strategy
 from trainer.targets import resolver
 from trainer.team import Team
+from trainer.transferring import freeze_layers
 
 
 def run(config: RunConfig) -> Report:
@@ -76,6 +77,7 @@ def named_model(config: RunConfig, dataset: Dataset) -> keras.Model:
 
 def first_weights(job: Job, model: keras.Model) -> Origins:
     """Give a run that begins the weights that its `init` names; return where each is from. A resume has its own."""
+    freeze_layers(model, job.config.init)
     begins = job.home is None or job.home.is_new()
     if not begins or not isinstance(job.config.init, CheckpointInitConfig):
         return {}

@@ -19,10 +19,9 @@ from models.names import did_you_mean
 from models.tree import seeds
 from models.weights import matches, require_matches
 from trainer import places
-from trainer.config.init import CheckpointInitConfig
+from trainer.config.init import CheckpointInitConfig, TransferInitConfig
 from trainer.sources import Source, open_source
-
-COLUMNS = ("variable", "from", "verdict", "why")
+from trainer.transferring import COLUMNS, transfer
 
 Show = Callable[[str, tuple[str, ...], Sequence[tuple[str, ...]]], None]  # title, columns, rows
 Origins = dict[str, dict[str, Any]]  # variable -> file, name in it, rule that renamed it
@@ -49,6 +48,8 @@ def take_weights(model: keras.Model, init: CheckpointInitConfig, *, show: Show) 
             unless `init` allows it.
         NameplateError: no such source, or a rule or leniency that is for nothing.
     """
+    if isinstance(init, TransferInitConfig):
+        return transfer(model, init, _opened(init.path), show=show)
     with _opened(init.path) as source:
         account = plan(source.forms, _forms(model), init)
         rows = [(line.target or "", line.source or "", line.verdict, line.detail) for line in account.lines]

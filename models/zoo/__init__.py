@@ -11,6 +11,7 @@ ARCHITECTURES: dict[str, str] = {
     "resnet": "models.zoo.resnet.build",
     "vit": "models.zoo.vit.build",
     "two_tower": "models.zoo.two_tower.build",
+    "one_tower": "models.zoo.one_tower.build",
     "subclassed": "models.zoo.subclassed.build",
     "applications": "models.zoo.applications.build",
 }

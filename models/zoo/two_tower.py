@@ -28,13 +28,14 @@ def build(
     problems = checks.at_least(1, width=width, features=features, hidden=hidden)
     shape = ports.twins("two_tower", inputs, outputs, problems=problems)
     views = {name: ports.source(name, shape) for name in inputs}
-    tower = _tower(shape, width=width, features=features)
-    x = _compared([tower(view) for view in views.values()])
+    shared = tower(shape, width=width, features=features)
+    x = _compared([shared(view) for view in views.values()])
     heads = {label: _head(x, label=label, units=units, hidden=hidden) for label, units in outputs.items()}
     return ports.assemble("two_tower", views, heads)
 
 
-def _tower(shape: tuple[int, ...], *, width: int, features: int) -> keras.Model:
+def tower(shape: tuple[int, ...], *, width: int, features: int) -> keras.Model:
+    """Return the tower alone, from one example's shape to (features,): `models.zoo.one_tower` builds on it too."""
     view = ports.source("view", shape)
     x = view
     if len(shape) == 3:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from models import mapping
+from models.adapting import CHANNELS, CLASSES
 from models.errors import NameplateError
+from models.names import did_you_mean
 from trainer.config.base import Section
 
 
@@ -41,4 +43,36 @@ class CheckpointInitConfig(InitConfig):
         return []
 
 
-INIT_SCHEMAS: dict[str, type[InitConfig]] = {"scratch": InitConfig, "checkpoint": CheckpointInitConfig}
+@dataclass(frozen=True)
+class TransferInitConfig(CheckpointInitConfig):
+    """A part of another model, taken by name: `only` says which, and the rest of both sides stays where it is."""
+
+    freeze: list[str] = field(default_factory=list)  # patterns of layers here that do not train
+    adapt: dict[str, str] = field(default_factory=dict)  # pattern here: repeat, slice, mean (input channels), classes
+    source_classes: list[str] = field(default_factory=list)  # what the source's outputs mean, for `classes`
+    target_classes: list[str] = field(default_factory=list)  # what the outputs here mean
+
+    def problems(self) -> list[str]:
+        """Return rules that cannot be read or do not exist, and settings that a transfer has no use for."""
+        rules = [*CHANNELS, CLASSES]
+        found = [
+            f"init.adapt.{pattern}: no rule {rule!r}; there are {', '.join(rules)}.{did_you_mean(rule, rules)}"
+            for pattern, rule in self.adapt.items()
+            if rule not in rules
+        ]
+        if CLASSES in self.adapt.values() and not (self.source_classes and self.target_classes):
+            found.append("init.adapt: the rule 'classes' needs init.source_classes=[...] and init.target_classes=[...]")
+        idle = [
+            key for key in ("allow_missing", "allow_unexpected", "allow_shape", "allow_dtype") if getattr(self, key)
+        ]
+        found += [f"init.{key}: a transfer says what it takes with init.only=[NAME]" for key in idle]
+        if self.optimizer:
+            found.append("init.optimizer: the slots of another model are not taken; init=checkpoint can")
+        return [*super().problems(), *found]
+
+
+INIT_SCHEMAS: dict[str, type[InitConfig]] = {
+    "scratch": InitConfig,
+    "checkpoint": CheckpointInitConfig,
+    "transfer": TransferInitConfig,
+}

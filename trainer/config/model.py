@@ -113,6 +113,13 @@ class TwoTowerConfig(ModelConfig):
 
 
 @dataclass(frozen=True)
+class OneTowerConfig(TwoTowerConfig):
+    """One input through such a tower, one output: what `init=transfer` can move a trained tower to."""
+
+    _target_: str = ARCHITECTURES["one_tower"]
+
+
+@dataclass(frozen=True)
 class SubclassedConfig(ModelConfig):
     """An MLP-Mixer, written as a subclass of `keras.Model`."""
 
@@ -177,6 +184,7 @@ MODEL_SCHEMAS: dict[str, type[ModelConfig]] = {
     "resnet": ResnetConfig,
     "vit": VitConfig,
     "two_tower": TwoTowerConfig,
+    "one_tower": OneTowerConfig,
     "subclassed": SubclassedConfig,
     "applications": ApplicationsConfig,
     "custom": CustomConfig,

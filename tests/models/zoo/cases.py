@@ -69,6 +69,7 @@ SMALL = {
     "vit_wide": Case("vit", (12, 24, 3), {"width": 8, "layers": 1, "heads": 4, "patch": 6, "mlp_width": 4}),
     "two_tower": Case("two_tower", parameters={"width": 4, "features": 8, "hidden": 4}),
     "two_tower_vector": Case("two_tower", (6,), {"features": 8, "hidden": 4}),
+    "one_tower": Case("one_tower", parameters={"width": 4, "features": 8, "hidden": 4}),
     "subclassed": Case("subclassed", parameters={"width": 8, "layers": 2, "dropout": 0.1}),
     "subclassed_padded": Case("subclassed", (9, 14, 3), {"width": 8, "layers": 1, "patch": 4}),
     "applications": Case("applications", parameters=_MOBILE),
@@ -88,6 +89,7 @@ GOLDEN = {
     "resnet50": Case("resnet", parameters={"depth": 50, "width": 1}),
     "vit": Case("vit"),
     "two_tower": Case("two_tower"),
+    "one_tower": Case("one_tower"),
     "subclassed": Case("subclassed"),
     "applications": Case("applications", parameters=_MOBILE),
 }
