@@ -143,3 +143,34 @@ def test_the_parse_tree_of_regular_expressions_is_as_it_was() -> None:
 
 def test_functional_models_are_built_from_tensors() -> None:
     assert keras_private.rebuilds_from_tensors(functional())
+
+
+def test_variables_made_while_probing_have_shapes_and_are_forgotten() -> None:
+    layer = keras.layers.Dense(3)
+    with keras_private.probing():
+        output = layer(keras.KerasTensor((None, 4)))
+    assert tuple(output.shape) == (None, 3)
+    assert tuple(layer.kernel.shape) == (4, 3)
+    assert layer.kernel._value is None
+    with keras.StatelessScope():
+        pass  # at its end Keras would make what was left waiting
+    assert layer.kernel._value is None
+
+
+def test_a_cast_is_an_operator_with_a_name() -> None:
+    operator = keras_private.cast_operator("float16", "door")
+    output = operator(keras.Input((2,)))
+    assert (operator.name, output.dtype) == ("door", "float16")
+
+
+def test_a_container_hands_training_down_to_those_that_take_it() -> None:
+    assert keras_private.takes_context(keras.layers.Dropout(0.1), "training")
+    assert not keras_private.takes_context(keras.layers.ReLU(), "training")
+
+
+def test_a_graph_says_which_inputs_it_does_not_take() -> None:
+    x = keras.Input((4,))
+    model = keras.Model(x, keras.layers.ReLU()(x))
+    keras_private.assert_takes(model, keras.KerasTensor((None, 4)))
+    with pytest.raises(ValueError, match="incompatible"):
+        keras_private.assert_takes(model, keras.KerasTensor((None, 5)))

@@ -22,6 +22,8 @@ REQUIRED = {
     "data=custom",
     "model=custom",
     "init=checkpoint",
+    "init=transfer",
+    "init=transfer",
 }
 
 
