@@ -23,7 +23,6 @@ REQUIRED = {
     "model=custom",
     "init=checkpoint",
     "init=transfer",
-    "init=transfer",
 }
 
 
