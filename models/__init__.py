@@ -42,6 +42,8 @@ _VERBS = {
     "Classes": "adapting",
     "reconstruct": "recovering",
     "set_trainable": "trainability",
+    "load_beside": "clashing",
+    "mend": "mending",
     "freeze": "freezing",
     "Frozen": "freezing",
     "read": "bridge",

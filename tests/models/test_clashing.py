@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import models
+from models.clashing import ClashError
+from models.formats.errors import FileFormatError
+from tests.models.naming_models import functional
+from tests.models.surgery.graphs import equal
+
+
+def test_a_file_whose_names_are_taken_is_listed_with_both_origins_and_resolved(tmp_path: Path) -> None:
+    here = functional()
+    models.save(here, tmp_path / "flat.keras")
+    with pytest.raises(ClashError) as refused:
+        models.load_beside(tmp_path / "flat.keras", {"mine": here})
+
+    told = str(refused.value)
+    assert "6 names" in told
+    assert f"hidden   here: mine, a Dense; there: {tmp_path / 'flat.keras'}, a Dense" in told
+    assert "prefix='NAME_'" in told
+    assert models.load_beside(tmp_path / "flat.keras", {"mine": here}, prefix="b_").name == "b_flat"
+    renamed = {name: f"{name}2" for name in ["flat", *models.layers(here)]}
+    assert "hidden2" in models.layers(models.load_beside(tmp_path / "flat.keras", {"mine": here}, to=renamed))
+
+
+def stack() -> keras.Model:
+    row = [
+        keras.Input((4,), name="x"),
+        layers.Dense(4, name="one"),
+        layers.Dense(4, name="two"),
+        layers.Dense(2, name="o"),
+    ]
+    return keras.Sequential(row, name="row")
+
+
+def chain() -> keras.Model:
+    x = image = keras.Input((4,), name="x")
+    for name in ("one", "two", "three"):
+        x = layers.Dense(4, name=name)(x)
+    return keras.Model(image, layers.Dense(2, name="o")(x), name="chain")
+
+
+@pytest.mark.parametrize("make", [stack, chain])
+def test_u08_a_file_with_duplicates_inside_is_opened_reported_and_repaired(make: object, tmp_path: Path) -> None:
+    model = make()  # type: ignore[operator]
+    for layer in model.layers[:-1]:
+        if isinstance(layer, layers.Dense):
+            layer.name = "same"
+    model.save(tmp_path / "bad.keras")
+    with pytest.raises(FileFormatError):
+        models.load(tmp_path / "bad.keras")
+    mended = models.mend(tmp_path / "bad.keras", tmp_path / "good.keras")
+    loaded = models.load(tmp_path / "good.keras")
+
+    assert mended[0].old == "same"
+    assert [each.new for each in mended] == ["same_n2", "same_n3"][: len(mended)]
+    assert len({*models.layers(loaded)}) == len(models.layers(loaded))
+    assert equal(loaded, model)
+    assert [np.asarray(v).tobytes() for v in loaded.weights] == [np.asarray(v).tobytes() for v in model.weights]
+
+
+def test_duplicates_that_a_graph_does_not_tell_apart_are_refused(tmp_path: Path) -> None:
+    image = keras.Input((4,), name="x")
+    one, two = layers.Dense(4, name="one"), layers.Dense(4, name="two")
+    model = keras.Model(image, layers.Subtract(name="gap")([one(image), two(image)]), name="pair")
+    one.name = two.name = "same"
+    model.save(tmp_path / "bad.keras")
+    with pytest.raises(FileFormatError, match="several ways to tell which of them each call means"):
+        models.mend(tmp_path / "bad.keras", tmp_path / "good.keras")
+    assert not (tmp_path / "good.keras").exists()
+
+
+def test_a_file_without_duplicates_is_copied_as_it_is(tmp_path: Path) -> None:
+    models.save(chain(), tmp_path / "one.keras")
+
+    assert models.mend(tmp_path / "one.keras", tmp_path / "two.keras") == []
+    assert list(models.layers(models.load(tmp_path / "two.keras"))) == ["x", "one", "two", "three", "o"]
