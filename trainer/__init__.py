@@ -10,6 +10,8 @@ from typing import Any
 _VERBS = {
     "run": "flow",
     "fit": "fitting",
+    "evaluate": "applying",
+    "predict": "applying",
     "look": "dreaming.looking",
     "saliency": "dreaming.looking",
     "run_config": "compose",

@@ -71,7 +71,7 @@ def fit(
     _refuse_nonsense(
         model, epochs=epochs, steps=steps, batch_size=batch_size, steps_per_loop=steps_per_loop, weights=class_weight
     )
-    strategy = _strategy_of(model)
+    strategy = strategy_of(model)
     if isinstance(callbacks, keras.callbacks.Callback):
         callbacks = [callbacks]
     with strategy.scope(), _synchronised(model, sync_batch_norm=sync_batch_norm):
@@ -126,34 +126,19 @@ def as_source(data: Data, name: str = "data") -> Source | Stream:
     )
 
 
-def batches_of(source: Source | Stream, batch: int, replicas: int, *, steps: int | None = None) -> Batches:
+def batches_of(
+    source: Source | Stream, batch: int, replicas: int, *, steps: int | None = None, even: bool = True
+) -> Batches:
     """Return how the source falls into steps; a dataset without a known length is counted, once.
 
-    Of a dataset without end an epoch is `steps` steps.
+    Of a dataset without end an epoch is `steps` steps. Where `even`, a step divides among the replicas.
 
     Raises:
         NameplateError: batches of different sizes, or that do not divide; no examples; no end and no `steps`.
     """
-    if not isinstance(source, Stream):
+    size, batch = _size_and_batch(source, batch, steps)
+    if even:
         _refuse_uneven(batch, replicas)
-        return Batches(source.size, batch, replicas)
-    if source.endless:
-        if steps is None:
-            raise NameplateError("the dataset has no end: say how many steps to train, steps=... or fit.steps=...")
-        batch = len(tf.nest.flatten(next(iter(source.dataset)))[0]) if source.batched else batch
-        _refuse_uneven(batch, replicas)
-        return Batches(steps * batch, batch, replicas)
-    if source.batched:
-        sizes = [len(tf.nest.flatten(each)[0]) for each in source.dataset]
-        if not sizes or any(size != sizes[0] for size in sizes[:-1]):
-            raise NameplateError(
-                f"the dataset's batches have {sorted(set(sizes)) or 'no'} examples; "
-                "all must have the same number, and only the last may have fewer"
-            )
-        _refuse_uneven(sizes[0], replicas)
-        return Batches(sum(sizes), sizes[0], replicas)
-    _refuse_uneven(batch, replicas)
-    size = source.size if source.size is not None else sum(1 for _ in source.dataset)
     if not size:
         raise NameplateError("the dataset has no examples")
     return Batches(size, batch, replicas)
@@ -161,7 +146,7 @@ def batches_of(source: Source | Stream, batch: int, replicas: int, *, steps: int
 
 def evaluation_feed(source: Source | Stream, batches: Batches) -> Feed:
     """Return the feed of an evaluation, in order, with the training's batch where the data has none of its own."""
-    own = batches_of(source, batches.batch, batches.replicas)
+    own = batches_of(source, batches.batch, batches.replicas, even=False)
     return feed_of(source, own, in_file_order, Resident.AUTO)
 
 
@@ -182,6 +167,20 @@ def class_weights(weights: Mapping[int, float] | None) -> tf.Tensor | None:
     return tf.constant(vector)
 
 
+def strategy_of(model: keras.Model) -> tf.distribute.Strategy:
+    """Return the strategy that a model was made in; refuse another one that is entered now."""
+    own = model.distribute_strategy
+    inside = own.extended.variable_created_in_scope
+    entered = tf.distribute.has_strategy() and tf.distribute.get_strategy() is not own
+    optimizers = [] if getattr(model, "optimizer", None) is None else model.optimizer.variables
+    if entered or not all(inside(variable.value) for variable in [*model.variables, *optimizers]):
+        raise NameplateError(
+            f"{model.name!r} was made outside of the strategy's scope that it is used in; "
+            "build and compile it inside: with strategy.scope(): ..."
+        )
+    return own
+
+
 def callback_list(
     model: keras.Model, callbacks: Sequence[keras.callbacks.Callback], *, epochs: int, steps: int, verbose: int = 0
 ) -> keras.callbacks.CallbackList:
@@ -192,17 +191,24 @@ def callback_list(
     )
 
 
-def _strategy_of(model: keras.Model) -> tf.distribute.Strategy:
-    """Return the strategy that a model was made in; refuse another one that is entered now."""
-    own = model.distribute_strategy
-    inside = own.extended.variable_created_in_scope
-    entered = tf.distribute.has_strategy() and tf.distribute.get_strategy() is not own
-    if entered or not all(inside(variable.value) for variable in [*model.variables, *model.optimizer.variables]):
+def _size_and_batch(source: Source | Stream, batch: int, steps: int | None) -> tuple[int, int]:
+    """Return the examples of an epoch and of a step; batches of the source's own are what they are."""
+    if not isinstance(source, Stream):
+        return source.size, batch
+    if source.endless:
+        if steps is None:
+            raise NameplateError("the dataset has no end: say how many steps to train, steps=... or fit.steps=...")
+        batch = len(tf.nest.flatten(next(iter(source.dataset)))[0]) if source.batched else batch
+        return steps * batch, batch
+    if not source.batched:
+        return source.size if source.size is not None else sum(1 for _ in source.dataset), batch
+    sizes = [len(tf.nest.flatten(each)[0]) for each in source.dataset]
+    if not sizes or any(size != sizes[0] for size in sizes[:-1]) or sizes[-1] > sizes[0]:
         raise NameplateError(
-            f"{model.name!r} was made outside of the strategy's scope that trainer.fit is called in; "
-            "build and compile it inside: with strategy.scope(): ..."
+            f"the dataset's batches have {sorted(set(sizes)) or 'no'} examples; "
+            "all must have the same number, and only the last may have fewer"
         )
-    return own
+    return sum(sizes), sizes[0]
 
 
 def _refuse_nonsense(
