@@ -120,7 +120,8 @@ def require_matches(names: Collection[str], patterns: Iterable[str]) -> None:
     if idle := [pattern for pattern in patterns if not any(matches(name, pattern) for name in names)]:
         known = _addresses(names)
         lines = "\n".join(f"  {pattern!r}{did_you_mean(pattern, known)}" for pattern in idle)
-        raise WeightsError(f"{len(idle)} patterns match none of the {len(names)} names:\n{lines}")
+        head = "1 pattern matches" if len(idle) == 1 else f"{len(idle)} patterns match"
+        raise WeightsError(f"{head} none of the {len(names)} names:\n{lines}")
 
 
 def _addresses(names: Iterable[str]) -> list[str]:

@@ -38,6 +38,7 @@ from trainer.replica import Augmentation, Step, crosses_replicas
 from trainer.report import estimate_memory
 from trainer.shared import same_start
 from trainer.signals import StopRequest
+from trainer.stages import Stages
 from trainer.state import TrainState, train_state
 from trainer.workers import AgreedStop
 
@@ -61,11 +62,17 @@ class Job:
         """Steps of the whole run."""
         return self.config.fit.steps or self.config.fit.epochs * self.batches.steps
 
+    @property
+    def epochs(self) -> int:
+        """Epochs of the whole run, the last one counted where it is not complete."""
+        return math.ceil(self.total_steps / self.batches.steps)
 
-def assemble(job: Job, model: keras.Model, origins: Origins) -> Loop:
+
+def assemble(job: Job, model: keras.Model, origins: Origins, stages: Stages) -> Loop:
     """Return the loop of a compiled model, restored to the run's last good checkpoint; call it in the scope.
 
-    `origins` says of each weight that was taken from elsewhere where it is from.
+    `origins` says of each weight that was taken from elsewhere where it is from; `stages` which layers train when, and
+    all that will ever train does now.
 
     Raises:
         ConfigError: something is to be watched that the run does not measure.
@@ -81,15 +88,16 @@ def assemble(job: Job, model: keras.Model, origins: Origins) -> Loop:
         xla=job.config.fit.xla,
     )
     _describe(job, model, step)
-    epochs = math.ceil(job.total_steps / job.batches.steps)
     loop = Loop(
         model,
         TrainGraph(step, _training_feed(job)),
         _validation(job, step),
         _plan(job),
-        callback_list(model, callbacks, epochs=epochs, steps=job.batches.steps),
+        callback_list(model, callbacks, epochs=job.epochs, steps=job.batches.steps),
         observers=_observers(job, model) if job.writes else (),
         stop=AgreedStop(job.stop) if workers.several() else job.stop,
+        stages=stages,
+        say=job.screen.say,
     )
     state = train_state(model, augment.layers if augment else None)
     init = job.config.init

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,7 +24,7 @@ from trainer.finite import not_finite
 from trainer.outcome import NotFiniteError
 from trainer.progress import Progress, Texts, progress_of
 from trainer.renewal import renewal_of
-from trainer.state import Arrays, ResumeError, TrainState
+from trainer.state import Arrays, ResumeError, TrainState, in_host_memory
 
 Say = Callable[[str], None]
 Agree = Callable[[str, str], Drift]  # (stored configuration, checkpoint in words) -> what differs, or an error
@@ -108,8 +109,8 @@ class Checkpoints:
             return value
         return max(best, value) if self._upwards else min(best, value)
 
-    def save(self, progress: Progress, values: Mapping[str, float]) -> None:
-        """Save where the job stands; `values` are what was measured there.
+    def save(self, progress: Progress, values: Mapping[str, float], *, stage: Mapping[str, Any] | None = None) -> None:
+        """Save where the job stands; `values` are what was measured there, `stage` is what ends there, and stays.
 
         Under `async_save` this returns when everything is copied to host memory; an error of the writing appears at
         the next step or at `close`.
@@ -125,6 +126,8 @@ class Checkpoints:
             return
         plain, remembered = self._memory.remember()
         snapshot = self._snapshot(progress, values, arrays, plain, remembered)
+        if stage is not None:
+            snapshot = replace(snapshot, about={**snapshot.about, store.STAGE: dict(stage)})
         is_best = self.monitor in values and values[self.monitor] == progress.best
         if self._writer is None:
             self._write(snapshot, is_best=is_best)
@@ -217,10 +220,10 @@ class Checkpoints:
             self._refuse_other_model(checkpoint)
             where = f"{self.directory.parent.name} {checkpoint.path.name}"
             drift = self._agree(checkpoint.config, where) if self._agree else Drift(())
-            groups = {name: tensors.load() for name, tensors in checkpoint.groups().items()}
-        remembered = {name: each for name, each in groups["state"].items() if name.startswith("callbacks/")}
-        state = {name: each for name, each in groups["state"].items() if name not in remembered}
-        told = self._state.restore(groups["weights"], groups["optimizer"], state, renewal=renewal_of(drift))
+            weights, slots = checkpoint.weights.load(in_host_memory), checkpoint.optimizer.load(in_host_memory)
+            state = checkpoint.state.load()
+        remembered = {name: state.pop(name) for name in list(state) if name.startswith("callbacks/")}
+        told = self._state.restore(weights, slots, state, renewal=renewal_of(drift))
         for line in told:
             self.say(f"  {line}")
         self._remembered = (checkpoint.manifest.about["callbacks"], remembered)

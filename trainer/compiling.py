@@ -22,6 +22,7 @@ from trainer.config.optimizer import (
     SgdConfig,
 )
 from trainer.keras_private import build_compiled, overridden, update_locally
+from trainer.rates import set_rates
 from trainer.schedule import WarmupDecay
 
 _MAKE_A_LOSS = ("train_step", "compute_loss")
@@ -36,14 +37,15 @@ def compile_model(
     precision: Precision,
     steps: int,
     example: tuple[Any, ...],
-) -> None:
+) -> dict[str, float]:
     """Compile a model inside the strategy's scope and create every variable of its training.
 
-    `steps` is the length of the run; `example` holds KerasTensors (x, y[, weight]) of one batch.
+    `steps` is the length of the run; `example` holds KerasTensors (x, y[, weight]) of one batch. Returns the learning
+    rate of every variable that trains, at its highest.
 
     Raises:
         ConfigError: an objective for an output that the model does not have.
-        NameplateError: a loss or metric that does not fit what the model gives.
+        NameplateError: a loss or metric that does not fit what the model gives, a learning rate for nothing.
     """
     outputs = output_names(model)
     problems = objective.outputs_problems(outputs)
@@ -54,6 +56,7 @@ def compile_model(
         chosen = keras.optimizers.LossScaleOptimizer(chosen, name="loss_scale")
     model.compile(chosen, **_objective(objective, outputs), jit_compile=False)
     prepare(model, example)
+    return set_rates(model, optimizer.learning_rates, usual=optimizer.learning_rate)
 
 
 def prepare(model: keras.Model, example: tuple[Any, ...]) -> None:

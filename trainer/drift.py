@@ -25,7 +25,7 @@ _HARMLESS = {
     "dry_run": "",
     "trust": "",
     "naming": "names are compared themselves",
-    "init": "without effect: the run has begun",
+    "init": "without effect: the run has begun",  # but for what is frozen, see below
     "log": "",
     "checkpoint": "",
     "strategy": "any number of replicas gives the same numbers, to rounding",
@@ -40,7 +40,7 @@ _HARMLESS = {
     "fit.max_rollbacks": "",
     "fit.xla": "the same numbers, to rounding",
 }
-_NOT_HARMLESS = ("strategy.sync_batch_norm",)
+_NOT_HARMLESS = ("strategy.sync_batch_norm", "init.freeze", "init.unfreeze")
 
 
 class DriftError(NameplateError):
@@ -90,7 +90,7 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], *, defaults: Mapping
         was, now = before.get(key, ABSENT), after.get(key, ABSENT)
         if was == now or (key not in before and key in usual and usual[key] == now):
             continue
-        if ABSENT in (was, now) and _within(key, other):
+        if ABSENT in (was, now) and _within(key, other) and not (_matters(key) and [] not in (was, now)):
             continue  # told by the option that has the setting, or has not
         key = key.removesuffix(_OPTION)
         found.append(_change(key, was, now, decays=after.get("schedule.decay", "constant") != "constant"))
@@ -130,12 +130,17 @@ def in_words(drift: Drift, *, where: str) -> str:
 
 def _change(key: str, old: Any, new: Any, *, decays: bool) -> Change:
     of = [name for name in _HARMLESS if _within(key, [name])]
-    if not of or key in _NOT_HARMLESS:
+    if not of or _matters(key):
         return Change(key, old, new, harmless=False)
     note = _HARMLESS[of[0]]
     if key in ("fit.epochs", "fit.steps") and decays:
         note = "the learning rate follows the new length from here on"
     return Change(key, old, new, harmless=True, note=note)
+
+
+def _matters(key: str) -> bool:
+    """Say whether a setting counts although its section does not."""
+    return _within(key, _NOT_HARMLESS)
 
 
 def _within(key: str, sections: Iterable[str]) -> bool:

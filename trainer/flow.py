@@ -23,14 +23,15 @@ from trainer.fitting import batches_of, example_of
 from trainer.home import Home
 from trainer.initial import Origins, take_weights
 from trainer.outcome import training
+from trainer.rates import in_words
 from trainer.report import Report, commands, finish
 from trainer.requeue import marked
 from trainer.shared import lost_workers, shared_home, team_of, writes
 from trainer.signals import StopRequest
+from trainer.stages import stages_of
 from trainer.strategy import describe, make_strategy
 from trainer.targets import resolver
 from trainer.team import Team
-from trainer.transferring import freeze_layers
 
 
 def run(config: RunConfig) -> Report:
@@ -54,9 +55,11 @@ def run(config: RunConfig) -> Report:
             batches = batches_of(dataset.train, config.fit.global_batch, replicas, steps=config.fit.steps)
             job = Job(config, dataset, batches, home, screen, stop, writes(team))
             model = named_model(config, dataset)
+            stages = stages_of(config.init, epochs=job.epochs, say=screen.say)
+            stages.prepare(model)
             origins = first_weights(job, model)
             compile_for(job, model)
-            loop = assemble(job, model, origins)
+            loop = assemble(job, model, origins, stages)
             with training(), lost_workers(team), loop.checkpoints or nullcontext():
                 loop.run()
                 _export(job, model)
@@ -77,7 +80,6 @@ def named_model(config: RunConfig, dataset: Dataset) -> keras.Model:
 
 def first_weights(job: Job, model: keras.Model) -> Origins:
     """Give a run that begins the weights that its `init` names; return where each is from. A resume has its own."""
-    freeze_layers(model, job.config.init)
     begins = job.home is None or job.home.is_new()
     if not begins or not isinstance(job.config.init, CheckpointInitConfig):
         return {}
@@ -86,7 +88,7 @@ def first_weights(job: Job, model: keras.Model) -> Origins:
 
 def compile_for(job: Job, model: keras.Model) -> None:
     """Compile a model as the job's configuration has it; its names freeze."""
-    compile_model(
+    rates = compile_model(
         model,
         optimizer=job.config.optimizer,
         schedule=job.config.schedule,
@@ -95,6 +97,8 @@ def compile_for(job: Job, model: keras.Model) -> None:
         steps=job.total_steps,
         example=example_of(job.dataset.train),
     )
+    if job.config.optimizer.learning_rates:
+        job.screen.say(in_words(job.config.optimizer.learning_rates, rates))
 
 
 def _export(job: Job, model: keras.Model) -> None:

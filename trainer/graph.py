@@ -21,6 +21,10 @@ class TrainGraph:
         self._step, self._feed = step, feed
         self._strategy = tf.distribute.get_strategy()
         self._iterator: Any = None
+        self.renew()
+
+    def renew(self) -> None:
+        """Trace the step anew when it runs next, since other layers train."""
         self._full = tf.function(self._train, reduce_retracing=True)
         self._last = tf.function(self._train_last, reduce_retracing=True)
 
@@ -46,22 +50,25 @@ class TrainGraph:
         return self._full.experimental_get_tracing_count() + self._last.experimental_get_tracing_count()
 
     def _train(self, iterator: Any, epoch: tf.Tensor, first: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-        shares = self._feed.batches.shares(self._feed.batches.batch)
+        batch = self._feed.batches.batch
+        shares = self._feed.batches.shares(batch)
         losses = tf.TensorArray(tf.float32, size=tf.cast(count, tf.int32))
+        ahead = self._feed.ahead(epoch, first * batch, count * batch)
         with as_one_device():
             for index in tf.range(count):
-                loss = self._one(iterator, epoch, first + index, shares)
+                loss = self._one(iterator, ahead, index, shares)
                 losses = losses.write(tf.cast(index, tf.int32), loss)
         return workers.summed(losses.stack())
 
     def _train_last(self, iterator: Any, epoch: tf.Tensor) -> tf.Tensor:
         batches = self._feed.batches
+        ahead = self._feed.ahead(epoch, _int64(batches.full * batches.batch), _int64(batches.last))
         with as_one_device():
-            loss = self._one(iterator, epoch, tf.constant(batches.full, tf.int64), batches.shares(batches.last))
+            loss = self._one(iterator, ahead, _int64(0), batches.shares(batches.last))
         return workers.summed(loss)
 
-    def _one(self, iterator: Any, epoch: tf.Tensor, step: tf.Tensor, shares: list[Share]) -> tf.Tensor:
-        taken = self._feed.take(iterator, epoch, step)
+    def _one(self, iterator: Any, ahead: Any, step: tf.Tensor, shares: list[Share]) -> tf.Tensor:
+        taken = self._feed.take(iterator, ahead, step)
 
         def of_replica(*taken: Any) -> tf.Tensor:
             share = share_of_this_replica(shares)
@@ -77,24 +84,37 @@ class EvaluationGraph:
         self._step, self._feed = step, feed
         self._strategy = tf.distribute.get_strategy()
         self._iterator: Any = None
-        self._pass = tf.function(self._evaluate, reduce_retracing=True)
+        self._part = tf.function(self._evaluate, reduce_retracing=True)
 
     def run(self) -> None:
         """Evaluate every example once; the results are in the model's metrics."""
+        self.part(0, self._feed.batches.steps)
+
+    def part(self, first: int, count: int) -> None:
+        """Evaluate `count` steps from step `first`; one pass is made of parts that follow each other."""
         if self._iterator is None:
             self._iterator = self._feed.begin(0)
-        self._pass(self._iterator)
+        full = self._feed.batches.full
+        with_last = first + count > full
+        self._part(self._iterator, _int64(first), _int64(min(count, full - first)), with_last=with_last)
 
-    def _evaluate(self, iterator: Any) -> None:
+    @property
+    def steps(self) -> int:
+        """Steps of a pass."""
+        return self._feed.batches.steps
+
+    def _evaluate(self, iterator: Any, first: tf.Tensor, count: tf.Tensor, *, with_last: bool) -> None:
         batches = self._feed.batches
+        examples = count * batches.batch + (batches.last if with_last else 0)
+        ahead = self._feed.ahead(_int64(0), first * batches.batch, examples)
         with as_one_device():
-            for index in tf.range(tf.constant(batches.full, tf.int64)):
-                self._one(iterator, index, batches.shares(batches.batch))
-            if batches.last:
-                self._one(iterator, tf.constant(batches.full, tf.int64), batches.shares(batches.last))
+            for index in tf.range(count):
+                self._one(iterator, ahead, index, batches.shares(batches.batch))
+            if with_last:
+                self._one(iterator, ahead, count, batches.shares(batches.last))
 
-    def _one(self, iterator: Any, step: tf.Tensor, shares: list[Share]) -> None:
-        taken = self._feed.take(iterator, tf.zeros((), tf.int64), step)
+    def _one(self, iterator: Any, ahead: Any, step: tf.Tensor, shares: list[Share]) -> None:
+        taken = self._feed.take(iterator, ahead, step)
 
         def of_replica(*taken: Any) -> None:
             share = share_of_this_replica(shares)
@@ -120,21 +140,23 @@ class PredictionGraph:
         return tf.nest.map_structure(lambda *each: np.concatenate([part.numpy() for part in each]), *parts)
 
     def _predict(self, iterator: Any, step: tf.Tensor) -> Any:
-        return self._one(iterator, step, self._feed.batches.shares(self._feed.batches.batch))
+        batch = self._feed.batches.batch
+        return self._one(iterator, step * batch, self._feed.batches.shares(batch))
 
     def _predict_last(self, iterator: Any) -> Any:
         batches = self._feed.batches
-        return self._one(iterator, tf.constant(batches.full, tf.int64), batches.shares(batches.last))
+        return self._one(iterator, _int64(batches.full * batches.batch), batches.shares(batches.last))
 
-    def _one(self, iterator: Any, step: tf.Tensor, shares: list[Share]) -> Any:
-        taken = self._feed.take(iterator, tf.zeros((), tf.int64), step)
+    def _one(self, iterator: Any, position: tf.Tensor, shares: list[Share]) -> Any:
+        examples = sum(share.length for share in shares if share.counts)
+        ahead = self._feed.ahead(_int64(0), position, _int64(examples))
+        taken = self._feed.take(iterator, ahead, _int64(0))
 
         def of_replica(*taken: Any) -> Any:
             return self._step.predict(self._feed.examples(taken, share_of_this_replica(shares)))
 
-        size = sum(share.length for share in shares if share.counts)
         outputs = self._strategy.run(of_replica, taken)
-        return tf.nest.map_structure(lambda each: self._strategy.gather(each, axis=0)[:size], outputs)
+        return tf.nest.map_structure(lambda each: self._strategy.gather(each, axis=0)[:examples], outputs)
 
 
 def _int64(value: int) -> tf.Tensor:

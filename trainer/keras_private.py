@@ -36,6 +36,7 @@ __all__ = [
     "multi_worker",
     "output_trackers",
     "overridden",
+    "scale_updates",
     "unpack",
     "update_locally",
 ]
@@ -96,6 +97,36 @@ def update_locally(optimizer: keras.Optimizer) -> None:
         return
     for name in _UPDATES:
         setattr(optimizer, name, types.MethodType(getattr(BaseOptimizer, name), optimizer))
+
+
+def scale_updates(optimizer: keras.Optimizer, factors: Sequence[tuple[keras.Variable, float]]) -> None:
+    """Let an optimizer take its steps for some variables at a multiple of its learning rate, their decay with them.
+
+    Every optimizer of Keras computes an update in `update_step(gradient, variable, learning_rate)`, and decays weights
+    in `_apply_weight_decay(variables)` at its own rate (optimizers/base_optimizer.py). Variables reach both as Keras'
+    or as TensorFlow's, so they are told apart by the optimizer's own index.
+    """
+    of_index = {optimizer._get_variable_index(variable): factor for variable, factor in factors if factor != 1.0}
+    update, decay, usual = optimizer.update_step, optimizer._apply_weight_decay, optimizer.weight_decay
+
+    def factor_of(variable: Any) -> float:
+        return of_index.get(optimizer._get_variable_index(variable), 1.0)
+
+    def update_step(gradient: Any, variable: Any, learning_rate: Any) -> None:
+        factor = factor_of(variable)
+        update(gradient, variable, learning_rate if factor == 1.0 else learning_rate * factor)
+
+    def apply_weight_decay(variables: Sequence[Any]) -> None:
+        if usual is None:
+            return
+        try:
+            for factor in dict.fromkeys(map(factor_of, variables)):
+                optimizer.weight_decay = usual * factor
+                decay([variable for variable in variables if factor_of(variable) == factor])
+        finally:
+            optimizer.weight_decay = usual
+
+    optimizer.update_step, optimizer._apply_weight_decay = update_step, apply_weight_decay
 
 
 @contextmanager

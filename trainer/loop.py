@@ -7,7 +7,7 @@ devices and Python does not run. The number of steps a call changes nothing in w
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,6 +26,7 @@ from trainer.outcome import NotFiniteError, StoppedError
 from trainer.pace import Pace
 from trainer.progress import Progress
 from trainer.signals import StopRequest
+from trainer.stages import Stages
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ class Loop:
     checkpoints: Checkpoints | None = None
     progress: Progress = field(default_factory=Progress)
     stop: StopRequest = field(default_factory=StopRequest)
+    stages: Stages = field(default_factory=Stages)  # the model stands at the last one: all train that ever will
+    say: Callable[[str], None] = print
+
+    def __post_init__(self) -> None:
+        self._stage = len(self.stages) - 1
 
     def run(self) -> Progress:
         """Train to the end of the plan and return where the run then stands.
@@ -133,11 +139,21 @@ class Loop:
         end = min((epoch + 1) * self.plan.steps_per_epoch, self.plan.total_steps)
         if first == 0:
             self.model.reset_metrics()
+        self._enter_stage(epoch)
         self.callbacks.on_epoch_begin(epoch)
         while self.progress.step < end and not self.model.stop_training:
             self._steps(epoch, self._next_event(end))
             self._between_steps(epoch, end)
         self._end_epoch(epoch)
+
+    def _enter_stage(self, epoch: int) -> None:
+        """Let the layers of the epoch's stage train, and no others."""
+        stage = self.stages.at(epoch)
+        if stage != self._stage:
+            names = self.stages.enter(self.model, stage)
+            self.say(self.stages.in_words(stage, names))
+            self.train.renew()
+            self._stage = stage
 
     def _steps(self, epoch: int, event: int) -> None:
         """Go on to the event, or part of the way where a call would take too long."""
@@ -190,10 +206,20 @@ class Loop:
         self.callbacks.on_epoch_end(epoch, dict(values))
         self.progress = replace(self.progress, history=history_of(self.model))
         self._record(epoch, values, of_epoch=True)
-        if self.checkpoints and (self.checkpoints.due_after_epoch(epoch) or self.checkpoints.due(self.progress.step)):
-            self._save(values)
+        stage = self._stage_ended(epoch) if complete else None
+        if self.checkpoints and (stage or self._save_is_due(epoch)):
+            self._save(values, stage=stage)
         if self.stop.received and self.progress.step < self.plan.total_steps:  # what is done needs no other start
             self._stop(values)
+
+    def _save_is_due(self, epoch: int) -> bool:
+        assert self.checkpoints is not None
+        return self.checkpoints.due_after_epoch(epoch) or self.checkpoints.due(self.progress.step)
+
+    def _stage_ended(self, epoch: int) -> dict[str, Any] | None:
+        """Return what a checkpoint says of the stage that the end of an epoch is the end of, if it is."""
+        over = self.progress.step >= self.plan.total_steps and len(self.stages) > 1
+        return self.stages.told(self._stage) if over or self.stages.ends(epoch + 1) else None
 
     def _validated(self, *, keep_metrics: bool) -> dict[str, float]:
         assert self.validation is not None
@@ -251,11 +277,11 @@ class Loop:
             intervals.append(self.checkpoints.config.every_steps)
         return min(end, *((step // interval + 1) * interval for interval in intervals))
 
-    def _save(self, values: dict[str, float]) -> None:
+    def _save(self, values: dict[str, float], *, stage: dict[str, Any] | None = None) -> None:
         assert self.checkpoints is not None
         recheck(self.model)  # a name that was assigned since compile would be the key of its weights
         self._saved_at = self.progress.step
-        self.checkpoints.save(self.progress, values)
+        self.checkpoints.save(self.progress, values, stage=stage)
 
     def _stop(self, values: dict[str, float]) -> None:
         assert self.stop.received is not None

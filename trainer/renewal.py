@@ -24,7 +24,7 @@ def renewal_of(drift: Drift) -> Renewal:
         own.append("optimizer/learning_rate")
     if drift.touches("seed"):
         own.append("seeds/")
-    updates = drift.touches("optimizer", "schedule", "fit.precision")
+    updates = drift.touches("optimizer", "schedule", "fit.precision", "init")
     if updates:
         free.append("optimizer/")
     if drift.touches("model", "data", "seed"):

@@ -1,4 +1,4 @@
-"""A part of another model as first weights, and which layers of the model do not train."""
+"""A part of another model as first weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import keras
 import models
 from models.adapting import Classes
 from models.transfer import write_plan
-from trainer.config.init import InitConfig, TransferInitConfig
+from trainer.config.init import TransferInitConfig
 from trainer.sources import Source
 
 COLUMNS = ("variable", "from", "verdict", "why")
@@ -45,14 +45,3 @@ def transfer(
         write_plan(plan, model)
         step = {"step": source.step} if source.checkpoint else {}
     return {target: origin | step for target, origin in plan.origins().items()}
-
-
-def freeze_layers(model: keras.Model, init: InitConfig) -> list[str]:
-    """Keep the layers that `init` names from training, also in a run that goes on; return what trains.
-
-    Raises:
-        NameplateError: for patterns that name no layer.
-    """
-    if isinstance(init, TransferInitConfig) and init.freeze:
-        return models.set_trainable(model, init.freeze, trainable=False)
-    return []

@@ -19,12 +19,13 @@ from models.store.probe import probe
 from models.store.reading import Checkpoint, Tensors
 from models.store.reading import open_checkpoint as open
 from models.store.recovery import load_newest, newest_good
-from models.store.retention import Deleted, keep, to_delete
+from models.store.retention import STAGE, Deleted, keep, to_delete
 from models.store.single import TensorFile, open_tensors, save_tensors
 from models.store.snapshot import Snapshot
 from models.store.verifying import Damage, verify
 
 __all__ = [
+    "STAGE",
     "Checkpoint",
     "Damage",
     "DamagedError",

@@ -1,6 +1,4 @@
-"""Which checkpoints stay: the last ones, the best ones, every M-th, the protected ones, and always a good
-one.
-"""
+"""Which checkpoints stay: the last, the best, every M-th, ends of stages, protected ones, and always a good one."""
 
 from __future__ import annotations
 
@@ -14,6 +12,8 @@ from models.store.errors import StoreError, explained
 from models.store.pointers import pointers
 from models.store.reading import open_checkpoint, read_manifest
 from models.store.verifying import verify
+
+STAGE = "stage"  # what a manifest's `about` has where a stage of the run ended: such a checkpoint stays
 
 
 @dataclass(frozen=True)
@@ -74,15 +74,16 @@ def to_delete(
     """Return the checkpoints that may go, by step. They are ordered by step, never by time.
 
     Kept are the newest `last`, the `best` by `metric` (`mode` "min" or "max"; where it is NaN or missing it
-    does not count), those whose step is a multiple of `every`, those in `protect`, those a pointer leads to,
-    and the newest good one: one that opens with all its files, or, when `thorough`, one of which every byte
-    is verified.
+    does not count), those whose step is a multiple of `every`, those at the end of a stage of their run, those in
+    `protect`, those a pointer leads to, and the newest good one: one that opens with all its files, or, when
+    `thorough`, one of which every byte is verified.
     """
     directory = Path(directory)
     _require_valid(last=last, best=best, metric=metric, mode=mode, every=every)
     paths = layout.checkpoints(directory)
     names = {Path(path).name for path in protect} | {path.name for path in pointers(directory).values()}
     kept = set(paths[max(len(paths) - last, 0) :]) | {path for path in paths if path.name in names}
+    kept |= {path for path in paths if path not in kept and _ends_stage(path)}
     if every:
         kept |= {path for path in paths if (layout.step_of(path.name) or 0) % every == 0}
     if best and metric is not None:
@@ -126,6 +127,13 @@ def _metric(path: Path, metric: str) -> float | None:
         return read_manifest(path).metrics.get(metric)
     except StoreError:
         return None
+
+
+def _ends_stage(path: Path) -> bool:
+    try:
+        return STAGE in read_manifest(path).about
+    except StoreError:
+        return False
 
 
 def _is_good(path: Path, *, thorough: bool) -> bool:

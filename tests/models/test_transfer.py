@@ -157,5 +157,21 @@ def test_layers_are_frozen_by_pattern() -> None:
         models.set_trainable(functional_with_deep(), ["dep"])
 
 
+def test_a_layer_that_thaws_in_a_frozen_container_trains_alone() -> None:
+    model = nested()
+    models.set_trainable(model, ["*"])
+
+    assert models.set_trainable(model, ["deep/core/c1"], True) == ["deep/core/c1/kernel", "deep/core/c1/bias"]
+    assert models.layer(model, "deep").trainable
+    assert models.set_trainable(model, ["deep/core/c1"]) == []
+
+
+def test_a_model_that_is_frozen_as_a_whole_thaws_by_pattern() -> None:
+    model = nested()
+    model.trainable = False
+
+    assert models.set_trainable(model, ["logits"], True) == ["logits/kernel", "logits/bias"]
+
+
 def functional_with_deep() -> keras.Model:
     return models.rename(functional(), {"hidden": "deep"})

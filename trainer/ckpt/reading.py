@@ -77,6 +77,7 @@ def _summary(path: Path, pointers: dict[Path, list[str]]) -> dict[str, Any]:
         "path": str(path),
         "pointers": pointers.get(path, []),
         "metrics": {},
+        "stage": None,
         "state": "good",
     }
     try:
@@ -90,7 +91,8 @@ def _summary(path: Path, pointers: dict[Path, list[str]]) -> dict[str, Any]:
             return row
     size = sum(record.size for record in content.files.values())
     where = {"step": content.step, "epoch": content.epoch, "position": content.position, "size": size}
-    return row | where | {"metrics": dict(content.metrics)}
+    stage = content.about.get(store.STAGE, {}).get("name")
+    return row | where | {"metrics": dict(content.metrics), "stage": stage}
 
 
 def _state(error: store.StoreError) -> str:
@@ -101,13 +103,14 @@ def _state(error: store.StoreError) -> str:
 
 def _row(row: dict[str, Any], metrics: list[str]) -> list[object]:
     size = printing.size(row["size"]) if "size" in row else None
+    ended = [f"end of {row['stage']}"] if row["stage"] else []
     state = [row["state"]] if row["state"] != "good" else []
     return [
         Path(row["path"]).name,
         *(row.get(key) for key in ("step", "epoch", "position")),
         size,
         *(row["metrics"].get(name) for name in metrics),
-        ", ".join([*row["pointers"], *state]),
+        ", ".join([*row["pointers"], *ended, *state]),
     ]
 
 

@@ -48,6 +48,7 @@ class TransferInitConfig(CheckpointInitConfig):
     """A part of another model, taken by name: `only` says which, and the rest of both sides stays where it is."""
 
     freeze: list[str] = field(default_factory=list)  # patterns of layers here that do not train
+    unfreeze: dict[int, list[str]] = field(default_factory=dict)  # epochs done: patterns that train from there on
     adapt: dict[str, str] = field(default_factory=dict)  # pattern here: repeat, slice, mean (input channels), classes
     source_classes: list[str] = field(default_factory=list)  # what the source's outputs mean, for `classes`
     target_classes: list[str] = field(default_factory=list)  # what the outputs here mean
@@ -62,6 +63,13 @@ class TransferInitConfig(CheckpointInitConfig):
         ]
         if CLASSES in self.adapt.values() and not (self.source_classes and self.target_classes):
             found.append("init.adapt: the rule 'classes' needs init.source_classes=[...] and init.target_classes=[...]")
+        found += [
+            f"init.unfreeze.{epochs}: {epochs} is no number of epochs that are done; at least 1"
+            for epochs in self.unfreeze
+            if epochs < 1
+        ]
+        if self.unfreeze and not self.freeze:
+            found.append("init.unfreeze: nothing is frozen; say what is with init.freeze=[NAME]")
         idle = [
             key for key in ("allow_missing", "allow_unexpected", "allow_shape", "allow_dtype") if getattr(self, key)
         ]

@@ -56,6 +56,12 @@ def test_of_equally_good_ones_the_first_stays(tmp_path: Path) -> None:
     assert steps(tmp_path) == [1]
 
 
+def test_the_end_of_a_stage_stays(directory: Path) -> None:
+    store.save(directory, snapshot(15, about={"stage": {"name": "stage 1 of 2"}}))
+    store.keep(directory, last=1)
+    assert steps(directory) == [15, 70]
+
+
 def test_what_a_pointer_leads_to_stays(directory: Path) -> None:
     store.point(directory, "best", directory / "step_00000040")
     store.keep(directory, last=1)
