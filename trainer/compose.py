@@ -22,7 +22,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]  # OmegaConf's own parser; it ships no types
+from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]  # OmegaConf's own parser; it ships no types
 
 from models.errors import NameplateError
 from models.policy import Policy
@@ -37,11 +37,16 @@ from trainer.config.objective import ObjectiveConfig
 from trainer.config.optimizer import OPTIMIZER_SCHEMAS, ScheduleConfig
 from trainer.config.run import RunConfig
 from trainer.config.strategy import StrategyConfig
+from trainer.config.sweep import SweepConfig
+from trainer.option_files import file_problem
 from trainer.overrides import dotted_keys, explain, key_of, no_such_key, sweeps
+from trainer.searchpath import FILE, merged, options_in, place_problems, root_of
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
 OPTION = "_option_"
+
+_SEARCH, _CONFIG_DIR = "hydra.searchpath", ("--config-dir", "-cd")
 
 _RESOLVING = " raised while resolving interpolation: "  # in OmegaConf's words, before those that count
 
@@ -56,6 +61,7 @@ SCHEMAS: dict[str, type | dict[str, Any]] = {
     "fit": FitConfig,
     "checkpoint": CheckpointConfig,
     "log": LogConfig,
+    "sweep": SweepConfig,
     "data": DATA_SCHEMAS,
     "model": MODEL_SCHEMAS,
     "init": INIT_SCHEMAS,
@@ -70,12 +76,15 @@ def run_config(overrides: Sequence[str] = ()) -> RunConfig:
         ConfigError: with every key, option and value that cannot be used, and the nearest that can.
     """
     register()
+    overrides = readable(overrides)
+    _refuse_places(overrides)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3", job_name="nameplate"):
         try:
-            node = compose("train", overrides=readable(overrides))
-        except (HydraException, OmegaConfBaseException) as error:
+            node = compose("train", overrides=overrides)
+        except (HydraException, OmegaConfBaseException, YAMLError) as error:
             raise _explained(error, overrides) from None
+    _refuse_trust_of_files(node, overrides)
     return to_run_config(node)
 
 
@@ -88,7 +97,8 @@ def application(task: Callable[[RunConfig], None], overrides: Sequence[str]) -> 
             a signal none runs, and that error is raised.
     """
     failed: list[NameplateError] = []
-    register()
+    overrides = readable(overrides)
+    register(overrides)
     # Hydra would print its own errors and exit with 1; with this variable it raises them instead.
     os.environ["HYDRA_FULL_ERROR"] = "1"
 
@@ -97,15 +107,17 @@ def application(task: Callable[[RunConfig], None], overrides: Sequence[str]) -> 
         if any(getattr(each, "ends_all", False) for each in failed):
             return  # a signal is for the whole sweep, not for the job that it met
         try:
+            _refuse_trust_of_files(node, overrides)
             task(to_run_config(node))
         except NameplateError as error:  # not through Hydra, which would print its own words beside ours
             failed.append(error)
 
-    sys.argv[1:] = readable(overrides)
+    sys.argv[1:] = overrides
+    _refuse_places(overrides)
     _refuse_shared_run(overrides)
     try:
         job()
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise _explained(error, overrides) from None
     if failed:
         raise next((each for each in failed if getattr(each, "ends_all", False)), failed[0])
@@ -126,9 +138,15 @@ def readable(overrides: Sequence[str]) -> list[str]:
     for override in overrides:
         key, equals, value = override.partition("=")
         quoted = f"{key}='{value}'"
+        if value.startswith("[") and value.endswith("]"):
+            quoted = f"{key}={_quoted_list(value[1:-1].split(','))}"
         needed = equals and not override.startswith("-") and not reads(override) and reads(quoted)
         found.append(quoted if needed else override)
     return found
+
+
+def _quoted_list(values: Sequence[str]) -> str:
+    return "[" + ",".join(f"'{each}'" for each in values) + "]"
 
 
 def to_run_config(node: DictConfig) -> RunConfig:
@@ -223,15 +241,31 @@ def _stored(group: str, values: Any) -> DictConfig:
 
 
 def command_line() -> list[str]:
-    """Return the overrides of the running job, without those of `ONCE`, or nothing outside a Hydra job."""
+    """Return the overrides of the running job, without those of `ONCE`, or nothing outside a Hydra job.
+
+    What it searches beside conf/ comes first, as it was found.
+    """
+    if _remembered:
+        return [each for each in _remembered if key_of(each) not in ONCE]
     if not HydraConfig.initialized():
         return []
-    return [each for each in HydraConfig.get().overrides.task if key_of(each) not in ONCE]
+    job = HydraConfig.get()
+    places = [f"{each.schema}://{each.path}" for each in job.runtime.config_sources if "command-line" in each.provider]
+    overrides = [each for each in job.overrides.task if key_of(each) not in ONCE]
+    return [f"{_SEARCH}=[{','.join(dict.fromkeys(places))}]", *overrides] if places else overrides
 
 
-def register() -> None:
-    """Store every schema under its group, so that no option is untyped."""
-    OmegaConf.register_new_resolver("nameplate_options", _options_in_words, replace=True)
+def remember(overrides: Sequence[str]) -> None:
+    """Let `command_line` be this one: in a process that was started for a job, and has not composed it."""
+    _remembered[:] = overrides
+
+
+_remembered: list[str] = []
+
+
+def register(arguments: Sequence[str] = ()) -> None:
+    """Store every schema under its group, so that no option is untyped; `--help` lists the options for `arguments`."""
+    OmegaConf.register_new_resolver("nameplate_options", lambda: _in_words(options(arguments)), replace=True)
     store = ConfigStore.instance()
     store.store(name="schema", node=_run_schema())
     for group, schema in SCHEMAS.items():
@@ -242,17 +276,13 @@ def register() -> None:
             store.store(group=group, name="schema", node=_writable(schema))
 
 
-def options() -> dict[str, list[str]]:
-    """Return the options of every group, as the files of conf/ name them."""
-    return {
-        folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
-        for folder in sorted(CONF.iterdir())
-        if folder.is_dir() and not folder.name.startswith("_")
-    }
+def options(arguments: Sequence[str] = ()) -> dict[str, list[str]]:
+    """Return the options of every group: those of conf/, and of the places that a command line adds."""
+    return merged([options_in(CONF), *(options_in(root_of(each)) for each in _places(arguments))])
 
 
-def _options_in_words() -> str:
-    return "\n".join(f"{group}: {', '.join(found)}" for group, found in options().items())
+def _in_words(groups: Mapping[str, Sequence[str]]) -> str:
+    return "\n".join(f"{group}: {', '.join(found)}" for group, found in groups.items())
 
 
 def _run_schema() -> DictConfig:
@@ -310,13 +340,55 @@ def _as_written(value: Any, written: Mapping[str, str], key: str = "") -> Any:
 
 def _refuse_untyped(node: DictConfig) -> None:
     """Find options whose file forgot its schema: nothing would check their values."""
-    untyped = [
-        f"{each.name}: conf/{each.name}/ has an option without `schema` in its defaults, so its values are unchecked"
-        for each in fields(RunConfig)
-        if each.name in SCHEMAS and not is_dataclass(OmegaConf.get_type(node, each.name))
-    ]
+    untyped = [name for name, schemas in SCHEMAS.items() if OmegaConf.get_type(node, name) not in _classes(schemas)]
     if untyped:
-        raise ConfigError(untyped)
+        raise ConfigError([f"{name}: {_lacks_schema(name)}" for name in untyped])
+
+
+def _classes(schemas: Any) -> Sequence[Any]:
+    return list(schemas.values()) if isinstance(schemas, dict) else [schemas]
+
+
+def _lacks_schema(group: str) -> str:
+    schemas = SCHEMAS[group]
+    names = " or ".join(f"schema_{each}" for each in schemas) if isinstance(schemas, dict) else "schema"
+    return (
+        "the file of its option has no schema in its defaults, so its values are unchecked; it begins with  "
+        f"defaults: [{names}, _self_]"
+    )
+
+
+def _refuse_places(arguments: Sequence[str]) -> None:
+    if problems := place_problems(_places(arguments), conf=CONF):
+        raise ConfigError(problems)
+
+
+def _places(arguments: Sequence[str]) -> list[str]:
+    """Return what a command line has searched for options beside conf/, as Hydra writes it.
+
+    Raises:
+        ConfigError: `hydra.searchpath` is no list.
+    """
+    found: list[str] = []
+    for each, last in zip(arguments, ["", *arguments], strict=False):
+        option, _, directory = each.partition("=")
+        if last in _CONFIG_DIR or (option in _CONFIG_DIR and directory):
+            found.append(f"{FILE}{os.path.abspath(each if last in _CONFIG_DIR else directory)}")
+        elif key_of(each) == _SEARCH:
+            value: Any = OverridesParser.create().parse_override(each).value()
+            if not isinstance(value, list):
+                raise ConfigError([f"{_SEARCH}: {value} is no list; write {_SEARCH}=[{value}]"])
+            found += [str(getattr(place, "text", place)) for place in value]
+    return found
+
+
+def _refuse_trust_of_files(node: DictConfig, overrides: Sequence[str]) -> None:
+    """Find trust that a file of options gives to itself: what may be imported is for the command line to say."""
+    if node.get("trust") and not any(key_of(each) == "trust" for each in overrides):
+        named = ",".join(map(str, node.trust))
+        raise ConfigError(
+            [f"trust: a file of options sets it to [{named}]. It counts on the command line alone: trust=[{named}]"]
+        )
 
 
 def _refuse_added(node: DictConfig) -> None:
@@ -378,9 +450,12 @@ def _first_of_sweep(override: str) -> str:
 
 def _explained(error: Exception, overrides: Sequence[str]) -> ConfigError:
     def attempt(some: Sequence[str]) -> tuple[DictConfig | None, str]:
-        return _try([_first_of_sweep(each) for each in some] if sweeps(overrides) else some)
+        return _try([*search, *([_first_of_sweep(each) for each in some] if sweeps(overrides) else some)])
 
-    return ConfigError(explain(overrides, options(), attempt) or [_first_line(error)])
+    places = _places(overrides)
+    search = [f"{_SEARCH}={_quoted_list(places)}"] if places else []
+    others = [each for each in overrides if key_of(each) != _SEARCH]
+    return ConfigError(explain(others, options(overrides), attempt) or [_first_line(error, overrides)])
 
 
 def _try(overrides: Sequence[str]) -> tuple[DictConfig | None, str]:
@@ -389,12 +464,35 @@ def _try(overrides: Sequence[str]) -> tuple[DictConfig | None, str]:
     with initialize_config_dir(str(CONF), version_base="1.3", job_name="nameplate"):
         try:
             return compose("train", overrides=list(overrides)), ""
-        except (HydraException, OmegaConfBaseException) as error:
-            return None, _first_line(error.__cause__ or error)
+        except (HydraException, OmegaConfBaseException, YAMLError) as error:
+            return None, _first_line(error.__cause__ or error, overrides)
 
 
-def _first_line(error: BaseException) -> str:
+def _keys_of(name: str) -> set[str]:
+    """Return the fields of the configuration's dataclass of this name."""
+    every = [RunConfig, *(each for schemas in SCHEMAS.values() for each in _classes(schemas))]
+    inner = [
+        type(getattr(each(), one.name))
+        for each in every[1:]
+        for one in fields(each)
+        if is_dataclass(getattr(each(), one.name))
+    ]
+    return {one.name for each in (*every, *inner) if each.__name__ == name for one in fields(each)}
+
+
+def _lacks_schema_of(name: str) -> str:
+    """Return what a file lacks whose values met the class that all options of a group have in common."""
+    groups = {_base(each).__name__: group for group, each in SCHEMAS.items() if isinstance(each, dict)}
+    return f" {_lacks_schema(groups[name]).capitalize()}" if name in groups else ""
+
+
+def _first_line(error: BaseException, arguments: Sequence[str] = ()) -> str:
+    if isinstance(error, MarkedYAMLError) and error.problem_mark:
+        return f"{error.problem_mark.name}, line {error.problem_mark.line + 1}: no YAML: {error.problem}"
     lines: list[str] = [line.strip() for line in str(error).splitlines() if line.strip()]
     lines[:1] = [each.partition(_RESOLVING)[2].strip("\"'") or each for each in lines[:1]]
     key = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key:")), "")
+    in_file = file_problem(key, lines, options=options(arguments), keys_of=_keys_of, lacks_schema=_lacks_schema_of)
+    if in_file:
+        return in_file
     return f"{key}: {lines[0]}" if key and lines else (lines[0] if lines else type(error).__name__)

@@ -36,7 +36,7 @@ def explain(arguments: Sequence[str], options: Mapping[str, Sequence[str]], comp
     base, reason = compose(sound)
     if base is None:
         return found or ([reason] if reason else [])
-    known = sorted({*dotted_keys(base), *options})
+    known = sorted({*dotted_keys(base), *options, "hydra.searchpath"})
     required = _missing(base) - {key_of(each) for each in values}
     for each in values:
         _, reason = compose([*sound, each])
