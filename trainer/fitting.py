@@ -12,35 +12,44 @@ import tensorflow as tf
 
 from models.errors import NameplateError
 from models.tree import layers
+from trainer.arguments import Arguments, joined, split_off
 from trainer.compiling import prepare
 from trainer.config.data import Resident
 from trainer.data.batches import Batches
-from trainer.data.feed import Feed, by_seed, feed_of, in_file_order
-from trainer.data.memory import Memory
+from trainer.data.feed import by_seed, feed_of, in_file_order
 from trainer.data.source import Source, Stream
+from trainer.given import BATCH, Data, as_source, batches_of, evaluation_feed, example_of, refuse_unlike
 from trainer.graph import EvaluationGraph, TrainGraph
 from trainer.loop import Loop, Plan
+from trainer.progress import Progress
 from trainer.replica import Step
-
-Data = Any  # (x, y), (x, y, weight), a tf.data.Dataset of batches, or a Source
 
 
 def fit(
     model: keras.Model,
-    data: Data,
+    data: Data | None = None,
+    y: Any = None,
+    sample_weight: Any = None,
     *,
+    x: Any = None,
     validation_data: Data | None = None,
+    validation_split: float = 0.0,
+    validation_freq: int = 1,
+    validation_steps: int | None = None,
+    validation_batch_size: int | None = None,
     epochs: int = 1,
+    initial_epoch: int = 0,
+    steps_per_epoch: int | None = None,
     steps: int | None = None,
     batch_size: int | None = None,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
+    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None = None,
     class_weight: Mapping[int, float] | None = None,
     shuffle: bool = True,
     seed: int = 0,
     steps_per_loop: int | None = None,
     xla: bool = False,
     sync_batch_norm: bool = True,
-    verbose: int = 0,
+    verbose: int | str = 0,
 ) -> keras.callbacks.History:
     """Train a compiled model in the current strategy's scope, as `model.fit` would on one device.
 
@@ -48,18 +57,28 @@ def fit(
         model: compiled; variables are created where it has none yet.
         data: arrays `(x, y)` or `(x, y, sample_weight)` with equal leading dimensions, or a source with random
             access, shuffled by the seed; or a `tf.data.Dataset` of batches, over all replicas together, as it comes.
-        validation_data: the same kinds; evaluated at the end of each epoch, each example once.
-        epochs: passes over the data.
+            Or x alone, with `y` and `sample_weight` beside it.
+        y: targets, where `data` or `x` is the inputs alone.
+        sample_weight: the weight of each example, beside `y`.
+        x: another name for `data`.
+        validation_data: the same kinds as `data`; evaluated at the end of epochs, each example once.
+        validation_split: hold out this share of the arrays, their end, where there is no `validation_data`.
+        validation_freq: epochs between validations; the last epoch has one always.
+        validation_steps: validate on so many steps from the beginning; None: on all.
+        validation_batch_size: examples a validation step; None: `batch_size`.
+        epochs: number of the last epoch; passes over the data where `initial_epoch` is 0.
+        initial_epoch: epochs that are done already; it decides orders and schedules, a dataset begins at its beginning.
+        steps_per_epoch: steps of an epoch; a dataset goes on from one to the next, and over again at its end.
         steps: end after this many steps in all, whatever `epochs` says.
         batch_size: examples a step over all replicas together; 32 where None. A `tf.data.Dataset` has its own.
-        callbacks: Keras callbacks; one with a batch hook makes Python run at every step.
+        callbacks: Keras callbacks; one that does something at each batch makes Python run at every step.
         class_weight: class to weight in the loss; absent classes have 1.
         shuffle: a new order each epoch, from `seed`; false: in order. A `tf.data.Dataset` has its own.
         seed: decides the order.
         steps_per_loop: steps a call to the graph makes at most; None: chosen.
         xla: compile each replica's forward and backward pass.
         sync_batch_norm: take batch statistics over all replicas' shares, as one device would; false: each its own.
-        verbose: 0 silent; 1 or 2 one line an epoch.
+        verbose: 0 silent; 1, 2 or "auto" one line an epoch.
 
     Returns:
         The History of the training, also at `model.history`.
@@ -68,93 +87,73 @@ def fit(
         NameplateError: the model is not compiled, the data does not fit it or does not divide among the replicas.
         NotFiniteError: the loss of a step is NaN or infinite.
     """
-    _refuse_nonsense(
-        model, epochs=epochs, steps=steps, batch_size=batch_size, steps_per_loop=steps_per_loop, weights=class_weight
+    arguments = Arguments(
+        epochs=epochs,
+        initial_epoch=initial_epoch,
+        steps=steps,
+        steps_per_epoch=steps_per_epoch,
+        batch_size=batch_size,
+        validation_freq=validation_freq,
+        validation_steps=validation_steps,
+        validation_batch_size=validation_batch_size,
+        class_weight=class_weight,
+        shuffle=shuffle,
+        seed=seed,
+        steps_per_loop=steps_per_loop,
+        xla=xla,
+        verbose=verbose,
     )
-    strategy = strategy_of(model)
-    if isinstance(callbacks, keras.callbacks.Callback):
-        callbacks = [callbacks]
-    with strategy.scope(), _synchronised(model, sync_batch_norm=sync_batch_norm):
-        source = as_source(data)
-        held_out = None if validation_data is None else as_source(validation_data, "validation_data")
-        _refuse_unlike(source, held_out)
-        batches = batches_of(source, batch_size or 32, strategy.num_replicas_in_sync, steps=steps)
-        prepare(model, example_of(source))
-        order = by_seed(seed, batches.size) if shuffle and not isinstance(source, Stream) else in_file_order
-        feed = feed_of(source, batches, order, Resident.AUTO)
-        step = Step(model, class_weights=class_weights(class_weight), xla=xla)
-        loop = Loop(
-            model,
-            TrainGraph(step, feed),
-            EvaluationGraph(step, evaluation_feed(held_out, batches)) if held_out is not None else None,
-            Plan(
-                total_steps=steps or epochs * batches.steps,
-                steps_per_epoch=batches.steps,
-                examples_per_epoch=batches.size,
-                global_batch=batches.batch,
-                record_every=steps or epochs * batches.steps,
-                steps_per_loop=steps_per_loop,
-            ),
-            callback_list(model, callbacks, epochs=epochs, steps=batches.steps, verbose=verbose),
-        )
-        loop.run()
+    arguments.refuse_nonsense(model)
+    data = joined(data, x, y, sample_weight)
+    if validation_split and validation_data is None:
+        data, validation_data = split_off(data, validation_split)
+    with strategy_of(model).scope(), _synchronised(model, sync_batch_norm=sync_batch_norm):
+        loop_of(model, data, arguments, validation_data=validation_data, callbacks=callbacks).run()
+        model.optimizer.finalize_variable_values(model.trainable_variables)  # as Keras: averages become the weights
     return model.history
 
 
-def as_source(data: Data, name: str = "data") -> Source | Stream:
-    """Return data in any of its forms as a source; `name` is what an error calls it.
-
-    Raises:
-        NameplateError: it is none of these forms, holds no examples, or its parts differ in length.
-    """
-    if isinstance(data, tf.data.Dataset):
-        return Stream(data, batched=True)
-    if isinstance(data, tuple | list):
-        arrays = tf.nest.map_structure(np.asarray, tuple(data))
-        lengths = [len(array) if array.ndim else 0 for array in tf.nest.flatten(arrays)]
-        if len(arrays) not in (2, 3) or not lengths or len(set(lengths)) != 1 or not lengths[0]:
-            raise NameplateError(
-                f"{name}: {len(arrays)} parts whose arrays have {lengths} examples; "
-                "give (x, y) or (x, y, sample_weight), all of the same length, at least 1"
-            )
-        return Memory(arrays)
-    if isinstance(data, Source | Stream):
-        return data
-    raise NameplateError(
-        f"{name}: {type(data).__name__} cannot be trained on; give (x, y), (x, y, sample_weight), "
-        "a tf.data.Dataset of batches, or a source with random access"
-    )
-
-
-def batches_of(
-    source: Source | Stream, batch: int, replicas: int, *, steps: int | None = None, even: bool = True
-) -> Batches:
-    """Return how the source falls into steps; a dataset without a known length is counted, once.
-
-    Of a dataset without end an epoch is `steps` steps. Where `even`, a step divides among the replicas.
-
-    Raises:
-        NameplateError: batches of different sizes, or that do not divide; no examples; no end and no `steps`.
-    """
-    size, batch = _size_and_batch(source, batch, steps)
-    if even:
-        _refuse_uneven(batch, replicas)
-    if not size:
-        raise NameplateError("the dataset has no examples")
-    return Batches(size, batch, replicas)
-
-
-def evaluation_feed(source: Source | Stream, batches: Batches) -> Feed:
-    """Return the feed of an evaluation, in order, with the training's batch where the data has none of its own."""
-    own = batches_of(source, batches.batch, batches.replicas, even=False)
-    return feed_of(source, own, in_file_order, Resident.AUTO)
-
-
-def example_of(source: Source | Stream) -> tuple[Any, ...]:
-    """Return the symbolic form of one batch: (x, y[, weight]) of KerasTensors, (None, ...)."""
-    return tuple(
-        tf.nest.map_structure(lambda leaf: keras.KerasTensor((None, *leaf.shape), leaf.dtype.name), part)
-        for part in source.spec()
+def loop_of(
+    model: keras.Model,
+    data: Data,
+    arguments: Arguments,
+    *,
+    validation_data: Data | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None = None,
+) -> Loop:
+    """Return the loop that `fit` runs; call it, and run it, in the scope of the model's strategy."""
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    source = as_source(data)
+    held_out = None if validation_data is None else as_source(validation_data, "validation_data")
+    refuse_unlike(source, held_out)
+    source, batches = _portioned(source, arguments, replicas)
+    prepare(model, example_of(source))
+    shuffled = arguments.shuffle and not isinstance(source, Stream)
+    feed = feed_of(source, batches, by_seed(arguments.seed, source.size) if shuffled else in_file_order, Resident.AUTO)
+    step = Step(model, class_weights=class_weights(arguments.class_weight), xla=arguments.xla)
+    total = arguments.steps or arguments.epochs * batches.steps
+    done = arguments.initial_epoch * batches.steps
+    return Loop(
+        model,
+        TrainGraph(step, feed),
+        _validation(step, held_out, arguments, batches),
+        Plan(
+            total_steps=total,
+            steps_per_epoch=batches.steps,
+            examples_per_epoch=batches.size,
+            global_batch=batches.batch,
+            validate_every=arguments.validation_freq,
+            record_every=total,
+            steps_per_loop=arguments.steps_per_loop,
+        ),
+        callback_list(
+            model,
+            _listed(callbacks),
+            epochs=arguments.epochs,
+            steps=batches.steps,
+            verbose=bool(arguments.verbose),
+        ),
+        progress=Progress(step=done, epoch=arguments.initial_epoch),
     )
 
 
@@ -191,64 +190,36 @@ def callback_list(
     )
 
 
-def _size_and_batch(source: Source | Stream, batch: int, steps: int | None) -> tuple[int, int]:
-    """Return the examples of an epoch and of a step; batches of the source's own are what they are."""
-    if not isinstance(source, Stream):
-        return source.size, batch
-    if source.endless:
-        if steps is None:
-            raise NameplateError("the dataset has no end: say how many steps to train, steps=... or fit.steps=...")
-        batch = len(tf.nest.flatten(next(iter(source.dataset)))[0]) if source.batched else batch
-        return steps * batch, batch
-    if not source.batched:
-        return source.size if source.size is not None else sum(1 for _ in source.dataset), batch
-    sizes = [len(tf.nest.flatten(each)[0]) for each in source.dataset]
-    if not sizes or any(size != sizes[0] for size in sizes[:-1]) or sizes[-1] > sizes[0]:
-        raise NameplateError(
-            f"the dataset's batches have {sorted(set(sizes)) or 'no'} examples; "
-            "all must have the same number, and only the last may have fewer"
-        )
-    return sum(sizes), sizes[0]
+def _portioned(source: Source | Stream, arguments: Arguments, replicas: int) -> tuple[Source | Stream, Batches]:
+    """Return the data as it is trained on, and how it falls into steps."""
+    per_epoch = arguments.steps_per_epoch
+    if isinstance(source, Stream) and per_epoch and source.size != per_epoch:
+        source = Stream(source.dataset.repeat(), batched=source.batched)
+    size = arguments.batch_size or BATCH
+    batches = batches_of(source, size, replicas, steps=arguments.steps, steps_per_epoch=per_epoch)
+    if isinstance(source, Stream):
+        source.first = arguments.initial_epoch * batches.steps
+    return source, batches
 
 
-def _refuse_nonsense(
-    model: keras.Model,
-    *,
-    epochs: int,
-    steps: int | None,
-    batch_size: int | None,
-    steps_per_loop: int | None,
-    weights: Mapping[int, float] | None,
-) -> None:
-    problems = [] if model.compiled else [f"{model.name!r} is not compiled; call model.compile(...) first"]
-    counts = {"epochs": epochs, "steps": steps, "batch_size": batch_size, "steps_per_loop": steps_per_loop}
-    problems += [f"{key}={value}: at least 1" for key, value in counts.items() if value is not None and value < 1]
-    wrong = [key for key in weights or {} if not isinstance(key, int | np.integer) or key < 0]
-    if wrong:
-        problems.append(f"class_weight: classes are numbers from 0, not {', '.join(map(repr, wrong))}")
-    if problems:
-        raise NameplateError("\n".join(problems))
+def _validation(
+    step: Step, source: Source | Stream | None, arguments: Arguments, batches: Batches
+) -> EvaluationGraph | None:
+    if source is None:
+        return None
+    steps = arguments.validation_steps
+    if isinstance(source, Stream) and steps:
+        source, steps = Stream(source.dataset.take(steps), batched=source.batched), None
+    batch = arguments.validation_batch_size or batches.batch
+    return EvaluationGraph(step, evaluation_feed(source, batch, batches.replicas, steps=steps))
 
 
-def _refuse_unlike(source: Source | Stream, held_out: Source | Stream | None) -> None:
-    """Refuse validation data of another form than the training data: it would fail only after an epoch."""
-    if held_out is None:
-        return
-    forms = [
-        tf.nest.map_structure(lambda leaf: (tuple(leaf.shape), leaf.dtype.name), tuple(each.spec())[:2])
-        for each in (source, held_out)
-    ]
-    trained, validated = (str(form) for form in forms)
-    if [shape for shape, _ in _leaves(forms[0])] != [shape for shape, _ in _leaves(forms[1])]:
-        raise NameplateError(f"validation_data has examples of {validated}, the training data of {trained}")
-
-
-def _leaves(form: Any) -> list[tuple[Any, str]]:
-    if isinstance(form, dict):
-        return [leaf for key in sorted(form) for leaf in _leaves(form[key])]
-    if isinstance(form, tuple) and len(form) == 2 and isinstance(form[1], str):
-        return [form]
-    return [leaf for each in form for leaf in _leaves(each)]
+def _listed(
+    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None,
+) -> Sequence[keras.callbacks.Callback]:
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return [each for each in callbacks.callbacks if not isinstance(each, keras.callbacks.ProgbarLogger)]
+    return [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks or ())
 
 
 @contextmanager
@@ -267,11 +238,3 @@ def _synchronised(model: keras.Model, *, sync_batch_norm: bool) -> Iterator[None
 
 def _line(epoch: int, logs: Mapping[str, float] | None) -> None:
     print(f"epoch {epoch + 1}  " + "  ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items()))
-
-
-def _refuse_uneven(batch: int, replicas: int) -> None:
-    if batch % replicas:
-        below, over = batch // replicas * replicas, -(-batch // replicas) * replicas
-        raise NameplateError(
-            f"a batch of {batch} does not divide among {replicas} replicas; the nearest: {below or over} or {over}"
-        )

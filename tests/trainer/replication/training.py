@@ -6,87 +6,162 @@ A process can hold one number of CPU replicas, so each has a process of its own.
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+import trainer
 from tests.trainer.replication.cases import BATCH, Training
-from trainer.build import synchronise_batch_norm
-from trainer.compiling import prepare
-from trainer.config.data import Resident
 from trainer.config.strategy import StrategyConfig, StrategyKind
-from trainer.data.feed import by_seed, feed_of, in_file_order
-from trainer.fitting import as_source, batches_of, class_weights, example_of
-from trainer.graph import EvaluationGraph, PredictionGraph, TrainGraph
-from trainer.replica import Step
+from trainer.data.memory import Memory
+from trainer.data.order import shuffled
+from trainer.graph import TrainGraph
 from trainer.strategy import make_strategy
+
+Numbers = dict[str, np.ndarray]
+
+
+class OnDisk(Memory):
+    """Arrays that are not held on the devices, but loaded by their indices."""
+
+    def arrays(self) -> Any:
+        """Return nothing."""
+        return None
 
 
 def main() -> int:
     """Run a table of trainings and write what they give: `<training>/<what>`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("table", help="module with TRAININGS")
-    parser.add_argument("kind", help="strategy")
+    parser.add_argument("kind", help="strategy, or keras for model.fit on one device")
     parser.add_argument("replicas", type=int)
     parser.add_argument("file")
     given = parser.parse_args()
-    single = given.kind == "single"
-    strategy = make_strategy(StrategyConfig(kind=StrategyKind(given.kind), replicas=None if single else given.replicas))
-    found: dict[str, np.ndarray] = {}
+    alone = given.kind in ("single", "keras")
+    kind = StrategyKind("single" if alone else given.kind)
+    strategy = make_strategy(StrategyConfig(kind=kind, replicas=None if alone else given.replicas))
+    found: Numbers = {}
     for name, training in importlib.import_module(given.table).TRAININGS.items():
-        dtype = "float64" if training.precise else "float32"
-        keras.config.set_floatx(dtype)
-        keras.config.set_dtype_policy(dtype)
-        print(name, flush=True)
         with strategy.scope():
-            found |= {f"{name}/{what}": value for what, value in trained(training).items()}
+            numbers = by_keras(training) if given.kind == "keras" else trained(training)
+        found |= {f"{name}/{what}": value for what, value in numbers.items()}
     if strategy.num_replicas_in_sync == 1 or strategy.extended.should_checkpoint:
         np.savez(given.file, **found)  # type: ignore[arg-type]
     return 0
 
 
-def trained(training: Training) -> dict[str, np.ndarray]:
+def trained(training: Training) -> Numbers:
     """Train, evaluate and predict in the current scope; return every number that comes of it."""
+    with _precision(training.dtype), _observed() as seen:
+        data, model = _data(training), training.build()
+        history = trainer.fit(
+            model,
+            OnDisk(data) if training.on_disk else data,
+            batch_size=BATCH,
+            epochs=training.epochs,
+            class_weight=training.class_weight,
+            xla=training.xla,
+        )
+        traces = seen.graph.traces() if seen.graph else 0
+        return {
+            "losses": np.concatenate(seen.losses),
+            "history": _values({name: each[-1] for name, each in history.history.items()}),
+            "evaluation": _values(trainer.evaluate(model, data, batch_size=BATCH)),
+            "predictions": _flat(tf.nest.flatten(trainer.predict(model, data, batch_size=BATCH))),
+            "weights": _weights(model),
+            "traces": np.array(traces - (1 if training.size < BATCH or training.size % BATCH == 0 else 2)),
+        }
+
+
+def by_keras(training: Training) -> Numbers:
+    """Do the same with Keras' own verbs, on one device and in the same order."""
+    with _precision(training.dtype):
+        data, model = _data(training), training.build()
+        history = model.fit(
+            functools.reduce(tf.data.Dataset.concatenate, (_batches(data, epoch) for epoch in range(training.epochs))),
+            steps_per_epoch=-(-training.size // BATCH),
+            epochs=training.epochs,
+            # Keras knows no class that it is given no weight of.
+            class_weight=dict.fromkeys(range(10), 1.0) | training.class_weight if training.class_weight else None,
+            verbose=0,
+        )
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        measured = model.evaluate(x, y, sample_weight=weight, batch_size=BATCH, verbose=0, return_dict=True)
+        return {
+            "history": _values({name: each[-1] for name, each in history.history.items()}),
+            "evaluation": _values(measured),
+            "predictions": _flat(tf.nest.flatten(model.predict(x, batch_size=BATCH, verbose=0))),
+            "weights": _weights(model),
+        }
+
+
+def _batches(data: Any, epoch: int) -> tf.data.Dataset:
+    size = len(tf.nest.flatten(data)[0])
+    order = shuffled(tf.range(size, dtype=tf.int64), epoch=epoch, seed=0, size=size).numpy()
+    return tf.data.Dataset.from_tensor_slices(tf.nest.map_structure(lambda each: each[order], data)).batch(BATCH)
+
+
+class _Seen:
+    graph: TrainGraph | None = None
+
+    def __init__(self) -> None:
+        self.losses: list[np.ndarray] = []
+
+
+@contextmanager
+def _observed() -> Iterator[_Seen]:
+    """Inside, the loss of every step is written down."""
+    seen, original = _Seen(), TrainGraph.run
+
+    def run(graph: TrainGraph, *arguments: int) -> np.ndarray:
+        seen.graph = graph
+        seen.losses.append(original(graph, *arguments))
+        return seen.losses[-1]
+
+    TrainGraph.run = run  # type: ignore[method-assign]
+    try:
+        yield seen
+    finally:
+        TrainGraph.run = original  # type: ignore[method-assign]
+
+
+@contextmanager
+def _precision(dtype: str) -> Iterator[None]:
+    before, policy = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx(dtype)
+    keras.config.set_dtype_policy(dtype)
     keras.utils.set_random_seed(1)
-    data = training.data(training.size)
-    if not training.precise:
-        data = tf.nest.map_structure(lambda each: each.astype("float32") if each.dtype == "float64" else each, data)
-    source = as_source(data)
-    batches = batches_of(source, BATCH, tf.distribute.get_strategy().num_replicas_in_sync)
-    model = training.build()
-    synchronise_batch_norm(model, synchronised=True)
-    prepare(model, example_of(source))
-    step = Step(model, class_weights=class_weights(training.class_weight))
-    graph = TrainGraph(step, feed_of(source, batches, by_seed(0, batches.size), Resident.AUTO))
-    graph.begin(0)
-    losses = [graph.run(epoch, 0, batches.steps) for epoch in range(training.epochs)]
-    counted = measured(model)
-    model.reset_metrics()
-    feed = feed_of(source, batches, in_file_order, Resident.NEVER)
-    EvaluationGraph(step, feed).run()
-    outputs = tf.nest.flatten(PredictionGraph(step, feed).run())
-    return {
-        "losses": np.concatenate(losses),
-        "training metrics": counted,
-        "evaluation metrics": measured(model),
-        "predictions": np.concatenate([np.ravel(each) for each in outputs]),
-        "weights": np.concatenate([np.ravel(each.numpy()) for each in model.weights if "seed" not in each.path]),
-        "traces": np.array(graph.traces() - 1 - bool(batches.last and batches.full) * 1),
-    }
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(before)
+        keras.config.set_dtype_policy(policy)
 
 
-def measured(model: keras.Model) -> np.ndarray:
-    """Return the values of all metrics in their order."""
-    return np.array([float(np.asarray(value)) for value in model.get_metrics_result().values()])
+def _data(training: Training) -> Any:
+    floats = np.dtype(training.dtype)
+    return tf.nest.map_structure(
+        lambda each: each.astype(floats) if each.dtype == "float64" else each, training.data(training.size)
+    )
 
 
-def variables(model: keras.Model) -> dict[str, Any]:
-    """Return the values of all variables by path."""
-    return {each.path: each.numpy() for each in model.variables}
+def _values(named: Mapping[str, Any]) -> np.ndarray:
+    return np.array([float(np.mean(np.asarray(named[name]))) for name in sorted(named)])
+
+
+def _weights(model: keras.Model) -> np.ndarray:
+    return _flat([each.numpy() for each in model.weights if "seed" not in each.path])
+
+
+def _flat(arrays: Any) -> np.ndarray:
+    return np.concatenate([np.ravel(each) for each in arrays])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Runs of the table of trainings, each number of replicas in its own process, once a session."""
+"""Tables of trainings, each number of replicas in processes of its own."""
 
 from __future__ import annotations
 
@@ -6,42 +6,34 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pytest
 
 from scripts.launch import environment, free_ports
+from tests.trainer.replication.comparing import Numbers
 
-LIMIT = 800.0  # seconds of a process, on a busy machine
-Results = dict[str, dict[str, np.ndarray]]  # strategy -> `<training>/<what>` -> values
+LIMIT = 1800.0  # seconds of a process, on a busy machine
 STRATEGIES = {
+    "keras": ("keras", 1, 1),  # model.fit itself, on one device
     "one device": ("single", 1, 1),
     "1 replica": ("cpu_replicas", 1, 1),
     "2 replicas": ("cpu_replicas", 2, 1),
     "4 replicas": ("cpu_replicas", 4, 1),
     "2 workers": ("multi_worker", 2, 2),
+    "2 workers, 2 replicas each": ("multi_worker", 4, 2),
 }
 
 
-@pytest.fixture(scope="session")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    """Return the numbers of every training under every strategy."""
-    return run_table("tests.trainer.replication.cases", tmp_path_factory.mktemp("replication"))
-
-
-def run_table(table: str, place: Path, strategies: Any = STRATEGIES) -> Results:
-    """Run a table of trainings under each strategy, two at a time."""
+def run_table(table: str, place: Path, strategies: Iterable[str] = STRATEGIES) -> dict[str, Numbers]:
+    """Run a table of trainings under each strategy, two at a time; return their numbers by strategy."""
     with ThreadPoolExecutor(2) as pool:
-        done: list[tuple[str, Callable[[], Any]]] = [
-            (name, pool.submit(_run, table, place / f"{name}.npz", *strategies[name]).result) for name in strategies
-        ]
-        for _, result in done:
-            result()
-    return {name: dict(np.load(place / f"{name}.npz")) for name in strategies}
+        runs = {name: pool.submit(_run, table, place / f"{name}.npz", *STRATEGIES[name]) for name in strategies}
+        for each in runs.values():
+            each.result()
+    return {name: dict(np.load(place / f"{name}.npz")) for name in runs}
 
 
 def _run(table: str, file: Path, kind: str, replicas: int, workers: int) -> None:

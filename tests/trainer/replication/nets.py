@@ -1,0 +1,159 @@
+"""Small compiled models, each with something that goes wrong when replicas are not one device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import layers
+
+
+def classifying(model: keras.Model, optimizer: keras.Optimizer) -> keras.Model:
+    """Return a model of logits, compiled; the second of two outputs has a weight of its own."""
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    if len(getattr(model, "outputs", None) or [None]) == 1:
+        model.compile(optimizer, loss=loss, metrics=["accuracy"])
+    else:
+        model.compile(optimizer, loss=[loss, loss], loss_weights=[1.0, 0.2], metrics=[["accuracy"], []])
+    return model
+
+
+def classifier() -> keras.Model:
+    """Return a classifier of vectors."""
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(3, name="label")], name="classifier")
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(adam(), loss=loss, metrics=["accuracy"], weighted_metrics=["accuracy"])
+    return model
+
+
+def normalized() -> keras.Model:
+    """Return a model with batch statistics."""
+    inputs = keras.Input((6,), name="features")
+    x = layers.Dense(5, use_bias=False, name="hidden")(layers.BatchNormalization(name="bn_features")(inputs))
+    x = layers.Activation("tanh", name="tanh")(layers.BatchNormalization(name="bn_hidden")(x))
+    model = keras.Model(inputs, layers.Dense(2, name="value")(x), name="normalized")
+    model.compile(sgd(), loss="mse", metrics=["mae"])
+    return model
+
+
+def dense(optimizer: Callable[[], keras.Optimizer], loss: Any = "mse", **options: Any) -> Callable[[], keras.Model]:
+    """Return the builder of a small regression with one output."""
+
+    def build() -> keras.Model:
+        inputs = keras.Input((6,), name="features")
+        hidden = layers.Dense(5, activation="tanh", name="hidden", **options)(inputs)
+        model = keras.Model(inputs, layers.Dense(2, name="value")(hidden), name="dense")
+        model.compile(optimizer(), loss=loss, metrics=["mae"], weighted_metrics=["mse"])
+        return model
+
+    return build
+
+
+def two_outputs() -> keras.Model:
+    """Return a model with two weighted losses, and penalties on weights, outputs and a sum of its own."""
+
+    class Penalty(layers.Layer):
+        def call(self, x: Any) -> Any:
+            self.add_loss(keras.ops.mean(keras.ops.square(x)))
+            return x
+
+    inputs = keras.Input((6,), name="features")
+    hidden = layers.Dense(5, kernel_regularizer="l2", activity_regularizer="l1", name="hidden")(inputs)
+    hidden = Penalty(name="penalty")(hidden)
+    outputs = {name: layers.Dense(2, name=name)(hidden) for name in ("near", "far")}
+    model = keras.Model(inputs, outputs, name="two_outputs")
+    model.compile(
+        keras.optimizers.AdamW(0.01, global_clipnorm=0.5),
+        loss={"near": "mse", "far": "huber"},
+        loss_weights={"near": 1.0, "far": 0.3},
+        metrics={"near": ["mae"]},
+    )
+    return model
+
+
+def sequences(reduction: str = "sum_over_batch_size") -> Callable[[], keras.Model]:
+    """Return the builder of a model over masked sequences: embedding, batch statistics, a value a position."""
+
+    def build() -> keras.Model:
+        inputs = keras.Input((5,), dtype="int32", name="words")
+        x = layers.Embedding(6, 4, mask_zero=True, name="embedding")(inputs)
+        x = layers.BatchNormalization(name="bn")(x)
+        model = keras.Model(inputs, layers.Dense(1, name="value")(x), name="sequences")
+        loss = keras.losses.MeanSquaredError(reduction=reduction)
+        model.compile(keras.optimizers.Adam(0.01), loss=loss, metrics=["mae"])
+        return model
+
+    return build
+
+
+def scalar_loss(target: Any, predicted: Any) -> Any:
+    """Return a mean that the loss takes by itself."""
+    return keras.ops.mean(keras.ops.abs(target - predicted))
+
+
+@keras.saving.register_keras_serializable("tests")
+class OwnLoss(keras.Model):
+    """A model with a loss of its own, a mean over the examples that it gets."""
+
+    def __init__(self) -> None:
+        super().__init__(name="own_loss")
+        self.value = layers.Dense(2, name="value")
+
+    def call(self, x: Any) -> Any:
+        return self.value(x)
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training=training)
+        return loss + 0.1 * keras.ops.mean(keras.ops.square(y_pred))
+
+
+def own_loss() -> keras.Model:
+    """Return a model that overrides `compute_loss`."""
+    model = OwnLoss()
+    model.compile(keras.optimizers.SGD(0.1), loss="mse", metrics=["mae"])
+    return model
+
+
+class OwnStep(OwnLoss):
+    """A model with a training step of its own, as Keras' guide writes it."""
+
+    compute_loss = keras.Model.compute_loss
+
+    def train_step(self, data: Any) -> Any:
+        import tensorflow as tf
+
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = self.compute_loss(y=y, y_pred=self(x, training=True))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        return {"loss": loss}
+
+
+def own_step() -> keras.Model:
+    """Return a model that overrides `train_step`."""
+    model = OwnStep()
+    model.compile(keras.optimizers.SGD(0.1), loss="mse", metrics=["mae"])
+    return model
+
+
+def sgd() -> keras.Optimizer:
+    """Return gradient descent with momentum."""
+    return keras.optimizers.SGD(0.05, momentum=0.9)
+
+
+def adam() -> keras.Optimizer:
+    """Return Adam."""
+    return keras.optimizers.Adam(0.01)
+
+
+def noisy() -> keras.Model:
+    """Return a model with random layers."""
+    inputs = keras.Input((6,), name="features")
+    x = layers.Dropout(0.3, seed=1, name="drop")(layers.GaussianNoise(0.1, seed=2, name="noise")(inputs))
+    model = keras.Model(inputs, layers.Dense(2, name="value")(x), name="noisy")
+    model.compile(adam(), loss="mse", metrics=["mae"])
+    return model
