@@ -24,7 +24,7 @@ train: $(READY) ## train on the digits; the same command again goes on where it 
 	$(BIN)/python -m trainer run=digits $(ARGS)
 
 test: check ## the checks, then all tests
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: $(READY) ## lint, format, types, import contracts
 	$(BIN)/ruff check .

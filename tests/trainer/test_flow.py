@@ -48,7 +48,8 @@ def test_every_architecture_trains_saves_and_resumes_to_the_same_bits(tmp_path: 
     assert about(tmp_path / "one")["history"] == told
 
 
-STATEFUL = ["model.width=8", "model.dropout=0.3", "data.augment=[shift,flip]", "data.limit=52", "fit.epochs=3"]
+RANDOM = ["model.dropout=0.3", "data.augment=[shift,flip]", "data.limit=52", "fit.epochs=3"]
+STATEFUL = ["model.width=8", *RANDOM]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ STATEFUL = ["model.width=8", "model.dropout=0.3", "data.augment=[shift,flip]", "
     [
         [],
         ["data.resident=never"],
-        ["optimizer=sgd", "fit.precision=mixed_float16"],
+        ["model=mlp", "optimizer=sgd", "fit.precision=mixed_float16"],  # convolutions in float16 take minutes on a CPU
         ["checkpoint.async_save=true", "schedule=cosine", "schedule.warmup_steps=3"],
         ["fit.early_stopping.monitor=val_loss", "fit.early_stopping.patience=9", "fit.steps_per_loop=3"],
         ["strategy.sync_batch_norm=false", "optimizer.ema_momentum=0.9"],
@@ -65,7 +66,8 @@ STATEFUL = ["model.width=8", "model.dropout=0.3", "data.augment=[shift,flip]", "
 )
 def test_a_run_cut_in_mid_epoch_ends_as_if_it_had_not_been(tmp_path: Path, options: list[str]) -> None:
     """Seven steps an epoch, the last of them smaller; cut at step 11, which is in the second epoch."""
-    saving = [*STATEFUL, *options, "log.every_steps=2", "checkpoint.keep_last=99", "run=cut"]
+    stateful = RANDOM if "model=mlp" in options else STATEFUL
+    saving = [*stateful, *options, "log.every_steps=2", "checkpoint.keep_last=99", "run=cut"]
     train(tmp_path, *saving, "checkpoint.every_steps=11")
     whole, told = content(tmp_path / "cut"), about(tmp_path / "cut")
     lines = records(tmp_path / "cut")
