@@ -27,6 +27,12 @@ from trainer.slots import named_variables
 Arrays = dict[str, np.ndarray]
 
 
+def in_host_memory(array: np.ndarray) -> tf.Tensor:
+    """Return a tensor that a variable takes over without copying it again, where it is in host memory itself."""
+    with tf.device("CPU:0"):
+        return tf.convert_to_tensor(array)
+
+
 class ResumeError(NameplateError):
     """A checkpoint that does not belong to this model, optimizer or configuration."""
 

@@ -34,6 +34,8 @@ POINTING = ".pointing-"
 PROBING = ".probing-"
 TEMPORARIES = (SAVING, DELETING, REPLACED, POINTING, PROBING)
 
+_LOOKS = 100  # at a directory of which everything that was listed is deleted before it is looked at
+
 _STEP = re.compile(r"step_(\d{8,18})\Z", re.ASCII)
 _SHARD = re.compile(r"(weights|optimizer|state)(?:-(\d{5})-of-(\d{5}))?\.safetensors\Z", re.ASCII)
 _POINTER = re.compile(r"[a-z][a-z0-9_-]{0,31}\Z")
@@ -53,9 +55,16 @@ def step_of(name: str) -> int | None:
 
 
 def checkpoints(directory: Path) -> list[Path]:
-    """Return the complete checkpoints in `directory` by step, the newest last; none where it is missing."""
-    found = {step: directory / name for name in listing(directory) if (step := step_of(name)) is not None}
-    return [found[step] for step in sorted(found) if has_manifest(found[step])]
+    """Return the complete checkpoints in `directory` by step, the newest last; none where it is missing.
+
+    Where a run saves and deletes meanwhile, at least one of those that were there at some moment of the call.
+    """
+    for _ in range(_LOOKS):
+        listed = {step: directory / name for name in listing(directory) if (step := step_of(name)) is not None}
+        found = [listed[step] for step in sorted(listed) if has_manifest(listed[step])]
+        if found or all(os.path.lexists(path) for path in listed.values()):
+            break  # else what was listed is deleted by now, and a newer one is there
+    return found
 
 
 def has_manifest(path: Path) -> bool:

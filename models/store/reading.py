@@ -4,9 +4,11 @@ out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar, overload
 
 import numpy as np
 from xxhash import xxh3_128, xxh3_128_hexdigest
@@ -19,7 +21,9 @@ from models.store.manifest import FileRecord, Manifest, TensorRecord
 from models.store.patience import patiently
 from models.store.plain import LARGEST_TEXT
 
-_READERS = 4  # threads; copying from the page cache and hashing both leave the interpreter free
+T = TypeVar("T")
+
+_READERS = min(4, os.cpu_count() or 1)  # threads; copying and hashing leave the interpreter free
 _WORTH_THREADS = 8 << 20  # bytes
 
 
@@ -122,12 +126,23 @@ class Tensors(Mapping[str, np.ndarray]):
     def __len__(self) -> int:
         return len(self.records)
 
-    def load(self) -> dict[str, np.ndarray]:
-        """Read all of them, several at a time: faster than one after the other, which `dict(tensors)` would do."""
+    @overload
+    def load(self) -> dict[str, np.ndarray]: ...
+
+    @overload
+    def load(self, take: Callable[[np.ndarray], T]) -> dict[str, T]: ...
+
+    def load(self, take: Callable[[np.ndarray], Any] | None = None) -> dict[str, Any]:
+        """Read all of them, several at a time: faster than one after the other, which `dict(tensors)` would do.
+
+        `take` is called with each in some thread and what it returns is kept in its place: an array that goes into
+        another memory anyway is free again at once.
+        """
         if sum(record.nbytes for record in self.records.values()) < _WORTH_THREADS:
-            return dict(self)
+            return {name: take(self[name]) if take else self[name] for name in self.records}
         with ThreadPoolExecutor(_READERS, "reading") as pool:
-            return dict(zip(self.records, pool.map(self.__getitem__, self.records), strict=True))
+            taken = pool.map(lambda name: take(self[name]) if take else self[name], self.records)
+            return dict(zip(self.records, taken, strict=True))
 
     def _verify_header(self, name: str) -> None:
         if name in self._verified_headers:

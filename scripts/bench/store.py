@@ -40,15 +40,46 @@ def main() -> int:
     parser.add_argument("--keras", action="store_true", help="also .weights.h5, .keras and tf.train.Checkpoint")
     arguments = parser.parse_args()
     arrays = _arrays(arguments.megabytes)
-    contenders: dict[str, Contender] = {"raw": (_raw_save, _raw_load), "nameplate": (_save, _load), **_SAFETENSORS}
+    contenders: dict[str, Contender] = {"raw": (raw_save, raw_load), "nameplate": (_save, _load), **_SAFETENSORS}
     with tempfile.TemporaryDirectory(dir=arguments.directory) as place:
         extra = _extra_memory(Path(place), arrays)
         if arguments.keras:
             from scripts.bench.keras_files import contenders as others
 
             contenders |= {name: (_synced(save), load) for name, (save, load) in others(arrays).items()}
+        contenders |= _orbax()
         times = _rounds(Path(place), arrays, contenders, arguments.rounds)
     return _report(times, extra)
+
+
+def raw_save(path: Path, arrays: Arrays) -> None:
+    """Write the arrays' bytes into one file, and make it durable."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for array in arrays.values():
+        view = array.reshape(-1).view(np.uint8).data
+        while view:
+            view = view[os.write(descriptor, view) :]
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def raw_load(path: Path, arrays: Arrays) -> dict[str, np.ndarray]:
+    """Read what `raw_save` wrote into arrays of the same shapes."""
+    loaded = {}
+    with path.open("rb", buffering=0) as file:
+        for name, array in arrays.items():
+            loaded[name] = np.empty(array.shape, array.dtype)
+            file.readinto(loaded[name].reshape(-1).view(np.uint8).data)
+    return loaded
+
+
+def peak_memory(*, anew: bool = False) -> float:
+    """Return the most MB that this process held at once, since its beginning or since this was last asked `anew`."""
+    if anew:
+        Path("/proc/self/clear_refs").write_text("5")
+    match = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert match is not None
+    return int(match[1]) * 1024 / 1e6
 
 
 def _arrays(megabytes: int) -> dict[str, np.ndarray]:
@@ -96,25 +127,6 @@ def _report(times: Mapping[str, Mapping[str, float]], extra: float) -> int:
     return 1 if missed else 0
 
 
-def _raw_save(path: Path, arrays: Arrays) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    for array in arrays.values():
-        view = array.reshape(-1).view(np.uint8).data
-        while view:
-            view = view[os.write(descriptor, view) :]
-    os.fsync(descriptor)
-    os.close(descriptor)
-
-
-def _raw_load(path: Path, arrays: Arrays) -> dict[str, np.ndarray]:
-    loaded = {}
-    with path.open("rb", buffering=0) as file:
-        for name, array in arrays.items():
-            loaded[name] = np.empty(array.shape, array.dtype)
-            file.readinto(loaded[name].reshape(-1).view(np.uint8).data)
-    return loaded
-
-
 def _save(path: Path, arrays: Arrays) -> None:
     weights = {name: array for name, array in arrays.items() if "@" not in name}
     slots = {name: array for name, array in arrays.items() if "@" in name}
@@ -150,20 +162,29 @@ def _safetensors_save(path: Path, arrays: Arrays) -> None:
 _SAFETENSORS: dict[str, Contender] = {"safetensors": (_synced(_safetensors_save), _safetensors_load)}
 
 
+def _orbax() -> dict[str, Contender]:
+    """Return Orbax's checkpointer where it is installed (the extra `bench`); without it say so."""
+    try:
+        from orbax.checkpoint import PyTreeCheckpointer
+    except ImportError:
+        print("orbax-checkpoint is not installed (the extra `bench`): not shown")
+        return {}
+    checkpointer = PyTreeCheckpointer()
+    return {
+        "orbax": (
+            _synced(lambda path, arrays: checkpointer.save(path.absolute(), dict(arrays))),
+            lambda path, _: checkpointer.restore(path.absolute()),
+        )
+    }
+
+
 def _extra_memory(place: Path, arrays: Arrays) -> float:
     """Return by how many MB the peak of the process rises in a save above what it held before."""
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is measured from here on
-    before = _peak()
+    before = peak_memory(anew=True)
     _save(place / "memory", arrays)
-    extra = _peak() - before
+    extra = peak_memory() - before
     shutil.rmtree(place / "memory")
     return extra
-
-
-def _peak() -> float:
-    match = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert match is not None
-    return int(match[1]) / 1000
 
 
 if __name__ == "__main__":

@@ -9,8 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from models import store
+from models.store import layout
 from tests.models.store.faults import prepare
+from tests.models.store.samples import snapshot
 
 
 def test_a_reader_sees_whole_checkpoints_while_a_hundred_are_saved_and_deleted(tmp_path: Path) -> None:
@@ -35,3 +39,20 @@ def test_a_reader_sees_whole_checkpoints_while_a_hundred_are_saved_and_deleted(t
     assert damaged == []
     assert steps == sorted(steps)
     assert len(set(steps)) > 3
+
+
+def test_a_slow_reader_finds_the_newer_checkpoint_when_all_that_it_listed_are_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.save(tmp_path, snapshot(10))
+    listing = layout.listing
+
+    def overtaken(directory: Path) -> list[str]:
+        names = listing(directory)
+        monkeypatch.setattr(layout, "listing", listing)
+        store.save(tmp_path, snapshot(20))
+        store.keep(tmp_path, last=1)
+        return names
+
+    monkeypatch.setattr(layout, "listing", overtaken)
+    assert [path.name for path in store.checkpoints(tmp_path)] == ["step_00000020"]

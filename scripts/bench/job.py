@@ -1,0 +1,102 @@
+"""What a checkpoint costs a training job: the stop of an asynchronous save, its memory, and a resume.
+
+    python -m scripts.bench.job [--megabytes 500] [--rounds 7]
+
+The state is a model's weights and Adam's two slots, in variables on one device. The stop is held against copying the
+same bytes in memory; a resume, every tensor verified and written into the variables, against reading them raw. Every
+round times each once, one after the other; the minimum over the rounds counts. The memory is what an asynchronous save
+adds at its peak.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+
+from models.tree import layers
+from scripts.bench.naming import seconds
+from scripts.bench.store import peak_memory, raw_load, raw_save
+from trainer.checkpoint import Checkpoints
+from trainer.config.checkpoint import CheckpointConfig
+from trainer.progress import Progress, Texts
+from trainer.state import train_state
+
+MOST = {"stop / memcpy": 2.0, "resume / raw read": 1.2, "memory / state": 1.1}
+
+
+def main() -> int:
+    """Print the ratios; return 1 when one of them is too large."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--megabytes", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=7)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place, checkpoints(Path(place), arguments.megabytes) as saves:
+        ratios = measured(Path(place), saves, rounds=arguments.rounds)
+    for name, ratio in ratios.items():
+        print(f"{name:<20}  {ratio:.3f}  at most {MOST[name]}  {'ok' if ratio <= MOST[name] else 'TOO MUCH'}")
+    return int(any(ratio > MOST[name] for name, ratio in ratios.items()))
+
+
+@contextmanager
+def checkpoints(place: Path, megabytes: int) -> Iterator[Checkpoints]:
+    """The checkpoints of a job whose weights and slots are about this large."""
+    count = max(1, round(megabytes * 1e6 / (3 * 4 * 2048 * 2049)))
+    model = keras.Sequential([keras.layers.Dense(2048, name=f"layer_{each}") for each in range(count)], name="row")
+    model.build((None, 2048))
+    model.compile("adam", "mse")
+    model.optimizer.build(model.trainable_variables)
+    texts = Texts(model="{}", config="", about={}, classes=dict.fromkeys(layers(model), "Dense"))
+    config = CheckpointConfig(async_save=True, keep_last=1, keep_best=0)
+    state = train_state(model)
+    with Checkpoints(
+        place / "saves", config, state=state, texts=texts, monitor="loss", callbacks=[], say=_silent
+    ) as saves:
+        yield saves
+
+
+def measured(place: Path, saves: Checkpoints, *, rounds: int) -> dict[str, float]:
+    """Return the ratios of `MOST`."""
+    arrays = {name: each for part in saves._state.capture().values() for name, each in part.items()}
+    raw_save(place / "raw", arrays)
+    extra = extra_memory(saves)
+    contenders: dict[str, Callable[[], object]] = {
+        "memcpy": lambda: {name: each.copy() for name, each in arrays.items()},
+        "stop": lambda: saves.save(Progress(step=1), {}),
+        "raw read": lambda: raw_load(place / "raw", arrays),
+        "resume": saves.restore,
+    }
+    best = dict.fromkeys(contenders, float("inf"))
+    for _ in range(rounds):
+        for name, contender in contenders.items():
+            best[name] = min(best[name], seconds(contender))
+            saves.wait()
+    return {
+        "stop / memcpy": best["stop"] / best["memcpy"],
+        "resume / raw read": best["resume"] / best["raw read"],
+        "memory / state": extra / sum(each.nbytes for each in arrays.values()) * 1e6,
+    }
+
+
+def extra_memory(saves: Checkpoints) -> float:
+    """Return by how many MB an asynchronous save raises the peak of the process."""
+    before = peak_memory(anew=True)
+    saves.save(Progress(step=1), {})
+    saves.wait()
+    return peak_memory() - before
+
+
+def _silent(said: str) -> None:
+    """Say nothing."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
