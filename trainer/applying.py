@@ -14,7 +14,8 @@ from trainer.consensus import in_agreement
 from trainer.data.feed import Feed, feed_of, in_file_order
 from trainer.data.memory import Memory
 from trainer.data.source import Source, Stream
-from trainer.fitting import Data, as_source, batches_of, example_of, strategy_of
+from trainer.fitting import strategy_of
+from trainer.given import Data, as_source, batches_of, example_of
 from trainer.graph import EvaluationGraph, PredictionGraph
 from trainer.keras_private import build_compiled
 from trainer.replica import Step

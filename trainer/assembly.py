@@ -27,7 +27,8 @@ from trainer.data.batches import Batches
 from trainer.data.dataset import Dataset
 from trainer.data.feed import Feed, by_seed, feed_of, in_file_order
 from trainer.data.source import Stream
-from trainer.fitting import batches_of, callback_list, class_weights
+from trainer.fitting import callback_list, class_weights
+from trainer.given import batches_of
 from trainer.graph import EvaluationGraph, TrainGraph
 from trainer.home import Home
 from trainer.initial import Origins, take_slots
@@ -56,6 +57,7 @@ class Job:
     screen: Screen
     stop: StopRequest
     writes: bool  # this process writes for all of them
+    observers: tuple[Observer, ...] = ()  # of the caller
 
     @property
     def total_steps(self) -> int:
@@ -200,4 +202,4 @@ def _observers(job: Job, model: keras.Model) -> list[Observer]:
         table = plain_table(model.name, LAYER_COLUMNS, layer_rows(model))
         texts = {"config": to_yaml(job.config), "layers": table}
         observers.append(TensorBoard(home.tensorboard, texts=texts, histograms_every=log.histograms_every))
-    return observers
+    return [*observers, *job.observers]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import keras
 import models
 from trainer.assembly import Job, assemble
 from trainer.build import build_model, output_problems, synchronise_batch_norm
+from trainer.callbacks.observer import Observer
 from trainer.compiling import compile_model
 from trainer.config.base import ConfigError
 from trainer.config.checkpoint import Export
@@ -19,10 +21,11 @@ from trainer.console import Screen
 from trainer.data.dataset import Dataset
 from trainer.data.opening import open_dataset
 from trainer.exporting import export_best
-from trainer.fitting import batches_of, example_of
+from trainer.given import batches_of, example_of
 from trainer.home import Home
 from trainer.initial import Origins, take_weights
 from trainer.outcome import training
+from trainer.preceding import compare, make_preceding
 from trainer.rates import in_words
 from trainer.report import Report, commands, finish
 from trainer.requeue import marked
@@ -34,8 +37,8 @@ from trainer.targets import resolver
 from trainer.team import Team
 
 
-def run(config: RunConfig) -> Report:
-    """Train as configured, from the beginning or from where the run's last checkpoint has it.
+def run(config: RunConfig, *, observers: Sequence[Observer] = ()) -> Report:
+    """Train as configured, from the beginning or from where the run's last checkpoint has it; `observers` are told.
 
     Raises:
         ConfigError: before anything is touched, with everything in the configuration that cannot be used.
@@ -46,6 +49,7 @@ def run(config: RunConfig) -> Report:
     config = _dry(config.check()) if config.dry_run else config.check()
     with team_of(config) as team, shared_home(config, team) as home, StopRequest() as stop, _marked(config, home, team):
         screen = Screen(quiet=not writes(team))
+        make_preceding(config, home, screen, stop)
         strategy = make_strategy(config.strategy)
         replicas = strategy.num_replicas_in_sync
         screen.say(f"{describe(strategy)}; {config.fit.precision} precision; seed {config.seed}")
@@ -53,7 +57,7 @@ def run(config: RunConfig) -> Report:
         _refuse_unsuited(config, dataset, replicas)
         with strategy.scope():
             batches = batches_of(dataset.train, config.fit.global_batch, replicas, steps=config.fit.steps)
-            job = Job(config, dataset, batches, home, screen, stop, writes(team))
+            job = Job(config, dataset, batches, home, screen, stop, writes(team), tuple(observers))
             model = named_model(config, dataset)
             stages = stages_of(config.init, epochs=job.epochs, say=screen.say)
             stages.prepare(model)
@@ -63,7 +67,9 @@ def run(config: RunConfig) -> Report:
             with training(), lost_workers(team), loop.checkpoints or nullcontext():
                 loop.run()
                 _export(job, model)
-        return finish(screen, config, model, loop.progress, home, loop.checkpoints)
+        report = finish(screen, config, model, loop.progress, home, loop.checkpoints)
+        compare(config, home, screen)
+        return report
 
 
 def named_model(config: RunConfig, dataset: Dataset) -> keras.Model:

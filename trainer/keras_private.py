@@ -31,6 +31,7 @@ __all__ = [
     "capturing",
     "compute_loss",
     "copies",
+    "idle_hooks",
     "logits",
     "loss_tracker",
     "multi_worker",
@@ -134,7 +135,8 @@ def as_one_device() -> Iterator[None]:
     """While steps are traced, let every replica compute its part of what one device would.
 
     Random layers draw from a stream of the replica's own. Losses and the batch statistics that are synchronised are
-    those of the step's examples on all replicas, however unequal the shares; see `trainer.part.tracing`.
+    those of the step's examples on all replicas, however unequal the shares; see `trainer.part.tracing`. Gradients of
+    losses that are weighted later are weighted on their way into an optimizer.
     """
     before = [(place, name, getattr(place, name)) for place, name in _PATCHED]
     try:
@@ -143,6 +145,8 @@ def as_one_device() -> Iterator[None]:
         loss_module.unscale_loss_for_distribution = _unscaled(loss_module.unscale_loss_for_distribution)
         loss_module.reduce_weighted_values = _reduced(loss_module.reduce_weighted_values)
         nn_module._compute_moments_sync = _moments
+        BaseOptimizer.apply = _applied(BaseOptimizer.apply)
+        keras.optimizers.LossScaleOptimizer.apply = _applied(keras.optimizers.LossScaleOptimizer.apply)
         keras.layers.BatchNormalization._moments = _masked_moments(keras.layers.BatchNormalization._moments)
         yield
     finally:
@@ -156,6 +160,8 @@ _PATCHED = (
     (loss_module, "unscale_loss_for_distribution"),
     (loss_module, "reduce_weighted_values"),
     (nn_module, "_compute_moments_sync"),
+    (BaseOptimizer, "apply"),
+    (keras.optimizers.LossScaleOptimizer, "apply"),
     (keras.layers.BatchNormalization, "_moments"),
 )
 
@@ -183,7 +189,7 @@ def _scaled(original: Any) -> Any:
 
     def scale(value: Any) -> Any:
         traced = part.current()
-        return original(value) if traced is None else value * traced.weight
+        return original(value) if traced is None else value * traced.scale
 
     return scale
 
@@ -193,7 +199,7 @@ def _unscaled(original: Any) -> Any:
 
     def unscale(value: Any) -> Any:
         traced = part.current()
-        return original(value) if traced is None else value / traced.weight
+        return original(value) if traced is None else value / traced.scale
 
     return unscale
 
@@ -214,16 +220,32 @@ def _reduced(original: Any) -> Any:
             )
         loss = original(values, sample_weight, mask, reduction, dtype)
         if reduction == "sum":
-            return loss / traced.copies
+            return loss * traced.scale_of_sum
         if len(values.shape) == 0 and sample_weight is None and mask is None:
-            return loss * traced.weight  # reduced by the loss itself: a mean, as far as we know
+            return loss * traced.scale  # reduced by the loss itself: a mean, as far as we know
         own = _divisor(sample_weight, mask, reduction, loss.dtype)
-        if own is None or not traced.asks:
+        if own is None:
             return loss
-        # Keras has divided by what this replica's examples weigh, and `_scaled` has weighted by their number.
+        # Keras has divided by what this replica's examples weigh; their number weights the mean, here or later.
         return loss * tf.math.divide_no_nan(own, part.sum_over_replicas(own) * traced.weight)
 
     return reduce
+
+
+def _applied(original: Any) -> Any:
+    """Weight the gradients of means over the replicas' shares, and add them up where the optimizer does not itself."""
+
+    def apply(optimizer: keras.Optimizer, grads: Any, trainable_variables: Any = None) -> Any:
+        traced = part.current()
+        if traced is None or not traced.later:
+            return original(optimizer, grads, trainable_variables)
+        grads = [part.counted_once(part.weighted(each, traced), traced) for each in grads]
+        if "_backend_update_step" in vars(getattr(optimizer, "inner_optimizer", optimizer)):  # see `update_locally`
+            grads = part.added_up(grads)
+        with part.tracing(None):  # an optimizer inside this one gets what is weighted already
+            return original(optimizer, grads, trainable_variables)
+
+    return apply
 
 
 def _divisor(sample_weight: Any, mask: Any, reduction: str, dtype: Any) -> tf.Tensor | None:
@@ -350,6 +372,27 @@ def any_size(graphs: Sequence[Any]) -> Iterator[None]:
     finally:
         for graph in graphs:
             graph.__dict__.pop("_assert_input_compatibility", None)
+
+
+def idle_hooks(callback: keras.callbacks.Callback) -> list[Any]:
+    """Return the batch hooks of Keras' own callbacks that do nothing as this one of them is set (callbacks/*.py).
+
+    The loop looks for NaN itself, at every step.
+    """
+    its = keras.callbacks
+    match callback:
+        case its.ModelCheckpoint() | its.BackupAndRestore() if callback.save_freq == "epoch":
+            return [its.ModelCheckpoint.on_train_batch_end, its.BackupAndRestore.on_train_batch_end]
+        case its.TensorBoard() if callback.update_freq == "epoch" and not callback._should_trace:
+            if not callback.write_steps_per_second:
+                return [
+                    its.TensorBoard.on_train_batch_begin,
+                    its.TensorBoard.on_train_batch_end,
+                    its.TensorBoard.on_test_batch_begin,
+                ]
+        case its.TerminateOnNaN():
+            return [its.TerminateOnNaN.on_batch_end]
+    return []
 
 
 def logits(output: Any) -> Any:

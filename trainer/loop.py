@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from models.freezing import recheck
+from trainer import hooks
 from trainer.callbacks.observer import Journey, Observer, Record
 from trainer.checkpoint import Checkpoints
 from trainer.consensus import in_agreement
@@ -113,9 +114,10 @@ class Loop:
         )
 
     def _run(self) -> None:
-        self._pace = Pace(self.plan.steps_per_loop, by_batch=_has_batch_hooks(self.callbacks))
+        self._pace = Pace(self.plan.steps_per_loop, by_batch=hooks.are_wanted(self.callbacks, hooks.TRAINING))
         self._saved_at = self.progress.step
         self._since_record = (0, 0.0)  # examples and seconds of training
+        self._values: dict[str, float] = {}
         self.model.stop_training = False
         self.train.begin(max(self.progress.step, self.progress.passed_over[1]))
         self.callbacks.on_train_begin()
@@ -132,7 +134,7 @@ class Loop:
         if self.checkpoints and (self._saved_at != self.progress.step or self.progress.finished):
             self._save(self._values)
         # After the save: early stopping brings back the best weights, and these are not what was measured last.
-        self.callbacks.on_train_end()
+        self.callbacks.on_train_end(dict(self._values))
 
     def _epoch(self) -> None:
         epoch, first = divmod(self.progress.step, self.plan.steps_per_epoch)
@@ -227,12 +229,22 @@ class Loop:
         self.callbacks.on_test_begin()
         self.model.reset_metrics()
         with device_errors(), in_agreement(self.model.non_trainable_variables):
-            self.validation.run()
+            self._evaluate(self.validation)
         measured = self._metrics()
         self.callbacks.on_test_end(dict(measured))
         if held is not None:
             _set_metric_values(held)
         return {f"val_{name}": value for name, value in measured.items()}
+
+    def _evaluate(self, validation: EvaluationGraph) -> None:
+        """Make a whole pass in one call, or, where a callback asks for it, a step a call."""
+        if not hooks.are_wanted(self.callbacks, hooks.TESTING):
+            validation.run()
+            return
+        for step in range(validation.steps):
+            self.callbacks.on_test_batch_begin(step)
+            validation.part(step, 1)
+            self.callbacks.on_test_batch_end(step, self._metrics())
 
     def _measured(self) -> dict[str, float]:
         """Read the metrics from the devices: the only time that anything is."""
@@ -292,19 +304,6 @@ class Loop:
             self.checkpoints.wait()
             saved = self.checkpoints.saved()
         raise StoppedError(self.stop.received, self.progress.step, saved)
-
-
-def _has_batch_hooks(callbacks: keras.callbacks.CallbackList) -> bool:
-    """Say whether a callback wants to be called at every batch; then Python runs at every step.
-
-    A hook is a method of the callback's class or, for a LambdaCallback, an attribute of its own.
-    """
-    hooks = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
-    return any(
-        hook in vars(callback) or getattr(type(callback), hook) is not getattr(keras.callbacks.Callback, hook)
-        for callback in callbacks.callbacks
-        for hook in hooks
-    )
 
 
 def _metric_values(model: keras.Model) -> list[tuple[Any, Any]]:

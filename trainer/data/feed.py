@@ -1,7 +1,7 @@
 """How examples reach the replicas: from memory on the devices, or through one tf.data iterator.
 
-A feed is begun once for the whole run. `take` is called in the graph outside the replicas, once a step, and gives
-the arguments of a step; `examples` is called with them on each replica and gives that replica's share.
+A feed is begun once for the whole run. In the graph, outside the replicas, `ahead` is called once for many steps and
+`take` once a step, for the arguments of that step; `examples` is called with them on each replica and gives its share.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ RESIDENT_BYTES = 1 << 30  # what a data set kept on the devices may take on each
 
 Order = Callable[[tf.Tensor, Any], tf.Tensor]  # (positions, epoch) -> indices of examples
 Take = tuple[Any, ...]
+StepsFrom = Callable[[int], tf.data.Dataset]  # step of the run -> the examples of each step from there on, without end
 SharesFrom = Callable[[int, range], tf.data.Dataset]  # (step of the run, replicas) -> their shares in turn, without end
 
 
@@ -33,8 +34,11 @@ class Feed(Protocol):
     def begin(self, step: int) -> Any:
         """Return the iterator that goes on at this step of the run; None where the position alone decides."""
 
-    def take(self, iterator: Any, epoch: tf.Tensor, step: tf.Tensor) -> Take:
-        """Return the arguments of one step: `epoch` and `step` within it are int64 scalars."""
+    def ahead(self, epoch: tf.Tensor, position: tf.Tensor, examples: tf.Tensor) -> Any:
+        """Return what can be made at once for so many examples of the epoch from `position` on; int64 scalars."""
+
+    def take(self, iterator: Any, ahead: Any, step: tf.Tensor) -> Take:
+        """Return the arguments of one step, int64, counted from the position of `ahead`."""
 
     def examples(self, taken: Take, share: Share) -> Any:
         """Return a replica's share, (x, y) or (x, y, weight), of static length; called on the replica."""
@@ -58,13 +62,21 @@ def by_seed(seed: int, size: int) -> Order:
 def feed_of(source: Source | Stream, batches: Batches, order: Order, resident: Resident) -> Feed:
     """Return the feed that suits a source; call it inside the strategy's scope."""
     if isinstance(source, Stream):
-        return PipelineFeed(functools.partial(_shares_of_stream, source, batches), batches)
+        steps, shares = (functools.partial(make, source, batches) for make in (_steps_of_stream, _shares_of_stream))
+        return HostFeed(steps, batches) if _computes_on_host() else PipelineFeed(shares, batches)
     arrays = None if resident is Resident.NEVER else source.arrays()
     if arrays is not None:
         held = sum(array.nbytes for array in tf.nest.flatten(arrays))
         if resident is Resident.ALWAYS or held <= RESIDENT_BYTES:
             return ResidentFeed(arrays, batches, order)
-    return PipelineFeed(functools.partial(_shares_of_source, source, batches, order), batches)
+    steps, shares = (functools.partial(make, source, batches, order) for make in (_steps_of_source, _shares_of_source))
+    return HostFeed(steps, batches) if _computes_on_host() else PipelineFeed(shares, batches)
+
+
+def _computes_on_host() -> bool:
+    """Say whether the replicas of this process, all there are, compute on the CPU."""
+    several = isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy)
+    return not several and {device.device_type for device in tf.config.list_logical_devices()} == {"CPU"}
 
 
 class ResidentFeed:
@@ -76,20 +88,54 @@ class ResidentFeed:
         self._held = tf.nest.map_structure(lambda each: tf.Variable(each, trainable=False), arrays)
 
     def begin(self, step: int) -> None:
-        """Do nothing: the position is an argument of every step."""
+        """Do nothing: the position is an argument of every call."""
         del step
 
-    def take(self, iterator: Any, epoch: tf.Tensor, step: tf.Tensor) -> Take:
-        """Return the epoch, and the position in it of the step's first example."""
+    def ahead(self, epoch: tf.Tensor, position: tf.Tensor, examples: tf.Tensor) -> tf.Tensor:
+        """Return the indices of the examples, (examples,) int64."""
+        return self._order(position + tf.range(examples, dtype=tf.int64), epoch)
+
+    def take(self, iterator: Any, ahead: Any, step: tf.Tensor) -> Take:
+        """Return the indices, and where among them the step begins."""
         del iterator
-        return epoch, step * self.batches.batch
+        return ahead, step * self.batches.batch
 
     def examples(self, taken: Take, share: Share) -> Any:
         """Gather this replica's share."""
-        epoch, position = taken
-        positions = position + share.start + tf.range(share.length, dtype=tf.int64)
-        indices = self._order(positions, epoch)
-        return tf.nest.map_structure(lambda held: tf.gather(held, indices), self._held)
+        indices, begin = taken
+        own = tf.slice(indices, [begin + share.start], [share.length])
+        return tf.nest.map_structure(lambda held: tf.gather(held, own), self._held)
+
+
+class HostFeed:
+    """Whole steps through one tf.data iterator, for replicas that compute in the memory where it puts them.
+
+    To move each share into the memory of its device, as `PipelineFeed` does, would cost more than a small step.
+    """
+
+    def __init__(self, steps_from: StepsFrom, batches: Batches) -> None:
+        self.batches = batches
+        self._steps_from = steps_from
+
+    def begin(self, step: int) -> Any:
+        """Start the pipeline at this step of the run."""
+        return iter(self._steps_from(step))
+
+    def ahead(self, epoch: tf.Tensor, position: tf.Tensor, examples: tf.Tensor) -> None:
+        """Do nothing: the iterator is where the run is."""
+        del epoch, position, examples
+
+    def take(self, iterator: Any, ahead: Any, step: tf.Tensor) -> Take:
+        """Return the examples of the next step."""
+        del ahead, step
+        return (next(iterator),)
+
+    def examples(self, taken: Take, share: Share) -> Any:
+        """Cut this replica's share out."""
+        (examples,) = taken
+        if self.batches.replicas == 1:
+            return tf.nest.map_structure(lambda each: _of_length(each, share.length), examples)
+        return tf.nest.map_structure(lambda each: _slice(each, share), examples)
 
 
 class PipelineFeed:
@@ -109,15 +155,41 @@ class PipelineFeed:
 
         return iter(tf.distribute.get_strategy().distribute_datasets_from_function(of_worker))
 
-    def take(self, iterator: Any, epoch: tf.Tensor, step: tf.Tensor) -> Take:
+    def ahead(self, epoch: tf.Tensor, position: tf.Tensor, examples: tf.Tensor) -> None:
+        """Do nothing: the iterator is where the run is."""
+        del epoch, position, examples
+
+    def take(self, iterator: Any, ahead: Any, step: tf.Tensor) -> Take:
         """Return the next share for each replica."""
-        del epoch, step
+        del ahead, step
         return (next(iterator),)
 
     def examples(self, taken: Take, share: Share) -> Any:
         """Return the share that came, its length made static."""
         (examples,) = taken
-        return tf.nest.map_structure(lambda each: tf.ensure_shape(each, [share.length, *each.shape[1:]]), examples)
+        return tf.nest.map_structure(lambda each: _of_length(each, share.length), examples)
+
+
+def _of_length(examples: tf.Tensor, length: int) -> tf.Tensor:
+    return tf.ensure_shape(examples, [length, *examples.shape[1:]])
+
+
+def _slice(examples: tf.Tensor, share: Share) -> tf.Tensor:
+    rest = examples.shape.rank - 1
+    cut = tf.slice(examples, [share.start, *[0] * rest], [share.length, *[-1] * rest])
+    return _of_length(cut, share.length)
+
+
+def _steps_of_source(source: Source, batches: Batches, order: Order, step: int) -> tf.data.Dataset:
+    def load(number: tf.Tensor) -> Any:
+        epoch, within = number // batches.steps, number % batches.steps
+        length = tf.where(within < batches.full, batches.batch, batches.last)
+        positions = within * batches.batch + tf.range(tf.cast(length, tf.int64))
+        return source.load(order(positions, epoch))
+
+    # Without end, and known to be: a pipeline that may end is asked at every step whether it has.
+    numbers = tf.data.Dataset.counter(step)
+    return numbers.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
 
 
 def _shares_of_source(source: Source, batches: Batches, order: Order, step: int, replicas: range) -> tf.data.Dataset:
@@ -131,16 +203,20 @@ def _shares_of_source(source: Source, batches: Batches, order: Order, step: int,
         positions = within * batches.batch + share[0] + tf.range(share[1], dtype=tf.int64)
         return source.load(order(positions, epoch))
 
-    # Without end, and known to be: a pipeline that may end is asked at every step whether it has.
     numbers = tf.data.Dataset.counter(step * held)
     return numbers.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2 * held)
 
 
-def _shares_of_stream(stream: Stream, batches: Batches, step: int, replicas: range) -> tf.data.Dataset:
+def _steps_of_stream(stream: Stream, batches: Batches, step: int) -> tf.data.Dataset:
     """Count forward to the step: a stream has no random access, so its beginning is read and passed over."""
-    table = tf.constant(_table(batches)[:, replicas.start : replicas.stop], tf.int64)
     whole = stream.dataset if stream.batched else stream.dataset.batch(batches.batch)
-    steps = whole.repeat().skip(step)
+    if stream.endless and stream.batched and not stream.batch:  # .batch(8).repeat(): one in an epoch may be smaller
+        whole = whole.rebatch(batches.batch, drop_remainder=True)
+    return _endless(whole.repeat().skip(step - stream.first)).prefetch(2)
+
+
+def _shares_of_stream(stream: Stream, batches: Batches, step: int, replicas: range) -> tf.data.Dataset:
+    table = tf.constant(_table(batches)[:, replicas.start : replicas.stop], tf.int64)
 
     def shares(*examples: Any) -> tf.data.Dataset:
         size = tf.shape(tf.nest.flatten(examples)[0], tf.int64)[0]
@@ -149,8 +225,12 @@ def _shares_of_stream(stream: Stream, batches: Batches, step: int, replicas: ran
             lambda row: tf.nest.map_structure(lambda each: each[row[0] : row[0] + row[1]], examples)
         )
 
-    endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
-    return steps.flat_map(shares).apply(endless).prefetch(2 * len(replicas))
+    return _endless(_steps_of_stream(stream, batches, step).flat_map(shares)).prefetch(2 * len(replicas))
+
+
+def _endless(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Let a pipeline that has no end be known to have none: else every step asks whether it has ended."""
+    return dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
 
 def _table(batches: Batches) -> np.ndarray:

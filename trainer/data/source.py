@@ -31,13 +31,18 @@ class Source(Protocol):
 
 
 class Stream:
-    """Examples of a `tf.data.Dataset`, one after another; `batched` where its elements are batches."""
+    """Examples of a `tf.data.Dataset`, one after another; `batched` where its elements are batches.
 
-    def __init__(self, dataset: tf.data.Dataset, *, batched: bool = False) -> None:
-        self.dataset, self.batched = dataset, batched
+    It begins at the step `first` of the run that it is trained on in.
+    """
+
+    def __init__(self, dataset: tf.data.Dataset, *, batched: bool = False, first: int = 0) -> None:
+        self.dataset, self.batched, self.first = dataset, batched, first
         cardinality = int(dataset.cardinality())
         self.size = cardinality if cardinality >= 0 else None  # elements; None: unknown or without end
         self.endless = cardinality == int(tf.data.INFINITE_CARDINALITY)
+        # Examples of every batch where the dataset declares them, since it drops a smaller last one; else None.
+        self.batch = tf.nest.flatten(dataset.element_spec)[0].shape[:1].as_list()[0] if batched else None
 
     def spec(self) -> Example:
         """Return the structure of one example, as `Source.spec`."""
