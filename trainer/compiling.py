@@ -83,8 +83,7 @@ def prepare(model: keras.Model, example: tuple[Any, ...]) -> None:
         raise NameplateError(f"nothing to train: every variable of {model.name!r} is frozen")
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
-    if not overridden(model, "train_step"):
-        update_locally(model.optimizer)
+    update_locally(model.optimizer)
     recheck(model)
     freeze(model)
 

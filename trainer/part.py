@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import tensorflow as tf
 
@@ -20,8 +21,19 @@ class Part:
 
     weight: float  # of a mean over the replica's examples; those of all replicas add up to 1
     copies: int = 1  # replicas that hold the same examples, each of which has one `copies`-th of a sum
-    asks: bool = True  # divisors that depend on the data are added up over the replicas
+    counts: bool = True  # false where another replica stands for the same examples
     compiled: bool = False  # for one replica alone: nothing may be asked of the others
+    later: bool = False  # losses stay means over the replica's examples, and are weighted afterwards
+
+    @property
+    def scale(self) -> float:
+        """Return what a loss that is a mean over the replica's examples is multiplied by."""
+        return 1.0 if self.later else self.weight
+
+    @property
+    def scale_of_sum(self) -> float:
+        """Return what a loss that is a sum over the replica's examples is multiplied by."""
+        return self.scale / self.weight / self.copies
 
 
 class _Traced(threading.local):
@@ -39,7 +51,7 @@ def current() -> Part | None:
 
 
 @contextmanager
-def tracing(part: Part) -> Iterator[None]:
+def tracing(part: Part | None) -> Iterator[None]:
     """Trace a replica's part of a step: losses inside are its part of the step's, and add up over the replicas."""
     before, _traced.part = _traced.part, part
     try:
@@ -61,3 +73,28 @@ def sum_over_replicas(value: tf.Tensor) -> tf.Tensor:
     if part is not None and part.compiled:
         raise CrossesReplicasError
     return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
+def weighted(gradient: Any, part: Part) -> Any:
+    """Return a part of the step's gradient, from that of a mean over the replica's examples; None stays None."""
+    if isinstance(gradient, tf.IndexedSlices):
+        return tf.IndexedSlices(gradient.values * part.weight, gradient.indices, gradient.dense_shape)
+    return None if gradient is None else gradient * part.weight
+
+
+def added_up(gradients: Sequence[Any]) -> list[Any]:
+    """Return the sums over the replicas of gradients that are parts of the step's; None stays None. One pack."""
+    held = [each for each in gradients if each is not None]
+    summed = iter(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, held))
+    return [None if each is None else next(summed) for each in gradients]
+
+
+def counted_once(gradient: Any, part: Part) -> Any:
+    """Leave the rows of an embedding's gradient to one of the replicas that hold the same examples.
+
+    Keras' optimizers square each row by itself, also where several are of one entry: halves would not do.
+    """
+    if part.copies == 1 or not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    kept = slice(None) if part.counts else slice(0)
+    return tf.IndexedSlices(part.copies * gradient.values[kept], gradient.indices[kept], gradient.dense_shape)

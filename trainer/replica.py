@@ -13,7 +13,7 @@ import tensorflow as tf
 from models.tree import layers
 from trainer.data.batches import Share
 from trainer.keras_private import compute_loss, loss_tracker, output_trackers, overridden, takes_training, unpack
-from trainer.part import CrossesReplicasError, Part, tracing
+from trainer.part import CrossesReplicasError, Part, added_up, counted_once, tracing
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,7 @@ class Step:
         if self.is_users:
             return self._users_train_step(x, y, weight, share)
         predicted, loss, gradients = self._passes(x, y, weight, share)
-        held = [_counted_once(gradient, share) for gradient in gradients if gradient is not None]
-        summed = iter(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, held))
-        gradients = [None if gradient is None else next(summed) for gradient in gradients]
+        gradients = added_up([counted_once(gradient, _part(share)) for gradient in gradients])
         self.model.optimizer.apply(gradients, self.model.trainable_variables)
         if share.counts:
             self._measure(x, y, weight, predicted, loss / share.part, share)
@@ -96,10 +94,10 @@ class Step:
         return self.model(x, training=training) if takes_training(self.model) else self.model(x)
 
     def _users_train_step(self, x: Any, y: Any, weight: Any, share: Share) -> tf.Tensor:
-        if overridden(self.model, "compute_loss"):  # both are the user's: Keras' own scaling is what they know
-            return _loss_of_logs(self.model.train_step(_packed(x, y, weight)))
-        with tracing(_part(share)):
-            return _loss_of_logs(self.model.train_step(_packed(x, y, weight)))
+        """Leave the step to the model; what it hands to an optimizer is weighted by the replica's examples there."""
+        with tracing(_part(share, later=True)):
+            logs = self.model.train_step(_packed(x, y, weight))
+        return _loss_of_logs(logs) * share.part
 
     def _passes(self, x: Any, y: Any, weight: Any, share: Share) -> tuple[Any, tf.Tensor, list[Any]]:
         """Go forward and backward, compiled where that is asked for and possible."""
@@ -125,7 +123,7 @@ class Step:
     ) -> tf.Tensor:
         """Return the replica's part of the loss; what a `compute_loss` of the user's returns is taken as a mean."""
         users = overridden(self.model, "compute_loss")
-        with tracing(_part(share, alone=users, compiled=compiled)), _unchanged(self._uncounted(share)):
+        with tracing(_part(share, later=users, compiled=compiled)), _unchanged(self._uncounted(share)):
             loss = compute_loss(self.model, x, y, predicted, weight, training=training)
         return loss * share.part if users else loss
 
@@ -159,22 +157,9 @@ def _classes(y: tf.Tensor, *, limit: int) -> tf.Tensor:
     return tf.minimum(tf.reshape(tf.cast(y, tf.int64), [-1]), limit)
 
 
-def _part(share: Share, *, alone: bool = False, compiled: bool = False) -> Part:
-    """Return how a share's losses count; `alone` as if there were no other, for the caller to weight."""
-    if alone:
-        return Part(1.0, asks=False, compiled=compiled)
-    return Part(share.part, share.copies, compiled=compiled)
-
-
-def _counted_once(gradient: Any, share: Share) -> Any:
-    """Leave the rows of an embedding's gradient to one of the replicas that hold the same examples.
-
-    Keras' optimizers square each row by itself, also where several are of one entry: halves would not do.
-    """
-    if share.copies == 1 or not isinstance(gradient, tf.IndexedSlices):
-        return gradient
-    kept = slice(None) if share.counts else slice(0)
-    return tf.IndexedSlices(share.copies * gradient.values[kept], gradient.indices[kept], gradient.dense_shape)
+def _part(share: Share, *, later: bool = False, compiled: bool = False) -> Part:
+    """Return how a share's losses count: at once, or later when what a user's method makes of them is weighted."""
+    return Part(share.part, share.copies, share.counts, compiled=compiled, later=later)
 
 
 @contextmanager
@@ -192,6 +177,5 @@ def _packed(x: Any, y: Any, weight: Any) -> Any:
 
 
 def _loss_of_logs(logs: Any) -> tf.Tensor:
-    """Return what a user's `train_step` reports as its loss, divided among the replicas; 0 where it says none."""
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    return tf.cast(logs["loss"], tf.float32) / replicas if isinstance(logs, dict) and "loss" in logs else tf.zeros(())
+    """Return what a user's `train_step` reports as its loss; 0 where it says none."""
+    return tf.cast(logs["loss"], tf.float32) if isinstance(logs, dict) and "loss" in logs else tf.zeros(())

@@ -72,7 +72,10 @@ TRAININGS = {
         nets.sequences("mean_with_sample_weight"), lambda size: words(size, weighted=True), size=21
     ),
     "masked sum": Training(nets.sequences("sum"), words, size=17),
-    "own compute_loss": Training(nets.own_loss, vectors),
-    "own train_step": Training(nets.own_step, vectors),
+    "own compute_loss": Training(nets.own(nets.OwnLoss), vectors),
+    "own train_step": Training(nets.own(nets.OwnStep), vectors, size=16),
+    "own train_step, fewer left": Training(nets.own(nets.OwnStep), vectors),
+    "own train_step with a loss by hand": Training(nets.own(nets.ByHand), vectors),
+    "own train_step and compute_loss": Training(nets.own(nets.OwnBoth), vectors),
     "random layers": Training(nets.noisy, vectors, draws=True),
 }
