@@ -1,0 +1,1 @@
+"""This project's options, as Hydra finds them: pkg://waves.conf."""
