@@ -19,6 +19,7 @@ from models.formats.torch_weights import to_torch
 from models.store import durable, layout
 from models.weights import Weights
 from trainer.places import CHECKPOINTS, PlaceError
+from trainer.quiet import import_tensorflow
 from trainer.sources import SUFFIX, Source
 
 
@@ -83,7 +84,8 @@ def write_foreign(target: str, source: Source, *, modules: Mapping[str, str]) ->
     if path.name.endswith(_KERAS):
         if modules:
             raise FileFormatError(f"{path}: MODULE=LAYER is for a .pt target; `ckpt rename` renames")
-        model = models.load(source.label)  # TensorFlow comes in here, by the lazy door
+        import_tensorflow()
+        model = models.load(source.label)
         if isinstance(model, dict):
             raise FileFormatError(
                 f"{source.label} has weights but no model; {path.name} needs one: a checkpoint, .keras, .h5"
