@@ -26,6 +26,7 @@ class Training:
     on_disk: bool = False  # loaded through tf.data, not held on the devices
     xla: bool = False
     dtype: str = "float64"  # so that nothing hides behind rounding
+    reports: bool = True  # false where a step of the user's own reports what each replica has seen
     draws: bool = False  # random layers: every replica draws its own, so the number of replicas counts
 
 
@@ -51,6 +52,7 @@ TRAININGS = {
     "accumulated, clipped and averaged": _dense(ADAM, gradient_accumulation_steps=2, clipnorm=0.01, use_ema=True),
     "two examples left": Training(nets.dense(nets.adam), vectors, size=18),
     "fewer examples than replicas": Training(nets.dense(nets.adam), vectors, size=3, epochs=4),
+    "one example left alone": Training(nets.dense(nets.adam), vectors, size=1, epochs=4),
     "through the pipeline": Training(nets.dense(nets.adam), vectors, on_disk=True),
     "compiled": Training(nets.dense(nets.adam), vectors, xla=True),
     "batch statistics": Training(nets.normalized, vectors),
@@ -74,8 +76,8 @@ TRAININGS = {
     "masked sum": Training(nets.sequences("sum"), words, size=17),
     "own compute_loss": Training(nets.own(nets.OwnLoss), vectors),
     "own train_step": Training(nets.own(nets.OwnStep), vectors, size=16),
-    "own train_step, fewer left": Training(nets.own(nets.OwnStep), vectors),
-    "own train_step with a loss by hand": Training(nets.own(nets.ByHand), vectors),
-    "own train_step and compute_loss": Training(nets.own(nets.OwnBoth), vectors),
+    "own train_step, fewer left": Training(nets.own(nets.OwnStep), vectors, reports=False),
+    "own train_step with a loss by hand": Training(nets.own(nets.ByHand), vectors, reports=False),
+    "own train_step and compute_loss": Training(nets.own(nets.OwnBoth), vectors, reports=False),
     "random layers": Training(nets.noisy, vectors, draws=True),
 }

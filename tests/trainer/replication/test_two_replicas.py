@@ -1,0 +1,31 @@
+"""Replicas change nothing, in short: two of them against one device. `make faults` has the long table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.trainer.replication import cases, zoo_cases
+from tests.trainer.replication.comparing import wrong
+from tests.trainer.replication.training import trained
+
+SHORT = {
+    "two outputs": cases.TRAININGS["two outputs"],
+    "batch statistics": cases.TRAININGS["batch statistics"],
+    "accumulated, clipped and averaged": cases.TRAININGS["accumulated, clipped and averaged"],
+    "fewer examples than replicas": cases.TRAININGS["one example left alone"],
+    "masked and weighted": cases.TRAININGS["masked and weighted"],
+    "own train_step": cases.TRAININGS["own train_step"],
+    "compiled": cases.TRAININGS["compiled"],
+    "convnet": zoo_cases.TRAININGS["convnet, sgd"],
+}
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_two_replicas_give_the_numbers_of_one_device(strategy: Any, name: str) -> None:
+    alone = trained(SHORT[name])
+    with strategy.scope():
+        mirrored = trained(SHORT[name])
+    assert wrong(SHORT[name], mirrored, alone) == {}
+    assert mirrored["traces"] == 0  # beyond one of a whole step and one of a smaller last one
