@@ -56,7 +56,7 @@ def compile_model(
         chosen = keras.optimizers.LossScaleOptimizer(chosen, name="loss_scale")
     model.compile(chosen, **_objective(objective, outputs), jit_compile=False)
     prepare(model, example)
-    return set_rates(model, optimizer.learning_rates, usual=optimizer.learning_rate)
+    return set_rates(model, optimizer.rates, usual=optimizer.learning_rate)
 
 
 def prepare(model: keras.Model, example: tuple[Any, ...]) -> None:

@@ -220,7 +220,9 @@ def stored_config(text: str) -> RunConfig:
     # An interpolation stands there as it was written; no setting outside the sections says what was trained.
     plain = {name: tree[name] for name in known if name in tree and "${" not in str(tree[name])}
     try:
-        sections: Any = {name: OmegaConf.to_object(_stored(name, tree.get(name))) for name in SCHEMAS}
+        # One tree, so that what refers to another key, as `${runs}`, finds it.
+        whole = OmegaConf.create({name: _stored(name, tree.get(name)) for name in SCHEMAS} | plain)
+        sections: Any = {name: OmegaConf.to_object(whole[name]) for name in SCHEMAS}
     except (OmegaConfBaseException, MissingMandatoryValue) as error:
         raise ConfigError([f"the stored configuration: {_first_line(error)}"]) from None
     return RunConfig(**sections, **plain).check()

@@ -23,6 +23,7 @@ _HARMLESS = {
     "resume": "",
     "resume_changed": "",
     "dry_run": "",
+    "before": "",
     "trust": "",
     "naming": "names are compared themselves",
     "init": "without effect: the run has begun",  # but for what is frozen, see below

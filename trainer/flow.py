@@ -103,8 +103,8 @@ def compile_for(job: Job, model: keras.Model) -> None:
         steps=job.total_steps,
         example=example_of(job.dataset.train),
     )
-    if job.config.optimizer.learning_rates:
-        job.screen.say(in_words(job.config.optimizer.learning_rates, rates))
+    if job.config.optimizer.rates:
+        job.screen.say(in_words(job.config.optimizer.rates, rates))
 
 
 def _export(job: Job, model: keras.Model) -> None:

@@ -77,7 +77,8 @@ def open_home(runs: Path, name: str | None, *, resume: bool) -> Iterator[Home]:
             _refuse_to_touch(home, resume=resume)
             yield home
         except NameplateError:
-            if not existed and not home.metrics.exists():  # refused before it began: as if it had not been asked for
+            begun = home.metrics.exists() or home.requeue.exists()
+            if not existed and not begun:  # refused before it began: as if it had not been asked for
                 shutil.rmtree(path, ignore_errors=True)
             raise
 

@@ -59,7 +59,7 @@ def _longest(name: str, rates: Mapping[str, float]) -> str | None:
     longest = [pattern for pattern in found if len(pattern) == max(map(len, found))]
     if len({rates[pattern] for pattern in longest}) > 1:
         both = " and ".join(f"{pattern!r} ({rates[pattern]:g})" for pattern in longest)
-        raise NameplateError(f"optimizer.learning_rates: {both} both match {name}, and are equally long; leave one out")
+        raise NameplateError(f"optimizer.rates: {both} both match {name}, and are equally long; leave one out")
     return longest[0] if longest else None
 
 

@@ -83,7 +83,7 @@ def stages_of(init: InitConfig, *, epochs: int, say: Callable[[str], None]) -> S
     """Return the stages that a configuration asks for; those that a run of so many epochs never reaches are told."""
     if not isinstance(init, TransferInitConfig):
         return Stages()
-    thaw = {begin: tuple(init.unfreeze[begin]) for begin in sorted(init.unfreeze)}
+    thaw = init.thaws()
     for begin in [begin for begin in thaw if begin >= epochs]:
         say(f"init.unfreeze.{begin}: the run ends after {epochs} epochs, and {', '.join(thaw[begin])} stays frozen")
     return Stages(tuple(init.freeze), thaw)

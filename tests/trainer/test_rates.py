@@ -108,7 +108,7 @@ def test_two_replicas_learn_at_the_rates_as_one_does_and_the_schedule_goes_over_
         "data.limit=32",
         "fit.epochs=2",
         "optimizer=adamw",
-        "optimizer.learning_rates={label: 1e-4}",
+        "optimizer.rates={label: 1e-4}",
         "schedule=cosine",
     ]
     train(tmp_path, *options, "run=two")

@@ -17,7 +17,15 @@ from trainer.config.base import ConfigError
 pytestmark = pytest.mark.usefixtures("strategy")
 
 TOWER = ["model.width=4", "model.features=8", "fit.steps=2"]
-MOVED = ["experiment=transfer_digits", *TOWER, "fit.global_batch=8", "checkpoint.every_steps=1"]
+MOVED = [
+    "experiment=transfer_digits",
+    "before=null",
+    "~init.unfreeze.30",
+    "~optimizer.rates.tower",
+    *TOWER,
+    "fit.global_batch=8",
+    "checkpoint.every_steps=1",
+]
 
 
 @pytest.fixture(scope="module")

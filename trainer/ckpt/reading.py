@@ -45,7 +45,9 @@ def show(arguments: argparse.Namespace) -> int:
     if content.metrics:
         printing.table("metrics", ["metric", ">value"], sorted(content.metrics.items()))
     for key, value in content.about.items():
-        printing.line(f"{key}: {_short(value)}")
+        if key != "origins" or not value:
+            printing.line(f"{key}: {_short(value)}")
+    _show_origins(content)
     _show_tensors(content)
     return 0
 
@@ -112,6 +114,16 @@ def _row(row: dict[str, Any], metrics: list[str]) -> list[object]:
         *(row["metrics"].get(name) for name in metrics),
         ", ".join([*row["pointers"], *ended, *state]),
     ]
+
+
+def _show_origins(content: Manifest) -> None:
+    """Show of each variable whose first value was made elsewhere the file, the name in it, and the rule."""
+    rows = [
+        (name, origin.get("file"), origin.get("name"), origin.get("rule"))
+        for name, origin in content.about.get("origins", {}).items()
+    ]
+    if rows:
+        printing.table("origins", ["first value of", "file", "name there", "rule"], rows)
 
 
 def _show_tensors(content: Manifest) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from models import mapping
 from models.adapting import CHANNELS, CLASSES
@@ -48,7 +49,8 @@ class TransferInitConfig(CheckpointInitConfig):
     """A part of another model, taken by name: `only` says which, and the rest of both sides stays where it is."""
 
     freeze: list[str] = field(default_factory=list)  # patterns of layers here that do not train
-    unfreeze: dict[int, list[str]] = field(default_factory=dict)  # epochs done: patterns that train from there on
+    # Epochs that are done: patterns of layers that train from there on, e.g. {5: [stage4_*], 10: [backbone]}.
+    unfreeze: dict[Any, list[str]] = field(default_factory=dict)
     adapt: dict[str, str] = field(default_factory=dict)  # pattern here: repeat, slice, mean (input channels), classes
     source_classes: list[str] = field(default_factory=list)  # what the source's outputs mean, for `classes`
     target_classes: list[str] = field(default_factory=list)  # what the outputs here mean
@@ -64,9 +66,9 @@ class TransferInitConfig(CheckpointInitConfig):
         if CLASSES in self.adapt.values() and not (self.source_classes and self.target_classes):
             found.append("init.adapt: the rule 'classes' needs init.source_classes=[...] and init.target_classes=[...]")
         found += [
-            f"init.unfreeze.{epochs}: {epochs} is no number of epochs that are done; at least 1"
-            for epochs in self.unfreeze
-            if epochs < 1
+            f"init.unfreeze.{key}: {key!r} is no number of epochs that are done; e.g. init.unfreeze={{5: [NAME]}}"
+            for key in self.unfreeze
+            if not str(key).isdecimal() or int(key) < 1
         ]
         if self.unfreeze and not self.freeze:
             found.append("init.unfreeze: nothing is frozen; say what is with init.freeze=[NAME]")
@@ -77,6 +79,11 @@ class TransferInitConfig(CheckpointInitConfig):
         if self.optimizer:
             found.append("init.optimizer: the slots of another model are not taken; init=checkpoint can")
         return [*super().problems(), *found]
+
+    def thaws(self) -> dict[int, tuple[str, ...]]:
+        """Return `unfreeze` by number, in order; YAML's keys are numbers, and those of a command line may be text."""
+        found = {int(key): tuple(patterns) for key, patterns in self.unfreeze.items()}
+        return dict(sorted(found.items()))
 
 
 INIT_SCHEMAS: dict[str, type[InitConfig]] = {

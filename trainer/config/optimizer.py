@@ -13,7 +13,7 @@ class OptimizerConfig(Section):
     """What all optimizers have in common; the subclasses add what is theirs."""
 
     learning_rate: float = 1e-3  # at its highest; the schedule goes from there
-    learning_rates: dict[str, float] = field(default_factory=dict)  # others by pattern, e.g. {backbone: 1e-4}
+    rates: dict[str, float] = field(default_factory=dict)  # others by pattern, e.g. {backbone: 1e-4}
     weight_decay: float | None = None  # decoupled, as a fraction of the weight a unit of learning rate
     clipnorm: float | None = None  # each gradient's L2 norm at most
     global_clipnorm: float | None = None  # the L2 norm of all gradients together at most
@@ -23,10 +23,10 @@ class OptimizerConfig(Section):
     def problems(self) -> list[str]:
         """Return rates and bounds that no training can use."""
         found = above("optimizer.learning_rate", self.learning_rate, 0)
-        for pattern, rate in self.learning_rates.items():
+        for pattern, rate in self.rates.items():
             found += [
                 f"{each}; init.freeze=[{pattern}] keeps layers from training"
-                for each in above(f"optimizer.learning_rates.{pattern}", rate, 0)
+                for each in above(f"optimizer.rates.{pattern}", rate, 0)
             ]
         clips = {
             f"optimizer.{key}": getattr(self, key)

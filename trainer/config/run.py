@@ -44,6 +44,8 @@ class RunConfig:
     resume: bool = True  # continue a run that has checkpoints; false: refuse to touch it
     resume_changed: list[str] = field(default_factory=list)  # keys or sections that may differ from the checkpoint's
     dry_run: bool = False  # build, check and take one step; leave nothing behind
+    # Runs that are made first where they are not done, NAME: [overrides]; at the end their best values are compared.
+    before: dict[str, list[str]] | None = field(default_factory=dict)
     trust: list[str] = field(default_factory=list)  # packages whose callables `_target_` may name
     # Filled in, and no key: the keys that were given as ${...}, stored as written.
     interpolated: dict[str, str] = field(default_factory=dict, metadata={"omegaconf_ignore": True})
@@ -69,7 +71,20 @@ class RunConfig:
         for key in self.resume_changed:
             if key not in known:
                 yield f"resume_changed: no key or section {key!r}.{did_you_mean(key, known)}"
+        yield from self._before_problems()
         yield from self._batch_problems()
+
+    def _before_problems(self) -> Iterator[str]:
+        for name, overrides in (self.before or {}).items():
+            given = [each for each in overrides if each.lstrip("+").startswith(("trust=", "hydra.", "run=", "-"))]
+            if given:
+                yield f"before.{name}: {', '.join(given)} is for the command line to say, and not for a run before it"
+            if not RUN_NAME.fullmatch(name) or name == self.run:
+                other = "is this run itself" if name == self.run else "cannot name a directory"
+                yield f"before.{name}: {name!r} {other}; choose another name"
+        if self.before and self.strategy.kind is StrategyKind.multi_worker:
+            made = ", ".join(self.before)
+            yield f"before: each of several workers would make {made}; make them by themselves, then before=null"
 
     def _batch_problems(self) -> Iterator[str]:
         replicas = self.strategy.replicas or len(self.strategy.gpus or ())
