@@ -1,4 +1,4 @@
-"""`python -m trainer`, the console script `nameplate`: a run from the command line, and its exit code."""
+"""`python -m trainer`, the console script `nameplate`: a run or a sweep from the command line, and its exit code."""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ from trainer.config.strategy import StrategyKind
 from trainer.console import Screen
 from trainer.home import require_free
 from trainer.outcome import Exit, exit_code
+from trainer.overrides import shows, sweeps
 from trainer.quiet import import_tensorflow
 
 
 def main() -> int:
     """Run as the command line says and return the exit code; TensorFlow is imported only when a job starts."""
+    arguments = sys.argv[1:]
     try:
-        application(_job, sys.argv[1:])
+        if sweeps(arguments) and not shows(arguments):
+            from trainer.sweep.control import sweep
+
+            return sweep(arguments)
+        application(_job, arguments)
     except NameplateError as error:
         Screen().fail(str(error))
         return exit_code(error)

@@ -14,6 +14,7 @@ from trainer.build import classes_by_variable, layer_rows
 from trainer.callbacks.dreams import Dreams
 from trainer.callbacks.jsonl import JsonLines
 from trainer.callbacks.observer import Observer
+from trainer.callbacks.profile import Profile
 from trainer.callbacks.progress import ShowProgress
 from trainer.callbacks.tensorboard import TensorBoard
 from trainer.checkpoint import Checkpoints
@@ -198,6 +199,9 @@ def _observers(job: Job, model: keras.Model) -> list[Observer]:
     if log.dream.layers:
         events = home.tensorboard / "dreams"
         observers.append(Dreams(model, log.dream, pictures=home.dreams, events=events, seed=job.config.seed))
+    if log.profile_steps:
+        place = home.tensorboard / "train"
+        observers.append(Profile(place, after=log.profile_after, steps=log.profile_steps, say=job.screen.say))
     if log.tensorboard:
         table = plain_table(model.name, LAYER_COLUMNS, layer_rows(model))
         texts = {"config": to_yaml(job.config), "layers": table}

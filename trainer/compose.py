@@ -9,7 +9,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import fields, is_dataclass, replace
+from enum import Enum
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]  # O
 
 from models.errors import NameplateError
 from models.policy import Policy
+from trainer import completion
 from trainer.config.base import ConfigError
 from trainer.config.checkpoint import CheckpointConfig
 from trainer.config.data import DATA_SCHEMAS
@@ -49,6 +53,8 @@ OPTION = "_option_"
 _SEARCH, _CONFIG_DIR = "hydra.searchpath", ("--config-dir", "-cd")
 
 _RESOLVING = " raised while resolving interpolation: "  # in OmegaConf's words, before those that count
+
+_SPELT = {"init.from": "init.from_"}  # a word of Python's own cannot be a field's name
 
 # What one call of a job says about itself, and the call that goes on from it does not say again.
 ONCE = ("run", "resume", "resume_changed", "dry_run")
@@ -77,24 +83,25 @@ def run_config(overrides: Sequence[str] = ()) -> RunConfig:
     """
     register()
     overrides = readable(overrides)
-    _refuse_places(overrides)
+    refuse_places(overrides)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3", job_name="nameplate"):
         try:
             node = compose("train", overrides=overrides)
         except (HydraException, OmegaConfBaseException, YAMLError) as error:
-            raise _explained(error, overrides) from None
-    _refuse_trust_of_files(node, overrides)
+            raise explained(error, overrides) from None
+    refuse_trust_of_files(node, overrides)
     return to_run_config(node)
 
 
 def application(task: Callable[[RunConfig], None], overrides: Sequence[str]) -> None:
-    """Run `task` as a Hydra application on `sys.argv`: `key=value`, `-m`, `--cfg job`, `--help`, completion.
+    """Run `task` as a Hydra application on `sys.argv`: `key=value`, `--cfg job`, `--help`, completion.
+
+    Several jobs are the business of `trainer.sweep.multirun`.
 
     Raises:
         ConfigError: as `run_config`.
-        NameplateError: what `task` raises; of several jobs the others run first, and the first error is raised. After
-            a signal none runs, and that error is raised.
+        NameplateError: what `task` raises.
     """
     failed: list[NameplateError] = []
     overrides = readable(overrides)
@@ -104,23 +111,50 @@ def application(task: Callable[[RunConfig], None], overrides: Sequence[str]) -> 
 
     @hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")
     def job(node: DictConfig) -> None:
-        if any(getattr(each, "ends_all", False) for each in failed):
-            return  # a signal is for the whole sweep, not for the job that it met
         try:
-            _refuse_trust_of_files(node, overrides)
+            refuse_trust_of_files(node, overrides)
             task(to_run_config(node))
         except NameplateError as error:  # not through Hydra, which would print its own words beside ours
             failed.append(error)
 
     sys.argv[1:] = overrides
-    _refuse_places(overrides)
-    _refuse_shared_run(overrides)
+    refuse_places(overrides)
     try:
         job()
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise _explained(error, overrides) from None
+        raise explained(error, overrides) from None
     if failed:
-        raise next((each for each in failed if getattr(each, "ends_all", False)), failed[0])
+        raise failed[0]
+
+
+def _complete(job: Callable[[], None], arguments: Sequence[str]) -> None:
+    """Answer a shell that wants to know how words go on, or give it the script that it asks with."""
+    line = os.environ.get("COMP_LINE")
+    if sys.argv[0].endswith(".py"):  # Hydra would complete every call of `python`
+        sys.argv[0] = "nameplate"
+    if not completion.checked(arguments, line):
+        return job()
+    with redirect_stdout(StringIO()) as offered:
+        job()
+    print(" ".join(completion.completions(offered.getvalue().split(), line or "", _words_of())))
+    return None
+
+
+def _words_of() -> dict[str, list[str]]:
+    """Return the words that each setting takes whose type has few: enumerations, and what is true or false."""
+    found: dict[str, list[str]] = {}
+    tops = {each.name: each.default for each in fields(RunConfig) if isinstance(each.default, bool)}
+    found |= {name: ["true", "false"] for name in tops}
+    for group, schemas in SCHEMAS.items():
+        for schema in _classes(schemas):
+            node = OmegaConf.structured(schema)
+            for key in dotted_keys(node):
+                section, _, name = key.rpartition(".")
+                kind = (OmegaConf.select(node, section) if section else node)._get_node(name)._metadata.ref_type
+                if isinstance(kind, type) and (kind is bool or issubclass(kind, Enum)):
+                    words = ["true", "false"] if kind is bool else list(kind.__members__)
+                    found[f"{group}.{key}"] = [each for each in words if each != each.upper()]
+    return found
 
 
 def readable(overrides: Sequence[str]) -> list[str]:
@@ -136,6 +170,8 @@ def readable(overrides: Sequence[str]) -> list[str]:
 
     found = []
     for override in overrides:
+        if key_of(override) in _SPELT:
+            override = override.replace(key_of(override), _SPELT[key_of(override)], 1)
         key, equals, value = override.partition("=")
         quoted = f"{key}='{value}'"
         if value.startswith("[") and value.endswith("]"):
@@ -360,7 +396,8 @@ def _lacks_schema(group: str) -> str:
     )
 
 
-def _refuse_places(arguments: Sequence[str]) -> None:
+def refuse_places(arguments: Sequence[str]) -> None:
+    """Find places that a command line adds to conf/ and that cannot be searched."""
     if problems := place_problems(_places(arguments), conf=CONF):
         raise ConfigError(problems)
 
@@ -384,7 +421,13 @@ def _places(arguments: Sequence[str]) -> list[str]:
     return found
 
 
-def _refuse_trust_of_files(node: DictConfig, overrides: Sequence[str]) -> None:
+def search_of(arguments: Sequence[str]) -> list[str]:
+    """Return the override that searches what a command line adds to conf/; none where it adds nothing."""
+    found = _places(arguments)
+    return [f"{_SEARCH}={_quoted_list(found)}"] if found else []
+
+
+def refuse_trust_of_files(node: DictConfig, overrides: Sequence[str]) -> None:
     """Find trust that a file of options gives to itself: what may be imported is for the command line to say."""
     if node.get("trust") and not any(key_of(each) == "trust" for each in overrides):
         named = ",".join(map(str, node.trust))
@@ -420,26 +463,7 @@ def _example(node: DictConfig, key: str) -> str:
     return examples.get(name) or f"{key}=..."
 
 
-def _refuse_shared_run(overrides: Sequence[str]) -> None:
-    """Refuse a sweep whose jobs would all be the one run that `run=` names.
-
-    Raises:
-        ConfigError: as said.
-    """
-    run = next((each for each in overrides if key_of(each) == "run"), "")
-    others = [each for each in overrides if key_of(each) != "run" and _first_of_sweep(each) != each]
-    if sweeps(overrides) and others and run and "${" not in run:
-        name = run.partition("=")[2].split(",")[0].strip("'\"")
-        own = "_".join(f"${{{key_of(each)}}}" for each in others if key_of(each) not in options()) or "${hydra:job.num}"
-        raise ConfigError(
-            [
-                f"{run}: every job of the sweep over {', '.join(map(key_of, others))} would be this one run, and go on "
-                f"from the job before it. Leave it out, and each job names its run by time; or write 'run={name}_{own}'"
-            ]
-        )
-
-
-def _first_of_sweep(override: str) -> str:
+def first_of_sweep(override: str) -> str:
     """Return an override with the first of its values, or as it is where it has one."""
     try:
         parsed = OverridesParser.create().parse_override(override)
@@ -450,12 +474,13 @@ def _first_of_sweep(override: str) -> str:
         return override
 
 
-def _explained(error: Exception, overrides: Sequence[str]) -> ConfigError:
-    def attempt(some: Sequence[str]) -> tuple[DictConfig | None, str]:
-        return _try([*search, *([_first_of_sweep(each) for each in some] if sweeps(overrides) else some)])
+def explained(error: Exception, overrides: Sequence[str]) -> ConfigError:
+    """Return what Hydra says as the problems of a command line, each with what was probably meant."""
 
-    places = _places(overrides)
-    search = [f"{_SEARCH}={_quoted_list(places)}"] if places else []
+    def attempt(some: Sequence[str]) -> tuple[DictConfig | None, str]:
+        return _try([*search, *([first_of_sweep(each) for each in some] if sweeps(overrides) else some)])
+
+    search = search_of(overrides)
     others = [each for each in overrides if key_of(each) != _SEARCH]
     return ConfigError(explain(others, options(overrides), attempt) or [_first_line(error, overrides)])
 

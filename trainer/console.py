@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -59,6 +62,16 @@ def plain_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 def in_words(values: Mapping[str, float]) -> str:
     """Return measured values in one line, e.g. `loss 0.1234  accuracy 0.9876`."""
     return "  ".join(f"{name} {_number(value)}" for name, value in values.items())
+
+
+def tool(name: str) -> str:
+    """Return a tool as one can type it here: by its path where its environment is not the active one."""
+    own = Path(sys.executable).parent / name
+    found = shutil.which(name)
+    if not own.exists() or (found and Path(found) == own):
+        return name
+    inside = own.is_relative_to(Path.cwd())
+    return shlex.quote(str(own.relative_to(Path.cwd()) if inside else own))
 
 
 def _number(value: float) -> str:

@@ -28,6 +28,7 @@ _HARMLESS = {
     "naming": "names are compared themselves",
     "init": "without effect: the run has begun",  # but for what is frozen, see below
     "log": "",
+    "sweep": "",
     "checkpoint": "",
     "strategy": "any number of replicas gives the same numbers, to rounding",
     "data.resident": "",

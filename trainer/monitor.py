@@ -42,10 +42,10 @@ def monitored(config: RunConfig, known: list[str]) -> tuple[str, list[keras.call
             mode="max" if config.checkpoint.improves_upwards(early.monitor) else "min",
         )
         callbacks.append(stopping)
-    return config.checkpoint.monitor or _most_telling(known), callbacks
+    return config.checkpoint.monitor or most_telling(known), callbacks
 
 
-def _most_telling(known: Iterable[str]) -> str:
+def most_telling(known: Iterable[str]) -> str:
     """Return the accuracy held out, or else the loss held out, or else the loss."""
     held_out = [name for name in known if name.startswith("val_")]
     return next((name for name in held_out if "acc" in name), "val_loss" if held_out else "loss")

@@ -16,9 +16,19 @@ _WITH_ARGUMENT = frozenset(
 )
 
 
+_SHOWING = frozenset(
+    ["--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"]
+)
+
+
 def sweeps(arguments: Iterable[str]) -> bool:
     """Say whether a command line asks for several jobs."""
     return any(each in _SWEEP for each in arguments)
+
+
+def shows(arguments: Iterable[str]) -> bool:
+    """Say whether a command line only asks for words: help, the configuration, completion."""
+    return any(each.partition("=")[0] in _SHOWING for each in arguments)
 
 
 def explain(arguments: Sequence[str], options: Mapping[str, Sequence[str]], compose: Composer) -> list[str]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import shlex
-import shutil
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ import models
 from trainer.checkpoint import Checkpoints
 from trainer.compose import command_line
 from trainer.config.run import RunConfig
-from trainer.console import Screen, in_words
+from trainer.console import Screen, in_words, tool
 from trainer.data.batches import Batches
 from trainer.home import Home
 from trainer.progress import Progress
@@ -61,20 +59,10 @@ def commands(config: RunConfig, home: Home) -> dict[str, str]:
     """Return what to type next, by what it is for."""
     again = [*command_line(), f"run={home.path.name}"]
     return {
-        "go on": f"{_tool('python')} -m trainer " + " ".join(shlex.quote(each) for each in again),
-        "look": f"{_tool('tensorboard')} --logdir {shlex.quote(str(home.tensorboard))}",
-        "checkpoints": f"{_tool('ckpt')} ls {shlex.quote(str(home.path))}",
+        "go on": f"{tool('python')} -m trainer " + " ".join(shlex.quote(each) for each in again),
+        "look": f"{tool('tensorboard')} --logdir {shlex.quote(str(home.tensorboard))}",
+        "checkpoints": f"{tool('ckpt')} ls {shlex.quote(str(home.path))}",
     }
-
-
-def _tool(name: str) -> str:
-    """Return a tool as one can type it here: by its path where its environment is not the active one."""
-    own = Path(sys.executable).parent / name
-    found = shutil.which(name)
-    if not own.exists() or (found and Path(found) == own):
-        return name
-    inside = own.is_relative_to(Path.cwd())
-    return shlex.quote(str(own.relative_to(Path.cwd()) if inside else own))
 
 
 def estimate_memory(model: keras.Model, batches: Batches) -> str:

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+import weakref
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -25,7 +26,13 @@ class StopRequest:
         self._previous: dict[signal.Signals, Any] = {}
         self._watch: _Watch | None = None
 
+    @property
+    def asked(self) -> bool:
+        """Say whether a signal came, also one that Python has not come round to yet."""
+        return self.received is not None or (self._watch is not None and self._watch.stopping > 0)
+
     def __enter__(self) -> StopRequest:
+        _entered.add(self)
         try:
             for each in STOPPING:
                 self._previous[each] = signal.signal(each, self._note)
@@ -52,6 +59,7 @@ class _Watch:
     """A thread that reads the numbers of signals from a socket which the interpreter's C handler writes to."""
 
     def __init__(self) -> None:
+        self.stopping = 0  # signals that ask for the end
         self._reading, self._writing = socket.socketpair()
         self._writing.setblocking(False)
         self._previous = signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
@@ -66,12 +74,19 @@ class _Watch:
         self._reading.close()
 
     def _read(self) -> None:
-        stopping = 0
         while received := self._reading.recv(64):
             for number in received:
-                stopping += number in STOPPING
-                if stopping > 1:
+                self.stopping += number in STOPPING
+                if self.stopping > 1:
                     _end(number)
+
+
+_entered: weakref.WeakSet[StopRequest] = weakref.WeakSet()
+
+
+def asked_to_stop() -> bool:
+    """Say whether a signal has asked this process to stop."""
+    return any(each.asked for each in list(_entered))
 
 
 def _end(number: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,13 @@ from models.adapting import CHANNELS, CLASSES
 from models.errors import NameplateError
 from models.names import did_you_mean
 from trainer.config.base import Section
+
+
+class From(enum.StrEnum):
+    """Which weights of a run, or of a sweep."""
+
+    best = "best"  # of a sweep's best job; a run's best checkpoint, the newest where it has measured nothing
+    latest = "latest"  # a run's newest checkpoint; of a sweep the best job's
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,8 @@ class CheckpointInitConfig(InitConfig):
 
     # A run (its best checkpoint, or the newest), one checkpoint, a pointer, a .safetensors or a .keras file.
     path: str = field(default="???", metadata={"example": "init.path=runs/digits"})
+    # Also a sweep, or the name of a run or sweep among `runs`; `init.from=` on the command line says which of it:
+    from_: From = From.best
     only: list[str] = field(default_factory=list)  # patterns of variables here; the others keep what the seed gives
     rename: list[str] = field(default_factory=list)  # rules OLD=NEW, OLD= to drop, re:PATTERN=REPLACEMENT
     allow_missing: list[str] = field(default_factory=list)  # patterns of variables here that the source need not have

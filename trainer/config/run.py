@@ -19,6 +19,7 @@ from trainer.config.model import ModelConfig
 from trainer.config.objective import ObjectiveConfig
 from trainer.config.optimizer import OptimizerConfig, ScheduleConfig
 from trainer.config.strategy import StrategyConfig, StrategyKind
+from trainer.config.sweep import SweepConfig
 
 RUN_NAME = re.compile(r"[\w.-][\w. -]{0,199}", re.UNICODE)
 
@@ -38,7 +39,8 @@ class RunConfig:
     fit: FitConfig
     checkpoint: CheckpointConfig
     log: LogConfig
-    run: str | None = None  # name of the run's directory; the same name again resumes it; None: named by time
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    run: str | None = None  # name of the run's (or sweep's) directory; the same again resumes it; None: by time
     runs: str = "runs"  # directory of all runs
     seed: int = 0  # decides the first weights, the order of the data and every random layer
     resume: bool = True  # continue a run that has checkpoints; false: refuse to touch it

@@ -1,0 +1,103 @@
+"""The ledger of a sweep: a record a job, beside the jobs' directories, each written by one process at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from models.store import durable, layout
+from models.store.errors import DamagedError, explained
+from models.store.patience import patiently
+from trainer.ledger import locks
+from trainer.ledger.record import Record, State, decode, encode
+
+FOLDER = "ledger"  # inside a sweep's directory
+ABOUT = "sweep.json"
+_RECORD, _LOCK, _FRESH = ".job", ".lock", ".new-"
+
+
+class Ledger:
+    """All that is known of the jobs of the sweep in `directory`."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = Path(directory)
+
+    def home(self, job: str) -> Path:
+        """Return the directory of a job: a run like any other."""
+        return self.directory / job
+
+    def hold(self, job: str, *, waiting: Callable[[], None] = lambda: None) -> AbstractContextManager[int]:
+        """Hold a job for this process and those it hands the descriptor to, once nobody else does."""
+        return locks.held(self._path(job, _LOCK), waiting=waiting)
+
+    def try_hold(self, job: str) -> int | None:
+        """Return the descriptor that holds a job, or None when somebody else does."""
+        return locks.take(self._path(job, _LOCK))
+
+    def commit(self, record: Record) -> None:
+        """Write a record, whole or not at all; only who holds the job may."""
+        path = self._path(record.job, _RECORD)
+        with explained("Writing", path):
+            durable.make_directories(path.parent)
+            durable.replace_file(path, encode(record), temporary=durable.beside(path, _FRESH))
+
+    def record(self, job: str) -> Record | None:
+        """Return what is known of a job, None for nothing: also where its record is damaged, and is done again.
+
+        A job that says it runs, and that nobody holds, was interrupted.
+        """
+        try:
+            found = decode(patiently(self._path(job, _RECORD).read_bytes))
+        except (FileNotFoundError, DamagedError):
+            return None
+        if found.state is State.running and locks.is_free(self._path(job, _LOCK)):
+            # Its end may have been written between the two looks.
+            again = decode(patiently(self._path(job, _RECORD).read_bytes))
+            return replace(again, state=State.interrupted) if again.state is State.running else again
+        return found
+
+    def records(self) -> list[Record]:
+        """Return all records, in the order in which the jobs were planned."""
+        found = [record for job in self.jobs() if (record := self.record(job)) is not None]
+        return sorted(found, key=lambda each: (each.planned or each.started or "", each.job))
+
+    def jobs(self) -> Iterator[str]:
+        """Yield the name of every job that has a record."""
+        for name in layout.listing(self.directory / FOLDER):
+            if name.endswith(_RECORD) and not name.startswith("."):
+                yield name.removesuffix(_RECORD)
+
+    def changed(self) -> int:
+        """Return a number that is another one after a record was written."""
+        try:
+            return (self.directory / FOLDER).stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
+    def tell(self, about: dict[str, Any]) -> None:
+        """Write what concerns the sweep as a whole: its command."""
+        path = self.directory / ABOUT
+        with explained("Writing", path):
+            durable.make_directories(path.parent)
+            text = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
+            durable.replace_file(path, text.encode(), temporary=durable.beside(path, _FRESH))
+
+    def about(self) -> dict[str, Any]:
+        """Return what `tell` wrote; empty where there is nothing."""
+        try:
+            found = json.loads((self.directory / ABOUT).read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _path(self, job: str, ending: str) -> Path:
+        return self.directory / FOLDER / f"{job}{ending}"
+
+
+def is_sweep(directory: Path) -> bool:
+    """Say whether a directory is a sweep's."""
+    return (directory / FOLDER).is_dir()

@@ -1,0 +1,142 @@
+"""TensorBoard's HParams over the root of a sweep: every job with its settings, how it ended, and what it reached.
+
+Written as event files, without TensorFlow; the jobs' own curves are beside them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from models.store import durable
+from trainer.ledger.board import in_words, varying_keys
+from trainer.ledger.ledger import Ledger
+from trainer.ledger.record import Record, State
+
+_FILE = "events.out.tfevents.{time:010d}.nameplate.hparams"
+_ENDED = (State.done, State.failed, State.interrupted)
+
+
+def write_hparams(ledger: Ledger, records: Sequence[Record]) -> None:
+    """Write the experiment into the sweep's directory, and each job that has begun into its own."""
+    keys = varying_keys(records)
+    monitor = next((each.monitor for each in records if each.monitor is not None), None)
+    _write(ledger.directory, 0, [_experiment(records, keys, monitor)])
+    for record in records:
+        if record.started is None:
+            continue
+        values = [_start(record, keys)]
+        if record.best is not None and record.monitor is not None:
+            values.append(_scalar(_tag(record.monitor), record.best))
+        if record.state in _ENDED:
+            values.append(_end(record))
+        _write(ledger.home(record.job) / "hparams", int(_seconds(record.started)), values, step=record.steps or 0)
+
+
+def _experiment(records: Sequence[Record], keys: Sequence[str], monitor: str | None) -> Any:
+    from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+
+    infos = []
+    for key in keys:
+        found = {_text(value): value for value in (_value(each.setting(key)) for each in records)}
+        kinds = {bool: api_pb2.DATA_TYPE_BOOL, float: api_pb2.DATA_TYPE_FLOAT64, str: api_pb2.DATA_TYPE_STRING}
+        types = {type(value) for value in found.values()}
+        info = api_pb2.HParamInfo(name=key, type=kinds[types.pop()] if len(types) == 1 else api_pb2.DATA_TYPE_STRING)
+        if len({type(value) for value in found.values()}) > 1:
+            found = {text: text for text in found}
+        info.domain_discrete.extend(sorted(found.values()))
+        infos.append(info)
+    metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=_tag(monitor)), display_name=monitor)] if monitor else []
+    data = api_pb2.Experiment(hparam_infos=infos, metric_infos=metrics)
+    return _plugin(metadata.EXPERIMENT_TAG, plugin_data_pb2.HParamsPluginData(experiment=data))
+
+
+def _start(record: Record, keys: Iterable[str]) -> Any:
+    from tensorboard.plugins.hparams import metadata, plugin_data_pb2
+
+    info = plugin_data_pb2.SessionStartInfo(
+        start_time_secs=_seconds(record.started), group_name=record.job, monitor_url="", model_uri=record.job
+    )
+    for key in keys:
+        value = _value(record.setting(key))
+        if isinstance(value, bool):
+            info.hparams[key].bool_value = value
+        elif isinstance(value, float):
+            info.hparams[key].number_value = value
+        else:
+            info.hparams[key].string_value = value
+    return _plugin(metadata.SESSION_START_INFO_TAG, plugin_data_pb2.HParamsPluginData(session_start_info=info))
+
+
+def _end(record: Record) -> Any:
+    from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+
+    status = api_pb2.STATUS_SUCCESS if record.state is State.done else api_pb2.STATUS_FAILURE
+    info = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=_seconds(record.ended))
+    return _plugin(metadata.SESSION_END_INFO_TAG, plugin_data_pb2.HParamsPluginData(session_end_info=info))
+
+
+def _plugin(tag: str, data: Any) -> Any:
+    """Return a summary value that carries nothing but what the HParams plugin reads."""
+    from tensorboard.compat.proto import summary_pb2
+    from tensorboard.plugins.hparams import metadata, plugin_data_pb2
+
+    content = plugin_data_pb2.HParamsPluginData()
+    content.CopyFrom(data)
+    content.version = metadata.PLUGIN_DATA_VERSION
+    about = summary_pb2.SummaryMetadata(
+        plugin_data=summary_pb2.SummaryMetadata.PluginData(
+            plugin_name=metadata.PLUGIN_NAME, content=content.SerializeToString()
+        ),
+        data_class=summary_pb2.DATA_CLASS_TENSOR,
+    )
+    return summary_pb2.Summary.Value(tag=tag, metadata=about, tensor=metadata.NULL_TENSOR)
+
+
+def _scalar(tag: str, value: float) -> Any:
+    from tensorboard.compat.proto import summary_pb2
+
+    return summary_pb2.Summary.Value(tag=tag, simple_value=value)
+
+
+def _write(directory: Path, time: int, values: Sequence[Any], *, step: int = 0) -> None:
+    """Write one event file whole, in the place of the one before it."""
+    from tensorboard.compat.proto import event_pb2, summary_pb2
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / _FILE.format(time=time)
+    fresh = durable.beside(path, ".new-")
+    with fresh.open("wb") as file:
+        writer = RecordWriter(file)
+        writer.write(event_pb2.Event(wall_time=float(time), file_version="brain.Event:2").SerializeToString())
+        for value in values:
+            summary = summary_pb2.Summary(value=[value])
+            writer.write(event_pb2.Event(wall_time=float(time), step=step, summary=summary).SerializeToString())
+        writer.flush()
+    for old in directory.glob("events.out.tfevents.*.nameplate.hparams"):
+        if old != path:
+            old.unlink()
+    os.replace(fresh, path)
+
+
+def _tag(monitor: str) -> str:
+    return f"best/{monitor}"
+
+
+def _value(value: Any) -> bool | float | str:
+    """Return a setting as the plugin has values: a number, a truth value or a text."""
+    if isinstance(value, bool):
+        return value
+    return float(value) if isinstance(value, int | float) else in_words(value)
+
+
+def _text(value: bool | float | str) -> str:
+    return value if isinstance(value, str) else in_words(value)
+
+
+def _seconds(time: str | None) -> float:
+    return datetime.fromisoformat(time).timestamp() if time else 0.0

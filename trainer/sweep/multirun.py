@@ -1,0 +1,296 @@
+"""Hydra's multirun: the grid that a command line means, and the function that Hydra's launchers call for each job.
+
+Beside `trainer.compose` the only module that knows Hydra. A launcher may call `job_of_sweep` in another process or on
+another machine: it has all that it needs in the configuration that Hydra composes there.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # hydra-core 1.3.8: its splitting of a grid
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]  # OmegaConf's own parser; it ships no types
+
+from models.errors import NameplateError
+from trainer.compose import (
+    CONF,
+    SCHEMAS,
+    explained,
+    options,
+    readable,
+    refuse_places,
+    refuse_trust_of_files,
+    register,
+    search_of,
+    to_run_config,
+)
+from trainer.config.base import ConfigError
+from trainer.config.run import RunConfig
+from trainer.ledger.identity import SEED, identity, parted, settings_of
+from trainer.ledger.record import State
+from trainer.overrides import key_of
+from trainer.sweep.task import Job, run_job
+
+DEFAULT_NAME = "sweep"  # of a sweep that is given none
+
+_GRID = "basic"  # Hydra's own sweeper, whose jobs are known before the first begins
+_RAISED = (HydraException, OmegaConfBaseException, YAMLError)
+
+
+class JobFailedError(RuntimeError):
+    """A job of a sweep that failed, told to a sampler; one argument, so that it travels between processes."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A command line that asks for several jobs."""
+
+    arguments: tuple[str, ...]  # as `sys.argv[1:]` has them, readable by Hydra
+    base: RunConfig  # without what is swept over
+    sweeper: str
+    launcher: str
+    direction: str | None  # minimize or maximize, where the sweeper has one
+    given: tuple[str, ...]  # the overrides of the sweep alone, with those that the sweeper itself has
+
+
+def request_of(arguments: Sequence[str]) -> Request:
+    """Return what a command line with `-m` asks for.
+
+    Raises:
+        ConfigError: with every key, option and value that cannot be used.
+    """
+    arguments = readable(arguments)
+    register(arguments)
+    refuse_places(arguments)
+    overrides = [each for each in arguments if not each.startswith("-") and "=" in each]
+    fixed = [each for each in overrides if not _is_swept(each)]
+    try:
+        node = _composed([*search_of(arguments), *fixed], whole=True)
+    except _RAISED as error:
+        raise explained(error, arguments) from None
+    sweeper = node.hydra.sweeper
+    own = [f"{key}={value}" for key, value in (OmegaConf.select(sweeper, "params") or {}).items()]
+    _refuse_run(overrides)
+    with_run = _named(to_run_config(_task(node)))
+    direction = OmegaConf.select(sweeper, "direction")
+    return Request(
+        tuple(arguments),
+        with_run,
+        str(node.hydra.runtime.choices["hydra/sweeper"]),
+        str(node.hydra.runtime.choices["hydra/launcher"]),
+        None if direction is None else str(getattr(direction, "name", direction)),
+        (*own, *(each for each in overrides if not key_of(each).startswith("hydra"))),
+    )
+
+
+def grid_of(request: Request) -> list[Job] | None:
+    """Return the jobs of a grid in its order, or None where a sampler makes them up as it goes.
+
+    Raises:
+        ConfigError: what in a job cannot be used.
+    """
+    if request.sweeper != _GRID:
+        return None
+    search = search_of(request.arguments)
+    bases: dict[tuple[str, ...], DictConfig] = {}
+    found = []
+    for overrides in _split(request.given):
+        try:
+            node = _job_node(overrides, search, bases)
+        except _RAISED as error:
+            raise explained(error, [*search, *overrides]) from None
+        found.append(_job(_named(to_run_config(node)), overrides))
+    return found
+
+
+def launch(request: Request, jobs: Sequence[Job] | None) -> None:
+    """Have Hydra's launcher call `job_of_sweep` for each of these jobs, or for all that its sweeper makes up.
+
+    Raises:
+        ConfigError: as `request_of`.
+        JobFailedError: the sweeper gives up, after more failures than it was told to bear.
+    """
+    # Hydra would print its own errors and exit with 1; with this variable it raises them instead.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    main = hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")
+    where = f"hydra.sweep.dir={_quoted(str(Job(request.base, '', ()).directory / 'hydra'))}"
+    sys.argv[1:] = [*request.arguments, *_unless_given(request, where), *_bearing(request)]
+    try:
+        with _only(jobs):
+            main(job_of_sweep)()
+    except _RAISED as error:
+        raise explained(error, request.arguments) from None
+
+
+def job_of_sweep(node: DictConfig) -> float | None:
+    """Run one job, as Hydra composed it, and return the value that decides what is best.
+
+    Under a grid a failure is in the ledger alone: the others go on. A sampler hears of it.
+    """
+    job = HydraConfig.get()
+    overrides = list(job.overrides.task)
+    sampled = job.runtime.choices["hydra/sweeper"] != _GRID
+    refuse_trust_of_files(node, overrides)
+    try:
+        record = run_job(_job(_named(to_run_config(node)), overrides))
+    except NameplateError as error:
+        raise JobFailedError(str(error)) from None
+    if sampled and record.state is not State.done:
+        raise JobFailedError(f"{record.job} {record.state}: {record.error or 'not run'}")
+    if sampled and record.best is None:
+        raise JobFailedError(f"{record.job} measured nothing that a sampler could use")
+    return record.best
+
+
+def resolved_settings(config: RunConfig) -> dict[str, Any]:
+    """Return the settings that decide a configuration's result, resolved, a group's option under the group's name."""
+    tree = dataclasses.asdict(config)
+    del tree["interpolated"]
+    settings = settings_of(tree, distinct=config.sweep.distinct)
+    for group, schemas in SCHEMAS.items():
+        if isinstance(schemas, dict):
+            chosen = type(getattr(config, group))
+            settings[group] = next((name for name, each in schemas.items() if each is chosen), chosen.__name__)
+    return settings
+
+
+def _job(config: RunConfig, overrides: Sequence[str]) -> Job:
+    usual = _usual(tuple(type(getattr(config, each.name)) for each in _sections()))
+    own, others = parted(resolved_settings(config), usual=usual)
+    # What is in this process's environment is nothing that a ledger should tell: it has the words that were written.
+    told = {key: config.interpolated.get(key, value) for key, value in own.items()}
+    return Job(config, identity(own), tuple(overrides), told, others)
+
+
+def _sections() -> list[dataclasses.Field[Any]]:
+    return [each for each in dataclasses.fields(RunConfig) if each.name in SCHEMAS]
+
+
+@cache
+def _usual(sections: tuple[type, ...]) -> Mapping[str, Any]:
+    """Return what every setting is when nothing is said, for sections of these classes: but for which these are."""
+    names = (each.name for each in _sections())
+    settings = resolved_settings(RunConfig(**{name: each() for name, each in zip(names, sections, strict=True)}))
+    return {key: value for key, value in settings.items() if key != SEED and key not in SCHEMAS}
+
+
+def _named(config: RunConfig) -> RunConfig:
+    return replace(config, run=config.run or DEFAULT_NAME)
+
+
+def _job_node(overrides: Sequence[str], search: Sequence[str], bases: dict[tuple[str, ...], DictConfig]) -> DictConfig:
+    """Return the node of a job. Composing takes a tenth of a second: jobs of the same options share it.
+
+    Values of single keys are set on a copy, as Hydra does after it has composed.
+    """
+    groups = options()
+    plain = [each for each in overrides if _is_plain(each, groups)]
+    others = tuple(each for each in overrides if each not in plain)
+    if others not in bases:
+        bases[others] = _task(_composed([*search, *others], whole=False))
+    node = copy.deepcopy(bases[others])
+    for override in OverridesParser.create().parse_overrides(plain):
+        OmegaConf.update(node, override.key_or_group, override.value(), merge=True)
+    return node
+
+
+def _is_plain(override: str, groups: Mapping[str, object]) -> bool:
+    key = override.partition("=")[0]
+    return key == "seed" or ("." in key and key[0] not in "+~" and "@" not in key and key not in groups)
+
+
+def _composed(overrides: Sequence[str], *, whole: bool) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3", job_name="nameplate"):
+        return compose("train", overrides=list(overrides), return_hydra_config=whole)
+
+
+def _task(node: DictConfig) -> DictConfig:
+    """Return a node without Hydra's own part."""
+    if "hydra" not in node:
+        return node
+    own = copy.deepcopy(node)
+    OmegaConf.set_struct(own, False)
+    del own["hydra"]
+    OmegaConf.set_struct(own, True)
+    return own
+
+
+def _split(given: Sequence[str]) -> list[list[str]]:
+    parsed = OverridesParser.create().parse_overrides(list(given))
+    return [list(job) for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
+
+
+@contextmanager
+def _only(jobs: Sequence[Job] | None) -> Iterator[None]:
+    """Let Hydra's own sweeper launch these jobs of its grid alone, and not compose each of them first to see if it can.
+
+    They have been composed, for the ledger. hydra-core 1.3.8 asks these two methods.
+    """
+    if jobs is None:
+        yield
+        return
+    wanted = {job.overrides for job in jobs}
+    split, validate = BasicSweeper.split_arguments, BasicSweeper.validate_batch_is_legal
+
+    def chosen(overrides: list[Override], size: int | None) -> list[list[list[str]]]:
+        batches = ([job for job in batch if tuple(job) in wanted] for batch in split(overrides, size))
+        return [batch for batch in batches if batch]
+
+    BasicSweeper.split_arguments = staticmethod(chosen)  # type: ignore[assignment, method-assign]
+    BasicSweeper.validate_batch_is_legal = lambda self, batch: None  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        BasicSweeper.split_arguments = staticmethod(split)  # type: ignore[method-assign]
+        BasicSweeper.validate_batch_is_legal = validate  # type: ignore[method-assign]
+
+
+def _is_swept(override: str) -> bool:
+    try:
+        return bool(OverridesParser.create().parse_override(override).is_sweep_override())
+    except HydraException:
+        return False
+
+
+def _refuse_run(overrides: Iterable[str]) -> None:
+    for each in overrides:
+        if key_of(each) == "run" and (_is_swept(each) or "${" in each):
+            raise ConfigError(
+                [
+                    f"{each}: in a sweep, run names the sweep, and each job has a directory of its own in it, called "
+                    "by what it is. Write run=NAME, or leave it out"
+                ]
+            )
+
+
+def _unless_given(request: Request, override: str) -> list[str]:
+    return [] if any(key_of(each) == key_of(override) for each in request.arguments) else [override]
+
+
+def _bearing(request: Request) -> list[str]:
+    """Return the override by which the Optuna sweeper bears failed jobs, which it would end with otherwise."""
+    if request.sweeper != "optuna" or request.base.sweep.fail_fast:
+        return []
+    return _unless_given(request, "hydra.sweeper.max_failure_rate=1.0")
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

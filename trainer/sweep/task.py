@@ -1,0 +1,163 @@
+"""One job of a sweep, from whichever process a launcher has it run in: found in the ledger, or trained and recorded.
+
+The job itself is a process of its own. Its lock and its devices are held by it too, so they are free when it is gone,
+whatever became of the process that started it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from models.errors import NameplateError
+from trainer.config.run import RunConfig
+from trainer.console import Screen
+from trainer.ledger.ledger import Ledger
+from trainer.ledger.record import Record, State, now
+from trainer.outcome import Exit
+from trainer.sweep.leases import Lease, leased, wish_of
+from trainer.sweep.processes import JobProcess, start
+from trainer.sweep.spec import Spec, write_failure
+
+BEGAN = "NAMEPLATE_SWEEP_BEGAN"  # in the environment of all of a sweep's processes: when it was called
+_SHOWN_LINES = 60  # of the output of a job that died without a word
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as its command line has it."""
+
+    config: RunConfig  # run is the sweep's name, runs the directory that the sweep is in
+    name: str  # its identity
+    overrides: tuple[str, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)  # that say who it is
+    usual: Mapping[str, Any] = field(default_factory=dict)  # the others that decide its result
+
+    @property
+    def directory(self) -> Path:
+        """Return the sweep's directory."""
+        assert self.config.run is not None
+        return Path(self.config.runs) / self.config.run
+
+    def planned(self) -> Record:
+        """Return the record of a job that nobody has begun."""
+        return Record(self.name, State.planned, self.overrides, self.settings, self.usual, planned=now())
+
+
+def run_job(job: Job) -> Record:
+    """Return the record of a job that is done; train it first where it is not.
+
+    A job that another process runs is waited for. One that fails is recorded, not raised.
+
+    Raises:
+        NameplateError: the ledger cannot be written.
+    """
+    ledger = Ledger(job.directory)
+    with ExitStack() as stack:
+        lock = stack.enter_context(ledger.hold(job.name, waiting=lambda: _say(f"{job.name} is run by another process")))
+        record = ledger.record(job.name) or job.planned()
+        if is_done(record, job.config) or (job.config.sweep.fail_fast and _has_failed(ledger)):
+            return record
+        try:
+            waiting = stack.enter_context(leased(wish_of(job.config), waiting=lambda text: _say(f"{job.name} {text}")))
+        except NameplateError as error:
+            return _refused(ledger, record, error)
+        return _trained(ledger, _begun(record, job), job, waiting, lock)
+
+
+def is_done(record: Record, config: RunConfig) -> bool:
+    """Say whether a record needs no more training; a job that was given up does when no rule would have it so."""
+    return record.state is State.done and (record.pruned is None or config.sweep.prune.rule is not None)
+
+
+def _begun(record: Record, job: Job) -> Record:
+    return replace(
+        record,
+        state=State.running,
+        overrides=job.overrides,
+        settings=job.settings,
+        usual=job.usual,
+        started=now(),
+        ended=None,
+        attempts=record.attempts + 1,
+        host=socket.gethostname(),
+        pid=None,
+        exit_code=None,
+        error=None,
+    )
+
+
+def _trained(ledger: Ledger, record: Record, job: Job, lease: Lease, lock: int) -> Record:
+    ledger.commit(record)
+    own = replace(job.config, run=job.name, runs=str(job.directory), resume=True, resume_changed=[])
+    environment = {**os.environ, **lease.environment}
+    spec = Spec(own, record, job.directory, environment, tuple(sys.path), lease.cores)
+    process = start(spec, keep=[lock, *lease.descriptors])
+    stopped = True
+    try:
+        code = process.wait()
+        stopped = False
+    finally:
+        if stopped:  # by a signal or an interrupt: the job saves first, and says so in its record
+            _end(process)
+        process.close()
+    return _settled(ledger, record, spec, code)
+
+
+def _end(process: JobProcess) -> None:
+    process.let_go()
+    process.wait()
+
+
+def _settled(ledger: Ledger, running: Record, spec: Spec, code: int) -> Record:
+    """Return the record that the job has left; write it where the job could not."""
+    found = ledger.record(running.job)
+    if found is not None and found.state is not State.running:
+        return found
+    failed = replace(running, state=State.failed, ended=now(), exit_code=code, error=_words(code))
+    if not spec.failure.exists():
+        write_failure(spec.failure, f"{failed.error}\n\nThe end of its output:\n{_tail(spec.output)}")
+    ledger.commit(failed)
+    return failed
+
+
+def _refused(ledger: Ledger, record: Record, error: NameplateError) -> Record:
+    failed = replace(record, state=State.failed, ended=now(), exit_code=Exit.REFUSED, error=str(error))
+    home = ledger.home(record.job)
+    home.mkdir(parents=True, exist_ok=True)
+    write_failure(home / "failure.txt", str(error))
+    ledger.commit(failed)
+    return failed
+
+
+def _has_failed(ledger: Ledger) -> bool:
+    """Say whether a job has failed since the sweep was called."""
+    began = os.environ.get(BEGAN, "")
+    return any(each.state is State.failed and (each.ended or "") >= began for each in ledger.records())
+
+
+def _words(code: int) -> str:
+    if code >= 0:
+        return f"the job's process ended with exit code {code} before the job was done"
+    name = signal.Signals(-code).name
+    memory = " (the kernel does that when memory runs out; see dmesg)" if name == "SIGKILL" else ""
+    return f"the job's process was ended by {name}{memory}"
+
+
+def _tail(path: Path) -> str:
+    try:
+        lines = path.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    return "\n".join(lines[-_SHOWN_LINES:])
+
+
+def _say(line: str) -> None:
+    Screen().say(line)

@@ -1,0 +1,117 @@
+"""A sweep as it goes: a live table of its jobs on a terminal, a line for each change in a log file."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Collection, Sequence
+from types import TracebackType
+
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from trainer.console import Screen
+from trainer.ledger.board import in_words, short_key, varying_keys
+from trainer.ledger.ledger import Ledger
+from trainer.ledger.record import Record, State
+
+PAUSE = 0.3  # seconds between two looks at the ledger
+_MOST = 24  # rows of the table: running jobs and the latest others
+_COLOURS = {
+    State.planned: "dim",
+    State.running: "yellow",
+    State.done: "green",
+    State.failed: "red",
+    State.interrupted: "magenta",
+}
+
+
+class Watch:
+    """While entered, tells what happens in a ledger, whichever processes write it."""
+
+    def __init__(self, ledger: Ledger, screen: Screen, *, jobs: Collection[str] | None) -> None:
+        """Take which jobs this is about; None: all that are in the ledger, now or later."""
+        self._ledger, self._screen, self._jobs = ledger, screen, jobs
+        self._seen: dict[str, tuple[State, int]] = {each.job: _mark(each) for each in self._records()}
+        self._changed = -1
+        self._end = threading.Event()
+        self._live = Live(console=screen.console, auto_refresh=False) if screen.is_terminal else None
+        self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
+
+    def __enter__(self) -> Watch:
+        if self._live:
+            self._live.start()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end.set()
+        self._thread.join()
+        self._look()
+        if self._live:
+            self._live.stop()
+
+    def _watch(self) -> None:
+        while not self._end.wait(PAUSE):
+            self._look()
+
+    def _look(self) -> None:
+        changed = self._ledger.changed()
+        if changed == self._changed and not self._live:
+            return
+        self._changed = changed
+        records = self._records()
+        if self._live:
+            self._live.update(table(records), refresh=True)
+            return
+        keys = varying_keys(records)
+        for record in records:
+            if _mark(record) != self._seen.get(record.job) and record.state is not State.planned:
+                self._screen.say(line(record, records, keys))
+            self._seen[record.job] = _mark(record)
+
+    def _records(self) -> list[Record]:
+        found = self._ledger.records()
+        return found if self._jobs is None else [each for each in found if each.job in self._jobs]
+
+
+def line(record: Record, records: Sequence[Record], keys: Sequence[str]) -> str:
+    """Return what there is to say of a job that came to another state."""
+    done = sum(each.state is State.done for each in records)
+    words = f"{record.job}  {record.state:<11} {_settings(record, keys)}"
+    if record.state is State.running:
+        return f"{words}  pid {record.pid}" if record.pid else words
+    reached = f"  {record.monitor} {record.best:.4f}" if record.best is not None else ""
+    given_up = "  given up early" if record.pruned else ""
+    error = f"  exit {record.exit_code}: {(record.error or '').partition(chr(10))[0]}" if record.error else ""
+    return f"{words}{reached}{given_up}  {record.seconds:.1f} s  ({done} of {len(records)} done){error}"
+
+
+def table(records: Sequence[Record]) -> Table:
+    """Return the jobs as a table: those that run first, then the latest to end, then what is left."""
+    keys = varying_keys(records)
+    count = Counter(each.state for each in records)
+    title = ", ".join(f"{count[state]} {state}" for state in State if count[state])
+    found = Table("job", "state", *(short_key(key, keys) for key in keys), "best", "seconds", "", title=title)
+    order = sorted(records, key=lambda each: each.ended or "", reverse=True)
+    order.sort(key=lambda each: (each.state is not State.running, each.state is State.planned))
+    for record in order[:_MOST]:
+        state = f"[{_COLOURS[record.state]}]{record.state}[/]"
+        best = "" if record.best is None else f"{record.best:.4f}"
+        error = (record.error or record.pruned or "").partition("\n")[0][:60]
+        settings = (escape(in_words(record.setting(key))) for key in keys)
+        found.add_row(record.job, state, *settings, best, f"{record.seconds:.1f}", escape(error))
+    if len(order) > _MOST:
+        found.add_row(f"... {len(order) - _MOST} more")
+    return found
+
+
+def _settings(record: Record, keys: Sequence[str]) -> str:
+    return " ".join(f"{key}={in_words(record.setting(key))}" for key in keys)
+
+
+def _mark(record: Record) -> tuple[State, int]:
+    return record.state, record.attempts
