@@ -118,6 +118,8 @@ def application(task: Callable[[RunConfig], None], overrides: Sequence[str]) -> 
             failed.append(error)
 
     sys.argv[1:] = overrides
+    if completion.asks(overrides):
+        return _complete(job, overrides)
     refuse_places(overrides)
     try:
         job()
@@ -125,6 +127,7 @@ def application(task: Callable[[RunConfig], None], overrides: Sequence[str]) -> 
         raise explained(error, overrides) from None
     if failed:
         raise failed[0]
+    return None
 
 
 def _complete(job: Callable[[], None], arguments: Sequence[str]) -> None:

@@ -287,7 +287,8 @@ class Loop:
         intervals = [self.plan.record_every, *(each.every_steps for each in self.observers if each.every_steps)]
         if self.checkpoints and self.checkpoints.config.every_steps:
             intervals.append(self.checkpoints.config.every_steps)
-        return min(end, *((step // interval + 1) * interval for interval in intervals))
+        single = [at for each in self.observers for at in each.at_steps if at > step]
+        return min(end, *single, *((step // interval + 1) * interval for interval in intervals))
 
     def _save(self, values: dict[str, float], *, stage: dict[str, Any] | None = None) -> None:
         assert self.checkpoints is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -31,6 +31,7 @@ class Observer:
     """Told what happens; each method does nothing until a subclass says otherwise."""
 
     every_steps: int | None = None  # so often `advanced` is told of just that step, not only of those between calls
+    at_steps: Sequence[int] = ()  # and at these; known when `began` has returned
 
     def began(self, model: keras.Model, journey: Journey) -> None:
         """Hear that training begins or goes on."""

@@ -32,6 +32,7 @@ class DataConfig(Section):
     test: float = 0.0  # share of the examples held out for a last test; 0: none
     split_seed: int = 0  # decides which are held out; not the run's seed, so that runs can be compared
     limit: int | None = None  # train on so many examples, the first ones; None: on all
+    validation_limit: int | None = None  # validate on so many examples, the first ones; None: on all held out
     resident: Resident = Resident.AUTO  # keep the training data on the devices
     augment: list[str] = field(default_factory=list)  # of training images, e.g. [flip, shift, 'rotate:0.1']
 
@@ -54,8 +55,10 @@ class DataConfig(Section):
                 yield f"data.{key}: {getattr(self, key)} is no share; from 0 (none) to below 1"
         if self.validation + self.test >= 1:
             yield f"data.validation, data.test: {self.validation} and {self.test} leave nothing to train on"
-        if self.limit is not None and self.limit < 1:
-            yield f"data.limit: {self.limit} is too small; at least 1 example, or null for all"
+        for key in ("limit", "validation_limit"):
+            limit = getattr(self, key)
+            if limit is not None and limit < 1:
+                yield f"data.{key}: {limit} is too small; at least 1 example, or null for all"
         if not 0 <= self.split_seed < 2**32:
             yield f"data.split_seed: {self.split_seed} is out of range; 0 to {2**32 - 1}"
 

@@ -37,7 +37,12 @@ def open_dataset(config: DataConfig, *, seed: int, allow: Allow | None = None) -
         DataError: what the data holds cannot be used; the message lists every problem found.
     """
     dataset = _open(config, seed=seed, allow=allow or _refuse_all)
-    return dataset if config.limit is None else replace(dataset, train=first(dataset.train, config.limit))
+    train, validation = dataset.train, dataset.validation
+    if config.limit is not None:
+        train = first(train, config.limit)
+    if config.validation_limit is not None and validation is not None:
+        validation = first(validation, config.validation_limit)
+    return replace(dataset, train=train, validation=validation)
 
 
 def _open(config: DataConfig, *, seed: int, allow: Allow) -> Dataset:
