@@ -89,18 +89,20 @@ def _reason(error: Exception) -> str:
 
 
 def _from_slurm(environment: Mapping[str, str]) -> Cluster:
-    wanted = ("SLURM_PROCID", "SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_STEP_TASKS_PER_NODE")
-    missing = [name for name in wanted if name not in environment]
+    wanted = {
+        "SLURM_JOB_ID": ("SLURM_JOB_ID",),
+        "SLURM_STEP_NODELIST": ("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"),  # the job's, where all of it is the step
+        "SLURM_STEP_TASKS_PER_NODE": ("SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE"),
+    }
+    found = {
+        name: next((environment[each] for each in names if each in environment), "") for name, names in wanted.items()
+    }
+    missing = [name for name, value in found.items() if not value]
     if missing:
         raise ClusterError(f"Slurm has set no {', '.join(missing)}; start the workers with srun, one task a worker")
-    port = FIRST_PORT + int(environment["SLURM_JOB_ID"]) % PORTS
-    addresses = [
-        f"{host}:{port + place}"
-        for host, tasks in zip(
-            hosts(environment["SLURM_STEP_NODELIST"]), _counts(environment["SLURM_STEP_TASKS_PER_NODE"]), strict=False
-        )
-        for place in range(tasks)
-    ]
+    port = FIRST_PORT + int(found["SLURM_JOB_ID"]) % PORTS
+    tasks = zip(hosts(found["SLURM_STEP_NODELIST"]), _counts(found["SLURM_STEP_TASKS_PER_NODE"]), strict=False)
+    addresses = [f"{host}:{port + place}" for host, count in tasks for place in range(count)]
     return _checked(Cluster(tuple(addresses), int(environment["SLURM_PROCID"])), "Slurm's variables")
 
 

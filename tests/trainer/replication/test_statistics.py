@@ -1,0 +1,76 @@
+"""What no gradient moves: the same on all replicas when it is synchronised, and one value of it when it is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import trainer
+from tests.trainer.running import content, train
+
+X = np.random.default_rng(0).normal(size=(13, 4)).astype("float32")
+Y = np.ones((13, 2), "float32")
+
+
+def fitted(strategy: Any, **options: Any) -> keras.Model:
+    with strategy.scope():
+        norms = [layers.BatchNormalization(name=f"norm_{each}") for each in "ab"]
+        stack = [norms[0], layers.Dense(3, name="hidden"), layers.Dropout(0.5, seed=1, name="drop"), norms[1]]
+        model = keras.Sequential([keras.Input((4,)), *stack, layers.Dense(2, name="head")], name="normed")
+        model.compile(keras.optimizers.Adam(0.1), "mse")
+    trainer.fit(model, (X, Y), batch_size=8, epochs=2, shuffle=False, **options)
+    return model
+
+
+def apart(strategy: Any, variables: list[keras.Variable]) -> list[str]:
+    """Return the variables whose copies differ in any bit."""
+    copies = {each.path: strategy.experimental_local_results(each.value) for each in variables}
+    return [path for path, (one, other) in copies.items() if one.numpy().tobytes() != other.numpy().tobytes()]
+
+
+def test_synchronised_statistics_weights_slots_and_seeds_are_the_same_on_all_replicas(strategy: Any) -> None:
+    model = fitted(strategy)
+    assert apart(strategy, [*model.variables, *model.optimizer.variables]) == []
+
+
+def test_statistics_that_are_not_synchronised_are_each_replicas_own_share(strategy: Any) -> None:
+    model = fitted(strategy, sync_batch_norm=False)
+    statistics = [f"norm_{each}/moving_{kind}" for each in "ab" for kind in ("mean", "variance")]
+    assert (
+        apart(strategy, model.variables) == [f"normed/{each}" for each in statistics]
+        or apart(strategy, model.variables) == statistics
+    )
+    own = [copy.numpy() for copy in strategy.experimental_local_results(model.get_layer("norm_a").moving_mean.value)]
+    for copy, shares in zip(own, ((X[:4], X[8:11]), (X[4:8], X[11:13])), strict=True):
+        expected = np.zeros(4)
+        for share in (*shares, *shares):
+            expected = 0.99 * expected + 0.01 * share.mean(0)
+        np.testing.assert_allclose(copy, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_validation_measures_with_the_mean_of_statistics_that_are_not_synchronised(strategy: Any) -> None:
+    model = fitted(strategy, sync_batch_norm=False, validation_data=(X, Y))
+    held = [np.mean([copy.numpy() for copy in strategy.experimental_local_results(each.value)], axis=0)
+            for each in model.weights]  # fmt: skip
+    alone = keras.models.clone_model(model)
+    alone.compile(loss="mse")
+    alone.set_weights(held)
+    assert alone.evaluate(X, Y, verbose=0) == pytest.approx(model.history.history["val_loss"][-1], rel=1e-5)
+
+
+@pytest.mark.usefixtures("strategy")
+def test_a_run_saves_the_mean_of_statistics_that_are_not_synchronised_and_each_one(tmp_path: Path) -> None:
+    options = ["model=convnet", "model.width=4", "model.blocks=[1]", "data.limit=40", "data.validation=0"]
+    train(tmp_path, *options, "run=a", "fit.steps=4", "strategy.sync_batch_norm=false")
+    held = content(tmp_path / "a")
+    statistics = [key.removeprefix("weights:") for key in held if "moving_" in key and key.startswith("weights:")]
+    assert statistics
+    for name in statistics:
+        own = [held[f"state:apart/{name}@replica{index}"] for index in (0, 1)]
+        assert not np.array_equal(*own)
+        np.testing.assert_array_equal(held[f"weights:{name}"], np.mean(own, axis=0, dtype="float64").astype("float32"))
