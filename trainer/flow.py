@@ -24,6 +24,7 @@ from trainer.exporting import export_best
 from trainer.given import batches_of, example_of
 from trainer.home import Home
 from trainer.initial import Origins, take_weights
+from trainer.ledger.finding import locate
 from trainer.outcome import training
 from trainer.preceding import compare, make_preceding
 from trainer.rates import in_words
@@ -50,6 +51,7 @@ def run(config: RunConfig, *, observers: Sequence[Observer] = ()) -> Report:
     with team_of(config) as team, shared_home(config, team) as home, StopRequest() as stop, _marked(config, home, team):
         screen = Screen(quiet=not writes(team))
         make_preceding(config, home, screen, stop)
+        config = _located(config, home)
         strategy = make_strategy(config.strategy)
         replicas = strategy.num_replicas_in_sync
         screen.say(f"{describe(strategy)}; {config.fit.precision} precision; seed {config.seed}")
@@ -105,6 +107,15 @@ def compile_for(job: Job, model: keras.Model) -> None:
     )
     if job.config.optimizer.rates:
         job.screen.say(in_words(job.config.optimizer.rates, rates))
+
+
+def _located(config: RunConfig, home: Home | None) -> RunConfig:
+    """Return the configuration of a run that begins with the path of its first weights, where it had a name."""
+    begins = home is None or home.is_new()
+    if not begins or not isinstance(config.init, CheckpointInitConfig):
+        return config
+    path = locate(config.init.path, which=config.init.from_, runs=config.runs)
+    return replace(config, init=replace(config.init, path=path))
 
 
 def _export(job: Job, model: keras.Model) -> None:

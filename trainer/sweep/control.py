@@ -22,7 +22,7 @@ from trainer.ledger.record import Record, State, now
 from trainer.outcome import Exit
 from trainer.signals import STOPPING
 from trainer.sweep.hparams import write_hparams
-from trainer.sweep.multirun import JobFailedError, Request, grid_of, launch, request_of
+from trainer.sweep.multirun import JobFailedError, Request, better, grid_of, launch, request_of
 from trainer.sweep.task import BEGAN, Job, is_done
 from trainer.sweep.watch import Watch
 
@@ -67,7 +67,8 @@ def _planned(ledger: Ledger, request: Request, jobs: Sequence[Job] | None, scree
     records = ledger.records()
     if jobs is not None:
         _refuse_incomparable(ledger, records, jobs)
-    _refuse_direction(request, records)
+    if request.sweeper == "optuna":
+        better(request)  # refused now, not when Hydra has begun
     if jobs is None:
         screen.say(f"sweep {ledger.directory}: {request.sweeper} makes up the jobs; {len(records)} are in the ledger")
         return None
@@ -179,19 +180,6 @@ def _refuse_incomparable(ledger: Ledger, records: Sequence[Record], jobs: Sequen
                 f"the {len(records)} jobs in {ledger.directory} could not be compared with these. "
                 f"Choose another run=NAME, or sweep over both: {both}",
             ]
-        )
-
-
-def _refuse_direction(request: Request, records: Sequence[Record]) -> None:
-    """Refuse a sampler that would look for the worst."""
-    told = next((each for each in records if each.monitor is not None), None)
-    monitor = request.base.checkpoint.monitor or (told.monitor if told else None)
-    if request.direction is None or monitor is None:
-        return
-    meant = "maximize" if request.base.checkpoint.improves_upwards(monitor) else "minimize"
-    if request.direction != meant:
-        raise ConfigError(
-            [f"hydra.sweeper.direction: {request.direction}, and {monitor} is to be {meant}d; set it to {meant}"]
         )
 
 

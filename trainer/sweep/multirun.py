@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -50,6 +51,8 @@ from trainer.sweep.task import Job, run_job
 
 DEFAULT_NAME = "sweep"  # of a sweep that is given none
 
+_OPTUNA, _DIRECTION = "optuna", "hydra.sweeper.direction"
+_EXTRAS = {"joblib": "sweep", "submitit_local": "slurm", "submitit_slurm": "slurm", "optuna": "optuna", "ray": "ray"}
 _GRID = "basic"  # Hydra's own sweeper, whose jobs are known before the first begins
 _RAISED = (HydraException, OmegaConfBaseException, YAMLError)
 
@@ -66,7 +69,7 @@ class Request:
     base: RunConfig  # without what is swept over
     sweeper: str
     launcher: str
-    direction: str | None  # minimize or maximize, where the sweeper has one
+    direction: str | None  # minimize or maximize, where the command line says so to a sampler
     given: tuple[str, ...]  # the overrides of the sweep alone, with those that the sweeper itself has
 
 
@@ -84,18 +87,18 @@ def request_of(arguments: Sequence[str]) -> Request:
     try:
         node = _composed([*search_of(arguments), *fixed], whole=True)
     except _RAISED as error:
-        raise explained(error, arguments) from None
+        raise _lacking(error) or explained(error, arguments) from None
     sweeper = node.hydra.sweeper
     own = [f"{key}={value}" for key, value in (OmegaConf.select(sweeper, "params") or {}).items()]
     _refuse_run(overrides)
     with_run = _named(to_run_config(_task(node)))
-    direction = OmegaConf.select(sweeper, "direction")
+    told = any(key_of(each) == _DIRECTION for each in arguments)
     return Request(
         tuple(arguments),
         with_run,
         str(node.hydra.runtime.choices["hydra/sweeper"]),
         str(node.hydra.runtime.choices["hydra/launcher"]),
-        None if direction is None else str(getattr(direction, "name", direction)),
+        str(getattr(sweeper.direction, "name", sweeper.direction)) if told else None,
         (*own, *(each for each in overrides if not key_of(each).startswith("hydra"))),
     )
 
@@ -131,7 +134,7 @@ def launch(request: Request, jobs: Sequence[Job] | None) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     main = hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")
     where = f"hydra.sweep.dir={_quoted(str(Job(request.base, '', ()).directory / 'hydra'))}"
-    sys.argv[1:] = [*request.arguments, *_unless_given(request, where), *_bearing(request)]
+    sys.argv[1:] = [*request.arguments, *_unless_given(request, where), *_for_sampler(request)]
     try:
         with _only(jobs):
             main(job_of_sweep)()
@@ -285,11 +288,47 @@ def _unless_given(request: Request, override: str) -> list[str]:
     return [] if any(key_of(each) == key_of(override) for each in request.arguments) else [override]
 
 
-def _bearing(request: Request) -> list[str]:
-    """Return the override by which the Optuna sweeper bears failed jobs, which it would end with otherwise."""
-    if request.sweeper != "optuna" or request.base.sweep.fail_fast:
+def _for_sampler(request: Request) -> list[str]:
+    """Return what the Optuna sweeper has to know: what is better, and that failed jobs are to be borne."""
+    if request.sweeper != _OPTUNA:
         return []
-    return _unless_given(request, "hydra.sweeper.max_failure_rate=1.0")
+    found = [] if request.base.sweep.fail_fast else _unless_given(request, "hydra.sweeper.max_failure_rate=1.0")
+    return [*found, *([] if request.direction else [f"{_DIRECTION}={better(request)}"])]
+
+
+def better(request: Request) -> str:
+    """Return which way the value improves that a sampler is to improve, in its word.
+
+    Raises:
+        ConfigError: nobody has said which value that is, or the command line says the opposite.
+    """
+    monitor = request.base.checkpoint.monitor
+    if monitor is None:
+        raise ConfigError(
+            [
+                "checkpoint.monitor: required where a sampler makes up the jobs, and not given: the value that it is to "
+                "improve; e.g. checkpoint.monitor=val_accuracy"
+            ]
+        )
+    meant = "maximize" if request.base.checkpoint.improves_upwards(monitor) else "minimize"
+    if request.direction not in (None, meant):
+        raise ConfigError(
+            [
+                f"{_DIRECTION}: {request.direction}, and {monitor} is to be {meant}d; leave it out, or set checkpoint.mode"
+            ]
+        )
+    return meant
+
+
+def _lacking(error: Exception) -> ConfigError | None:
+    """Return in words that a launcher or sampler is not installed, None where the error is another."""
+    found = re.search(r"hydra/(launcher|sweeper)/(\w+)", str(error))
+    if found is None or "find" not in str(error).lower():
+        return None
+    kind, name = found.groups()
+    extra = _EXTRAS.get(name)
+    how = f"install it with pip install 'nameplate[{extra}]'" if extra else "is its plugin installed?"
+    return ConfigError([f"hydra/{kind}={name}: there is no such {kind} here; {how}"])
 
 
 def _quoted(text: str) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import NameplateError
+from trainer.config.init import CheckpointInitConfig
 from trainer.config.run import RunConfig
 from trainer.console import Screen
 from trainer.ledger.ledger import Ledger
@@ -96,7 +97,7 @@ def _begun(record: Record, job: Job) -> Record:
 
 def _trained(ledger: Ledger, record: Record, job: Job, lease: Lease, lock: int) -> Record:
     ledger.commit(record)
-    own = replace(job.config, run=job.name, runs=str(job.directory), resume=True, resume_changed=[])
+    own = replace(_moved(job), run=job.name, runs=str(job.directory), resume=True, resume_changed=[])
     environment = {**os.environ, **lease.environment}
     spec = Spec(own, record, job.directory, environment, tuple(sys.path), lease.cores)
     process = start(spec, keep=[lock, *lease.descriptors])
@@ -109,6 +110,18 @@ def _trained(ledger: Ledger, record: Record, job: Job, lease: Lease, lock: int) 
             _end(process)
         process.close()
     return _settled(ledger, record, spec, code)
+
+
+def _moved(job: Job) -> RunConfig:
+    """Return a job's configuration, in which the weights of a run that it makes first are in the sweep, as that run is."""
+    init = job.config.init
+    if not isinstance(init, CheckpointInitConfig):
+        return job.config
+    path = Path(init.path)
+    if not path.is_relative_to(job.config.runs) or path.relative_to(job.config.runs).parts[0] not in job.config.before:
+        return job.config
+    inside = job.directory / path.relative_to(job.config.runs)
+    return replace(job.config, init=replace(init, path=str(inside)))
 
 
 def _end(process: JobProcess) -> None:
