@@ -306,16 +306,14 @@ def better(request: Request) -> str:
     if monitor is None:
         raise ConfigError(
             [
-                "checkpoint.monitor: required where a sampler makes up the jobs, and not given: the value that it is to "
-                "improve; e.g. checkpoint.monitor=val_accuracy"
+                "checkpoint.monitor: required where a sampler makes up the jobs, and not given: the value to improve, "
+                "e.g. checkpoint.monitor=val_accuracy"
             ]
         )
     meant = "maximize" if request.base.checkpoint.improves_upwards(monitor) else "minimize"
     if request.direction not in (None, meant):
         raise ConfigError(
-            [
-                f"{_DIRECTION}: {request.direction}, and {monitor} is to be {meant}d; leave it out, or set checkpoint.mode"
-            ]
+            [f"{_DIRECTION}: {request.direction}, and {monitor} is {meant}d; leave it out, or set checkpoint.mode"]
         )
     return meant
 

@@ -113,15 +113,14 @@ def _trained(ledger: Ledger, record: Record, job: Job, lease: Lease, lock: int) 
 
 
 def _moved(job: Job) -> RunConfig:
-    """Return a job's configuration, in which the weights of a run that it makes first are in the sweep, as that run is."""
-    init = job.config.init
-    if not isinstance(init, CheckpointInitConfig):
+    """Return a job's configuration, in which a run that it makes first is in the sweep, and its weights are there."""
+    init, runs = job.config.init, job.config.runs
+    if not isinstance(init, CheckpointInitConfig) or not Path(init.path).is_relative_to(runs):
         return job.config
-    path = Path(init.path)
-    if not path.is_relative_to(job.config.runs) or path.relative_to(job.config.runs).parts[0] not in job.config.before:
+    inside = Path(init.path).relative_to(runs)
+    if not inside.parts or inside.parts[0] not in job.config.before:
         return job.config
-    inside = job.directory / path.relative_to(job.config.runs)
-    return replace(job.config, init=replace(init, path=str(inside)))
+    return replace(job.config, init=replace(init, path=str(job.directory / inside)))
 
 
 def _end(process: JobProcess) -> None:
