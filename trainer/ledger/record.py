@@ -94,5 +94,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(each) for each in value]
     if isinstance(value, enum.Enum):
-        return str(value.value)
+        return value.value
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)

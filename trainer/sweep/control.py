@@ -65,6 +65,11 @@ def _planned(ledger: Ledger, request: Request, jobs: Sequence[Job] | None, scree
         ConfigError: the ledger has jobs that these could not be compared with.
     """
     records = ledger.records()
+    if not request.base.resume and any(each.attempts for each in records):
+        raise NameplateError(
+            f"resume=false, and {ledger.directory} has jobs that have begun; nothing was touched. "
+            "Leave resume out to go on from there, or choose another run=NAME."
+        )
     if jobs is not None:
         _refuse_incomparable(ledger, records, jobs)
     if request.sweeper == "optuna":

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -100,6 +101,7 @@ def _trained(ledger: Ledger, record: Record, job: Job, lease: Lease, lock: int) 
     own = replace(_moved(job), run=job.name, runs=str(job.directory), resume=True, resume_changed=[])
     environment = {**os.environ, **lease.environment}
     spec = Spec(own, record, job.directory, environment, tuple(sys.path), lease.cores)
+    began = time.monotonic()
     process = start(spec, keep=[lock, *lease.descriptors])
     stopped = True
     try:
@@ -109,7 +111,8 @@ def _trained(ledger: Ledger, record: Record, job: Job, lease: Lease, lock: int) 
         if stopped:  # by a signal or an interrupt: the job saves first, and says so in its record
             _end(process)
         process.close()
-    return _settled(ledger, record, spec, code)
+    seconds = record.seconds + time.monotonic() - began
+    return _settled(ledger, replace(record, seconds=seconds, pid=process.pid), spec, code)
 
 
 def _moved(job: Job) -> RunConfig:

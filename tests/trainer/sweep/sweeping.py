@@ -18,11 +18,12 @@ WRONG = """
 import ctypes
 import os
 import signal
+import time
 
 import keras
 
 
-def build(input_shape, classes, how="well"):
+def build(input_shape, classes, how="well", where=""):
     x = keras.Input(input_shape, name="x")
     if how == "error":
         raise ArithmeticError("it cannot be built")
@@ -32,10 +33,23 @@ def build(input_shape, classes, how="well"):
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "exit":
         os._exit(7)
+    if how == "waits":
+        open(os.path.join(where, "waits"), "w").close()
+        while not os.path.exists(os.path.join(where, "go")):
+            time.sleep(0.01)
     if how == "memory":
         raise MemoryError("all of it is used")
     return keras.Model(x, keras.layers.Dense(classes, name="y")(keras.layers.Flatten(name="flat")(x)), name="mine")
 """
+
+
+OWN = ["model=custom", "model._target_=wrong.build", "trust=[wrong]"]
+
+
+def write_wrong(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the module of `WRONG` importable."""
+    (folder / "wrong.py").write_text(WRONG)
+    monkeypatch.syspath_prepend(str(folder))
 
 
 def sweep(runs: Path, *overrides: str, monkeypatch: pytest.MonkeyPatch) -> int:

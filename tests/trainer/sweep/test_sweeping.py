@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from models import store
-from tests.trainer.running import assert_same, content
-from tests.trainer.sweep.sweeping import WRONG, records, states, sweep
+from tests.trainer.running import about, assert_same, content
+from tests.trainer.sweep.sweeping import OWN, SMALL, records, states, sweep, write_wrong
 from trainer.config.base import ConfigError
 from trainer.ledger.ledger import Ledger
 from trainer.ledger.record import State
@@ -48,11 +50,9 @@ def test_jobs_that_die_are_told_and_stop_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     """hydra#2551, hydra#2824: a failed job of a sweep tells nothing."""
-    (tmp_path / "wrong.py").write_text(WRONG)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    own = ["model=custom", "model._target_=wrong.build", "trust=[wrong]"]
+    write_wrong(tmp_path, monkeypatch)
     hows = "model.arguments.how=error,segfault,kill,exit,memory,well"
-    assert sweep(tmp_path, *own, hows, monkeypatch=monkeypatch) == 1
+    assert sweep(tmp_path, *OWN, hows, monkeypatch=monkeypatch) == 1
     found = {each.setting("model.arguments.how"): each for each in records(tmp_path)}
     assert {how: (each.state, each.exit_code) for how, each in found.items()} == {
         "error": (FAILED, 2),
@@ -103,15 +103,13 @@ def test_a_run_begins_with_the_best_weights_of_a_sweep_that_it_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert sweep(tmp_path, "seed=1,2", "run=tried", monkeypatch=monkeypatch) == 0
-    first = ["init=checkpoint", "init.path=tried", "init.from=best", "optimizer.learning_rate=0"]
-    assert sweep(tmp_path, *first, monkeypatch=monkeypatch) == 0
+    assert sweep(tmp_path, "init=checkpoint", "init.path=tried", "init.from=best", monkeypatch=monkeypatch) == 0
     (begun,) = records(tmp_path)
-    ledger = Ledger(tmp_path / "tried")
-    best = max(ledger.records(), key=lambda each: each.best or 0.0)
-    source, taken = content(tmp_path / "tried" / best.job), content(tmp_path / "sweep" / begun.job)
-    weights = [name for name in source if name.startswith("weights:")]
-    assert weights
-    assert_same({name: taken[name] for name in weights}, {name: source[name] for name in weights})
+    best = max(records(tmp_path, "tried"), key=lambda each: each.best or 0.0)
+    origins = about(tmp_path / "sweep" / begun.job)["origins"].values()
+    assert {each["file"] for each in origins} == {
+        str(store.resolve(tmp_path / "tried" / best.job / "checkpoints", "best"))
+    }
 
 
 def test_a_job_that_does_worse_than_the_others_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,16 +126,28 @@ def test_a_job_that_does_worse_than_the_others_is_given_up(tmp_path: Path, monke
     assert (last.pruned, last.attempts, last.steps) == (None, 2, 20)
 
 
-def test_the_parent_of_a_sweep_never_imports_tensorflow_and_says_what_happens(tmp_path: Path) -> None:
-    job = ["model=mlp", "data.limit=40", "fit.steps=1", "fit.global_batch=8", "log.tensorboard=false", "seed=1,2"]
-    code = "import sys; from trainer.__main__ import main; code = main(); sys.exit(code or 'keras' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "-m", *job, f"runs={tmp_path}", "sweep=warm"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert [line.split()[1] for line in lines if "seed=" in line] == ["running", "done"] * 2
-    assert done.stderr == ""
+def test_a_job_outlives_the_kill_of_its_sweep_until_it_is_saved_and_goes_on_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_wrong(tmp_path, monkeypatch)
+    jobs = [*OWN, "seed=1,2", "model.arguments.how=waits", f"model.arguments.where={tmp_path}", "log.every_steps=1"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", "trainer", "-m", f"runs={tmp_path}", *SMALL, *jobs]
+    with (tmp_path / "said").open("w") as said:  # no pipe: the job's process holds on to it
+        parent = subprocess.Popen(command, env=environment, stdout=said)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "waits").exists():
+        assert parent.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert "tensorflow" not in Path(f"/proc/{parent.pid}/maps").read_text()
+    parent.kill()
+    parent.wait()
+    assert "2 jobs, 0 of them done before" in (tmp_path / "said").read_text()
+    assert [each.state for each in records(tmp_path)] == [State.running, PLANNED]
+
+    (tmp_path / "go").touch()
+    assert sweep(tmp_path, *jobs, monkeypatch=monkeypatch) == 0
+    assert states(tmp_path) == [(DONE, 2), (DONE, 1)]
+    first = records(tmp_path)[0]
+    assert "stopped by SIGTERM after step 1" in (tmp_path / "sweep" / first.job / "output.log").read_text()
