@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from scripts.readme_map import ROOT, written
+from trainer.cluster import cluster
 
 README = (ROOT / "README.md").read_text("utf-8")
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines() if line]
@@ -77,6 +78,13 @@ def test_the_python_of_the_readme_works() -> None:
     held["model"].compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     exec(fitting, held)
     assert len(held["history"].history["val_loss"]) == 5
+
+
+def test_the_workers_of_the_readme_are_two_machines() -> None:
+    (described,) = re.findall(r"TF_CONFIG='(.*)'", README)
+    found = cluster({"TF_CONFIG": described})
+    assert found is not None
+    assert (found.addresses, found.is_chief) == (("a:2222", "b:2222"), True)
 
 
 def test_the_map_is_the_house() -> None:
