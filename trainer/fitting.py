@@ -128,8 +128,9 @@ def loop_of(
     refuse_unlike(source, held_out)
     source, batches = _portioned(source, arguments, replicas)
     prepare(model, example_of(source))
-    shuffled = arguments.shuffle and not isinstance(source, Stream)
-    feed = feed_of(source, batches, by_seed(arguments.seed, source.size) if shuffled else in_file_order, Resident.AUTO)
+    random = arguments.shuffle and not isinstance(source, Stream)
+    order = by_seed(arguments.seed, source.size or 0) if random else in_file_order
+    feed = feed_of(source, batches, order, Resident.AUTO)
     step = Step(model, class_weights=class_weights(arguments.class_weight), xla=arguments.xla)
     total = arguments.steps or arguments.epochs * batches.steps
     done = arguments.initial_epoch * batches.steps

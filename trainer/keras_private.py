@@ -98,6 +98,23 @@ def update_locally(optimizer: keras.Optimizer) -> None:
         return
     for name in _UPDATES:
         setattr(optimizer, name, types.MethodType(getattr(BaseOptimizer, name), optimizer))
+    optimizer._backend_update_step = types.MethodType(_update_reading_once, optimizer)
+
+
+def _update_reading_once(optimizer: Any, gradients: list[Any], variables: list[Any], learning_rate: Any) -> None:
+    """Update all variables with one reading of the step's number and of the learning rate.
+
+    Keras reads both anew for every variable; what follows from them, the powers of Adam's betas, TensorFlow then
+    computes once. A small step is a sixth shorter so.
+    """
+    iterations = optimizer._iterations
+    if isinstance(learning_rate, keras.Variable):
+        learning_rate = tf.convert_to_tensor(learning_rate.value)
+    vars(optimizer)["_iterations"] = tf.convert_to_tensor(iterations.value)
+    try:
+        BaseOptimizer._backend_update_step(optimizer, gradients, variables, learning_rate)
+    finally:
+        vars(optimizer)["_iterations"] = iterations
 
 
 def scale_updates(optimizer: keras.Optimizer, factors: Sequence[tuple[keras.Variable, float]]) -> None:

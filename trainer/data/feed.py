@@ -212,7 +212,9 @@ def _steps_of_stream(stream: Stream, batches: Batches, step: int) -> tf.data.Dat
     whole = stream.dataset if stream.batched else stream.dataset.batch(batches.batch)
     if stream.endless and stream.batched and not stream.batch:  # .batch(8).repeat(): one in an epoch may be smaller
         whole = whole.rebatch(batches.batch, drop_remainder=True)
-    return _endless(whole.repeat().skip(step - stream.first)).prefetch(2)
+    steps = _endless(whole.repeat().skip(step - stream.first))
+    # A second prefetch would be a thread more for each step to pass through (the class is tensorflow 2.21's).
+    return steps if "Prefetch" in type(stream.dataset).__name__ else steps.prefetch(2)
 
 
 def _shares_of_stream(stream: Stream, batches: Batches, step: int, replicas: range) -> tf.data.Dataset:

@@ -1,0 +1,120 @@
+"""Who trains: `model.fit`, our loop, the same step in a graph written by hand, and PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from scripts.bench.loop.subjects import BATCH, Arrays
+from scripts.bench.loop.timing import Run
+from trainer.arguments import Arguments
+from trainer.fitting import loop_of
+from trainer.progress import Progress
+
+
+def by_fit(model: keras.Model, data: Any, **options: Any) -> Run:
+    """Return `model.fit` for so many steps of one epoch."""
+    inputs = {"x": data[0], "y": data[1], "batch_size": BATCH} if isinstance(data, tuple) else {"x": data}
+    return lambda steps: model.fit(**inputs, steps_per_epoch=steps, epochs=1, verbose=0, **options)
+
+
+def by_us(model: keras.Model, data: Any, *, steps_per_epoch: int | None = None, **options: Any) -> Run:
+    """Return our loop for so many steps of one epoch; it is traced once, as `model.fit` is."""
+    strategy = model.distribute_strategy
+    with strategy.scope():
+        loop = loop_of(model, data, Arguments(steps_per_epoch=steps_per_epoch, **options))
+
+    def run(steps: int) -> None:
+        with strategy.scope():
+            loop.progress = Progress()
+            loop.plan = replace(loop.plan, total_steps=steps, record_every=steps)
+            loop.run()
+
+    return run
+
+
+def by_hand(model: keras.Model, data: tf.data.Dataset | Arrays) -> Run:
+    """Return what one writes who knows TensorFlow: the steps in the graph, metrics on the devices, read at the end."""
+    strategy = model.distribute_strategy
+    with strategy.scope():
+        model.optimizer.build(model.trainable_variables)
+        loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
+        mean, accuracy = keras.metrics.Mean(), keras.metrics.SparseCategoricalAccuracy()
+        begin, following = _feed_by_hand(data, strategy)
+
+    def of_replica(batch: Any) -> None:
+        x, y = batch
+        with tf.GradientTape() as tape:
+            predicted = model(x, training=True)
+            loss = loss_of(y, predicted) / BATCH
+        gradients = tape.gradient(loss, model.trainable_variables)
+        model.optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        mean.update_state(loss * strategy.num_replicas_in_sync)
+        accuracy.update_state(y, predicted)
+
+    @tf.function
+    def train(source: Any, steps: tf.Tensor) -> None:
+        for step in tf.range(steps):
+            strategy.run(of_replica, (following(source, step),))
+
+    def run(steps: int) -> None:
+        with strategy.scope():
+            mean.reset_state()
+            accuracy.reset_state()
+            train(begin(), tf.constant(steps))
+            float(mean.result()), float(accuracy.result())
+
+    return run
+
+
+def _feed_by_hand(
+    data: tf.data.Dataset | Arrays, strategy: tf.distribute.Strategy
+) -> tuple[Callable[[], Any], Callable[[Any, Any], Any]]:
+    """Return what begins, and what gives the step of a number its examples: a distributed iterator, or slices."""
+    if isinstance(data, tf.data.Dataset):
+        distributed = strategy.experimental_distribute_dataset(data)
+        return lambda: iter(distributed), lambda iterator, _: next(iterator)
+    held = tuple(map(tf.constant, data))
+    share = BATCH // strategy.num_replicas_in_sync
+
+    def following(order: tf.Tensor, step: tf.Tensor) -> Any:
+        def of_replica(context: Any) -> Any:
+            begin = step * BATCH + context.replica_id_in_sync_group * share
+            return tuple(tf.gather(each, tf.slice(order, [begin], [share])) for each in held)
+
+        return strategy.experimental_distribute_values_from_function(of_replica)
+
+    return lambda: tf.random.shuffle(tf.range(len(data[0]))), following
+
+
+def by_torch(arrays: Arrays, *, width: int = 16) -> Run | None:
+    """Return PyTorch's own loop over the same model, data in memory, no loader; None where it is not installed."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    x, y = torch.from_numpy(arrays[0]), torch.from_numpy(arrays[1])
+    model = torch.nn.Sequential(torch.nn.Linear(16, width), torch.nn.ReLU(), torch.nn.Linear(width, 4))
+    optimizer = torch.optim.Adam(model.parameters())
+    loss_of = torch.nn.CrossEntropyLoss()
+
+    def run(steps: int) -> None:
+        order = torch.randperm(len(x))
+        total, right = torch.zeros(()), torch.zeros((), dtype=torch.int64)
+        for step in range(steps):
+            picked = order[step * BATCH : (step + 1) * BATCH]
+            batch, target = x[picked], y[picked]
+            optimizer.zero_grad()
+            predicted = model(batch)
+            loss = loss_of(predicted, target)
+            loss.backward()
+            optimizer.step()
+            total += loss.detach()
+            right += (predicted.argmax(1) == target).sum()
+        float(total), int(right)
+
+    return run

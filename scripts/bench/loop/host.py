@@ -1,0 +1,109 @@
+"""Host time: what a step costs where there is next to nothing to compute, and what an epoch costs beside its steps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from scripts.bench.figures import Figure
+from scripts.bench.loop.contenders import by_fit, by_hand, by_torch, by_us
+from scripts.bench.loop.subjects import BATCH, STEPS, dense, numbers, pipeline, strategy_over
+from scripts.bench.loop.timing import Run, Taken, marginal
+from trainer.arguments import Arguments
+from trainer.fitting import loop_of
+from trainer.progress import Progress
+
+Times = dict[str, Taken]
+
+
+def steps(rounds: int) -> tuple[list[Figure], Times]:
+    """A step on two replicas, through tf.data and from arrays that the devices hold."""
+    strategy = strategy_over(2)
+    arrays = numbers()
+    dataset = pipeline(arrays)
+    with strategy.scope():
+        models = [dense() for _ in range(6)]
+    contenders = {
+        "fit, tf.data": by_fit(models[0], dataset),
+        "fit, arrays": by_fit(models[1], arrays),
+        "ours, tf.data": by_us(models[2], dataset, steps_per_epoch=STEPS),
+        "ours, arrays": by_us(models[3], arrays, batch_size=BATCH),
+        "by hand, tf.data": by_hand(models[4], dataset),
+        "by hand, arrays": by_hand(models[5], arrays),
+    }
+    times = marginal(contenders, few=50, many=450, rounds=rounds)
+    return [
+        *ratios(times, "ours, tf.data", "fit, tf.data", 0.25),
+        *ratios(times, "ours, arrays", "fit, tf.data", 0.15),
+        *ratios(times, "ours, arrays", "fit, arrays", None),
+        *ratios(times, "ours, tf.data", "by hand, tf.data", 1.05),
+        *ratios(times, "ours, arrays", "by hand, arrays", 1.05),
+    ], times
+
+
+def alone(rounds: int) -> tuple[list[Figure], Times]:
+    """A step on one device: beside bare PyTorch, and beside fit with 20 steps an execution."""
+    strategy_over(1)
+    arrays = numbers()
+    dataset = pipeline(arrays)
+    contenders: dict[str, Run] = {
+        "fit, steps_per_execution=20": by_fit(dense(steps_per_execution=20), dataset),
+        "fit, steps_per_execution=20, arrays": by_fit(dense(steps_per_execution=20), arrays),
+        "ours, 20 steps a call": by_us(dense(), dataset, steps_per_epoch=STEPS, steps_per_loop=20),
+        "ours, 20 steps a call, arrays": by_us(dense(), arrays, batch_size=BATCH, steps_per_loop=20),
+        "fit, tf.data": by_fit(dense(), dataset),
+        "ours, tf.data": by_us(dense(), dataset, steps_per_epoch=STEPS),
+        "ours, arrays": by_us(dense(), arrays, batch_size=BATCH),
+    }
+    if torch := by_torch(arrays):
+        contenders["PyTorch"] = torch
+    else:
+        print("  torch is not installed (the extra `torch`): not compared")
+    times = marginal(contenders, few=100, many=500, rounds=rounds)
+    figures = [
+        *ratios(times, "ours, 20 steps a call", "fit, steps_per_execution=20", 0.8),
+        *ratios(times, "ours, 20 steps a call, arrays", "fit, steps_per_execution=20, arrays", 0.8),
+        *ratios(times, "ours, tf.data", "fit, tf.data", None),
+    ]
+    return figures + (ratios(times, "ours, arrays", "PyTorch", 1.0) if torch else []), times
+
+
+def epochs(rounds: int) -> tuple[list[Figure], Times]:
+    """An epoch of one step with a validation of one step, on two replicas: nearly all of it is fixed cost."""
+    strategy = strategy_over(2)
+    arrays = numbers(BATCH)
+    once = pipeline(arrays, endless=False)
+    with strategy.scope():
+        models = [dense() for _ in range(3)]
+    contenders: dict[str, Run] = {
+        "fit": lambda count: models[0].fit(once, validation_data=once, epochs=count, verbose=0),
+        "ours, tf.data": _epochs_by_us(models[1], once),
+        "ours, arrays": _epochs_by_us(models[2], arrays),
+    }
+    times = marginal(contenders, few=2, many=12, rounds=rounds)
+    return [*ratios(times, "ours, tf.data", "fit", 0.1), *ratios(times, "ours, arrays", "fit", 0.1)], times
+
+
+def ratios(times: Times, ours: str, other: str, at_most: float | None) -> list[Figure]:
+    """Return the ratio of wall times against its bar, and that of CPU times beside it."""
+    return [
+        Figure(f"{ours} / {other}", times[ours].wall / times[other].wall, at_most),
+        Figure(f"{ours} / {other}, CPU time", times[ours].cpu / times[other].cpu),
+    ]
+
+
+def _epochs_by_us(model: keras.Model, data: Any) -> Run:
+    strategy: tf.distribute.Strategy = model.distribute_strategy
+    with strategy.scope():
+        loop = loop_of(model, data, Arguments(batch_size=BATCH), validation_data=data)
+
+    def run(count: int) -> None:
+        with strategy.scope():
+            loop.progress = Progress()
+            loop.plan = replace(loop.plan, total_steps=count, record_every=count)
+            loop.run()
+
+    return run
