@@ -184,7 +184,12 @@ def _describe(job: Job, model: keras.Model, step: Step) -> None:
     if job.config.log.layer_table:
         job.screen.table(f"layers of {model.name}", LAYER_COLUMNS, layer_rows(model))
     job.screen.say(estimate_memory(model, job.batches))
-    if step.xla and crosses_replicas(model):
+    if step.is_users:
+        job.screen.say(
+            "train_step is the model's own: its gradients are averaged over the examples of all replicas, so losses "
+            "must be means; what it reports is averaged too; fit.xla does not reach it"
+        )
+    elif step.xla and crosses_replicas(model):
         job.screen.say(
             "fit.xla: not compiled, batch statistics cross the replicas; strategy.sync_batch_norm=false compiles"
         )

@@ -11,6 +11,7 @@ from trainer import workers
 from trainer.data.batches import Share
 from trainer.data.feed import Feed
 from trainer.keras_private import as_one_device
+from trainer.own_logs import OwnLogs
 from trainer.replica import Step, share_of_this_replica
 
 
@@ -21,6 +22,7 @@ class TrainGraph:
         self._step, self._feed = step, feed
         self._strategy = tf.distribute.get_strategy()
         self._iterator: Any = None
+        self._own_logs = OwnLogs()
         self.renew()
 
     def renew(self) -> None:
@@ -44,6 +46,10 @@ class TrainGraph:
         if count > max(full, 0):
             losses.append(self._last(self._iterator, _int64(epoch)).numpy()[None])
         return np.concatenate(losses)
+
+    def own_logs(self) -> dict[str, float]:
+        """Return what the model's own `train_step` said of the last step, averaged over the examples."""
+        return self._own_logs.read()
 
     def traces(self) -> int:
         """Return how often the step was traced: once, and once more for a smaller last step."""
@@ -70,11 +76,13 @@ class TrainGraph:
     def _one(self, iterator: Any, ahead: Any, step: tf.Tensor, shares: list[Share]) -> tf.Tensor:
         taken = self._feed.take(iterator, ahead, step)
 
-        def of_replica(*taken: Any) -> tf.Tensor:
+        def of_replica(*taken: Any) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
             share = share_of_this_replica(shares)
-            return tf.cast(self._step.train(self._feed.examples(taken, share), shares), tf.float32)
+            return self._step.train(self._feed.examples(taken, share), shares)
 
-        return tf.add_n(self._strategy.experimental_local_results(self._strategy.run(of_replica, taken)))
+        loss, logs = self._strategy.run(of_replica, taken)
+        self._own_logs.keep(logs)
+        return tf.add_n(self._strategy.experimental_local_results(loss))
 
 
 class EvaluationGraph:

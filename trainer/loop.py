@@ -248,7 +248,9 @@ class Loop:
 
     def _measured(self) -> dict[str, float]:
         """Read the metrics from the devices: the only time that anything is."""
-        values = self._metrics()
+        values, own = self._metrics(), self.train.own_logs()
+        if own and own.keys() != values.keys():
+            values = own  # as Keras: what a `train_step` tells counts, unless it is the metrics
         begun = (self.progress.step - 1) // self.plan.steps_per_epoch * self.plan.steps_per_epoch
         after, last = self.progress.passed_over
         untrained = after <= begun and self.progress.step <= last  # the epoch's data is passed over: no 0, no number

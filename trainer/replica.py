@@ -44,11 +44,11 @@ class Step:
         """Say whether the model brings its own `train_step`, which then does all of it."""
         return overridden(self.model, "train_step")
 
-    def train(self, examples: Any, shares: list[Share]) -> tf.Tensor:
-        """Update the replica's copies by its share of a step; return its part of the step's loss.
+    def train(self, examples: Any, shares: list[Share]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Update the replica's copies by its share of a step; return its part of the loss, and of what else is told.
 
         The parts of all replicas add up to the loss over the step's examples, however unequal the shares. So do the
-        gradients, which are summed over the replicas before the update.
+        gradients, which are summed over the replicas before the update. A model's own `train_step` may tell more.
         """
         x, y, weight = self._prepared(examples)
         share = share_of_this_replica(shares)
@@ -59,7 +59,7 @@ class Step:
         self.model.optimizer.apply(gradients, self.model.trainable_variables)
         if share.counts:
             self._measure(x, y, weight, predicted, loss / share.part, share)
-        return loss
+        return tf.cast(loss, tf.float32), {}
 
     def evaluate(self, examples: Any, shares: list[Share]) -> None:
         """Add the replica's share to the metrics."""
@@ -93,11 +93,12 @@ class Step:
     def _call(self, x: Any, *, training: bool) -> Any:
         return self.model(x, training=training) if takes_training(self.model) else self.model(x)
 
-    def _users_train_step(self, x: Any, y: Any, weight: Any, share: Share) -> tf.Tensor:
+    def _users_train_step(self, x: Any, y: Any, weight: Any, share: Share) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Leave the step to the model; what it hands to an optimizer is weighted by the replica's examples there."""
         with tracing(_part(share, later=True)):
             logs = self.model.train_step(_packed(x, y, weight))
-        return _loss_of_logs(logs) * share.part
+        parts = {name: each * share.part for name, each in _flat_logs(logs)}
+        return parts.get("loss", tf.zeros(())), parts
 
     def _passes(self, x: Any, y: Any, weight: Any, share: Share) -> tuple[Any, tf.Tensor, list[Any]]:
         """Go forward and backward, compiled where that is asked for and possible."""
@@ -176,6 +177,10 @@ def _packed(x: Any, y: Any, weight: Any) -> Any:
     return keras.utils.pack_x_y_sample_weight(x, y, weight)
 
 
-def _loss_of_logs(logs: Any) -> tf.Tensor:
-    """Return what a user's `train_step` reports as its loss; 0 where it says none."""
-    return tf.cast(logs["loss"], tf.float32) if isinstance(logs, dict) and "loss" in logs else tf.zeros(())
+def _flat_logs(logs: Any) -> Iterator[tuple[str, tf.Tensor]]:
+    """Yield what a model's own `train_step` says, as scalars by name: Keras keeps compiled metrics in a dict inside."""
+    for name, value in logs.items() if isinstance(logs, dict) else ():
+        if isinstance(value, dict):
+            yield from _flat_logs(value)
+        else:
+            yield name, tf.reduce_mean(tf.cast(value, tf.float32))

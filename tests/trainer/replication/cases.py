@@ -27,6 +27,7 @@ class Training:
     xla: bool = False
     dtype: str = "float64"  # so that nothing hides behind rounding
     reports: bool = True  # false where a step of the user's own reports what each replica has seen
+    several: bool = False  # outputs with losses of their own, whose means model.fit takes over batches, not examples
     draws: bool = False  # random layers: every replica draws its own, so the number of replicas counts
 
 
@@ -55,7 +56,7 @@ TRAININGS = {
     "one example left alone": Training(nets.dense(nets.adam), vectors, size=1, epochs=4),
     "through the pipeline": Training(nets.dense(nets.adam), vectors, on_disk=True),
     "compiled": Training(nets.dense(nets.adam), vectors, xla=True),
-    "batch statistics": Training(nets.normalized, vectors),
+    "batch statistics": Training(nets.normalized, vectors, size=17),
     "batch statistics far from zero": Training(nets.normalized, lambda size: vectors(size, mean=1000.0), size=17),
     "batch statistics far from zero, in float32": Training(
         nets.normalized, lambda size: vectors(size, mean=1000.0), size=17, dtype="float32"
@@ -63,9 +64,9 @@ TRAININGS = {
     "classes weighted": Training(
         nets.classifier, lambda size: (vectors(size)[0], labels(size, 3)), 17, class_weight={0: 3.0, 1: 0.0}
     ),
-    "two outputs": Training(nets.two_outputs, lambda size: two_targets(size, weighted=True)),
+    "two outputs": Training(nets.two_outputs, lambda size: two_targets(size, weighted=True), several=True),
     "two outputs, one example left": Training(
-        nets.two_outputs, lambda size: two_targets(size, weighted=False), size=17
+        nets.two_outputs, lambda size: two_targets(size, weighted=False), size=17, several=True
     ),
     "sum": Training(nets.dense(nets.adam, SUM), vectors, size=17),
     "a loss that takes the mean": Training(nets.dense(nets.adam, nets.scalar_loss), vectors, size=17),
@@ -74,10 +75,11 @@ TRAININGS = {
         nets.sequences("mean_with_sample_weight"), lambda size: words(size, weighted=True), size=21
     ),
     "masked sum": Training(nets.sequences("sum"), words, size=17),
-    "own compute_loss": Training(nets.own(nets.OwnLoss), vectors),
-    "own train_step": Training(nets.own(nets.OwnStep), vectors, size=16),
-    "own train_step, fewer left": Training(nets.own(nets.OwnStep), vectors, reports=False),
-    "own train_step with a loss by hand": Training(nets.own(nets.ByHand), vectors, reports=False),
-    "own train_step and compute_loss": Training(nets.own(nets.OwnBoth), vectors, reports=False),
+    "own compute_loss": Training(nets.own(nets.OwnLoss, "mae"), vectors),
+    "own train_step": Training(nets.own(nets.OwnStep, "mae"), vectors, size=16),
+    "own train_step, fewer left": Training(nets.own(nets.OwnStep, "mae"), vectors, reports=False),
+    "own train_step with a loss by hand": Training(nets.own(nets.ByHand, "mae"), vectors, reports=False),
+    "own train_step and compute_loss": Training(nets.own(nets.OwnBoth, "mae"), vectors, reports=False),
+    "own train_step that tells what it likes": Training(nets.own(nets.Tells), vectors),
     "random layers": Training(nets.noisy, vectors, draws=True),
 }

@@ -94,9 +94,11 @@ def by_keras(training: Training) -> Numbers:
         )
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         measured = model.evaluate(x, y, sample_weight=weight, batch_size=BATCH, verbose=0, return_dict=True)
-        return {
+        told = {
             "history": _values({name: each[-1] for name, each in history.history.items()}),
             "evaluation": _values(measured),
+        }
+        return ({} if training.several else told) | {
             "predictions": _flat(tf.nest.flatten(model.predict(x, batch_size=BATCH, verbose=0))),
             "weights": _weights(model),
         }

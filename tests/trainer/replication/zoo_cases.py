@@ -38,6 +38,7 @@ def _training(name: str, optimizer: str) -> Training:
         pairs if name == "two_tower" else images,
         size=17 if optimizer == "adam" else 21,
         dtype="float32",
+        several=name == "two_tower",
     )
 
 
