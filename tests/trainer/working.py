@@ -57,15 +57,11 @@ def codes_of(
     command = [sys.executable, "-m", "trainer", "strategy=multi_worker", f"runs={runs}", *QUICK, *overrides]
     told = {} if at is None else {"AT": json.dumps(at), "SIGNAL": sends.name}
     path = os.pathsep.join([str(runs), str(Path.cwd())])
-    processes = [
-        subprocess.Popen(
-            command,
-            env=environment(addresses, index) | {"PYTHONPATH": path} | told,
-            stdout=(runs / f"said_{index}").open("ab"),
-            stderr=subprocess.STDOUT,
-        )
-        for index in range(workers)
-    ]
+    processes = []
+    for index in range(workers):
+        with (runs / f"said_{index}").open("ab") as said:
+            own = environment(addresses, index) | {"PYTHONPATH": path} | told
+            processes.append(subprocess.Popen(command, env=own, stdout=said, stderr=subprocess.STDOUT))
     try:
         return [process.wait(timeout=None if at is None else BOUND) for process in processes]
     finally:
