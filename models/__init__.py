@@ -43,6 +43,7 @@ _VERBS = {
     "reconstruct": "recovering",
     "set_trainable": "trainability",
     "load_beside": "clashing",
+    "load_choosing": "clashing",
     "mend": "mending",
     "freeze": "freezing",
     "Frozen": "freezing",

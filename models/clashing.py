@@ -12,6 +12,7 @@ import keras
 from models import opening
 from models.errors import NameplateError
 from models.joining import prefixed
+from models.names import did_you_mean
 from models.policy import Kind
 from models.renaming import To, rename
 from models.tree import walk
@@ -52,9 +53,7 @@ def load_beside(
     Raises:
         ClashError: with every clash that is left, where each of the two is, and what to do.
     """
-    model = opening.load(path, custom_objects=custom_objects, trust=trust)
-    if not isinstance(model, keras.Model):
-        raise ClashError(f"{path} has weights and no model; load them into one that is here: models.load_weights")
+    model = _opened(path, custom_objects, trust=trust)
     if to is not None:
         model = rename(model, to)
     if prefix is not None:
@@ -62,9 +61,93 @@ def load_beside(
     found = clashes(model, others, label=str(path))
     if found:
         lines = [f"  {each.name}   here: {each.here}; there: {each.there}" for each in found]
-        ways = "Load it with prefix='NAME_', or with to={old: new} for these; nothing here is overwritten."
-        raise ClashError("\n".join([f"{len(found)} names of {path} are taken:", *lines, ways]))
+        ways = (
+            "Load it with prefix='NAME_', or with to={old: new} for these, or say with models.load_choosing who keeps "
+            "which; nothing here is overwritten."
+        )
+        raise ClashError("\n".join([_taken(found, path), *lines, ways]))
     return model
+
+
+def load_choosing(
+    path: str | os.PathLike[str],
+    others: Mapping[str, keras.Model],
+    choose: Mapping[str, str],
+    *,
+    key: str = "theirs",
+    custom_objects: Mapping[str, Any] | None = None,
+    trust: bool = False,
+) -> dict[str, keras.Model]:
+    """Return the model of a file and the models here; of each name that both have, one side keeps it as chosen.
+
+    The other side's gets the next free name, `stem_n2`. A model here that yields a name is an uncompiled copy in what
+    is returned, every other is itself; nothing that was given is changed.
+
+    Args:
+        path: as for `models.load`.
+        others: `{what to call it: model}`.
+        choose: `{name: "mine" or "theirs"}` for each clash, theirs being the file's; `*` is for all that are not named.
+        key: under which the file's model is returned, beside the others under their own.
+        custom_objects: as for `models.load`.
+        trust: as for `models.load`.
+
+    Raises:
+        ClashError: with every clash that nothing is chosen for, and every choice that is for nothing.
+    """
+    if key in others:
+        raise ClashError(f"key={key!r} is one of the models here; choose another for the file's")
+    model = _opened(path, custom_objects, trust=trust)
+    found = clashes(model, others, label=str(path))
+    yields = _chosen(found, choose, path)
+    sides = {key: model, **others}
+    used = {name.casefold() for side in sides.values() for name, _ in _top(side)}
+    made: dict[str, keras.Model] = {}
+    for label, side in sides.items():
+        own = [name for name, _ in _top(side) if name.casefold() in yields["mine" if label == key else "theirs"]]
+        made[label] = rename(side, {name: _free(name, used) for name in own}) if own else side
+    return made
+
+
+def _opened(path: str | os.PathLike[str], custom_objects: Mapping[str, Any] | None, *, trust: bool) -> keras.Model:
+    model = opening.load(path, custom_objects=custom_objects, trust=trust)
+    if not isinstance(model, keras.Model):
+        raise ClashError(f"{path} has weights and no model; load them into one that is here: models.load_weights")
+    return model
+
+
+def _chosen(found: list[Clash], choose: Mapping[str, str], path: object) -> dict[str, set[str]]:
+    """Return which names, case folded, one side keeps and the other yields, by the side that keeps them."""
+    clashing = [each.name for each in found]
+    problems = [
+        f"{name}: {side!r} is neither 'mine' nor 'theirs'"
+        for name, side in choose.items()
+        if side not in ("mine", "theirs")
+    ]
+    problems += [
+        f"{name}: no clash{did_you_mean(name, clashing)}" for name in choose if name != "*" and name not in clashing
+    ]
+    left = [each for each in found if each.name not in choose and "*" not in choose]
+    problems += [f"{each.name}   here: {each.here}; there: {each.there}; choose 'mine' or 'theirs'" for each in left]
+    if problems:
+        head = _taken(found, path) if found else f"no name of {path} is taken; load it with models.load:"
+        raise ClashError("\n".join([head, *(f"  {each}" for each in problems)]))
+    kept: dict[str, set[str]] = {"mine": set(), "theirs": set()}
+    for each in found:
+        kept[choose.get(each.name, choose.get("*", ""))].add(each.name.casefold())
+    return kept
+
+
+def _free(name: str, used: set[str]) -> str:
+    """Return the next name after this one that nobody has, and take it."""
+    number = 2
+    while f"{name}_n{number}".casefold() in used:
+        number += 1
+    used.add(f"{name}_n{number}".casefold())
+    return f"{name}_n{number}"
+
+
+def _taken(found: list[Clash], path: object) -> str:
+    return f"{len(found)} name{'s' if len(found) != 1 else ''} of {path} {'are' if len(found) != 1 else 'is'} taken:"
 
 
 def clashes(model: keras.Model, others: Mapping[str, keras.Model], *, label: str = "") -> list[Clash]:

@@ -235,6 +235,8 @@ def paired(model: Any, copy: Any, entries: list[Entry], copier: Copier) -> list[
             what = "not there after rebuilding" if new is None else f"became a {type(new).__name__}"
             problems.append(f"{entry.name}: {what}")
             break
+        if isinstance(new, keras.Layer) and entry.layer.built:
+            _build(entry.layer, new)  # built by itself, in a model that is not
         before, after = _shapes(entry.layer), _shapes(new)
         if before != after:
             problems.append(f"{entry.name}: has variables {_listed(before)}, after rebuilding {_listed(after)}")

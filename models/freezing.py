@@ -13,9 +13,9 @@ from models import names
 from models.policy import NamingError
 from models.tree import walk
 
-# Keras' own methods that hand names on; each looks at the manifest first once a model is frozen. The last is what
-# `keras.saving.save_model` asks a model for when it writes a `.keras` file.
-_GUARDED = ("fit", "save", "save_weights", "export", "get_compile_config")
+# Keras' own methods that hand names on; each looks at the manifest first once a model is frozen. The last two are what
+# `keras.saving.save_model` asks a model for when it writes a `.keras` file, and an `.h5` file.
+_GUARDED = ("fit", "save", "save_weights", "export", "get_compile_config", "get_config")
 _MANIFEST = "_nameplate_frozen"
 
 

@@ -87,6 +87,10 @@ def _policy(word: str) -> Policy:
     return run_config([f"naming={word}"]).naming
 
 
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def _print_table(table: tables.Table, found: Sequence[Violation]) -> None:
     by_name: dict[str, list[Violation]] = {}
     for violation in found:
@@ -101,7 +105,8 @@ def _print_table(table: tables.Table, found: Sequence[Violation]) -> None:
         told = "; ".join(_told(violation) for violation in by_name.get(item.name, []))
         rows.append([item.name, item.classes[0], shapes, f"{parameters:,}" if arrays else "", told])
     printing.table(table.model, ["layer", "class", "variables", ">parameters", "violation"], rows)
-    printing.line(f"{len(table.layers)} layers, {total:,} parameters, {len(found)} violations")
+    counts = _counted(len(table.layers), "layer"), _counted(total, "parameter"), _counted(len(found), "violation")
+    printing.line(", ".join(counts))
     absent = [violation for violation in found if violation.rule in ("required", "output")]
     for violation in absent:
         printing.line(f"{violation.name}: {violation.message}")

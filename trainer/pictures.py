@@ -19,16 +19,17 @@ from trainer.config.strategy import StrategyConfig, StrategyKind
 from trainer.console import Screen
 from trainer.data.source import Stream
 from trainer.dreaming import objectives
+from trainer.dreaming.beginnings import credited, pixels_of
 from trainer.dreaming.cut import WHOLE, Cut, flat, matching
 from trainer.dreaming.dreamer import Dreamer, Progress, default_size, defaults
-from trainer.dreaming.files import read_image, save_image
+from trainer.dreaming.files import save_image
 from trainer.dreaming.grammar import parse
 from trainer.dreaming.looking import look, overlay, saliency
 from trainer.dreaming.measures import logits
 from trainer.dreaming.objectives import Objective, ObjectiveError, Picture
 from trainer.dreaming.settings import Settings, settings_of
 from trainer.dreaming.sheets import enlarged, sheet
-from trainer.dreaming.starts import PATTERNS, PHOTOGRAPHS, start_image
+from trainer.dreaming.starts import PATTERNS
 from trainer.rebuilt import Rebuilt, rebuild
 from trainer.strategy import describe, make_strategy
 
@@ -105,7 +106,9 @@ def _prepared(request: Request, screen: Screen) -> Work:
     settings = settings_of(defaults(port, from_noise=request.image is None), dict(request.settings))
     if request.image and given is None:
         size = request.size or default_size(port)
-        given = settings.in_range(_pixels(request.image, size, channels=port.shape[-1] or 3, own=request.size is None))
+        given = settings.in_range(
+            pixels_of(request.image, size, channels=port.shape[-1] or 3, own=request.size is None)
+        )
     return Work(request, source, given, inputs, settings, screen)
 
 
@@ -126,19 +129,6 @@ def _example(request: Request, source: Rebuilt) -> tuple[np.ndarray | None, dict
     if over not in arrays:
         raise NameplateError(f"--over: no input {over!r}; there are {', '.join(arrays)}")
     return arrays.pop(over), arrays
-
-
-def _pixels(name: str, size: tuple[int, int], *, channels: int, own: bool) -> np.ndarray:
-    """Return a start image as uint8; at `size`, or at its own where that is not asked for and it is a file."""
-    if name in PATTERNS or (name in PHOTOGRAPHS and not Path(name).exists()):
-        pixels = start_image(name, size)
-        pixels = pixels if channels == 3 else np.round(pixels.mean(axis=-1, keepdims=True)).astype(np.uint8)
-    else:
-        pixels = read_image(name, channels=channels)
-    if own or pixels.shape[:2] == size:
-        return pixels
-    image = tf.image.resize(pixels.astype(np.float32), size, method="bicubic", antialias=True)
-    return np.clip(np.round(np.asarray(image)), 0, 255).astype(np.uint8)
 
 
 def _picture(work: Work) -> tuple[np.ndarray, dict[str, Any]]:
@@ -164,7 +154,7 @@ def _single(work: Work) -> tuple[np.ndarray, dict[str, Any]]:
     channels = Cut(work.source.model, [], inputs=work.inputs).port.shape[-1] or 3
 
     def opened(path: str) -> Picture:
-        return Picture(_pixels(path, (256, 256), channels=channels, own=True), path)
+        return Picture(pixels_of(path, (256, 256), channels=channels, own=True), path)
 
     objective = parse(work.request.objective or "", open_picture=opened)
     found = _dreamt(work, objective, str(objective))
@@ -262,7 +252,7 @@ def _recipe(work: Work, about: Mapping[str, Any]) -> dict[str, Any]:
         **about,
         "model": work.source.origin,
         "step": work.source.step,
-        "start": request.image or "noise",
+        "start": credited(request.image) if request.image else "noise",
         "size": list(request.size) if request.size else None,
         "settings": work.settings.plain(),
         "versions": versions.about({})["versions"],

@@ -33,6 +33,14 @@ _ALLOWED = (
 )
 _OLD = ("InputLayer", "Model")  # what Keras 2 has beside the layers that are in `names.KERAS_WORDS`
 _EXACTLY = ("keras", "builtins")
+# Layers that `keras.applications` keeps beside functions that do more than a layer; each by its name alone.
+_LAYERS = frozenset(
+    [
+        ("keras.src.applications.convnext", "LayerScale"),
+        ("keras.src.applications.convnext", "StochasticDepth"),
+        ("keras.src.applications.inception_resnet_v2", "CustomScaleLayer"),
+    ]
+)
 _NOT_BUILT = frozenset(["compile_config", "training_config", "build_config"])  # `load` compiles nothing
 
 
@@ -50,7 +58,7 @@ def dangers(config: Any, *, known: Callable[[str], bool]) -> list[str]:
         own = known(class_name) or known(str(item.get("registered_name")))
         if class_name in _CODE and not own and not (class_name == "Lambda" and _names_known(inner, known)):
             found.append(f"{where}: a {class_name} is code, or says what else to load")
-        elif isinstance(module, str) and module and not _is_allowed(module) and not own:
+        elif isinstance(module, str) and module and not _is_allowed(module, class_name) and not own:
             if module.partition(".")[0] == "keras":
                 found.append(f"{where}: {module}.{class_name} is no layer, and what goes with one")
         elif isinstance(inner, Mapping):
@@ -97,8 +105,12 @@ def _objects(config: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
             stack += [(where, each) for each in reversed(value)]
 
 
-def _is_allowed(module: str) -> bool:
-    return module in _EXACTLY or any(module == each or module.startswith(f"{each}.") for each in _ALLOWED)
+def _is_allowed(module: str, class_name: str) -> bool:
+    return (
+        module in _EXACTLY
+        or (module, class_name) in _LAYERS
+        or any(module == each or module.startswith(f"{each}.") for each in _ALLOWED)
+    )
 
 
 def _names_known(inner: Any, known: Callable[[str], bool]) -> bool:

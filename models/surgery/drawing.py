@@ -1,7 +1,8 @@
-"""A graph around a layer as text, as Mermaid, or as Graphviz' DOT; of an edit, before and after."""
+"""A graph around a layer as text, as Mermaid, as Graphviz' DOT or as a picture; of an edit, before and after."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +13,10 @@ from models import names
 from models.surgery.addresses import Addresses
 from models.surgery.edits import SurgeryError
 from models.surgery.graph import Graph, is_graph, read
+from models.surgery.picturing import picture
 
 STYLES = ("text", "mermaid", "dot")
+_COLOURS = {"+": ', color="darkgreen"', "-": ', color="red"', "~": ', color="orange"'}
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,13 @@ class _Box:
 
 
 def draw(
-    model: keras.Model, around: str | Sequence[str] = (), *, reach: int = 2, style: str = "text", after: Any = None
+    model: keras.Model,
+    around: str | Sequence[str] = (),
+    *,
+    reach: int = 2,
+    style: str = "text",
+    after: Any = None,
+    to: str | os.PathLike[str] | None = None,
 ) -> str:
     """Return a drawing of a model's graph: a line a layer, with its shape and where it takes from.
 
@@ -36,10 +45,15 @@ def draw(
         style: `text`, `mermaid` or `dot`, which Graphviz turns into a picture.
         after: an edited model; both are drawn, and what is new or gone is marked `+` and
             `-`, what has another shape or takes from others `~`.
+        to: a file, `.svg`, `.png` or `.pdf`, that Graphviz draws too; what is returned is its DOT.
 
     Raises:
-        SurgeryError: for names that do not exist, or a model without a graph.
+        SurgeryError: for names that do not exist, a model without a graph, and a file without Graphviz.
     """
+    if to is not None:
+        drawn = draw(model, around, reach=reach, style="dot", after=after)
+        picture(drawn, to)
+        return drawn
     if style not in STYLES:
         raise SurgeryError(f"no style {style!r}; there are {', '.join(STYLES)}.{names.did_you_mean(style, STYLES)}")
     wanted = [around] if isinstance(around, str) else list(around)
@@ -49,6 +63,10 @@ def draw(
     later = _shown(after, wanted or [], reach, strict=False)
     old, new = ({box.name: box for box in _boxes(_graph(each, wanted))} for each in (model, after))
     gone, came = _marks(old, new, "-"), _marks(new, old, "+")
+    if style == "dot":
+        return _dot(
+            {f"{model.name} before": _cluster(before, gone, "a"), f"{after.name} after": _cluster(later, came, "b")}
+        )
     first, second = _rendered(before, style, marks=gone), _rendered(later, style, marks=came)
     return "\n".join([_comment(style, f"{model.name} before"), first, _comment(style, f"{after.name} after"), second])
 
@@ -117,19 +135,41 @@ def _shapes(specs: Collection[Any]) -> str:
 def _rendered(boxes: Sequence[_Box], style: str, *, marks: dict[str, str]) -> str:
     if style == "text":
         return _text(boxes, marks)
+    if style == "dot":
+        return "\n".join(["digraph {", "  node [shape=box]", *_cluster(boxes, marks, "n"), "}"])
     known = {box.name: f"n{place}" for place, box in enumerate(boxes)}
-    edges = [(before, box.name) for box in boxes for before in box.takes if before in known]
-    if style == "mermaid":
-        lines = ["flowchart TD"]
-        lines += [
-            f'  {known[box.name]}["{marks.get(box.name, "")}{box.name}<br/>{box.kind} {box.shape}"]' for box in boxes
-        ]
-        return "\n".join([*lines, *(f"  {known[one]} --> {known[other]}" for one, other in edges)])
+    lines = ["flowchart TD"]
+    lines += [f'  {known[box.name]}["{marks.get(box.name, "")}{box.name}<br/>{box.kind} {box.shape}"]' for box in boxes]
+    return "\n".join([*lines, *(f"  {known[one]} --> {known[other]}" for one, other in _edges(boxes))])
+
+
+def _dot(clusters: Mapping[str, Sequence[str]]) -> str:
+    """Return one DOT graph with a frame for each of several."""
     lines = ["digraph {", "  node [shape=box]"]
-    lines += [
-        f'  {known[box.name]} [label="{marks.get(box.name, "")}{box.name}\\n{box.kind} {box.shape}"]' for box in boxes
-    ]
-    return "\n".join([*lines, *(f"  {known[one]} -> {known[other]}" for one, other in edges), "}"])
+    for place, (title, inside) in enumerate(clusters.items()):
+        lines += [f"  subgraph cluster_{place} {{", f'  label="{_quoted(title)}"', *inside, "  }"]
+    return "\n".join([*lines, "}"])
+
+
+def _cluster(boxes: Sequence[_Box], marks: Mapping[str, str], letter: str) -> list[str]:
+    """Return boxes and arrows in DOT; the letter tells one drawing's from another's. What is marked has a colour."""
+    known = {box.name: f"{letter}{place}" for place, box in enumerate(boxes)}
+    lines = []
+    for box in boxes:
+        mark = marks.get(box.name, "")
+        label = f"{_quoted(mark + box.name)}\\n{_quoted(f'{box.kind} {box.shape}')}"
+        lines.append(f'  {known[box.name]} [label="{label}"{_COLOURS.get(mark, "")}]')
+    return [*lines, *(f"  {known[one]} -> {known[other]}" for one, other in _edges(boxes))]
+
+
+def _edges(boxes: Sequence[_Box]) -> list[tuple[str, str]]:
+    known = {box.name for box in boxes}
+    return [(before, box.name) for box in boxes for before in box.takes if before in known]
+
+
+def _quoted(text: str) -> str:
+    """Return text as it stands between quotes in DOT."""
+    return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _text(boxes: Sequence[_Box], marks: dict[str, str]) -> str:
@@ -143,4 +183,4 @@ def _text(boxes: Sequence[_Box], marks: dict[str, str]) -> str:
 
 
 def _comment(style: str, text: str) -> str:
-    return {"text": f"{text}:", "mermaid": f"%% {text}", "dot": f"// {text}"}[style]
+    return {"text": f"{text}:", "mermaid": f"%% {text}"}[style]

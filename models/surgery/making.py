@@ -41,6 +41,7 @@ class Made:
     kept: list[Any] = field(default_factory=list)  # layers of the original that came through whole
     weights: list[tuple[str, str, str]] = field(default_factory=list)  # (variable, what, detail) of all others
     taken: int = 0  # variables of kept layers
+    anew: list[tuple[Any, Any]] = field(default_factory=list)  # (layer that was given, what stands for it)
 
 
 def make(addresses: Addresses, order: Order) -> Made:
@@ -160,6 +161,7 @@ class _Maker:
             old = self._order.stands_for.get(key)
             if old is not None and not owned_variables(given):
                 made.weights += self._carry_agreeing(old, self._made[key], given)
+        made.anew += [(given, self._made[key]) for key, given in self._order.given.items() if key in self._made]
         for old, new in self._containers:
             if isinstance(old, keras.Layer) and type(old) is type(new):
                 keras_private.copy_flags(old, new)

@@ -13,6 +13,8 @@ def remove_in(addresses: Addresses, edit: Remove, done: Rewritten, touched: set[
     layer = addresses.layer(edit.name)
     if is_input(layer):
         raise SurgeryError(f"{edit.name!r} is an input and cannot be removed; replace it, or extract from behind it")
+    if id(layer) in done.gone:
+        raise SurgeryError(f"{edit.name!r} is replaced or removed twice in one pass")
     sites = addresses.sites(layer, edit.at, what="remove")
     for graph, call in sites:
         claim(call, edit.name, touched)

@@ -21,7 +21,7 @@ from models.surgery.newnames import newcomers_names
 from models.surgery.report import Line, Report
 from models.surgery.rewriting import rewrite
 from models.surgery.shapes import Rebuild, Shapes
-from models.surgery.verifying import verify_edit
+from models.surgery.verifying import verify_edit, verify_newcomers
 
 _log = logging.getLogger(__name__)
 
@@ -91,6 +91,7 @@ def edit(
     made = make(addresses, order)
     lines = _lines(addresses, done, dropped, shapes, made)
     if verify:
+        verify_newcomers(made.anew, made.model)
         changed = {*shapes.opened, *done.newcomers, *shapes.rebuilt}
         lines.append(verify_edit(model, made.model, graph.untouched_outputs(changed)))
     _tell(Report(str(model.name), tuple(lines), len(made.kept), made.taken), report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from models.surgery.edits import SurgeryError
 from models.surgery.report import Line
 from models.tree import seeds
 
+_PLAIN = (bool, int, float, str, bytes, tuple, list, dict, type(None))
 _SIDES = (8, 32, 96, 224)  # tried in turn for dimensions that an input leaves open; large enough for most strides
 
 
@@ -53,6 +55,53 @@ def verify_edit(original: Any, edited: Any, untouched: Sequence[int]) -> Line:
         raise SurgeryError(f"the edited {edited.name!r} does not compute what it should:\n{lines}")
     told = f"names, weights and {len(outputs)} outputs after saving and loading; {len(untouched)} outputs as before"
     return Line(str(edited.name), "verified", told)
+
+
+def verify_newcomers(pairs: Sequence[tuple[Any, Any]], model: Any) -> None:
+    """Compare layers that were given with what stands for them in the model, made from their configurations.
+
+    One that is built is run beside the other; of one that is not, the arguments of its class that it keeps as plain
+    attributes are compared. Left out is what is called several times or cannot be run by itself.
+
+    Raises:
+        SurgeryError: with each layer whose configuration leaves out what it computes with.
+    """
+    problems = []
+    for given, made in pairs:
+        lost = _lost(given) if not given.built else ["what it computes"] * _computes_otherwise(given, made)
+        if lost:
+            kind = type(given).__name__
+            problems.append(f"{made.name}: a {kind}, whose get_config does not give back {', '.join(lost)}")
+    if problems:
+        lines = "\n".join(f"  {each}" for each in problems)
+        raise SurgeryError(f"the edited {model.name!r} does not compute what the given layers do:\n{lines}")
+
+
+def _lost(given: Any) -> list[str]:
+    """Return the arguments that a layer has otherwise after a round trip through its configuration."""
+    try:
+        fresh = type(given).from_config(given.get_config())
+    except Exception:  # whatever the class of a user raises; it was made some way all the same
+        return []
+    held, again = vars(given), vars(fresh)
+    return [
+        key
+        for key in inspect.signature(type(given).__init__).parameters
+        if key != "name" and key in held and isinstance(held[key], _PLAIN) and held[key] != again.get(key)
+    ]
+
+
+def _computes_otherwise(given: Any, made: Any) -> bool:
+    """Say whether a built layer and the one in its place make different things of the same random input."""
+    try:
+        specs = tree.flatten(made.input)
+        values = [_drawn(each, _SIDES[0], np.random.default_rng(place)) for place, each in enumerate(specs)]
+        with keras.StatelessScope(initialize_variables=False):
+            both = [tree.flatten(each(values[0] if len(values) == 1 else values)) for each in (given, made)]
+            theirs, ours = ([_array(each) for each in results] for results in both)
+    except Exception:  # as said, and the whole model is still compared after loading
+        return False
+    return bool(differences(theirs, ours, names=[""] * len(ours), what=""))
 
 
 def equal_outputs(one: Any, other: Any) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 
 import models
-from models.clashing import ClashError
+from models.clashing import ClashError, clashes
 from models.formats.errors import FileFormatError
 from tests.models.naming_models import functional
 from tests.models.surgery.graphs import equal
@@ -27,6 +27,47 @@ def test_a_file_whose_names_are_taken_is_listed_with_both_origins_and_resolved(t
     assert models.load_beside(tmp_path / "flat.keras", {"mine": here}, prefix="b_").name == "b_flat"
     renamed = {name: f"{name}2" for name in ["flat", *models.layers(here)]}
     assert "hidden2" in models.layers(models.load_beside(tmp_path / "flat.keras", {"mine": here}, to=renamed))
+
+
+def test_u08_by_choosing_one_side_keeps_each_name_and_nobody_is_overwritten(tmp_path: Path) -> None:
+    here, there = functional(), functional()
+    models.save(there, tmp_path / "flat.keras")
+    before = list(models.layers(here))
+    made = models.load_choosing(tmp_path / "flat.keras", {"old": here}, {"hidden": "theirs", "*": "mine"})
+
+    assert "hidden" in models.layers(made["theirs"])
+    assert "hidden_n2" in models.layers(made["old"])
+    assert {name for name in models.layers(made["theirs"]) if name.endswith("_n2")} == {
+        f"{name}_n2" for name in before if name != "hidden"
+    }
+    assert made["theirs"].name == "flat_n2"
+    assert clashes(made["theirs"], {"old": made["old"]}) == []
+    assert list(models.layers(here)) == before
+    assert equal(made["theirs"], there)
+    assert equal(made["old"], here)
+    keras.Model([made["old"].input, made["theirs"].input], [made["old"].output, made["theirs"].output])
+
+
+@pytest.mark.parametrize(
+    ("choose", "part"),
+    [
+        ({"hidden": "theirs"}, "there: {path}, a Dense; choose 'mine' or 'theirs'"),
+        ({"hiden": "mine", "*": "mine"}, "hiden: no clash Did you mean 'hidden'"),
+        ({"*": "ours"}, "*: 'ours' is neither 'mine' nor 'theirs'"),
+    ],
+)
+def test_a_choice_that_cannot_be_meant_is_refused(choose: dict[str, str], part: str, tmp_path: Path) -> None:
+    models.save(functional(), tmp_path / "flat.keras")
+    with pytest.raises(ClashError) as refused:
+        models.load_choosing(tmp_path / "flat.keras", {"old": functional()}, choose)
+    assert part.format(path=tmp_path / "flat.keras") in str(refused.value).replace(". Did", " Did")
+
+
+def test_a_clash_but_for_case_is_resolved_by_the_file_s_spelling(tmp_path: Path) -> None:
+    models.save(models.rename(functional(), {"hidden": "Hidden"}), tmp_path / "flat.keras")
+    made = models.load_choosing(tmp_path / "flat.keras", {"old": functional()}, {"Hidden": "theirs", "*": "mine"})
+    assert "Hidden" in models.layers(made["theirs"])
+    assert "hidden_n2" in models.layers(made["old"])
 
 
 def stack() -> keras.Model:

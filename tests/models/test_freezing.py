@@ -57,12 +57,15 @@ def test_keras_own_fit_save_and_export_look_first(tmp_path: Path) -> None:
         lambda: model.save(tmp_path / "m.keras"),
         lambda: model.save_weights(tmp_path / "m.weights.h5"),
         lambda: keras.saving.save_model(model, tmp_path / "k.keras"),
+        lambda: keras.saving.save_model(model, tmp_path / "k.h5"),
+        lambda: model.to_json(),
         lambda: model.export(tmp_path / "m"),
         lambda: models.save(model, tmp_path / "m.keras"),
     ):
         with pytest.raises(NamingError, match="'hidden' became 'fc'"):
             use()
-    assert not [path for path in tmp_path.iterdir() if path.stat().st_size]  # Keras opens some before it asks
+    # Keras opens some before it asks: of HDF5 the head is written.
+    assert not [path for path in tmp_path.iterdir() if path.stat().st_size > (800 if path.suffix == ".h5" else 0)]
 
 
 @pytest.mark.parametrize("mode", ["strict", "report", "repair"])

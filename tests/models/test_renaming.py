@@ -508,3 +508,23 @@ def test_repair_of_a_compiled_model_is_refused() -> None:
 
     with pytest.raises(NamingError, match="compiled"):
         models.enforce(model, "repair")
+
+
+def test_a_model_that_is_built_in_part_is_renamed_with_the_weights_that_it_has() -> None:
+    model = keras.Sequential([layers.Dense(3, name="one"), layers.Dense(2, name="two")], name="row")
+    model.layers[0].build((None, 4))
+    fresh = rename(model, {"one": "first"})
+
+    assert list(models.variables(fresh)) == ["first/kernel", "first/bias"]
+    assert not fresh.built
+    assert np.array_equal(fresh.layers[0].kernel, model.layers[0].kernel)
+    assert fresh(np.ones((1, 4))).shape == (1, 2)
+
+
+def test_a_class_of_which_one_layer_was_built_by_hand_is_renamed() -> None:
+    model = Net(name="mixer")
+    model.stem.build((None, 6))
+    fresh = rename(model, {"stem": "root"})
+
+    assert list(models.variables(fresh))[:2] == ["root/kernel", "root/bias"]
+    assert np.array_equal(fresh.stem.kernel, model.stem.kernel)

@@ -6,7 +6,7 @@ weights, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -56,11 +56,16 @@ class Dreams(Observer):
         """Open the event file; what a killed process dreamt past its last checkpoint is dreamt again."""
         forget_after(self._events, journey.first_step)
         self._writer = tf.summary.create_file_writer(str(self._events))
+        self._last = journey.total_steps
+        if self._config.before_after and journey.first_step == 0:
+            self._dream(0)
 
     def advanced(self, step: int) -> None:
         """Dream where it is time."""
-        if step % self._config.every_steps:
-            return
+        if step % self._config.every_steps == 0 or (self._config.before_after and step == self._last):
+            self._dream(step)
+
+    def _dream(self, step: int) -> None:
         with self._writer.as_default(step=step):
             for name, dreamer in self._dreamers.items():
                 picture = self._dreamt(dreamer)
@@ -69,14 +74,20 @@ class Dreams(Observer):
         self._writer.flush()
 
     def ended(self) -> None:
-        """Close the event file, and put what was dreamt on one sheet, a row a layer."""
+        """Close the event file, and put what was dreamt on sheets, a row a layer."""
         self._writer.close()
-        rows = {name: _evenly(sorted(self._folder(name).glob("step_*.png"))) for name in self._dreamers}
+        rows = {name: sorted(self._folder(name).glob("step_*.png")) for name in self._dreamers}
+        self._sheet("forming.png", {name: _evenly(paths) for name, paths in rows.items()})
+        first = "step_00000000"
+        if self._config.before_after and all(len(paths) > 1 and paths[0].stem == first for paths in rows.values()):
+            self._sheet("before_after.png", {name: [paths[0], paths[-1]] for name, paths in rows.items()})
+
+    def _sheet(self, name: str, rows: Mapping[str, Sequence[Path]]) -> None:
         across = max((len(paths) for paths in rows.values()), default=0)
         if across:
-            shown = {f"{name} {int(path.stem[5:])}": path for name, paths in rows.items() for path in paths}
-            pictures = {name: read_image(path, channels=3) for name, path in shown.items()}
-            save_image(self._pictures / "forming.png", sheet(pictures, columns=across), recipe={"what": list(rows)})
+            shown = {f"{layer} {int(path.stem[5:])}": path for layer, paths in rows.items() for path in paths}
+            pictures = {label: read_image(path, channels=3) for label, path in shown.items()}
+            save_image(self._pictures / name, sheet(pictures, columns=across), recipe={"what": list(rows)})
 
     def _dreamt(self, dreamer: Dreamer) -> np.ndarray:
         found, _ = dreamer.dream(dreamer.noise(self._config.size, 1))

@@ -15,6 +15,7 @@ class DreamConfig(Section):
     layers: list[str] = field(default_factory=list)
     every_steps: int = 500  # steps of training between two pictures of each
     steps: int = 64  # of gradient ascent
+    before_after: bool = False  # also before the first step and after the last, side by side on before_after.png
     size: int | None = None  # pixels a side; None: what the model was built for
 
     def problems(self) -> list[str]:

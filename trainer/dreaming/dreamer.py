@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ import keras
 import numpy as np
 
 from trainer.dreaming.ascent import Ascent, resized
+from trainer.dreaming.beginnings import pixels_of
 from trainer.dreaming.cut import Port
 from trainer.dreaming.grammar import parse
 from trainer.dreaming.objectives import Objective, ObjectiveError
@@ -26,7 +28,7 @@ _FROM_IMAGE = Settings(parameters=Parameters.pixels, octaves=4)
 def dream(
     model: keras.Model,
     objective: Objective | str,
-    image: np.ndarray | None = None,
+    image: np.ndarray | str | os.PathLike[str] | None = None,
     *,
     size: int | tuple[int, int] | None = None,
     count: int | None = None,
@@ -43,9 +45,11 @@ def dream(
         model: any Keras model with an input for images; it is left as it is.
         objective: what to maximise, e.g. `0.7 * layer("mixed3") + 0.3 * channel("mixed5", 12)`, or such a text, or the
             qualified name of a layer.
-        image: where to begin, (height, width, channels) or a batch of them: uint8, or float in the range `values`.
-            None: noise.
-        size: pixels of an image from noise, a side or (height, width); None: what the model was built for.
+        image: where to begin, (height, width, channels) or a batch of them: uint8, or float in the range `values`; or
+            an image file, or a name: `sky`, `hills`, `rings`, `checks`, with scikit-learn `china`, `flower`. None:
+            noise.
+        size: pixels of an image from noise, or that one by name or file is brought to, a side or (height, width);
+            None: what the model was built for, and a file's own.
         count: images from noise; None: as many as the objective has numbers, else one.
         inputs: a value for every other input of the model by name, without a batch dimension.
         progress: told now and then the steps done, of how many, and the objective.
@@ -62,6 +66,8 @@ def dream(
     wanted = parse(objective) if isinstance(objective, str) else objective
     chosen = settings_of(_defaults(model, wanted, image, inputs), settings)
     dreamer = Dreamer(model, wanted, chosen, inputs=inputs)
+    if isinstance(image, str | os.PathLike):
+        image = _opened(os.fspath(image), dreamer.port, size)
     start = dreamer.noise(size, count or wanted.images or 1) if image is None else dreamer.start(image)
     found, _ = dreamer.dream(start, progress=progress)
     single = (image is None and (count or wanted.images or 1) == 1) or (image is not None and np.ndim(image) == 3)
@@ -166,6 +172,11 @@ def _defaults(
 ) -> Settings:
     probe = Dreamer(model, objective, Settings(), inputs=inputs)
     return defaults(probe.port, from_noise=image is None)
+
+
+def _opened(name: str, port: Port, size: int | tuple[int, int] | None) -> np.ndarray:
+    wanted = (size, size) if isinstance(size, int) else size or default_size(port)
+    return pixels_of(name, wanted, channels=int(port.shape[-1] or 3), own=size is None)
 
 
 def _told(progress: Progress | None, done: int, total: int) -> Callable[[int, float], None] | None:

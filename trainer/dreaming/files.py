@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -40,7 +41,8 @@ def save_image(path: str | os.PathLike[str], pixels: np.ndarray, *, recipe: Mapp
     except OSError as error:
         raise ImageFileError(f"{target} cannot be written: {error}") from None
     finally:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what is in the way of the file is in the way of its draft
+            draft.unlink(missing_ok=True)
     return target
 
 

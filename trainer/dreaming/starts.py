@@ -1,6 +1,7 @@
 """Images to begin with, free of rights: patterns that are computed here, and photographs with scikit-learn.
 
-The photographs are scikit-learn's sample images, `china` and `flower`, under CC BY 2.0; nothing of them is copied here.
+The photographs are scikit-learn's sample images, `china` and `flower`, under CC BY 2.0; nothing of them is copied here,
+and what is dreamt over them names their authors in its recipe.
 """
 
 from __future__ import annotations
@@ -78,7 +79,11 @@ PATTERNS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "rings": _rings,
     "checks": _checks,
 }
-PHOTOGRAPHS = ("china", "flower")
+CREDITS = {
+    "china": "photograph by danielbuechele, CC BY 2.0, flickr.com/photos/danielbuechele/6061409035",
+    "flower": "photograph by vultilion, CC BY 2.0, flickr.com/photos/vultilion/6056698931",
+}
+PHOTOGRAPHS = tuple(CREDITS)
 
 
 def _places(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +98,8 @@ def _photograph(name: str) -> np.ndarray:
         datasets = importlib.import_module("sklearn.datasets")
     except ImportError:
         raise StartError(
-            f"the photograph {name!r} comes with scikit-learn, which is not installed: pip install scikit-learn. "
+            f"the photograph {name!r} comes with scikit-learn, which is not installed: "
+            "pip install 'nameplate[photos]'. "
             f"Without it there are {', '.join(PATTERNS)}"
         ) from None
     return np.array(datasets.load_sample_image(f"{name}.jpg"), dtype=np.uint8)

@@ -56,6 +56,21 @@ def test_a_run_that_goes_on_dreams_on(runs: Path) -> None:
         assert (runs / "long" / name).read_bytes() == (runs / "dreamy" / name).read_bytes()
 
 
+def test_before_and_after_stand_side_by_side_and_a_resume_keeps_the_before(runs: Path) -> None:
+    options = ["run=sides", *SMALL[:1], *DREAM[:1], "log.dream.steps=4", "log.dream.before_after=true"]
+    train(runs, *options, "fit.steps=4")
+    first = (runs / "sides/dreams/class_logit_3/step_00000000.png").read_bytes()
+    train(runs, *options, "fit.steps=7")
+
+    steps = sorted(each.stem for each in (runs / "sides/dreams/class_logit_3").iterdir())
+    assert steps == ["step_00000000", "step_00000004", "step_00000007"]
+    assert (runs / "sides/dreams/class_logit_3/step_00000000.png").read_bytes() == first
+    both = read_image(runs / "sides/dreams/before_after.png", channels=3)
+    forming = read_image(runs / "sides/dreams/forming.png", channels=3)
+    assert both.shape[0] == forming.shape[0]
+    assert both.shape[1] < forming.shape[1]
+
+
 def test_a_layer_that_there_is_not_is_refused_before_training(runs: Path) -> None:
     with pytest.raises(NameplateError, match="Did you mean 'stage1_block1_relu2'"):
         train(runs, "run=wrong", *SMALL, "log.dream.layers=[stage1_block1_rel2]")

@@ -12,8 +12,10 @@ import tensorflow as tf
 
 import trainer
 from tests.trainer.dream.nets import digits, nested, noise
+from trainer.dreaming.beginnings import credited
 from trainer.dreaming.canvas import Fourier, Pixels, total_variation
 from trainer.dreaming.dreamer import Dreamer, octave_sizes
+from trainer.dreaming.files import ImageFileError, save_image
 from trainer.dreaming.objectives import ObjectiveError, channel, class_logit, content, layer, style
 from trainer.dreaming.settings import Parameters, Settings, SettingsError
 from trainer.dreaming.tiles import grid
@@ -125,6 +127,24 @@ def test_a_batch_of_images_comes_back_as_a_batch() -> None:
     assert trainer.dream(nested(), "neck", PHOTO[None], steps=1).shape == (1, 40, 48, 3)
     assert trainer.dream(nested(), "neck", count=2, steps=1).shape == (2, 32, 32, 3)
     assert trainer.dream(nested(None), "neck", size=(16, 24), steps=1).shape == (16, 24, 3)
+
+
+def test_a_dream_begins_from_a_photograph_s_file_or_a_pattern_by_name(tmp_path: Path) -> None:
+    path = save_image(tmp_path / "photo.png", PHOTO, recipe={})
+    model = nested(None)
+    found = trainer.dream(model, "neck", path, steps=2, octaves=1)
+    np.testing.assert_array_equal(found, trainer.dream(model, "neck", PHOTO, steps=2, octaves=1))
+
+    assert trainer.dream(model, "neck", str(path), size=24, steps=1, octaves=1).shape == (24, 24, 3)
+    assert trainer.dream(model, "neck", "sky", size=(20, 30), steps=1, octaves=1).shape == (20, 30, 3)
+    assert trainer.dream(digits(), "label", path, size=8, steps=1).shape == (8, 8, 1)
+    with pytest.raises(ImageFileError, match=r"absent\.jpg"):
+        trainer.dream(model, "neck", tmp_path / "absent.jpg", steps=1)
+
+
+def test_a_photograph_s_author_is_in_the_recipe() -> None:
+    assert credited("flower").startswith("flower (photograph by vultilion, CC BY 2.0")
+    assert credited("sky") == "sky"
 
 
 def test_progress_is_told_to_the_last_step() -> None:

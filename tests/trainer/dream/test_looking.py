@@ -113,7 +113,7 @@ def test_photographs_come_from_an_optional_dependency() -> None:
     try:
         import sklearn  # noqa: F401
     except ImportError:
-        with pytest.raises(StartError, match="pip install scikit-learn"):
+        with pytest.raises(StartError, match=r"pip install 'nameplate\[photos\]'"):
             start_image("china", (8, 8))
     else:
         assert start_image("china", (8, 8)).shape == (427, 640, 3)
