@@ -60,7 +60,7 @@ STATEFUL = ["model.width=8", *RANDOM]
         ["model=mlp", "optimizer=sgd", "fit.precision=mixed_float16"],  # convolutions in float16 take minutes on a CPU
         ["checkpoint.async_save=true", "schedule=cosine", "schedule.warmup_steps=3"],
         ["fit.early_stopping.monitor=val_loss", "fit.early_stopping.patience=9", "fit.steps_per_loop=3"],
-        ["strategy.sync_batch_norm=false", "optimizer.ema_momentum=0.9"],
+        ["strategy.sync_batch_norm=false", "optimizer.ema_momentum=0.9", "fit.precision=mixed_bfloat16"],
     ],
     ids=lambda options: " ".join(options) or "defaults",
 )

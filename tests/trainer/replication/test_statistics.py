@@ -71,6 +71,7 @@ def test_a_run_saves_the_mean_of_statistics_that_are_not_synchronised_and_each_o
     statistics = [key.removeprefix("weights:") for key in held if "moving_" in key and key.startswith("weights:")]
     assert statistics
     for name in statistics:
-        own = [held[f"state:apart/{name}@replica{index}"] for index in (0, 1)]
-        assert not np.array_equal(*own)
-        np.testing.assert_array_equal(held[f"weights:{name}"], np.mean(own, axis=0, dtype="float64").astype("float32"))
+        first, second = (held[f"state:apart/{name}@replica{index}"] for index in (0, 1))
+        assert not np.array_equal(first, second)
+        mean = np.mean([first, second], axis=0, dtype="float64").astype("float32")
+        np.testing.assert_array_equal(held[f"weights:{name}"], mean)

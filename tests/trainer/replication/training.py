@@ -127,7 +127,7 @@ def _observed() -> Iterator[_Seen]:
         seen.losses.append(original(graph, *arguments))
         return seen.losses[-1]
 
-    TrainGraph.run = run  # type: ignore[method-assign]
+    TrainGraph.run = run  # type: ignore[assignment, method-assign]
     try:
         yield seen
     finally:
