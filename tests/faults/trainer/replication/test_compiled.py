@@ -1,4 +1,4 @@
-"""`fit.xla=true` over a whole run: the numbers of one that is not compiled, to rounding, and a resume to the same bits."""
+"""`fit.xla=true` over a whole run: the numbers of one that is not compiled, and a resume to the same bits."""
 
 from __future__ import annotations
 
