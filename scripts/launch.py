@@ -3,7 +3,7 @@
     python -m scripts.launch --workers 2 -- run=try model=mlp
 
 What follows `--` goes to `python -m trainer`; `strategy=multi_worker` is added. When a worker ends with an error the
-others are asked to end, and the exit code is the chief's, or that of the first that failed.
+others end too, and the exit code is what it failed with, or 143 where all can start again.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ import sys
 import time
 from collections.abc import Sequence
 
+from trainer.outcome import Exit
+
+SIGNALLED = 128  # codes from here on are those of a signal
 PATIENCE = 60.0  # seconds that workers have to end by themselves after one of them has failed
 
 
@@ -77,8 +80,15 @@ def alive(worker: subprocess.Popen[bytes]) -> bool:
 
 
 def outcome(codes: Sequence[int]) -> int:
-    """Return the chief's code where it failed, or else the first that did, or else 0."""
-    return next((code for code in codes if code), 0)
+    """Return one code for all: what a worker failed with, or that they can start again, or 0.
+
+    A failure of one ends the others as if they had lost it, so it counts before their 143; a worker that was killed
+    did not fail, and the 143 of those that it left says so.
+    """
+    failures = [code for code in codes if 0 < code < SIGNALLED]
+    ended = [code for code in codes if code]
+    again = [code for code in ended if code in (Exit.INTERRUPTED, Exit.TERMINATED)]
+    return int(next(iter([*failures, *again, *ended]), 0))
 
 
 if __name__ == "__main__":
