@@ -39,11 +39,20 @@ class Ledger:
         return locks.take(self._path(job, _LOCK))
 
     def commit(self, record: Record) -> None:
-        """Write a record, whole or not at all; only who holds the job may."""
+        """Write a record, whole or not at all; only who holds the job may.
+
+        How a job ended survives a power cut. That it is planned or begun need not: what is lost of that, or cut short,
+        is found out again.
+        """
         path = self._path(record.job, _RECORD)
+        fresh = durable.beside(path, _FRESH)
         with explained("Writing", path):
             durable.make_directories(path.parent)
-            durable.replace_file(path, encode(record), temporary=durable.beside(path, _FRESH))
+            if record.state in (State.planned, State.running):
+                fresh.write_bytes(encode(record))
+                fresh.rename(path)
+            else:
+                durable.replace_file(path, encode(record), temporary=fresh)
 
     def record(self, job: str) -> Record | None:
         """Return what is known of a job, None for nothing: also where its record is damaged, and is done again.

@@ -71,6 +71,7 @@ class Request:
     launcher: str
     direction: str | None  # minimize or maximize, where the command line says so to a sampler
     given: tuple[str, ...]  # the overrides of the sweep alone, with those that the sweeper itself has
+    plain: bool  # Hydra would do nothing but call one job after the other
 
 
 def request_of(arguments: Sequence[str]) -> Request:
@@ -100,6 +101,7 @@ def request_of(arguments: Sequence[str]) -> Request:
         str(node.hydra.runtime.choices["hydra/launcher"]),
         str(getattr(sweeper.direction, "name", sweeper.direction)) if told else None,
         (*own, *(each for each in overrides if not key_of(each).startswith("hydra"))),
+        node.hydra.runtime.choices["hydra/launcher"] == _GRID and not _asks_for_more(node.hydra),
     )
 
 
@@ -126,12 +128,18 @@ def grid_of(request: Request) -> list[Job] | None:
 def launch(request: Request, jobs: Sequence[Job] | None) -> None:
     """Have Hydra's launcher call `job_of_sweep` for each of these jobs, or for all that its sweeper makes up.
 
+    Its basic launcher would compose each job again, a tenth of a second before each, and call it here: so does this.
+
     Raises:
         ConfigError: as `request_of`.
         JobFailedError: the sweeper gives up, after more failures than it was told to bear.
     """
     # Hydra would print its own errors and exit with 1; with this variable it raises them instead.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    if jobs is not None and request.plain:
+        for job in jobs:
+            run_job(job)
+        return
     main = hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")
     where = f"hydra.sweep.dir={_quoted(str(Job(request.base, '', ()).directory / 'hydra'))}"
     sys.argv[1:] = [*request.arguments, *_unless_given(request, where), *_for_sampler(request)]
@@ -140,6 +148,11 @@ def launch(request: Request, jobs: Sequence[Job] | None) -> None:
             main(job_of_sweep)()
     except _RAISED as error:
         raise explained(error, request.arguments) from None
+
+
+def _asks_for_more(settings: DictConfig) -> bool:
+    """Say whether Hydra has something to do around each job."""
+    return bool(settings.callbacks or settings.job.env_set or settings.job.chdir)
 
 
 def job_of_sweep(node: DictConfig) -> float | None:
