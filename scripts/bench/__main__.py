@@ -7,8 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+_PARTS = ("__init__", "__main__", "figures", "keras_files")  # what sections are made of
 SECTIONS = sorted(
-    path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in ("__init__", "__main__", "keras_files")
+    path.stem
+    for path in Path(__file__).parent.iterdir()
+    if path.stem not in _PARTS and (path.suffix == ".py" or (path / "__main__.py").exists())
 )
 
 
