@@ -148,9 +148,8 @@ def _told(
         screen.table(f"leaderboard of {ledger.directory}", board.columns(made), board.rows(made))
         paths = board.write(ledger, made)
         write_hparams(ledger, records)
-        screen.say(
-            f"also in {' and '.join(map(str, paths))}; tensorboard --logdir {shlex.quote(str(ledger.directory))}"
-        )
+        screen.say(f"also in {' and '.join(map(str, paths))}")
+        screen.say(f"  look         {tool('tensorboard')} --logdir {shlex.quote(str(ledger.directory))}")
     names = None if jobs is None else {job.name for job in jobs}
     mine = [each for each in records if (each.job in names if names is not None else (each.ended or "") >= began)]
     for record in mine:

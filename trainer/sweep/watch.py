@@ -17,6 +17,7 @@ from trainer.ledger.ledger import Ledger
 from trainer.ledger.record import Record, State
 
 PAUSE = 0.3  # seconds between two looks at the ledger
+_WIDEST = 80  # characters of an error
 _MOST = 24  # rows of the table: running jobs and the latest others
 _COLOURS = {
     State.planned: "dim",
@@ -86,7 +87,7 @@ def line(record: Record, records: Sequence[Record], keys: Sequence[str]) -> str:
         return f"{words}  pid {record.pid}" if record.pid else words
     reached = f"  {record.monitor} {record.best:.4f}" if record.best is not None else ""
     given_up = "  given up early" if record.pruned else ""
-    error = f"  exit {record.exit_code}: {(record.error or '').partition(chr(10))[0]}" if record.error else ""
+    error = f"  exit {record.exit_code}: {_first(record.error)}" if record.error else ""
     return f"{words}{reached}{given_up}  {record.seconds:.1f} s  ({done} of {len(records)} done){error}"
 
 
@@ -101,12 +102,17 @@ def table(records: Sequence[Record]) -> Table:
     for record in order[:_MOST]:
         state = f"[{_COLOURS[record.state]}]{record.state}[/]"
         best = "" if record.best is None else f"{record.best:.4f}"
-        error = (record.error or record.pruned or "").partition("\n")[0][:60]
+        error = _first(record.error or record.pruned or "")
         settings = (escape(in_words(record.setting(key))) for key in keys)
         found.add_row(record.job, state, *settings, best, f"{record.seconds:.1f}", escape(error))
     if len(order) > _MOST:
         found.add_row(f"... {len(order) - _MOST} more")
     return found
+
+
+def _first(text: str) -> str:
+    line = text.partition("\n")[0]
+    return line if len(line) <= _WIDEST else f"{line[: _WIDEST - 3]}..."
 
 
 def _settings(record: Record, keys: Sequence[str]) -> str:

@@ -41,5 +41,5 @@ def sweep_with(
 ) -> subprocess.CompletedProcess[str]:
     """Run a sweep with this Python."""
     command = [python, "-m", "trainer", "-m", f"runs={runs}", *overrides]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled", **(env or {})}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=runs)
