@@ -14,7 +14,7 @@ from typing import Any
 
 from models.errors import NameplateError
 from trainer.config.base import ConfigError
-from trainer.console import Screen
+from trainer.console import Screen, tool
 from trainer.ledger import board
 from trainer.ledger.identity import differences
 from trainer.ledger.ledger import Ledger

@@ -7,15 +7,12 @@ another machine: it has all that it needs in the configuration that Hydra compos
 from __future__ import annotations
 
 import copy
-import dataclasses
 import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import Any
 
 import hydra
 from hydra import compose, initialize_config_dir
@@ -32,7 +29,6 @@ from yaml import YAMLError  # type: ignore[import-untyped]  # OmegaConf's own pa
 from models.errors import NameplateError
 from trainer.compose import (
     CONF,
-    SCHEMAS,
     explained,
     options,
     readable,
@@ -44,9 +40,9 @@ from trainer.compose import (
 )
 from trainer.config.base import ConfigError
 from trainer.config.run import RunConfig
-from trainer.ledger.identity import SEED, identity, parted, settings_of
 from trainer.ledger.record import State
 from trainer.overrides import key_of
+from trainer.sweep.jobs import job_of
 from trainer.sweep.task import Job, run_job
 
 DEFAULT_NAME = "sweep"  # of a sweep that is given none
@@ -121,7 +117,7 @@ def grid_of(request: Request) -> list[Job] | None:
             node = _job_node(overrides, search, bases)
         except _RAISED as error:
             raise explained(error, [*search, *overrides]) from None
-        found.append(_job(_named(to_run_config(node)), overrides))
+        found.append(job_of(_named(to_run_config(node)), overrides))
     return found
 
 
@@ -165,7 +161,7 @@ def job_of_sweep(node: DictConfig) -> float | None:
     sampled = job.runtime.choices["hydra/sweeper"] != _GRID
     refuse_trust_of_files(node, overrides)
     try:
-        record = run_job(_job(_named(to_run_config(node)), overrides))
+        record = run_job(job_of(_named(to_run_config(node)), overrides))
     except NameplateError as error:
         raise JobFailedError(str(error)) from None
     if sampled and record.state is not State.done:
@@ -173,38 +169,6 @@ def job_of_sweep(node: DictConfig) -> float | None:
     if sampled and record.best is None:
         raise JobFailedError(f"{record.job} measured nothing that a sampler could use")
     return record.best
-
-
-def resolved_settings(config: RunConfig) -> dict[str, Any]:
-    """Return the settings that decide a configuration's result, resolved, a group's option under the group's name."""
-    tree = dataclasses.asdict(config)
-    del tree["interpolated"]
-    settings = settings_of(tree, distinct=config.sweep.distinct)
-    for group, schemas in SCHEMAS.items():
-        if isinstance(schemas, dict):
-            chosen = type(getattr(config, group))
-            settings[group] = next((name for name, each in schemas.items() if each is chosen), chosen.__name__)
-    return settings
-
-
-def _job(config: RunConfig, overrides: Sequence[str]) -> Job:
-    usual = _usual(tuple(type(getattr(config, each.name)) for each in _sections()))
-    own, others = parted(resolved_settings(config), usual=usual)
-    # What is in this process's environment is nothing that a ledger should tell: it has the words that were written.
-    told = {key: config.interpolated.get(key, value) for key, value in own.items()}
-    return Job(config, identity(own), tuple(overrides), told, others)
-
-
-def _sections() -> list[dataclasses.Field[Any]]:
-    return [each for each in dataclasses.fields(RunConfig) if each.name in SCHEMAS]
-
-
-@cache
-def _usual(sections: tuple[type, ...]) -> Mapping[str, Any]:
-    """Return what every setting is when nothing is said, for sections of these classes: but for which these are."""
-    names = (each.name for each in _sections())
-    settings = resolved_settings(RunConfig(**{name: each() for name, each in zip(names, sections, strict=True)}))
-    return {key: value for key, value in settings.items() if key != SEED and key not in SCHEMAS}
 
 
 def _named(config: RunConfig) -> RunConfig:
