@@ -56,7 +56,8 @@ def _run(spec: Spec, line: int) -> int:
     if spec.cores is not None:
         os.sched_setaffinity(0, spec.cores)
     began = time.monotonic()
-    spec.failure.unlink(missing_ok=True)
+    if spec.records:
+        spec.failure.unlink(missing_ok=True)
     remember([*spec.record.overrides, f"runs={spec.directory}"])
     ledger, running = Ledger(spec.directory), replace(spec.record, pid=os.getpid())
     try:
@@ -70,7 +71,8 @@ def _run(spec: Spec, line: int) -> int:
         ended = replace(running, state=State.done, exit_code=Exit.DONE, pruned=str(error), **error.reached)
     except BaseException as error:
         ended = _ended(running, error, spec)
-    ledger.commit(replace(ended, ended=now(), seconds=running.seconds + time.monotonic() - began))
+    if spec.records:
+        ledger.commit(replace(ended, ended=now(), seconds=running.seconds + time.monotonic() - began))
     sys.stdout.flush()
     assert ended.exit_code is not None
     return ended.exit_code
@@ -103,7 +105,8 @@ def _ended(running: Record, error: BaseException, spec: Spec) -> Record:
     else:
         sys.stderr.write(text)
     whole = text if not known else f"{text}\n\n{''.join(traceback.format_exception(error))}"
-    write_failure(spec.failure, whole)
+    if spec.records:
+        write_failure(spec.failure, whole)
     code = exit_code(error) if isinstance(error, NameplateError) else _code(error)
     said = text if known else f"{type(error).__name__}: {error}"
     return replace(running, state=State.failed, exit_code=code, error=said.strip())

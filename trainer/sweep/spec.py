@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ class Spec:
     environment: Mapping[str, str]
     search: tuple[str, ...]  # sys.path
     cores: tuple[int, ...] | None  # None: all
+    records: bool = True  # this process writes how the job ended: not one that follows another worker of it
 
     @property
     def home(self) -> Path:
@@ -29,8 +32,8 @@ class Spec:
 
     @property
     def output(self) -> Path:
-        """Return the file of all that the job says."""
-        return self.home / "output.log"
+        """Return the file of all that the job says; a worker that follows has one of its own."""
+        return self.home / ("output.log" if self.records else f"output-{socket.gethostname()}-{os.getpid()}.log")
 
     @property
     def failure(self) -> Path:

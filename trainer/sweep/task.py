@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import NameplateError
+from trainer.cluster import cluster
 from trainer.config.init import CheckpointInitConfig
 from trainer.config.run import RunConfig
+from trainer.config.strategy import StrategyKind
 from trainer.console import Screen
 from trainer.ledger.ledger import Ledger
 from trainer.ledger.record import Record, State, now
@@ -62,6 +64,8 @@ def run_job(job: Job) -> Record:
         NameplateError: the ledger cannot be written.
     """
     ledger = Ledger(job.directory)
+    if _follows(job.config):
+        return _followed(ledger, job)
     with ExitStack() as stack:
         lock = stack.enter_context(ledger.hold(job.name, waiting=lambda: _say(f"{job.name} is run by another process")))
         record = ledger.record(job.name) or job.planned()
@@ -77,6 +81,21 @@ def run_job(job: Job) -> Record:
 def is_done(record: Record, config: RunConfig) -> bool:
     """Say whether a record needs no more training; a job that was given up does when no rule would have it so."""
     return record.state is State.done and (record.pruned is None or config.sweep.prune.rule is not None)
+
+
+def _follows(config: RunConfig) -> bool:
+    """Say whether this is a worker of a job that another one, the chief, keeps the record of."""
+    found = cluster() if config.strategy.kind is StrategyKind.multi_worker else None
+    return found is not None and not found.is_chief
+
+
+def _followed(ledger: Ledger, job: Job) -> Record:
+    """Take part in a job unless it is done, and leave its lock and its record to the chief."""
+    record = ledger.record(job.name) or job.planned()
+    if is_done(record, job.config):
+        return record
+    code = _waited(start(_spec(_begun(record, job), job, Lease(), records=False), keep=[]))
+    return replace(record, state=State.failed if code else State.done, exit_code=code)
 
 
 def _begun(record: Record, job: Job) -> Record:
@@ -98,11 +117,21 @@ def _begun(record: Record, job: Job) -> Record:
 
 def _trained(ledger: Ledger, record: Record, job: Job, lease: Lease, lock: int) -> Record:
     ledger.commit(record)
+    spec = _spec(record, job, lease)
+    began = time.monotonic()
+    code = _waited(start(spec, keep=[lock, *lease.descriptors]))
+    seconds = record.seconds + time.monotonic() - began
+    return _settled(ledger, replace(record, seconds=seconds), spec, code)
+
+
+def _spec(record: Record, job: Job, lease: Lease, *, records: bool = True) -> Spec:
     own = replace(_moved(job), run=job.name, runs=str(job.directory), resume=True, resume_changed=[])
     environment = {**os.environ, **lease.environment}
-    spec = Spec(own, record, job.directory, environment, tuple(sys.path), lease.cores)
-    began = time.monotonic()
-    process = start(spec, keep=[lock, *lease.descriptors])
+    return Spec(own, record, job.directory, environment, tuple(sys.path), lease.cores, records)
+
+
+def _waited(process: JobProcess) -> int:
+    """Return the exit code of a job's process."""
     stopped = True
     try:
         code = process.wait()
@@ -111,8 +140,7 @@ def _trained(ledger: Ledger, record: Record, job: Job, lease: Lease, lock: int) 
         if stopped:  # by a signal or an interrupt: the job saves first, and says so in its record
             _end(process)
         process.close()
-    seconds = record.seconds + time.monotonic() - began
-    return _settled(ledger, replace(record, seconds=seconds, pid=process.pid), spec, code)
+    return code
 
 
 def _moved(job: Job) -> RunConfig:
