@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from trainer.ledger.record import Record, State, decode, encode
 FOLDER = "ledger"  # inside a sweep's directory
 ABOUT = "sweep.json"
 _RECORD, _LOCK, _FRESH = ".job", ".lock", ".new-"
+_OLD = 3600.0  # seconds after which a temporary is nobody's any more
 
 
 class Ledger:
@@ -86,6 +88,14 @@ class Ledger:
             return (self.directory / FOLDER).stat().st_mtime_ns
         except FileNotFoundError:
             return 0
+
+    def tidy(self) -> None:
+        """Delete what writers left that died an hour ago or more."""
+        folder = self.directory / FOLDER
+        for name in layout.listing(folder):
+            with suppress(OSError):
+                if name.startswith(_FRESH) and time.time() - (folder / name).stat().st_mtime > _OLD:
+                    (folder / name).unlink()
 
     def tell(self, about: dict[str, Any]) -> None:
         """Write what concerns the sweep as a whole: its command."""

@@ -51,6 +51,7 @@ def sweep(arguments: Sequence[str], *, tells: bool = True) -> int:
     ledger = Ledger(Job(request.base, "", ()).directory)
     os.environ[BEGAN] = began = now()
     wanted = _planned(ledger, request, jobs, screen)
+    ledger.tidy()
     if tells:
         _tell(ledger, request)
     open_jobs = None if wanted is None else [job for job in wanted if not _is_done(ledger, job)]
@@ -171,7 +172,7 @@ def _code(records: Sequence[Record]) -> int:
 
 def _is_done(ledger: Ledger, job: Job) -> bool:
     record = ledger.record(job.name)
-    return record is not None and is_done(record, job.config)
+    return record is not None and is_done(record, job)
 
 
 def _refuse_incomparable(ledger: Ledger, records: Sequence[Record], jobs: Sequence[Job]) -> None:
@@ -223,8 +224,5 @@ def _dry(jobs: Sequence[Job] | None) -> int:
     """Try every job of a grid for one step, each in a process of its own; nothing is written."""
     if jobs is None:
         raise ConfigError(["dry_run: the jobs are made up as the sweep goes; try one without -m"])
-    codes = [
-        subprocess.run([sys.executable, "-m", "trainer", *job.overrides, "dry_run=true"], check=False).returncode
-        for job in jobs
-    ]
+    codes = [subprocess.run([sys.executable, "-m", "trainer", *job.overrides], check=False).returncode for job in jobs]
     return next((code for code in codes if code), Exit.DONE)

@@ -69,7 +69,7 @@ def run_job(job: Job) -> Record:
     with ExitStack() as stack:
         lock = stack.enter_context(ledger.hold(job.name, waiting=lambda: _say(f"{job.name} is run by another process")))
         record = ledger.record(job.name) or job.planned()
-        if is_done(record, job.config) or (job.config.sweep.fail_fast and _has_failed(ledger)):
+        if is_done(record, job) or (job.config.sweep.fail_fast and _has_failed(ledger)):
             return record
         try:
             waiting = stack.enter_context(leased(wish_of(job.config), waiting=lambda text: _say(f"{job.name} {text}")))
@@ -78,9 +78,13 @@ def run_job(job: Job) -> Record:
         return _trained(ledger, _begun(record, job), job, waiting, lock)
 
 
-def is_done(record: Record, config: RunConfig) -> bool:
-    """Say whether a record needs no more training; a job that was given up does when no rule would have it so."""
-    return record.state is State.done and (record.pruned is None or config.sweep.prune.rule is not None)
+def is_done(record: Record, job: Job) -> bool:
+    """Say whether a job needs no more training.
+
+    One that was given up does when no rule would have it so now, and one whose directory somebody has deleted.
+    """
+    stays = record.pruned is None or job.config.sweep.prune.rule is not None
+    return record.state is State.done and stays and (job.directory / record.job).is_dir()
 
 
 def _follows(config: RunConfig) -> bool:
@@ -92,7 +96,7 @@ def _follows(config: RunConfig) -> bool:
 def _followed(ledger: Ledger, job: Job) -> Record:
     """Take part in a job unless it is done, and leave its lock and its record to the chief."""
     record = ledger.record(job.name) or job.planned()
-    if is_done(record, job.config):
+    if is_done(record, job):
         return record
     code = _waited(start(_spec(_begun(record, job), job, Lease(), records=False), keep=[]))
     return replace(record, state=State.failed if code else State.done, exit_code=code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from types import TracebackType
 
 from rich.live import Live
@@ -104,10 +105,17 @@ def table(records: Sequence[Record]) -> Table:
         best = "" if record.best is None else f"{record.best:.4f}"
         error = _first(record.error or record.pruned or "")
         settings = (escape(in_words(record.setting(key))) for key in keys)
-        found.add_row(record.job, state, *settings, best, f"{record.seconds:.1f}", escape(error))
+        found.add_row(record.job, state, *settings, best, f"{_seconds(record):.1f}", escape(error))
     if len(order) > _MOST:
         found.add_row(f"... {len(order) - _MOST} more")
     return found
+
+
+def _seconds(record: Record) -> float:
+    """Return how long a job has taken so far."""
+    if record.state is not State.running or record.started is None:
+        return record.seconds
+    return record.seconds + (datetime.now(UTC) - datetime.fromisoformat(record.started)).total_seconds()
 
 
 def _first(text: str) -> str:

@@ -98,3 +98,14 @@ def _state(ledger: Ledger) -> State:
     found: Record | None = ledger.record("a")
     assert found is not None
     return found.state
+
+
+def test_what_a_dead_writer_left_is_deleted_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.commit(job("a"))
+    old, fresh = (tmp_path / "ledger" / f".new-{name}" for name in ("old", "fresh"))
+    old.touch()
+    fresh.touch()
+    os.utime(old, (0, 0))
+    ledger.tidy()
+    assert (old.exists(), fresh.exists(), [each.job for each in ledger.records()]) == (False, True, ["a"])
