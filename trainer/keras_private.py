@@ -137,10 +137,7 @@ def _update_step(optimizer: Any, gradients: list[Any], variables: list[Any], lea
         learning_rate = tf.convert_to_tensor(learning_rate.value)
     vars(optimizer)["_iterations"] = tf.convert_to_tensor(iterations.value)
     try:
-        rest = _update_small(optimizer, gradients, variables, learning_rate)
-        BaseOptimizer._backend_update_step(
-            optimizer, [gradients[place] for place in rest], [variables[place] for place in rest], learning_rate
-        )
+        BaseOptimizer._backend_update_step(optimizer, gradients, variables, learning_rate)
     finally:
         vars(optimizer)["_iterations"] = iterations
 
