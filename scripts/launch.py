@@ -30,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=2, help="how many processes")
     parser.add_argument("overrides", nargs="*", help="what `python -m trainer` takes")
     given = parser.parse_args(arguments)
+    if given.workers < 1:
+        parser.error(f"argument --workers: {given.workers} is too small; at least 1")
     addresses = [f"127.0.0.1:{port}" for port in free_ports(given.workers)]
     command = [sys.executable, "-m", "trainer", "strategy=multi_worker", *given.overrides]
     workers = [subprocess.Popen(command, env=environment(addresses, index)) for index in range(given.workers)]

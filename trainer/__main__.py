@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from models.errors import NameplateError
+from trainer import versions
 from trainer.cluster import cluster
 from trainer.compose import application
 from trainer.config.run import RunConfig
@@ -20,6 +21,9 @@ from trainer.quiet import import_tensorflow
 def main() -> int:
     """Run as the command line says and return the exit code; TensorFlow is imported only when a job starts."""
     arguments = sys.argv[1:]
+    if "--version" in arguments:  # Hydra would tell its own
+        Screen().say(", ".join(f"{name} {each}" for name, each in versions.about({})["versions"].items()))
+        return Exit.DONE
     try:
         if sweeps(arguments) and not shows(arguments):
             from trainer.sweep.control import sweep

@@ -43,7 +43,7 @@ from trainer.config.run import RunConfig
 from trainer.config.strategy import StrategyConfig
 from trainer.config.sweep import SweepConfig
 from trainer.option_files import file_problem
-from trainer.overrides import dotted_keys, explain, key_of, no_such_key, sweeps
+from trainer.overrides import dotted_keys, explain, flag_problems, key_of, no_such_key, null_problems, sweeps
 from trainer.searchpath import FILE, merged, options_in, place_problems, root_of
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -400,8 +400,10 @@ def _lacks_schema(group: str) -> str:
 
 
 def refuse_places(arguments: Sequence[str]) -> None:
-    """Find places that a command line adds to conf/ and that cannot be searched."""
-    if problems := place_problems(_places(arguments), conf=CONF):
+    """Find places that a command line adds to conf/ and that cannot be searched, and options that there are not."""
+    if problems := [*flag_problems(arguments), *place_problems(_places(arguments), conf=CONF)]:
+        raise ConfigError(problems)
+    if problems := null_problems(arguments, options(arguments)):
         raise ConfigError(problems)
 
 
@@ -416,7 +418,7 @@ def _places(arguments: Sequence[str]) -> list[str]:
         option, _, directory = each.partition("=")
         if last in _CONFIG_DIR or (option in _CONFIG_DIR and directory):
             found.append(f"{FILE}{os.path.abspath(each if last in _CONFIG_DIR else directory)}")
-        elif key_of(each) == _SEARCH:
+        elif "=" in each and key_of(each) == _SEARCH:
             value: Any = OverridesParser.create().parse_override(each).value()
             if not isinstance(value, list):
                 raise ConfigError([f"{_SEARCH}: {value} is no list; write {_SEARCH}=[{value}]"])

@@ -16,6 +16,26 @@ _WITH_ARGUMENT = frozenset(
 )
 
 
+# What other libraries call a setting that has another name here.
+_ELSEWHERE = {
+    "batch_size": "fit.global_batch",
+    "batch": "fit.global_batch",
+    "devices": "strategy.replicas",
+    "num_gpus": "strategy.replicas",
+    "max_epochs": "fit.epochs",
+    "max_steps": "fit.steps",
+    "steps_per_execution": "fit.steps_per_loop",
+    "mixed_precision": "fit.precision",
+    "jit_compile": "fit.xla",
+    "name": "run",
+    "output_dir": "runs",
+}
+
+_FLAGS = (
+    "--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun",
+    "--shell-completion", "--config-path", "--config-name", "--config-dir", "--experimental-rerun", "--info",
+)  # fmt: skip
+
 _SHOWING = frozenset(
     ["--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"]
 )
@@ -29,6 +49,26 @@ def sweeps(arguments: Iterable[str]) -> bool:
 def shows(arguments: Iterable[str]) -> bool:
     """Say whether a command line only asks for words: help, the configuration, completion."""
     return any(each.partition("=")[0] in _SHOWING for each in arguments)
+
+
+def flag_problems(arguments: Iterable[str]) -> list[str]:
+    """Return the options with two dashes that there are not: most likely a setting is meant, which has none."""
+    unknown = [each for each in arguments if each.startswith("--") and len(each) > 2]
+    unknown = [each for each in unknown if not any(flag.startswith(each.partition("=")[0]) for flag in _FLAGS)]
+    return [
+        f"{each}: no such option; --hydra-help lists them. A setting is written without dashes, e.g. fit.epochs=3"
+        for each in unknown
+    ]
+
+
+def null_problems(arguments: Iterable[str], options: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the choices of nothing, for which Hydra has no words."""
+    chosen = [(each, key_of(each)) for each in arguments if "=" in each and "null" in each.partition("=")[2].split(",")]
+    return [
+        f"{each}: no option; leave {group} out, or take one of {', '.join(options[group])}"
+        for each, group in chosen
+        if group in options
+    ]
 
 
 def explain(arguments: Sequence[str], options: Mapping[str, Sequence[str]], compose: Composer) -> list[str]:
@@ -71,9 +111,11 @@ def _overrides(arguments: Sequence[str]) -> list[str]:
 def _choice_problem(override: str, options: Mapping[str, Sequence[str]], *, several: bool) -> str:
     group, _, chosen = override.partition("=")
     group = group.lstrip("+~")
-    wrong = [each for each in chosen.split(",") if each not in (*options[group], "null", "")]
     if override.startswith("~"):
         return ""
+    if not chosen:
+        return f"{override}: no option given; write {group}={options[group][0]}. There are {', '.join(options[group])}"
+    wrong = [each for each in chosen.split(",") if each not in options[group]]
     if not wrong:
         return "" if several or "," not in chosen else _ambiguous(override)
     near = nearest(wrong[0], options[group])
@@ -104,7 +146,7 @@ def no_such_key(key: str, known: Sequence[str], *, required: Collection[str] = (
     section = key.rpartition(".")[0]
     siblings = [each for each in known if each.rpartition(".")[0] == section]
     near = [each for each in siblings if each in required]
-    near += nearest(key, known, limit=2) or _same_ending(key, known)
+    near += [_ELSEWHERE[key]] if key in _ELSEWHERE else nearest(key, known, limit=2) or _same_ending(key, known)
     meant = f" Did you mean {' or '.join(list(dict.fromkeys(near))[:2])}?" if near else ""
     exists = f" {section or 'At the top'} has {', '.join(each.rpartition('.')[2] for each in siblings)}"
     return f"{key}: no such key.{meant}{exists if siblings else ''}"

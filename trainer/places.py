@@ -75,6 +75,10 @@ def _pointed(path: Path) -> Place:
     raise PlaceError(f"There is nothing at {path}.{_nearby(path)}")
 
 
+def _called(directory: Path) -> str:
+    return "The current directory" if directory == Path() else str(directory)
+
+
 def _nearby(path: Path) -> str:
     parent = path.parent
     while not parent.is_dir() and parent != parent.parent:
@@ -82,9 +86,9 @@ def _nearby(path: Path) -> str:
     every = [name for name in layout.listing(parent) if not name.startswith(".")]
     names = [*(name for name in every if (parent / name).is_dir()), *store.pointers(parent)] or every
     if not names:
-        return f" {parent} is empty."
+        return f" {_called(parent)} is empty."
     wanted = path.relative_to(parent).parts[0] if path.is_relative_to(parent) else path.name
-    return f"{did_you_mean(wanted, names)} {parent} has {_listed(names)}."
+    return f"{did_you_mean(wanted, names)} {_called(parent)} has {_listed(names)}."
 
 
 def _inside(path: Path) -> str:
