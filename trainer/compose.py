@@ -204,6 +204,7 @@ def to_run_config(node: DictConfig) -> RunConfig:
     except (OmegaConfBaseException, MissingMandatoryValue) as error:
         raise ConfigError([_first_line(error)]) from None
     assert isinstance(config, RunConfig)
+    _refuse_trust_before(config)
     return replace(config, interpolated=dict(_interpolated(node))).check()
 
 
@@ -439,6 +440,18 @@ def refuse_trust_of_files(node: DictConfig, overrides: Sequence[str]) -> None:
         raise ConfigError(
             [f"trust: a file of options sets it to [{named}]. It counts on the command line alone: trust=[{named}]"]
         )
+
+
+def _refuse_trust_before(config: RunConfig) -> None:
+    """Find trust for the runs before this one: they get its trust and its places, and none can have more."""
+    found = [
+        f"before.{name}: {each} is for the command line alone, which hands it on"
+        for name, overrides in (config.before or {}).items()
+        for each in overrides
+        if each.startswith(("-", "hydra.")) or key_of(each) in ("trust", _SEARCH)
+    ]
+    if found:
+        raise ConfigError(found)
 
 
 def _refuse_added(node: DictConfig) -> None:

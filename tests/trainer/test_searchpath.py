@@ -119,3 +119,13 @@ def test_no_file_can_give_itself_trust(conf: Path, file: str) -> None:
     done = command(*asked, "dry_run=true")
     assert done.returncode == 2
     assert "trust: a file of options sets it" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "more", ["trust=[my_pets]", "+trust=[my_pets]", "hydra.searchpath=[/tmp]", "--config-dir=/tmp"]
+)
+def test_no_file_can_give_trust_to_the_runs_before_it(conf: Path, more: str) -> None:
+    (conf / "experiment" / "pets.yaml").write_text(f'# @package _global_\nbefore: {{first: [seed=1, "{more}"]}}\n')
+    with pytest.raises(ConfigError) as error:
+        run_config([added(f"file://{conf}"), "experiment=pets"])
+    assert error.value.problems == [f"before.first: {more} is for the command line alone, which hands it on"]
