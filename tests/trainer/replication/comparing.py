@@ -10,7 +10,7 @@ Numbers = dict[str, np.ndarray]
 
 # What is left is the order of summation: 1e-16 a sum in float64, 1e-7 in float32. Adam divides by the size of the
 # gradient, so where one is nearly zero it makes 1e-16 into 1e-9 (its epsilon is 1e-7), and of that its own size.
-TOLERANCES = {"float64": (1e-7, 1e-8), "float32": (1e-4, 1e-5)}  # relative, absolute
+PRECISE, ROUGH = (1e-7, 1e-8), (1e-4, 1e-5)  # relative, absolute
 LOSSES = (2e-6, 1e-6)  # kept in float32 always
 
 
@@ -24,7 +24,8 @@ def wrong(training: Training, found: Numbers, expected: Numbers) -> dict[str, fl
     beyond = {}
     skipped = {"traces"} if training.reports else {"traces", "losses", "history"}
     for what in sorted((expected.keys() & found.keys()) - skipped):
-        relative, absolute = map(max, TOLERANCES[training.dtype], LOSSES if what in ("losses", "history") else (0, 0))
+        least = LOSSES if what in ("losses", "history") else (0.0, 0.0)
+        relative, absolute = map(max, ROUGH if training.rough else PRECISE, least)
         if not np.allclose(found[what], expected[what], rtol=relative, atol=absolute):
             beyond[what] = float(np.max(np.abs(found[what] - expected[what])))
     return beyond

@@ -11,6 +11,7 @@ import pytest
 from keras import layers
 
 import trainer
+from tests.trainer.replication import nets
 
 NUMBERS = np.random.default_rng(0)
 X = NUMBERS.normal(size=(32, 4)).astype("float32")
@@ -69,3 +70,23 @@ def test_a_gradient_that_overflows_on_one_replica_skips_the_step_on_all(strategy
     one, other = copies(strategy, kernel)
     np.testing.assert_array_equal(one, other)
     assert not np.array_equal(one, before)
+
+
+class OwnScaled(nets.OwnStep):
+    """A model with a training step of its own that scales its loss, as Keras' guide to mixed precision has it."""
+
+    def own(self, y: Any, predicted: Any) -> Any:
+        return self.optimizer.scale_loss(super().own(y, predicted))
+
+
+def test_a_train_step_of_its_own_may_scale_its_loss(strategy: Any) -> None:
+    found = []
+    for scope in (nullcontext(), strategy.scope()):
+        keras.utils.set_random_seed(1)
+        with scope:
+            model = OwnScaled()
+            model.compile(scaled(2.0**12), "mse")
+        trainer.fit(model, (X[:21], Y[:21]), batch_size=8)
+        assert int(model.optimizer.inner_optimizer.iterations.numpy()) == 3
+        found.append(model.value.kernel.numpy())
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5)

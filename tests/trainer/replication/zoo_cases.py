@@ -13,7 +13,7 @@ from tests.trainer.replication.nets import classifying
 
 # The bias of attention's keys has no gradient but rounding, which Adam divides by itself; a larger epsilon does not.
 OPTIMIZERS = {
-    "sgd": lambda: keras.optimizers.SGD(0.05, momentum=0.9),
+    "sgd": lambda: keras.optimizers.SGD(0.01, momentum=0.9),
     "adam": lambda: keras.optimizers.Adam(0.01, epsilon=1e-3),
     "adamw": lambda: keras.optimizers.AdamW(0.01, epsilon=1e-3),
 }
@@ -32,12 +32,12 @@ DROPS = ("mlp", "convnet", "vit", "subclassed")
 def _training(name: str, optimizer: str) -> Training:
     parameters = PARAMETERS[name] | ({"dropout": 0.0} if name in DROPS else {})
     case = Case(name, parameters=parameters)
-    # Float32, since the logits of the zoo are that always.
+    # In float64, since a residual network of this depth makes of 1e-7 more with each step; its logits stay float32.
     return Training(
         lambda: classifying(case.build(), OPTIMIZERS[optimizer]()),
         pairs if name == "two_tower" else images,
         size=17 if optimizer == "adam" else 21,
-        dtype="float32",
+        rough=True,
         several=name == "two_tower",
     )
 
