@@ -43,7 +43,16 @@ from trainer.config.run import RunConfig
 from trainer.config.strategy import StrategyConfig
 from trainer.config.sweep import SweepConfig
 from trainer.option_files import file_problem
-from trainer.overrides import dotted_keys, explain, flag_problems, key_of, no_such_key, null_problems, sweeps
+from trainer.overrides import (
+    dotted_keys,
+    explain,
+    flag_problems,
+    key_of,
+    no_such_key,
+    null_problems,
+    overrides_of,
+    sweeps,
+)
 from trainer.searchpath import FILE, merged, options_in, place_problems, root_of
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -406,6 +415,51 @@ def refuse_places(arguments: Sequence[str]) -> None:
         raise ConfigError(problems)
     if problems := null_problems(arguments, options(arguments)):
         raise ConfigError(problems)
+    if _places(arguments):
+        _refuse_hydra_of_files(arguments)
+
+
+def _refuse_hydra_of_files(arguments: Sequence[str]) -> None:
+    """Find what a file of the user's own has Hydra itself import, a callback for one: Hydra asks nobody for trust."""
+    asked = any(key_of(each) == "trust" for each in arguments)
+    found: dict[str, None] = {}
+    for overrides in _each_choice(arguments):
+        node, _ = _try([*search_of(arguments), *overrides], return_hydra_config=True)
+        if node is not None:  # or it is told in its own words when it is composed to run
+            plain: Any = OmegaConf.to_container(node.hydra, resolve=False)
+            allowed = ("hydra.", "hydra_plugins.", "logging.", *(f"{each}." for each in (node.trust if asked else ())))
+            found |= {
+                f"{key}: {name!r}": None for key, name in _targets(plain, "hydra") if not name.startswith(allowed)
+            }
+    if found:
+        raise ConfigError(
+            [f"{each} is nothing that Hydra may import; trust=[...] on the command line" for each in found]
+        )
+
+
+def _each_choice(arguments: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the overrides of one job after another until every option that a sweep chooses was in one."""
+    asked = _others(arguments)
+    first = [first_of_sweep(each) for each in asked]
+    yield first
+    for place, each in enumerate(asked):
+        if key_of(each) in options(arguments):
+            for other in each.partition("=")[2].split(",")[1:]:
+                yield [*first[:place], f"{each.partition('=')[0]}={other}", *first[place + 1 :]]
+
+
+def _others(arguments: Sequence[str]) -> list[str]:
+    """Return the overrides among the arguments, without what is searched."""
+    return [each for each in overrides_of(arguments) if key_of(each) != _SEARCH]
+
+
+def _targets(tree: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Yield (dotted key, name) of everything in a plain tree that Hydra, or the logging that it sets up, imports."""
+    inside = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for name, each in inside:
+        if name in ("_target_", "class", "()"):
+            yield f"{key}.{name}", str(each)
+        yield from _targets(each, f"{key}.{name}")
 
 
 def _places(arguments: Sequence[str]) -> list[str]:
@@ -503,12 +557,12 @@ def explained(error: Exception, overrides: Sequence[str]) -> ConfigError:
     return ConfigError(explain(others, options(overrides), attempt) or [_first_line(error, overrides)])
 
 
-def _try(overrides: Sequence[str]) -> tuple[DictConfig | None, str]:
+def _try(overrides: Sequence[str], **asked: bool) -> tuple[DictConfig | None, str]:
     """Compose with these overrides alone: the node, or None and what Hydra says."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3", job_name="nameplate"):
         try:
-            return compose("train", overrides=list(overrides)), ""
+            return compose("train", overrides=list(overrides), **asked), ""
         except (HydraException, OmegaConfBaseException, YAMLError) as error:
             return None, _first_line(error.__cause__ or error, overrides)
 

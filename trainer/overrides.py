@@ -77,7 +77,7 @@ def explain(arguments: Sequence[str], options: Mapping[str, Sequence[str]], comp
     `options` maps each group to its options; `compose` builds a configuration from overrides alone and returns it,
     or None and the reason. Group choices come first, because they decide which keys exist.
     """
-    overrides = _overrides(arguments)
+    overrides = overrides_of(arguments)
     choices = [each for each in overrides if key_of(each) in options]
     values = [each for each in overrides if key_of(each) not in options]
     wrong = {each: _choice_problem(each, options, several=sweeps(arguments)) for each in choices}
@@ -98,7 +98,7 @@ def explain(arguments: Sequence[str], options: Mapping[str, Sequence[str]], comp
     return found
 
 
-def _overrides(arguments: Sequence[str]) -> list[str]:
+def overrides_of(arguments: Sequence[str]) -> list[str]:
     """Return the arguments that are no options and belong to none."""
     before = ["", *arguments]
     return [

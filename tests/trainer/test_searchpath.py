@@ -129,3 +129,28 @@ def test_no_file_can_give_trust_to_the_runs_before_it(conf: Path, more: str) -> 
     with pytest.raises(ConfigError) as error:
         run_config([added(f"file://{conf}"), "experiment=pets"])
     assert error.value.problems == [f"before.first: {more} is for the command line alone, which hands it on"]
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "hydra: {callbacks: {mine: {_target_: my_pets.called}}}",
+        "trust: [my_pets]\nhydra: {callbacks: {mine: {_target_: my_pets.called}}}",
+        "hydra: {job_logging: {handlers: {mine: {(): my_pets.called}}}}",
+    ],
+    ids=["callback", "callback with trust of its own", "logging"],
+)
+def test_no_file_has_hydra_import_what_is_not_trusted(conf: Path, inside: str) -> None:
+    """Hydra makes its callbacks and sets up logging before the run has a say."""
+    (conf / "experiment" / "pets.yaml").write_text(f"# @package _global_\n{inside}\n")
+    asked = [added(f"file://{conf}"), "experiment=pets"]
+    with pytest.raises(ConfigError, match=r"hydra\..*mine\..*: 'my_pets.called' is nothing that Hydra may import"):
+        run_config(asked)
+    assert run_config([*asked, "trust=[my_pets]"]).fit.epochs == 12
+
+
+def test_no_choice_of_a_sweep_has_hydra_import_what_is_not_trusted(conf: Path) -> None:
+    call = "# @package _global_\nhydra: {callbacks: {mine: {_target_: my_pets.called}}}\n"
+    (conf / "experiment" / "pets.yaml").write_text(call)
+    done = command("-m", added(f"file://{conf}"), "experiment=digit_pairs,pets")
+    assert (done.returncode, "'my_pets.called' is nothing that Hydra" in done.stderr) == (2, True)
