@@ -28,20 +28,9 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]  # OmegaConf's own parser; it ships no types
 
 from models.errors import NameplateError
-from models.policy import Policy
 from trainer import completion
 from trainer.config.base import ConfigError
-from trainer.config.checkpoint import CheckpointConfig
-from trainer.config.data import DATA_SCHEMAS
-from trainer.config.fit import FitConfig
-from trainer.config.init import INIT_SCHEMAS
-from trainer.config.log import LogConfig
-from trainer.config.model import MODEL_SCHEMAS
-from trainer.config.objective import ObjectiveConfig
-from trainer.config.optimizer import OPTIMIZER_SCHEMAS, ScheduleConfig
 from trainer.config.run import RunConfig
-from trainer.config.strategy import StrategyConfig
-from trainer.config.sweep import SweepConfig
 from trainer.option_files import file_problem
 from trainer.overrides import (
     dotted_keys,
@@ -53,6 +42,7 @@ from trainer.overrides import (
     overrides_of,
     sweeps,
 )
+from trainer.schemas import SCHEMAS, base_of, classes_of, keys_of, lacks_schema, lacks_schema_of
 from trainer.searchpath import FILE, merged, options_in, place_problems, root_of
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -67,21 +57,6 @@ _SPELT = {"init.from": "init.from_"}  # a word of Python's own cannot be a field
 
 # What one call of a job says about itself, and the call that goes on from it does not say again.
 ONCE = ("run", "resume", "resume_changed", "dry_run")
-
-SCHEMAS: dict[str, type | dict[str, Any]] = {
-    "strategy": StrategyConfig,
-    "naming": Policy,
-    "schedule": ScheduleConfig,
-    "objective": ObjectiveConfig,
-    "fit": FitConfig,
-    "checkpoint": CheckpointConfig,
-    "log": LogConfig,
-    "sweep": SweepConfig,
-    "data": DATA_SCHEMAS,
-    "model": MODEL_SCHEMAS,
-    "init": INIT_SCHEMAS,
-    "optimizer": OPTIMIZER_SCHEMAS,
-}
 
 
 def run_config(overrides: Sequence[str] = ()) -> RunConfig:
@@ -158,7 +133,7 @@ def _words_of() -> dict[str, list[str]]:
     tops = {each.name: each.default for each in fields(RunConfig) if isinstance(each.default, bool)}
     found |= {name: ["true", "false"] for name in tops}
     for group, schemas in SCHEMAS.items():
-        for schema in _classes(schemas):
+        for schema in classes_of(schemas):
             node = OmegaConf.structured(schema)
             for key in dotted_keys(node):
                 section, _, name = key.rpartition(".")
@@ -339,15 +314,9 @@ def _in_words(groups: Mapping[str, Sequence[str]]) -> str:
 def _run_schema() -> DictConfig:
     """Return RunConfig as a node whose sections are writable; each gets its type from the option that is chosen."""
     bases = {each.name: each.type for each in fields(RunConfig)}
-    types = {name: schema if isinstance(schema, type) else _base(schema) for name, schema in SCHEMAS.items()}
+    types = {name: schema if isinstance(schema, type) else base_of(schema) for name, schema in SCHEMAS.items()}
     assert types.keys() <= bases.keys()
     return _writable(RunConfig(**{name: each() for name, each in types.items()}))
-
-
-def _base(schemas: dict[str, Any]) -> Any:
-    """Return the class that the options of a group have in common."""
-    first = next(iter(schemas.values()))
-    return next(each for each in reversed(first.__mro__) if is_dataclass(each))
 
 
 def _writable(schema: Any) -> DictConfig:
@@ -391,22 +360,9 @@ def _as_written(value: Any, written: Mapping[str, str], key: str = "") -> Any:
 
 def _refuse_untyped(node: DictConfig) -> None:
     """Find options whose file forgot its schema: nothing would check their values."""
-    untyped = [name for name, schemas in SCHEMAS.items() if OmegaConf.get_type(node, name) not in _classes(schemas)]
+    untyped = [name for name, schemas in SCHEMAS.items() if OmegaConf.get_type(node, name) not in classes_of(schemas)]
     if untyped:
-        raise ConfigError([f"{name}: {_lacks_schema(name)}" for name in untyped])
-
-
-def _classes(schemas: Any) -> Sequence[Any]:
-    return list(schemas.values()) if isinstance(schemas, dict) else [schemas]
-
-
-def _lacks_schema(group: str) -> str:
-    schemas = SCHEMAS[group]
-    names = " or ".join(f"schema_{each}" for each in schemas) if isinstance(schemas, dict) else "schema"
-    return (
-        "the file of its option has no schema in its defaults, so its values are unchecked; it begins with  "
-        f"defaults: [{names}, _self_]"
-    )
+        raise ConfigError([f"{name}: {lacks_schema(name)}" for name in untyped])
 
 
 def refuse_places(arguments: Sequence[str]) -> None:
@@ -567,31 +523,13 @@ def _try(overrides: Sequence[str], **asked: bool) -> tuple[DictConfig | None, st
             return None, _first_line(error.__cause__ or error, overrides)
 
 
-def _keys_of(name: str) -> set[str]:
-    """Return the fields of the configuration's dataclass of this name."""
-    every = [RunConfig, *(each for schemas in SCHEMAS.values() for each in _classes(schemas))]
-    inner = [
-        type(getattr(each(), one.name))
-        for each in every[1:]
-        for one in fields(each)
-        if is_dataclass(getattr(each(), one.name))
-    ]
-    return {one.name for each in (*every, *inner) if each.__name__ == name for one in fields(each)}
-
-
-def _lacks_schema_of(name: str) -> str:
-    """Return what a file lacks whose values met the class that all options of a group have in common."""
-    groups = {_base(each).__name__: group for group, each in SCHEMAS.items() if isinstance(each, dict)}
-    return f" {_lacks_schema(groups[name]).capitalize()}" if name in groups else ""
-
-
 def _first_line(error: BaseException, arguments: Sequence[str] = ()) -> str:
     if isinstance(error, MarkedYAMLError) and error.problem_mark:
         return f"{error.problem_mark.name}, line {error.problem_mark.line + 1}: no YAML: {error.problem}"
     lines: list[str] = [line.strip() for line in str(error).splitlines() if line.strip()]
     lines[:1] = [each.partition(_RESOLVING)[2].strip("\"'") or each for each in lines[:1]]
     key = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key:")), "")
-    in_file = file_problem(key, lines, options=options(arguments), keys_of=_keys_of, lacks_schema=_lacks_schema_of)
+    in_file = file_problem(key, lines, options=options(arguments), keys_of=keys_of, lacks_schema=lacks_schema_of)
     if in_file:
         return in_file
     return f"{key}: {lines[0]}" if key and lines else (lines[0] if lines else type(error).__name__)
