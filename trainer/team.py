@@ -53,10 +53,14 @@ class Team:
         return self.cluster.is_chief
 
     def __enter__(self) -> Team:
-        if self.is_chief:
-            self._links = self._gather()
-        else:
-            self._links = {0: self._join()}
+        try:
+            if self.is_chief:
+                self._gather()
+            else:
+                self._links[0] = self._join()
+        except BaseException:
+            self._close()
+            raise
         return self
 
     def tell(self, word: Mapping[str, Any]) -> None:
@@ -93,12 +97,15 @@ class Team:
         self._leaving = True
         if error is None or isinstance(error, _SHARED):
             self.tell({"bye": self.cluster.index})
+        self._close()
+
+    def _close(self) -> None:
         for link in self._links.values():
             link.close()
 
-    def _gather(self) -> dict[int, _Link]:
+    def _gather(self) -> None:
         """Wait for every worker, as the chief."""
-        links: dict[int, _Link] = {}
+        links = self._links
         with _listening(self.cluster.addresses[0]) as server:
             end = time.monotonic() + self._patience
             while len(links) < len(self.cluster.addresses) - 1:
@@ -108,11 +115,12 @@ class Team:
                 except TimeoutError:
                     raise ClusterError(self._missing(links)) from None
                 hello = link.wait(5.0).receive() or {}
-                if hello.get("hello") in range(1, len(self.cluster.addresses)):
-                    links[hello["hello"]] = link
-                    if hello.get("job") != self._job:
-                        self._refuse(links, hello["hello"])
-        return links
+                if hello.get("hello") not in range(1, len(self.cluster.addresses)):
+                    link.close()  # somebody else, who came to the wrong port
+                    continue
+                links[hello["hello"]] = link
+                if hello.get("job") != self._job:
+                    self._refuse(links, hello["hello"])
 
     def _refuse(self, links: Mapping[int, _Link], index: int) -> None:
         address = self.cluster.addresses[index]
@@ -151,13 +159,12 @@ class Team:
         word = link.receive()
         if self._leaving or (word is not None and "bye" in word):
             return
-        self._lost = f"worker {index} at {self.cluster.addresses[index]}"
+        gone = index if word is None else word.get("lost", index)
+        self._lost = f"worker {gone} at {self.cluster.addresses[gone]}"
+        if self.is_chief:
+            for other in self._links.values():  # the others have no link to each other
+                other.send({"lost": gone})
         self._noticed.set()
-        if not self.is_chief:
-            self._end(f"{self._lost} is gone")
-            return
-        for other in self._links.values():  # the others have no link to each other
-            other.send({"lost": index})
         self._end(f"{self._lost} is gone")
 
     def _end(self, reason: str) -> None:
@@ -200,6 +207,7 @@ class _Link:
         """Tell the other end that there are no more words."""
         with suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
+        self._reader.close()  # a connection is closed when what reads from it is
         self._connection.close()
 
 
