@@ -12,7 +12,8 @@ from scripts.readme_map import ROOT
 BATCH = ROOT / "scripts" / "slurm.sbatch"
 JOB = 4242
 
-# The tasks are on machines of their own, as far as one machine allows: each has an address of the loopback network.
+# The tasks are on one machine, as with --ntasks-per-node=2. Two machines cannot be played by two addresses of it: the
+# workers would listen at one port, and TensorFlow's server takes a port of every address.
 SRUN = f"""#!{sys.executable}
 import os, signal, subprocess, sys
 
@@ -20,8 +21,8 @@ command = sys.argv[1:]
 while command[0].startswith("--"):
     del command[0]
 tasks = int(os.environ["SLURM_NTASKS"])
-step = {{"SLURM_STEP_NUM_TASKS": str(tasks), "SLURM_STEP_TASKS_PER_NODE": f"1(x{{tasks}})"}}
-step["SLURM_STEP_NODELIST"] = f"127.0.0.[1-{{tasks}}]"
+step = {{"SLURM_STEP_NUM_TASKS": str(tasks), "SLURM_STEP_TASKS_PER_NODE": str(tasks)}}
+step["SLURM_STEP_NODELIST"] = "127.0.0.1"
 started = [subprocess.Popen(command, env={{**os.environ, **step, "SLURM_PROCID": str(i)}}) for i in range(tasks)]
 
 
