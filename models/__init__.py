@@ -36,6 +36,7 @@ _VERBS = {
     "branch": "joining",
     "ensemble": "ensembles",
     "siamese": "ensembles",
+    "attach": "heads",
     "plan": "transfer",
     "apply": "transfer",
     "TransferPlan": "transfer",

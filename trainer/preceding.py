@@ -58,13 +58,14 @@ def make_preceding(config: RunConfig, home: Home | None, screen: Screen, stop: S
 
 
 def compare(config: RunConfig, home: Home | None, screen: Screen) -> None:
-    """Show the best value of this run beside those of the runs before it that measure the same."""
+    """Show the best value of this run beside those of the runs before it that measure the same, the best first."""
     if home is None or not config.before:
         return
     best = {name: _best(Path(config.runs) / name) for name in config.before} | {home.path.name: _best(home.path)}
     monitor, _ = best[home.path.name]
-    rows = [(name, f"{value:.4f}") for name, (measured, value) in best.items() if measured == monitor and value]
-    screen.table(f"best {monitor}", ("run", monitor), sorted(rows, key=lambda row: -float(row[1])))
+    found = {name: value for name, (measured, value) in best.items() if measured == monitor and value is not None}
+    names = sorted(found, key=lambda name: found[name], reverse=config.checkpoint.improves_upwards(monitor))
+    screen.table(f"best {monitor}", ("run", monitor), [(name, f"{found[name]:.4f}") for name in names])
 
 
 def _trained(arguments: Sequence[str], stop: StopRequest) -> int:
@@ -100,7 +101,7 @@ def _best(run: Path) -> tuple[str, float | None]:
         return "", None
     with store.open(found[-1]) as checkpoint:
         best: Mapping[str, str | None] = checkpoint.manifest.about["best"]
-    return str(best["monitor"]), float(best["value"]) if best["value"] else None
+    return str(best["monitor"]), None if best["value"] is None else float(best["value"])
 
 
 @contextmanager

@@ -16,6 +16,8 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from keras.src.applications.convnext import LayerScale, StochasticDepth
+from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 from safetensors.numpy import save_file
 
 import models
@@ -304,6 +306,10 @@ DANGERS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
         as_class("keras.saving", "load_model", filepath="x", safe_mode=False),
         "keras.saving.load_model is no layer",
     ),
+    "application": (
+        as_class("keras.src.applications.convnext", "ConvNeXtTiny", weights="imagenet"),
+        "keras.src.applications.convnext.ConvNeXtTiny is no layer",
+    ),
     "unlock": (
         activation("keras.config", "enable_unsafe_deserialization"),
         "enable_unsafe_deserialization|keras.config",
@@ -329,6 +335,18 @@ def test_trust_still_leaves_keras_safe_mode_in_force(name: str, canary: Path, tm
     with pytest.raises(FileFormatError, match="cannot be loaded"):
         models.load(path, trust=True)
     assert untouched(canary)
+
+
+def test_layers_that_keras_keeps_with_its_applications_need_no_trust(tmp_path: Path) -> None:
+    image = keras.Input((4, 4, 3), name="image")
+    x = LayerScale(0.1, 3, name="gamma")(image)
+    x = StochasticDepth(0.1, name="depth")(CustomScaleLayer(0.2, name="mix")([image, x]))
+    model = keras.Model(image, x, name="net")
+    model.save(tmp_path / "m.keras")
+    loaded = models.load(tmp_path / "m.keras")
+
+    assert type(models.layer(loaded, "gamma")) is LayerScale
+    assert np.array_equal(loaded(np.ones((1, 4, 4, 3))), model(np.ones((1, 4, 4, 3))))
 
 
 STRANGERS: dict[str, Callable[[dict[str, Any]], None]] = {

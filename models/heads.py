@@ -1,0 +1,148 @@
+"""A new head on a backbone, named as the backbone names its layers; the backbone's own names and weights stay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import layers
+
+from models import keras_private, names
+from models.convention import Convention, convention_of
+from models.errors import NameplateError
+from models.policy import Kind
+from models.surgery.addresses import is_input
+from models.surgery.cutting import extract
+from models.surgery.graph import is_graph
+from models.tree import require_model, walk
+
+_POOLS: dict[int, Any] = {
+    3: layers.GlobalAveragePooling1D,
+    4: layers.GlobalAveragePooling2D,
+    5: layers.GlobalAveragePooling3D,
+}
+
+
+class HeadError(NameplateError):
+    """A head that cannot stand on a backbone as it was asked for."""
+
+
+def attach(
+    backbone: keras.Model,
+    heads: Mapping[str, int],
+    *,
+    after: str | None = None,
+    hidden: Sequence[int] = (),
+    dropout: float = 0.0,
+    activation: str = "relu",
+    name: str | None = None,
+) -> keras.Model:
+    """Return an uncompiled copy of a backbone with a new head for each output, made in the caller's strategy scope.
+
+    An output has the name it is asked for, which is what losses and targets are keyed by. What leads to it is named as
+    most of the backbone is written: `label_pool`, `label_hidden1`, or `label.Hidden_1`. The backbone's layers keep
+    their places, names and weights, so that a checkpoint of either is taken by name.
+
+    Args:
+        backbone: functional or sequential, built; it is left as it is.
+        heads: `{output: units}`; what comes out are logits.
+        after: the layer on which they stand; None: what the backbone gives. What lies behind it, an old head, is left
+            out. Maps and sequences are averaged to one vector.
+        hidden: units of dense layers before each output.
+        dropout: share of features dropped before each output.
+        activation: of the hidden layers.
+        name: of the new model; by default the backbone's.
+
+    Raises:
+        HeadError: for names that cannot be or are taken, units that no layer has, and a backbone of several outputs.
+        SurgeryError: for a layer that does not exist, and a backbone that has no graph.
+    """
+    require_model(backbone)
+    end = after if after is not None else _last(backbone)
+    body = extract(backbone, end, name=name or str(backbone.name), verify=False)
+    _refuse_shape(body, end)
+    written = convention_of(_own_names(body))
+    plan = {output: _words(written, hidden, dropout, pooled=len(body.output.shape) > 2) for output in heads}
+    _refuse(body, heads, plan, hidden, dropout)
+    with keras_private.undisturbed():
+        outputs = {
+            output: _head(body.output, output, units, hidden, dropout, activation, plan[output])
+            for output, units in heads.items()
+        }
+        return keras.Model(body.input, outputs if len(outputs) > 1 else next(iter(outputs.values())), name=body.name)
+
+
+def _last(backbone: Any) -> str:
+    """Return the layer that gives what a backbone gives."""
+    ends = [str(keras_private.source(tensor).name) for tensor in getattr(backbone, "outputs", None) or []]
+    if len(ends) != 1:
+        blind = (
+            "has not seen a shape; build it first" if is_graph(backbone) else "has no graph, its code calls its layers"
+        )
+        told = f"gives {', '.join(ends)}: say on which layer the head stands, after=NAME" if ends else blind
+        raise HeadError(f"{backbone.name!r} {told}")
+    return ends[0]
+
+
+def _refuse_shape(body: Any, end: str) -> None:
+    """Refuse what no head can stand on: several tensors, or one of more dimensions than a volume has."""
+    shape = getattr(body.output, "shape", None)
+    if shape is None or not 2 <= len(shape) <= max(_POOLS):
+        what = "several tensors" if shape is None else f"{tuple(shape)}"
+        raise HeadError(f"{end!r} gives {what}; a head stands on one vector, sequence, image or volume an example")
+
+
+def _own_names(body: Any) -> list[str]:
+    """Return the names that people gave: neither inputs nor what Keras makes up."""
+    return [
+        entry.own
+        for entry in walk(body)
+        if entry.kind is Kind.LAYER
+        and not is_input(entry.layer)
+        and not names.is_automatic(entry.own, type(entry.layer).__name__)
+    ]
+
+
+def _words(written: Convention, hidden: Sequence[int], dropout: float, *, pooled: bool) -> dict[str, tuple[Any, ...]]:
+    """Return the words of each layer's name but the output, by what it is."""
+    found: dict[str, tuple[Any, ...]] = {"pool": (written, "pool", None)} if pooled else {}
+    for place in range(len(hidden)):
+        found[f"hidden{place}"] = (written, "hidden", place + 1 if len(hidden) > 1 else None)
+    return found | ({"drop": (written, "drop", None)} if dropout else {})
+
+
+def _named(output: str, words: tuple[Any, ...]) -> str:
+    written, word, number = words
+    return str(written.name(output, word, number=number))
+
+
+def _refuse(
+    body: Any, heads: Mapping[str, int], plan: Mapping[str, Mapping[str, Any]], hidden: Sequence[int], dropout: float
+) -> None:
+    problems = [] if heads else ["there is no output; give {name: units}"]
+    problems += [f"{output}: {units} units; at least 1" for output, units in heads.items() if units < 1]
+    problems += [f"hidden={units}: at least 1 unit" for units in hidden if units < 1]
+    problems += [] if 0 <= dropout < 1 else [f"dropout={dropout}: a share from 0 to below 1"]
+    taken = {entry.own.casefold(): entry.own for entry in walk(body) if entry.parent < 0}
+    for output, parts in plan.items():
+        for own in (output, *(_named(output, words) for words in parts.values())):
+            if fault := names.fault(own):
+                problems.append(f"the name {own!r}: {fault}")
+            elif own.casefold() in taken:
+                problems.append(f"the name {own!r} is taken by {taken[own.casefold()]!r}; call the output otherwise")
+            taken.setdefault(own.casefold(), own)
+    if problems:
+        raise HeadError("\n".join([f"no head can stand on {body.name!r} so:", *(f"  {each}" for each in problems)]))
+
+
+def _head(
+    x: Any, output: str, units: int, hidden: Sequence[int], dropout: float, activation: str, plan: Mapping[str, Any]
+) -> Any:
+    if "pool" in plan:
+        x = _POOLS[len(x.shape)](name=_named(output, plan["pool"]))(x)
+    for place, width in enumerate(hidden):
+        x = layers.Dense(width, activation=activation, name=_named(output, plan[f"hidden{place}"]))(x)
+    if "drop" in plan:
+        x = layers.Dropout(dropout, name=_named(output, plan["drop"]))(x)
+    return layers.Dense(units, dtype="float32", name=output)(x)
