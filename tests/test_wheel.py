@@ -63,7 +63,7 @@ def test_the_wheel_has_the_packages_conf_and_digits_and_nothing_else(wheel: Path
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert {name.partition("/")[0] for name in names} == {"conf", "models", "scripts", "trainer"}
     kept = [path for part in PARTS[2:] for path in (ROOT / part).rglob("*") if EXAMPLE not in path.parents]
-    wanted = {str(path.relative_to(ROOT)) for path in kept if path.suffix in (".py", ".yaml", ".npz")}
+    wanted = {str(path.relative_to(ROOT)) for path in kept if path.suffix in (".py", ".yaml", ".sbatch", ".npz")}
     assert wanted <= names
     assert not {name for name in names if "test" in name.split("/")[0] or "example" in name}
     assert "trainer/data/DIGITS.md" in names  # their licence
