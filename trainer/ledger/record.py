@@ -62,7 +62,7 @@ class Record:
 
 def now() -> str:
     """Return the time as records have it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def encode(record: Record) -> bytes:

@@ -60,6 +60,8 @@ def _run(spec: Spec, line: int) -> int:
         spec.failure.unlink(missing_ok=True)
     remember([*spec.record.overrides, f"runs={spec.directory}"])
     ledger, running = Ledger(spec.directory), replace(spec.record, pid=os.getpid())
+    if spec.records:
+        ledger.commit(running)
     try:
         import_tensorflow()
         from trainer.flow import run
@@ -109,7 +111,8 @@ def _ended(running: Record, error: BaseException, spec: Spec) -> Record:
         write_failure(spec.failure, whole)
     code = exit_code(error) if isinstance(error, NameplateError) else _code(error)
     said = text if known else f"{type(error).__name__}: {error}"
-    return replace(running, state=State.failed, exit_code=code, error=said.strip())
+    state = State.interrupted if code in (Exit.INTERRUPTED, Exit.TERMINATED) else State.failed
+    return replace(running, state=state, exit_code=code, error=said.strip())
 
 
 def _code(error: BaseException) -> int:
