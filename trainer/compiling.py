@@ -24,6 +24,7 @@ from trainer.config.optimizer import (
 from trainer.keras_private import build_compiled, overridden, update_locally
 from trainer.rates import set_rates
 from trainer.schedule import WarmupDecay
+from trainer.tracing import uncollected
 
 _MAKE_A_LOSS = ("train_step", "compute_loss")
 
@@ -72,7 +73,8 @@ def prepare(model: keras.Model, example: tuple[Any, ...]) -> None:
     if getattr(model, "loss", None) is None and not any(overridden(model, each) for each in _MAKE_A_LOSS):
         raise NameplateError(f"{model.name!r} is compiled without a loss; give compile one, e.g. loss='mse'")
     try:
-        build_compiled(model, example)
+        with uncollected():
+            build_compiled(model, example)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1].strip() or type(error).__name__
         raise NameplateError(

@@ -13,6 +13,7 @@ from trainer.data.feed import Feed
 from trainer.keras_private import as_one_device
 from trainer.own_logs import OwnLogs
 from trainer.replica import Step, share_of_this_replica
+from trainer.tracing import uncollected
 
 
 class TrainGraph:
@@ -41,10 +42,11 @@ class TrainGraph:
         """
         full = min(count, self._feed.batches.full - first)
         losses = []
-        if full > 0:
-            losses.append(self._full(self._iterator, _int64(epoch), _int64(first), _int64(full)).numpy())
-        if count > max(full, 0):
-            losses.append(self._last(self._iterator, _int64(epoch)).numpy()[None])
+        with uncollected():
+            if full > 0:
+                losses.append(self._full(self._iterator, _int64(epoch), _int64(first), _int64(full)).numpy())
+            if count > max(full, 0):
+                losses.append(self._last(self._iterator, _int64(epoch)).numpy()[None])
         return np.concatenate(losses)
 
     def own_logs(self) -> dict[str, float]:
@@ -104,7 +106,8 @@ class EvaluationGraph:
             self._iterator = self._feed.begin(0)
         full = self._feed.batches.full
         with_last = first + count > full
-        self._part(self._iterator, _int64(first), _int64(min(count, full - first)), with_last=with_last)
+        with uncollected():
+            self._part(self._iterator, _int64(first), _int64(min(count, full - first)), with_last=with_last)
 
     @property
     def steps(self) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 from keras.src.backend.tensorflow import nn as nn_module
+from keras.src.backend.tensorflow.optimizer import TFOptimizer
 from keras.src.losses import loss as loss_module
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 from keras.src.trainers.data_adapters.data_adapter_utils import unpack_x_y_sample_weight as unpack
@@ -137,9 +138,23 @@ def _update_step(optimizer: Any, gradients: list[Any], variables: list[Any], lea
         learning_rate = tf.convert_to_tensor(learning_rate.value)
     vars(optimizer)["_iterations"] = tf.convert_to_tensor(iterations.value)
     try:
-        BaseOptimizer._backend_update_step(optimizer, gradients, variables, learning_rate)
+        rest = _update_small(optimizer, gradients, variables, learning_rate)
+        gradients, variables = [gradients[place] for place in rest], [variables[place] for place in rest]
+        with _plain_updates():
+            type(optimizer)._backend_update_step(optimizer, gradients, variables, learning_rate)
     finally:
         vars(optimizer)["_iterations"] = iterations
+
+
+@contextmanager
+def _plain_updates() -> Iterator[None]:
+    """Let what an optimizer of Keras' does around its updates (Nadam) find plain ones at the bottom."""
+    original = TFOptimizer._backend_update_step
+    TFOptimizer._backend_update_step = BaseOptimizer._backend_update_step
+    try:
+        yield
+    finally:
+        TFOptimizer._backend_update_step = original
 
 
 def _update_small(optimizer: Any, gradients: list[Any], variables: list[Any], learning_rate: Any) -> list[int]:

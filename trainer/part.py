@@ -10,6 +10,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from trainer.packing import in_one_piece
+
 
 class CrossesReplicasError(Exception):
     """A computation that was to be compiled for one replica asks the others for something."""
@@ -88,7 +90,7 @@ def added_up(gradients: Sequence[Any]) -> list[Any]:
     if context.num_replicas_in_sync == 1:
         return list(gradients)
     held = [each for each in gradients if each is not None]
-    summed = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, held))
+    summed = iter(in_one_piece(lambda pieces: context.all_reduce(tf.distribute.ReduceOp.SUM, pieces), held))
     return [None if each is None else next(summed) for each in gradients]
 
 

@@ -84,7 +84,7 @@ def test_validation_can_be_cut_short_and_have_a_batch_of_its_own(strategy: Any) 
     model = compiled(strategy)
     endless = tf.data.Dataset.from_tensor_slices((X, Y)).batch(4).repeat()
     cut = trainer.fit(model, X, Y, batch_size=4, validation_data=endless, validation_steps=2).history["val_loss"]
-    assert cut == pytest.approx(model.evaluate(X[:8], Y[:8], verbose=0), rel=1e-5)
+    assert cut == [pytest.approx(model.evaluate(X[:8], Y[:8], verbose=0), rel=1e-5)]
     arrays = {"validation_data": (X, Y), "validation_steps": 2, "validation_batch_size": 6}
     assert trainer.fit(model, X, Y, batch_size=4, **arrays).history["val_loss"][0] == pytest.approx(
         model.evaluate(X[:12], Y[:12], verbose=0), rel=1e-5
@@ -119,19 +119,22 @@ def test_callbacks_that_act_at_epochs_do_not_make_python_run_at_every_step(strat
     assert sorted(path.name for path in tmp_path.glob("*.keras")) == ["1.keras", "2.keras"]
 
 
-BATCHED = tf.data.Dataset.from_tensors((X, Y))
+def batched() -> tf.data.Dataset:  # not before the devices are laid out
+    return tf.data.Dataset.from_tensors((X, Y))
+
+
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({}, "give the data as second argument or as x="),
     ({"data": X, "x": X, "y": Y}, "one of the two"),
-    ({"data": BATCHED, "y": Y}, "y beside a .*Dataset, which holds its targets"),
+    ({"data": batched, "y": Y}, "y beside a .*Dataset, which holds its targets"),
     ({"x": X, "sample_weight": WEIGHT}, "sample_weight without y"),
-    ({"data": BATCHED, "validation_split": 0.5}, "validation_split=0.5: a .*Dataset cannot be split"),
+    ({"data": batched, "validation_split": 0.5}, "validation_split=0.5: a .*Dataset cannot be split"),
     ({"x": X, "y": Y, "validation_split": 1.5}, "leaves one side without any"),
     ({"x": X, "y": Y, "validation_freq": [1, 3]}, r"validation_freq=\[1, 3\]: a whole number"),
     ({"x": X, "y": Y, "verbose": 3, "initial_epoch": -1}, "initial_epoch=-1: at least 0\nverbose=3: 0, 1, 2 or 'auto'"),
     ({"x": X, "y": Y, "steps_per_epoch": 9, "batch_size": 4}, "20 examples, 5 steps of 4; at most 5"),
     ({"data": (each for each in [(X, Y)])}, "generator cannot be trained on.*from_generator"),
-    ({"x": X, "y": Y, "validation_data": BATCHED.repeat()}, "no end.*validation_steps"),
+    ({"x": X, "y": Y, "validation_data": lambda: batched().repeat()}, "no end.*validation_steps"),
 ]
 
 
@@ -139,8 +142,9 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
 def test_what_cannot_be_meant_is_answered_before_the_first_step(
     strategy: Any, arguments: dict[str, Any], says: str
 ) -> None:
+    made = {key: each() if callable(each) else each for key, each in arguments.items()}
     with pytest.raises(NameplateError, match=says):
-        trainer.fit(compiled(strategy), **arguments)
+        trainer.fit(compiled(strategy), **made)
 
 
 def test_an_eager_model_is_refused(strategy: Any) -> None:

@@ -49,16 +49,17 @@ OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
 def test_an_update_of_small_variables_as_one_is_keras_own(name: str, options: dict[str, Any]) -> None:
     starts = [NUMBERS.normal(size=shape).astype("float32") for shape in SHAPES]
     steps = [[NUMBERS.normal(size=shape).astype("float32") for shape in SHAPES] for _ in range(4)]
-    found = []
-    for ours in (False, True):
+
+    def updated(*, as_one: bool) -> list[np.ndarray]:
         variables = [keras.Variable(start, name=f"v{place}") for place, start in enumerate(starts)]
         optimizer = getattr(keras.optimizers, name)(learning_rate=0.1, **options)
         optimizer.build(variables)
-        if ours:
+        if as_one:
             update_locally(optimizer)
-        apply = tf.function(lambda gradients, optimizer=optimizer, each=variables: optimizer.apply(gradients, each))
+        apply = tf.function(lambda gradients: optimizer.apply(gradients, variables))
         for gradients in steps:
             apply([tf.constant(each) for each in gradients])
-        found.append([each.numpy() for each in [*variables, *optimizer.variables]])
-    for keras_own, own in zip(*found, strict=True):
+        return [each.numpy() for each in [*variables, *optimizer.variables]]
+
+    for keras_own, own in zip(updated(as_one=False), updated(as_one=True), strict=True):
         np.testing.assert_allclose(own, keras_own, rtol=1e-6, atol=1e-7)
