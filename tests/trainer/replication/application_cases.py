@@ -12,7 +12,7 @@ from tests.trainer.replication.data import draw, labels
 from tests.trainer.replication.nets import classifying
 from tests.trainer.replication.zoo_cases import OPTIMIZERS
 
-SIDE = 32  # pixels
+SIDE = 48  # pixels: four places for each example where the network is narrowest, and statistics that mean something
 
 
 def _pictures(size: int) -> tuple[Any, ...]:
@@ -24,7 +24,7 @@ def _training(architecture: Any, optimizer: str) -> Training:
         model = architecture(weights=None, input_shape=(SIDE, SIDE, 3), classes=10, classifier_activation=None)
         return classifying(model, OPTIMIZERS[optimizer]())
 
-    return Training(build, _pictures, size=11, epochs=2)
+    return Training(build, _pictures, size=13)
 
 
 ARCHITECTURES = {"ResNet50": applications.ResNet50, "MobileNetV2": applications.MobileNetV2}
