@@ -37,7 +37,7 @@ fmt: $(READY) ## format, and mend what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/python -m scripts.readme_map
 
-faults: $(READY) ## the long fault suite: kills, full disks, flipped bits
+faults: $(READY) ## the long suite: kills, full disks, flipped bits, every count of replicas and workers
 	NAMEPLATE_FAULTS=1 $(BIN)/pytest tests/faults $(ARGS)
 
 bench: $(READY) ## benchmarks, as ratios of interleaved pairs
