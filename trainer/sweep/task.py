@@ -168,7 +168,8 @@ def _settled(ledger: Ledger, running: Record, spec: Spec, code: int) -> Record:
     found = ledger.record(running.job)
     if found is not None and found.state is not State.running:
         return found
-    failed = replace(running, state=State.failed, ended=now(), exit_code=code, error=_words(code))
+    ended = replace(found or running, seconds=running.seconds, ended=now())  # what was found has the process' number
+    failed = replace(ended, state=State.failed, exit_code=code, error=_words(code))
     if not spec.failure.exists():
         write_failure(spec.failure, f"{failed.error}\n\nThe end of its output:\n{_tail(spec.output)}")
     ledger.commit(failed)
