@@ -181,8 +181,8 @@ def _parser() -> argparse.ArgumentParser:
     for command in (ls, show, best, rerun):
         own = commands.add_parser(command.__name__, help=command.__doc__, description=command.__doc__)
         own.set_defaults(command=command)
-        optional = {"nargs": "?"} if command is ls else {}
-        own.add_argument("sweep", metavar="SWEEP", help="its directory, or its name in --runs", **optional)
+        where = "its directory, or its name in --runs"
+        own.add_argument("sweep", metavar="SWEEP", help=where, nargs="?" if command is ls else None)
         own.add_argument("--runs", default="runs", help="the directory of runs (default: runs)")
         if command is rerun:
             own.add_argument("jobs", nargs="*", metavar="JOB", help="only these; the beginning of a name is enough")

@@ -153,7 +153,7 @@ def _moved(job: Job) -> RunConfig:
     if not isinstance(init, CheckpointInitConfig) or not Path(init.path).is_relative_to(runs):
         return job.config
     inside = Path(init.path).relative_to(runs)
-    if not inside.parts or inside.parts[0] not in job.config.before:
+    if not inside.parts or inside.parts[0] not in (job.config.before or {}):
         return job.config
     return replace(job.config, init=replace(init, path=str(job.directory / inside)))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from trainer.compose import run_config
+from trainer.ledger import locks
 from trainer.sweep import gpus, leases
 from trainer.sweep.gpus import visible_gpus
 from trainer.sweep.leases import LeaseError, Wish, leased, wish_of
@@ -93,7 +94,7 @@ def test_leases_are_disjoint_and_tell_the_job_its_gpus() -> None:
 
 
 def test_a_job_waits_until_enough_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leases.locks, "SILENCE", 0.0)
+    monkeypatch.setattr(locks, "SILENCE", 0.0)
     said: list[str] = []
     got: list[tuple[str, ...]] = []
     waits = threading.Event()
