@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
@@ -84,3 +84,15 @@ TRAININGS = {
     "own train_step that tells what it likes": Training(nets.own(nets.Tells), vectors),
     "random layers": Training(nets.noisy, vectors, draws=True),
 }
+# Small variables of float32 are updated together, and packed for the way between replicas.
+PACKED = (
+    "sgd",
+    "adam",
+    "adamw",
+    "clipnorm",
+    "accumulated, clipped and averaged",
+    "two outputs",
+    "masked",
+    "own train_step",
+)
+TRAININGS |= {f"{name}, in float32": replace(TRAININGS[name], dtype="float32", rough=True) for name in PACKED}

@@ -13,7 +13,7 @@ from tests.trainer.replication.training import trained
 SHORT = {
     "two outputs": cases.TRAININGS["two outputs"],
     "batch statistics": cases.TRAININGS["batch statistics"],
-    "accumulated, clipped and averaged": cases.TRAININGS["accumulated, clipped and averaged"],
+    "accumulated, clipped and averaged": cases.TRAININGS["accumulated, clipped and averaged, in float32"],
     "fewer examples than replicas": cases.TRAININGS["one example left alone"],
     "masked and weighted": cases.TRAININGS["masked and weighted"],
     "own train_step": cases.TRAININGS["own train_step"],
