@@ -155,7 +155,9 @@ def _told(
     mine = [each for each in records if (each.job in names if names is not None else (each.ended or "") >= began)]
     for record in mine:
         if record.state is State.failed:
-            screen.fail(f"{record.job} failed, exit {record.exit_code}: {record.error}\n  {ledger.home(record.job)}")
+            reason = (record.error or "").partition("\n")[0]
+            where = ledger.home(record.job) / "failure.txt"
+            screen.fail(f"{record.job} failed, exit {record.exit_code}: {reason}\n  {where}")
     if received is not None:
         screen.fail(f"stopped by {received.name}. The same command goes on from there.")
         return Exit.INTERRUPTED if received is signal.SIGINT else Exit.TERMINATED
