@@ -104,7 +104,7 @@ def load_choosing(
     made: dict[str, keras.Model] = {}
     for label, side in sides.items():
         own = [name for name, _ in _top(side) if name.casefold() in yields["mine" if label == key else "theirs"]]
-        made[label] = rename(side, {name: _free(name, used) for name in own}) if own else side
+        made[label] = rename(side, {name: _free(name, used) for name in own}, uncompiled=True) if own else side
     return made
 
 
@@ -167,7 +167,7 @@ def clashes(model: keras.Model, others: Mapping[str, keras.Model], *, label: str
 def _top(model: keras.Model) -> list[tuple[str, str]]:
     """Return (name, what it is) of a model and of what lies directly in it."""
     direct = [
-        (entry.own, f"a {type(entry.layer).__name__}")
+        (entry.own, f"{'an' if type(entry.layer).__name__[0] in 'AEIOU' else 'a'} {type(entry.layer).__name__}")
         for entry in walk(model)
         if entry.parent < 0 and entry.kind is not Kind.PART and isinstance(entry.layer, keras.Layer)
     ]

@@ -31,6 +31,7 @@ def test_a_file_whose_names_are_taken_is_listed_with_both_origins_and_resolved(t
 
 def test_u08_by_choosing_one_side_keeps_each_name_and_nobody_is_overwritten(tmp_path: Path) -> None:
     here, there = functional(), functional()
+    here.compile("sgd", "mse")
     models.save(there, tmp_path / "flat.keras")
     before = list(models.layers(here))
     made = models.load_choosing(tmp_path / "flat.keras", {"old": here}, {"hidden": "theirs", "*": "mine"})
