@@ -173,7 +173,7 @@ def _update_small(optimizer: Any, gradients: list[Any], variables: list[Any], le
     slots = {
         attribute: held
         for attribute, held in vars(optimizer).items()
-        if attribute not in _NO_SLOTS and isinstance(held, list) and len(held) == len(optimizer._trainable_variables)
+        if attribute not in _NO_SLOTS and _holds_slots(held, len(optimizer._trainable_variables))
     }
     together = {attribute: Together([held[index] for index in indices]) for attribute, held in slots.items()}
     whole = Together([variables[place] for place in small])
@@ -187,6 +187,11 @@ def _update_small(optimizer: Any, gradients: list[Any], variables: list[Any], le
     for each in (whole, *together.values()):
         each.write_back()
     return [place for place in everywhere if place not in small]
+
+
+def _holds_slots(held: Any, count: int) -> bool:
+    # TensorFlow keeps its bookkeeping in lists on the same object, which may happen to be as long.
+    return isinstance(held, list) and len(held) == count and all(isinstance(each, keras.Variable) for each in held)
 
 
 _NO_SLOTS = ("_variables", "_trainable_variables", "_accumulated_gradients", "_model_variables_moving_average")
