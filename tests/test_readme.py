@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from scripts.readme_map import ROOT, written
-from trainer.cluster import cluster
+from trainer.workers.cluster import cluster
 
 README = (ROOT / "README.md").read_text("utf-8")
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines() if line]

@@ -7,15 +7,15 @@ from pathlib import Path
 
 from models.errors import NameplateError
 from trainer import versions
-from trainer.cluster import cluster
+from trainer.command_line.overrides import shows, sweeps
+from trainer.command_line.quiet import import_tensorflow
 from trainer.compose import application
 from trainer.config.run import RunConfig
 from trainer.config.strategy import StrategyKind
 from trainer.console import Screen
 from trainer.home import require_free
 from trainer.outcome import Exit, exit_code
-from trainer.overrides import shows, sweeps
-from trainer.quiet import import_tensorflow
+from trainer.workers.cluster import cluster
 
 
 def main() -> int:

@@ -10,15 +10,15 @@ import tensorflow as tf
 
 from models.errors import NameplateError
 from trainer.config.data import Resident
-from trainer.consensus import in_agreement
 from trainer.data.feed import Feed, feed_of, in_file_order
 from trainer.data.memory import Memory
 from trainer.data.source import Source, Stream
 from trainer.fitting import strategy_of
 from trainer.given import Data, as_source, batches_of, example_of
-from trainer.graph import EvaluationGraph, PredictionGraph
-from trainer.keras_private import build_compiled
-from trainer.replica import Step
+from trainer.replicas.consensus import in_agreement
+from trainer.replicas.graph import EvaluationGraph, PredictionGraph
+from trainer.replicas.keras_private import build_compiled
+from trainer.replicas.replica import Step
 
 BATCH = 32  # examples a step, over all replicas together, where nothing is said
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import keras
 
-from trainer import versions, workers
-from trainer.agreement import agreement
+from trainer import versions
 from trainer.build import classes_by_variable, layer_rows
 from trainer.callbacks.dreams import Dreams
 from trainer.callbacks.jsonl import JsonLines
@@ -28,21 +27,23 @@ from trainer.data.batches import Batches
 from trainer.data.dataset import Dataset
 from trainer.data.feed import Feed, by_seed, feed_of, in_file_order
 from trainer.data.source import Stream
+from trainer.first_weights.initial import Origins, take_slots
 from trainer.fitting import callback_list, class_weights
 from trainer.given import batches_of
-from trainer.graph import EvaluationGraph, TrainGraph
 from trainer.home import Home
-from trainer.initial import Origins, take_slots
 from trainer.loop import Loop, Plan
 from trainer.monitor import known_values, monitored
-from trainer.progress import Texts, model_json
-from trainer.replica import Augmentation, Step, crosses_replicas
+from trainer.replicas.graph import EvaluationGraph, TrainGraph
+from trainer.replicas.replica import Augmentation, Step, crosses_replicas
 from trainer.report import estimate_memory
-from trainer.shared import same_start
+from trainer.resuming.agreement import agreement
+from trainer.resuming.progress import Texts, model_json
 from trainer.signals import StopRequest
 from trainer.stages import Stages
 from trainer.state import TrainState, train_state
-from trainer.workers import AgreedStop
+from trainer.workers import exchange
+from trainer.workers.exchange import AgreedStop
+from trainer.workers.shared import same_start
 
 LAYER_COLUMNS = ("layer", "class", "output", "parameters")
 
@@ -98,7 +99,7 @@ def assemble(job: Job, model: keras.Model, origins: Origins, stages: Stages) -> 
         _plan(job),
         callback_list(model, callbacks, epochs=job.epochs, steps=job.batches.steps),
         observers=_observers(job, model) if job.writes else (),
-        stop=AgreedStop(job.stop) if workers.several() else job.stop,
+        stop=AgreedStop(job.stop) if exchange.several() else job.stop,
         stages=stages,
         say=job.screen.say,
     )

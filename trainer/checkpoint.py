@@ -19,11 +19,11 @@ from models.errors import NameplateError
 from models.matching import Form
 from trainer.callbacks.memory import Memory
 from trainer.config.checkpoint import CheckpointConfig
-from trainer.drift import Drift
-from trainer.finite import not_finite
 from trainer.outcome import NotFiniteError
-from trainer.progress import Progress, Texts, progress_of
-from trainer.renewal import renewal_of
+from trainer.resuming.drift import Drift
+from trainer.resuming.finite import not_finite
+from trainer.resuming.progress import Progress, Texts, progress_of
+from trainer.resuming.renewal import renewal_of
 from trainer.state import Arrays, ResumeError, TrainState, in_host_memory
 
 Say = Callable[[str], None]

@@ -21,10 +21,10 @@ from trainer.config.optimizer import (
     ScheduleConfig,
     SgdConfig,
 )
-from trainer.keras_private import build_compiled, overridden, update_locally
-from trainer.rates import set_rates
+from trainer.replicas.keras_private import build_compiled, overridden, update_locally
+from trainer.replicas.rates import set_rates
+from trainer.replicas.tracing import uncollected
 from trainer.schedule import WarmupDecay
-from trainer.tracing import uncollected
 
 _MAKE_A_LOSS = ("train_step", "compute_loss")
 

@@ -28,11 +28,9 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]  # OmegaConf's own parser; it ships no types
 
 from models.errors import NameplateError
-from trainer import completion
-from trainer.config.base import ConfigError
-from trainer.config.run import RunConfig
-from trainer.option_files import file_problem
-from trainer.overrides import (
+from trainer.command_line import completion
+from trainer.command_line.option_files import file_problem
+from trainer.command_line.overrides import (
     dotted_keys,
     explain,
     flag_problems,
@@ -42,8 +40,10 @@ from trainer.overrides import (
     overrides_of,
     sweeps,
 )
-from trainer.schemas import SCHEMAS, base_of, classes_of, keys_of, lacks_schema, lacks_schema_of
-from trainer.searchpath import FILE, merged, options_in, place_problems, root_of
+from trainer.command_line.schemas import SCHEMAS, base_of, classes_of, keys_of, lacks_schema, lacks_schema_of
+from trainer.command_line.searchpath import FILE, merged, options_in, place_problems, root_of
+from trainer.config.base import ConfigError
+from trainer.config.run import RunConfig
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 

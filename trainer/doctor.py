@@ -17,8 +17,8 @@ import numpy as np
 
 from models import store
 from models.errors import NameplateError
+from trainer.command_line.quiet import import_tensorflow
 from trainer.console import Screen
-from trainer.quiet import import_tensorflow
 
 
 class Unhealthy(NameplateError):  # noqa: N818 - what a check says, not an error of the program
@@ -105,7 +105,7 @@ def _random_apart(_: Path) -> str:
     import keras
     import tensorflow as tf
 
-    from trainer.keras_private import as_one_device
+    from trainer.replicas.keras_private import as_one_device
 
     strategy = _strategy()
     with strategy.scope():

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from models.errors import NameplateError
+from trainer.command_line.quiet import import_tensorflow
 from trainer.console import Screen
 from trainer.dreaming.objectives import (
     Objective,
@@ -31,7 +32,6 @@ from trainer.dreaming.objectives import (
 )
 from trainer.dreaming.settings import Parameters, Settings
 from trainer.outcome import Exit
-from trainer.quiet import import_tensorflow
 
 __all__ = [
     "Objective",

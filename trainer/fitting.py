@@ -19,10 +19,10 @@ from trainer.data.batches import Batches
 from trainer.data.feed import by_seed, feed_of, in_file_order
 from trainer.data.source import Source, Stream
 from trainer.given import BATCH, Data, as_source, batches_of, evaluation_feed, example_of, refuse_unlike
-from trainer.graph import EvaluationGraph, TrainGraph
 from trainer.loop import Loop, Plan
-from trainer.progress import Progress
-from trainer.replica import Step
+from trainer.replicas.graph import EvaluationGraph, TrainGraph
+from trainer.replicas.replica import Step
+from trainer.resuming.progress import Progress
 
 
 def fit(

@@ -21,21 +21,21 @@ from trainer.console import Screen
 from trainer.data.dataset import Dataset
 from trainer.data.opening import open_dataset
 from trainer.exporting import export_best
+from trainer.first_weights.initial import Origins, take_weights
+from trainer.first_weights.preceding import compare, make_preceding
 from trainer.given import batches_of, example_of
 from trainer.home import Home
-from trainer.initial import Origins, take_weights
 from trainer.ledger.finding import locate
 from trainer.outcome import training
-from trainer.preceding import compare, make_preceding
-from trainer.rates import in_words
+from trainer.replicas.rates import in_words
 from trainer.report import Report, commands, finish
-from trainer.requeue import marked
-from trainer.shared import lost_workers, shared_home, team_of, writes
+from trainer.resuming.requeue import marked
 from trainer.signals import StopRequest
 from trainer.stages import stages_of
 from trainer.strategy import describe, make_strategy
 from trainer.targets import resolver
-from trainer.team import Team
+from trainer.workers.shared import lost_workers, shared_home, team_of, writes
+from trainer.workers.team import Team
 
 
 def run(config: RunConfig, *, observers: Sequence[Observer] = ()) -> Report:

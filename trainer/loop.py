@@ -15,17 +15,17 @@ import keras
 import numpy as np
 
 from models.freezing import recheck
-from trainer import hooks
 from trainer.callbacks.observer import Journey, Observer, Record
 from trainer.checkpoint import Checkpoints
-from trainer.consensus import in_agreement
 from trainer.device_errors import device_errors
-from trainer.graph import EvaluationGraph, TrainGraph
-from trainer.history import history_of, retell
-from trainer.keras_private import copies
 from trainer.outcome import NotFiniteError, StoppedError
-from trainer.pace import Pace
-from trainer.progress import Progress
+from trainer.replicas import hooks
+from trainer.replicas.consensus import in_agreement
+from trainer.replicas.graph import EvaluationGraph, TrainGraph
+from trainer.replicas.keras_private import copies
+from trainer.replicas.pace import Pace
+from trainer.resuming.history import history_of, retell
+from trainer.resuming.progress import Progress
 from trainer.signals import StopRequest
 from trainer.stages import Stages
 

@@ -22,7 +22,7 @@ from models.formats import table as tables
 from models.policy import Mode, Policy, Violation
 from trainer import places
 from trainer.ckpt import printing
-from trainer.quiet import import_tensorflow
+from trainer.command_line.quiet import import_tensorflow
 
 SOUND, UNSOUND, REFUSED, PIPE_CLOSED = 0, 1, 2, 141
 

@@ -18,8 +18,8 @@ from trainer.config.run import RunConfig
 from trainer.console import Screen, in_words, tool
 from trainer.data.batches import Batches
 from trainer.home import Home
-from trainer.progress import Progress
-from trainer.slots import named_variables
+from trainer.replicas.slots import named_variables
+from trainer.resuming.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from models.matching import Form
 from models.names import did_you_mean
 from models.store.keys import require as require_storable
 from models.tree import seeds
-from trainer import workers
-from trainer.consensus import agreed, values_on_replicas
-from trainer.keras_private import copies
-from trainer.renewal import Renewal
-from trainer.slots import named_variables
+from trainer.replicas.consensus import agreed, values_on_replicas
+from trainer.replicas.keras_private import copies
+from trainer.replicas.slots import named_variables
+from trainer.resuming.renewal import Renewal
+from trainer.workers import exchange
 
 Arrays = dict[str, np.ndarray]
 
@@ -201,7 +201,7 @@ def _replicas(name: str, state: Mapping[str, Any]) -> list[np.ndarray]:
 def _restore_own(variable: keras.Variable, values: list[np.ndarray]) -> None:
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     if len(values) == replicas:
-        for target, value in zip(copies(variable), values[workers.first() :], strict=False):
+        for target, value in zip(copies(variable), values[exchange.first() :], strict=False):
             target.assign(value)
 
 
@@ -210,7 +210,7 @@ def _restore_sums(variable: keras.Variable, values: list[np.ndarray]) -> None:
     if len(values) != replicas:
         total = sum(values, np.zeros_like(values[0])) if values else np.zeros(variable.shape)
         values = [total] + [np.zeros_like(total)] * (replicas - 1)
-    for target, value in zip(copies(variable), values[workers.first() :], strict=False):
+    for target, value in zip(copies(variable), values[exchange.first() :], strict=False):
         target.assign(value)
 
 

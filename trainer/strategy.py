@@ -9,9 +9,9 @@ from dataclasses import replace
 import tensorflow as tf
 
 from models.errors import NameplateError
-from trainer.cluster import Cluster, cluster
 from trainer.config.strategy import StrategyConfig, StrategyKind
-from trainer.keras_private import multi_worker
+from trainer.replicas.keras_private import multi_worker
+from trainer.workers.cluster import Cluster, cluster
 
 CPU_REPLICAS = 2  # where there is no GPU and nothing is asked for
 

@@ -27,7 +27,7 @@ from scripts.bench.naming import seconds
 from scripts.bench.store import peak_memory, raw_load, raw_save
 from trainer.checkpoint import Checkpoints
 from trainer.config.checkpoint import CheckpointConfig
-from trainer.progress import Progress, Texts
+from trainer.resuming.progress import Progress, Texts
 from trainer.state import train_state
 
 MOST = {"stop / memcpy": 2.0, "resume / raw read": 1.2, "memory / state": 1.1}

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from scripts.readme_map import ROOT
-from trainer.cluster import cluster
 from trainer.outcome import Exit
+from trainer.workers.cluster import cluster
 
 SERVICE, CLAIM, JOB = yaml.safe_load_all((ROOT / "scripts" / "kubernetes.yaml").read_text())
 POD = JOB["spec"]["template"]["spec"]

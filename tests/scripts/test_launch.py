@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from scripts.launch import environment, free_ports, outcome
-from trainer.cluster import Cluster, cluster
+from trainer.workers.cluster import Cluster, cluster
 
 
 @pytest.mark.parametrize(

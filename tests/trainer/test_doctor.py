@@ -39,7 +39,7 @@ def test_without_streams_of_their_own_replicas_are_found_to_draw_alike(
 ) -> None:
     from contextlib import nullcontext
 
-    from trainer import keras_private
+    from trainer.replicas import keras_private
 
     monkeypatch.setattr(keras_private, "as_one_device", nullcontext)
     with pytest.raises(doctor.Unhealthy, match="drew the same numbers"):

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import trainer
 from models.errors import NameplateError
-from trainer import hooks
+from trainer.replicas import hooks
 
 NUMBERS = np.random.default_rng(0)
 X = NUMBERS.normal(size=(20, 4)).astype("float32")

@@ -17,8 +17,8 @@ from tests.trainer.nets import CUSTOM, write_data, write_nets
 from tests.trainer.running import about, assert_same, content, records, train
 from trainer.ckpt import main as ckpt
 from trainer.compiling import prepare
-from trainer.drift import DriftError
-from trainer.slots import slots
+from trainer.replicas.slots import slots
+from trainer.resuming.drift import DriftError
 from trainer.state import ResumeError, train_state
 
 pytestmark = pytest.mark.usefixtures("strategy")

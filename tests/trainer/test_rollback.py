@@ -11,8 +11,8 @@ import pytest
 from models import store
 from tests.trainer.nets import CUSTOM, write_data, write_nets
 from tests.trainer.running import about, assert_same, content, records, train
-from trainer.finite import not_finite
 from trainer.outcome import Exit, NotFiniteError, exit_code
+from trainer.resuming.finite import not_finite
 
 pytestmark = pytest.mark.usefixtures("strategy")
 

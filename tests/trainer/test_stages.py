@@ -13,7 +13,7 @@ from tests.trainer.running import assert_same, content, train
 from trainer.compose import run_config
 from trainer.config.base import ConfigError
 from trainer.config.init import TransferInitConfig
-from trainer.drift import DriftError
+from trainer.resuming.drift import DriftError
 from trainer.stages import stages_of
 
 pytestmark = pytest.mark.usefixtures("strategy")

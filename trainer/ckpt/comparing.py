@@ -10,7 +10,7 @@ from models import mapping, matching, weights
 from models.matching import Plan
 from models.weights import Difference, Weights
 from trainer.ckpt import printing
-from trainer.sources import Source, open_source
+from trainer.first_weights.sources import Source, open_source
 
 FITS, LEFT_OVER = 0, 1
 

@@ -12,7 +12,7 @@ import numpy as np
 from models import mapping, merge, weights
 from models.weights import Weights
 from trainer.ckpt import printing, targets
-from trainer.sources import Source, open_source
+from trainer.first_weights.sources import Source, open_source
 
 # How a training state calls what goes with a variable: seeds/<its name>, and apart/<its name>@replica1 for what
 # each replica has of its own.

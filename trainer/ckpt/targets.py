@@ -18,9 +18,9 @@ from models.formats.table import Array, of_config
 from models.formats.torch_weights import to_torch
 from models.store import durable, layout
 from models.weights import Weights
+from trainer.command_line.quiet import import_tensorflow
+from trainer.first_weights.sources import SUFFIX, Source
 from trainer.places import CHECKPOINTS, PlaceError
-from trainer.quiet import import_tensorflow
-from trainer.sources import SUFFIX, Source
 
 
 def write(

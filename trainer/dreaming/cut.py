@@ -24,7 +24,7 @@ from models.names import did_you_mean
 from models.policy import Kind
 from models.tree import walk
 from trainer.dreaming.objectives import ObjectiveError
-from trainer.keras_private import any_size, capturing, takes_training
+from trainer.replicas.keras_private import any_size, capturing, takes_training
 
 WHOLE = ""  # the name of the model itself among its layers: what it gives
 

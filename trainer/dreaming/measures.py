@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from models import tree
 from models.names import did_you_mean
-from trainer import keras_private as private
 from trainer.dreaming.cut import WHOLE, Cut, flat
 from trainer.dreaming.objectives import (
     Channel,
@@ -25,6 +24,7 @@ from trainer.dreaming.objectives import (
     Style,
     Term,
 )
+from trainer.replicas import keras_private as private
 
 
 def wanted(objective: Objective) -> tuple[str, ...]:

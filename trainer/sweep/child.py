@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.errors import NameplateError
+from trainer.command_line.quiet import import_tensorflow
 from trainer.compose import remember
 from trainer.console import Screen
 from trainer.ledger.ledger import Ledger
 from trainer.ledger.pruning import PrunedError
 from trainer.ledger.record import Record, State, now
 from trainer.outcome import Exit, StoppedError, exit_code
-from trainer.quiet import import_tensorflow
 from trainer.sweep import lifeline
 from trainer.sweep.spec import Spec, write_failure
 

@@ -14,13 +14,13 @@ from pathlib import Path
 from models.errors import NameplateError
 from models.names import did_you_mean
 from trainer.ckpt import printing
+from trainer.command_line.overrides import key_of
 from trainer.console import Screen
 from trainer.ledger import board
 from trainer.ledger.finding import SweepError, find_sweep, sweeps_in
 from trainer.ledger.ledger import Ledger
 from trainer.ledger.record import Record, State
 from trainer.outcome import Exit, exit_code
-from trainer.overrides import key_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

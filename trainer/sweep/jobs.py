@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from trainer.command_line.schemas import SCHEMAS
 from trainer.config.run import RunConfig
 from trainer.ledger.identity import SEED, identity, parted, settings_of
-from trainer.schemas import SCHEMAS
 from trainer.sweep.task import Job
 
 

@@ -27,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]  # OmegaConf's own parser; it ships no types
 
 from models.errors import NameplateError
+from trainer.command_line.overrides import key_of
 from trainer.compose import (
     CONF,
     explained,
@@ -41,7 +42,6 @@ from trainer.compose import (
 from trainer.config.base import ConfigError
 from trainer.config.run import RunConfig
 from trainer.ledger.record import State
-from trainer.overrides import key_of
 from trainer.sweep.jobs import job_of
 from trainer.sweep.task import Job, run_job
 

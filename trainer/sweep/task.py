@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import NameplateError
-from trainer.cluster import cluster
 from trainer.config.init import CheckpointInitConfig
 from trainer.config.run import RunConfig
 from trainer.config.strategy import StrategyKind
@@ -29,6 +28,7 @@ from trainer.outcome import Exit
 from trainer.sweep.leases import Lease, leased, wish_of
 from trainer.sweep.processes import JobProcess, start
 from trainer.sweep.spec import Spec, write_failure
+from trainer.workers.cluster import cluster
 
 BEGAN = "NAMEPLATE_SWEEP_BEGAN"  # in the environment of all of a sweep's processes: when it was called
 _SHOWN_LINES = 60  # of the output of a job that died without a word

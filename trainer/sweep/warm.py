@@ -3,15 +3,16 @@
 The functions that every job's graph is made of are converted by AutoGraph here too, once and not in every job.
 """
 
-from trainer.quiet import import_tensorflow
+from trainer.command_line.quiet import import_tensorflow
 
 import_tensorflow()
 
 import models  # noqa: E402
 import trainer.flow  # noqa: E402
 import trainer.sweep.child  # noqa: E402, F401
-from trainer import graph, keras_private, own_logs, packing, part, replica, workers  # noqa: E402 - after TensorFlow's notes
-from trainer.data import batches, feed, order  # noqa: E402
+from trainer.data import batches, feed, order  # noqa: E402 - after TensorFlow's notes
+from trainer.replicas import graph, keras_private, own_logs, packing, part, replica  # noqa: E402
+from trainer.workers import exchange  # noqa: E402
 
 OUTERMOST = (graph.TrainGraph._train, graph.EvaluationGraph._evaluate)
 WITHIN = (
@@ -47,8 +48,8 @@ WITHIN = (
     replica.Step.train,
     replica._part,
     replica.share_of_this_replica,
-    workers.several,
-    workers.summed,
+    exchange.several,
+    exchange.summed,
 )
 
 keras_private.convert_ahead(OUTERMOST, outermost=True)

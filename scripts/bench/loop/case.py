@@ -10,7 +10,7 @@ import warnings
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from scripts.bench.figures import keep
-from trainer.quiet import import_tensorflow
+from trainer.command_line.quiet import import_tensorflow
 
 CASES = {
     "steps": ("host", 9),

@@ -13,7 +13,7 @@ from scripts.bench.loop.subjects import BATCH, Arrays
 from scripts.bench.loop.timing import Run
 from trainer.arguments import Arguments
 from trainer.fitting import loop_of
-from trainer.progress import Progress
+from trainer.resuming.progress import Progress
 
 
 def by_fit(model: keras.Model, data: Any, **options: Any) -> Run:

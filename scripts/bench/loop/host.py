@@ -14,7 +14,7 @@ from scripts.bench.loop.subjects import BATCH, STEPS, dense, numbers, pipeline, 
 from scripts.bench.loop.timing import Run, Taken, marginal
 from trainer.arguments import Arguments
 from trainer.fitting import loop_of
-from trainer.progress import Progress
+from trainer.resuming.progress import Progress
 
 Times = dict[str, Taken]
 

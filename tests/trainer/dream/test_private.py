@@ -1,4 +1,4 @@
-"""What is private in Keras behaves as dreams need it: a layer's call, sizes, logits (see trainer/keras_private.py)."""
+"""What is private in Keras behaves as dreams need it: a layer's call, sizes, logits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tests.trainer.dream.nets import nested, noise
-from trainer.keras_private import Enough, any_size, capturing, logits
+from trainer.replicas.keras_private import Enough, any_size, capturing, logits
 
 
 def test_a_layers_call_is_an_attribute_that_can_be_shadowed() -> None:

@@ -22,7 +22,7 @@ from tests.trainer.replication.cases import BATCH, Training
 from trainer.config.strategy import StrategyConfig, StrategyKind
 from trainer.data.memory import Memory
 from trainer.data.order import shuffled
-from trainer.graph import TrainGraph
+from trainer.replicas.graph import TrainGraph
 from trainer.strategy import make_strategy
 
 Numbers = dict[str, np.ndarray]

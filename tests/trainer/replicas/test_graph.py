@@ -1,0 +1,75 @@
+"""What the loop asks of TensorFlow, read off the graph and counted: nothing more than it says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+from unittest import mock
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from trainer.arguments import Arguments
+from trainer.data.feed import HostFeed
+from trainer.fitting import loop_of
+from trainer.loop import Loop
+from trainer.replicas.graph import TrainGraph
+
+NUMBERS = np.random.default_rng(0)
+X = NUMBERS.normal(size=(44, 4)).astype("float32")
+Y = NUMBERS.integers(0, 3, 44)
+
+
+def compiled(strategy: Any) -> keras.Model:
+    hidden = [keras.layers.Dense(5, activation="relu", name=f"hidden{each}") for each in range(3)]
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((4,)), *hidden, keras.layers.Dense(3, name="logits")], name="small")
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile("adam", loss, metrics=["accuracy"], jit_compile=False)
+    return model
+
+
+def body_of(graph: TrainGraph) -> Counter[str]:
+    """Return the operations of one step, by kind."""
+    (concrete,) = graph._full._list_all_concrete_functions()
+    functions = concrete.graph.as_graph_def().library.function
+    body = max((each for each in functions if "while_body" in each.signature.name), key=lambda each: len(each.node_def))
+    return Counter(node.op for node in body.node_def)
+
+
+@pytest.mark.parametrize("as_dataset", [False, True], ids=["arrays", "dataset"])
+def test_steps_stay_in_one_graph_that_is_traced_once_and_fed_by_one_iterator(strategy: Any, as_dataset: bool) -> None:
+    data: Any = tf.data.Dataset.from_tensor_slices((X, Y)).batch(4) if as_dataset else (X, Y)
+    model = compiled(strategy)
+    calls: list[tuple[int, int]] = []
+    original = TrainGraph.run
+
+    def counted(graph: TrainGraph, epoch: int, first: int, count: int) -> np.ndarray:
+        calls.append((first, count))
+        return original(graph, epoch, first, count)
+
+    with (
+        strategy.scope(),
+        mock.patch.object(TrainGraph, "run", counted),
+        mock.patch.object(HostFeed, "begin", autospec=True, side_effect=HostFeed.begin) as begins,
+        mock.patch.object(Loop, "_metrics", autospec=True, side_effect=Loop._metrics) as reads,
+    ):
+        loop = loop_of(model, data, Arguments(epochs=3, batch_size=4, steps_per_loop=8), validation_data=data)
+        loop.run()
+    assert calls == [(0, 8), (8, 3)] * 3
+    assert reads.call_count == 3 + 3  # of training and of validation, at the end of an epoch
+    assert begins.call_count == (1 + 1 if as_dataset else 0)
+    assert loop.train.traces() == 1
+
+    operations = body_of(loop.train)
+    assert operations["AddN"] == 1 + 1  # all gradients in one piece, and the loss
+    assert not [name for name in operations if "PyFunc" in name or "Print" in name or "Collective" in name]
+
+
+def test_a_smaller_last_step_has_one_trace_of_its_own(strategy: Any) -> None:
+    with strategy.scope():
+        loop = loop_of(compiled(strategy), (X, Y), Arguments(epochs=2, batch_size=8))
+        loop.run()
+    assert loop.train.traces() == 2

@@ -1,0 +1,1 @@
+"""What a command line is made of: overrides, search path, completion; and TensorFlow kept quiet."""

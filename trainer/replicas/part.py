@@ -1,0 +1,105 @@
+"""What a replica is doing while its step is traced: which part of the step it has, and what it asks of the others."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from trainer.replicas.packing import in_one_piece
+
+
+class CrossesReplicasError(Exception):
+    """A computation that was to be compiled for one replica asks the others for something."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """How the losses of a replica enter the step's."""
+
+    weight: float  # of a mean over the replica's examples; those of all replicas add up to 1
+    copies: int = 1  # replicas that hold the same examples, each of which has one `copies`-th of a sum
+    counts: bool = True  # false where another replica stands for the same examples
+    compiled: bool = False  # for one replica alone: nothing may be asked of the others
+    later: bool = False  # losses stay means over the replica's examples, and are weighted afterwards
+
+    @property
+    def scale(self) -> float:
+        """Return what a loss that is a mean over the replica's examples is multiplied by."""
+        return 1.0 if self.later else self.weight
+
+    @property
+    def scale_of_sum(self) -> float:
+        """Return what a loss that is a sum over the replica's examples is multiplied by."""
+        return self.scale / self.weight / self.copies
+
+
+class _Traced(threading.local):
+    """The part that this thread traces: MirroredStrategy has a thread for each replica, and one runs at a time."""
+
+    part: Part | None = None
+
+
+_traced = _Traced()
+
+
+def current() -> Part | None:
+    """Return the part that is being traced, None outside of a step."""
+    return _traced.part
+
+
+@contextmanager
+def tracing(part: Part | None) -> Iterator[None]:
+    """Trace a replica's part of a step: losses inside are its part of the step's, and add up over the replicas."""
+    before, _traced.part = _traced.part, part
+    try:
+        yield
+    finally:
+        _traced.part = before
+
+
+def sum_over_replicas(value: tf.Tensor) -> tf.Tensor:
+    """Return the sum of the replicas' values; its gradient flows back to all of them.
+
+    Raises:
+        CrossesReplicasError: where the trace is for one replica alone.
+    """
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return value
+    part = current()
+    if part is not None and part.compiled:
+        raise CrossesReplicasError
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
+def weighted(gradient: Any, part: Part) -> Any:
+    """Return a part of the step's gradient, from that of a mean over the replica's examples; None stays None."""
+    if isinstance(gradient, tf.IndexedSlices):
+        return tf.IndexedSlices(gradient.values * part.weight, gradient.indices, gradient.dense_shape)
+    return None if gradient is None else gradient * part.weight
+
+
+def added_up(gradients: Sequence[Any]) -> list[Any]:
+    """Return the sums over the replicas of gradients that are parts of the step's; None stays None. One pack."""
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return list(gradients)
+    held = [each for each in gradients if each is not None]
+    summed = iter(in_one_piece(lambda pieces: context.all_reduce(tf.distribute.ReduceOp.SUM, pieces), held))
+    return [None if each is None else next(summed) for each in gradients]
+
+
+def counted_once(gradient: Any, part: Part) -> Any:
+    """Leave the rows of an embedding's gradient to one of the replicas that hold the same examples.
+
+    Keras' optimizers square each row by itself, also where several are of one entry: halves would not do.
+    """
+    if part.copies == 1 or not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    kept = slice(None) if part.counts else slice(0)
+    return tf.IndexedSlices(part.copies * gradient.values[kept], gradient.indices[kept], gradient.dense_shape)

@@ -1,0 +1,193 @@
+"""What one replica does in one step: forward, backward, its own update, its own metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from models.tree import layers
+from trainer.data.batches import Share
+from trainer.replicas.keras_private import (
+    compute_loss,
+    loss_tracker,
+    output_trackers,
+    overridden,
+    takes_training,
+    unpack,
+)
+from trainer.replicas.part import CrossesReplicasError, Part, added_up, counted_once, tracing
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes of training images, on the device that trains on them."""
+
+    layers: keras.Model
+    inputs: tuple[str, ...]  # names of the inputs that are images, where x is a dict
+
+    def __call__(self, x: Any) -> Any:
+        """Return x with each image changed in its own way."""
+        if not isinstance(x, dict):
+            return self.layers(x, training=True)
+        return {name: self.layers(each, training=True) if name in self.inputs else each for name, each in x.items()}
+
+
+@dataclass(frozen=True)
+class Step:
+    """The computation of a replica for a compiled model; its methods are called in replica context."""
+
+    model: keras.Model
+    augmentation: Augmentation | None = None  # applied to x in training
+    class_weights: tf.Tensor | None = None  # (classes,) float32; the last is for all classes beyond
+    xla: bool = False  # compile forward and backward
+
+    @property
+    def is_users(self) -> bool:
+        """Say whether the model brings its own `train_step`, which then does all of it."""
+        return overridden(self.model, "train_step")
+
+    def train(self, examples: Any, shares: list[Share]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Update the replica's copies by its share of a step; return its part of the loss, and of what else is told.
+
+        The parts of all replicas add up to the loss over the step's examples, however unequal the shares. So do the
+        gradients, which are summed over the replicas before the update. A model's own `train_step` may tell more.
+        """
+        x, y, weight = self._prepared(examples)
+        share = share_of_this_replica(shares)
+        if self.is_users:
+            return self._users_train_step(x, y, weight, share)
+        predicted, loss, gradients = self._passes(x, y, weight, share)
+        gradients = added_up([counted_once(gradient, _part(share)) for gradient in gradients])
+        self.model.optimizer.apply(gradients, self.model.trainable_variables)
+        if share.counts:
+            self._measure(x, y, weight, predicted, loss / share.part, share)
+        return tf.cast(loss, tf.float32), {}
+
+    def evaluate(self, examples: Any, shares: list[Share]) -> None:
+        """Add the replica's share to the metrics."""
+        x, y, weight = unpack(examples)
+        share = share_of_this_replica(shares)
+        if overridden(self.model, "test_step"):
+            if share.counts:
+                self.model.test_step(_packed(x, y, weight))
+            return
+        predicted = self._call(x, training=False)
+        loss = self._loss(x, y, predicted, weight, share, training=False)
+        if share.counts:
+            self._measure(x, y, weight, predicted, loss / share.part, share)
+
+    def predict(self, examples: Any) -> Any:
+        """Return what the model makes of the replica's share."""
+        x, _, _ = unpack(examples)
+        if overridden(self.model, "predict_step"):
+            return self.model.predict_step((x,))
+        return self._call(x, training=False)
+
+    def _prepared(self, examples: Any) -> tuple[Any, Any, Any]:
+        x, y, weight = unpack(examples)
+        if self.augmentation is not None:
+            x = self.augmentation(x)
+        if self.class_weights is not None:
+            of_class = tf.gather(self.class_weights, _classes(y, limit=self.class_weights.shape[0] - 1))
+            weight = of_class if weight is None else weight * of_class
+        return x, y, weight
+
+    def _call(self, x: Any, *, training: bool) -> Any:
+        return self.model(x, training=training) if takes_training(self.model) else self.model(x)
+
+    def _users_train_step(self, x: Any, y: Any, weight: Any, share: Share) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Leave the step to the model; what it hands to an optimizer is weighted by the replica's examples there."""
+        with tracing(_part(share, later=True)):
+            logs = self.model.train_step(_packed(x, y, weight))
+        parts = {name: each * share.part for name, each in _flat_logs(logs)}
+        return parts.get("loss", tf.zeros(())), parts
+
+    def _passes(self, x: Any, y: Any, weight: Any, share: Share) -> tuple[Any, tf.Tensor, list[Any]]:
+        """Go forward and backward, compiled where that is asked for and possible."""
+        if self.xla and not crosses_replicas(self.model):
+            try:
+                return tf.function(self._forward_backward, jit_compile=True)(x, y, weight, share, compiled=True)
+            except CrossesReplicasError:
+                pass  # a masked or weighted mean, whose divisor is counted over all replicas
+        return self._forward_backward(x, y, weight, share)
+
+    def _forward_backward(
+        self, x: Any, y: Any, weight: Any, share: Share, *, compiled: bool = False
+    ) -> tuple[Any, tf.Tensor, list[Any]]:
+        with tf.GradientTape() as tape:
+            with tracing(_part(share, compiled=compiled)):
+                predicted = self._call(x, training=True)
+            loss = self._loss(x, y, predicted, weight, share, training=True, compiled=compiled)
+            scaled = self.model.optimizer.scale_loss(loss)
+        return predicted, loss, tape.gradient(scaled, self.model.trainable_variables)
+
+    def _loss(
+        self, x: Any, y: Any, predicted: Any, weight: Any, share: Share, *, training: bool, compiled: bool = False
+    ) -> tf.Tensor:
+        """Return the replica's part of the loss; what a `compute_loss` of the user's returns is taken as a mean."""
+        users = overridden(self.model, "compute_loss")
+        with tracing(_part(share, later=users, compiled=compiled)), _unchanged(self._uncounted(share)):
+            loss = compute_loss(self.model, x, y, predicted, weight, training=training)
+        return loss * share.part if users else loss
+
+    def _uncounted(self, share: Share) -> list[keras.Variable]:
+        """Return what a loss counts although another replica counts the same examples."""
+        if share.counts:
+            return []
+        return [variable for tracker in output_trackers(self.model) for variable in tracker.variables]
+
+    def _measure(self, x: Any, y: Any, weight: Any, predicted: Any, loss: tf.Tensor, share: Share) -> None:
+        loss_tracker(self.model).update_state(loss, sample_weight=share.length)
+        self.model.compute_metrics(x, y, predicted, sample_weight=weight)
+
+
+def crosses_replicas(model: keras.Model) -> bool:
+    """Say whether a forward pass asks the other replicas: batch statistics over all of them, which XLA cannot hold."""
+    replicated = tf.distribute.get_strategy().num_replicas_in_sync > 1
+    return replicated and any(getattr(layer, "synchronized", False) for layer in layers(model).values())
+
+
+def share_of_this_replica(shares: list[Share]) -> Share:
+    """Return the share of the replica that is being traced; its number is a constant of the graph."""
+    number = tf.get_static_value(tf.convert_to_tensor(tf.distribute.get_replica_context().replica_id_in_sync_group))
+    return shares[int(number)]
+
+
+def _classes(y: tf.Tensor, *, limit: int) -> tf.Tensor:
+    """Return the class of each example, (n,), at most `limit`; y holds integers, (n,) or (n, 1), or is one-hot."""
+    if y.shape.rank > 1 and y.shape[-1] != 1:
+        y = tf.argmax(y, axis=-1)
+    return tf.minimum(tf.reshape(tf.cast(y, tf.int64), [-1]), limit)
+
+
+def _part(share: Share, *, later: bool = False, compiled: bool = False) -> Part:
+    """Return how a share's losses count: at once, or later when what a user's method makes of them is weighted."""
+    return Part(share.part, share.copies, share.counts, compiled=compiled, later=later)
+
+
+@contextmanager
+def _unchanged(variables: list[keras.Variable]) -> Iterator[None]:
+    """Give variables the values back that they had before."""
+    held = [tf.identity(variable.value) for variable in variables]
+    yield
+    for variable, value in zip(variables, held, strict=True):
+        variable.assign(value)
+
+
+def _packed(x: Any, y: Any, weight: Any) -> Any:
+    """Return a batch as a user's step expects it from Keras: as many parts as the data has."""
+    return keras.utils.pack_x_y_sample_weight(x, y, weight)
+
+
+def _flat_logs(logs: Any) -> Iterator[tuple[str, tf.Tensor]]:
+    """Yield what a model's own `train_step` says, as scalars by name: Keras keeps compiled metrics in a dict inside."""
+    for name, value in logs.items() if isinstance(logs, dict) else ():
+        if isinstance(value, dict):
+            yield from _flat_logs(value)
+        else:
+            yield name, tf.reduce_mean(tf.cast(value, tf.float32))
