@@ -1,0 +1,104 @@
+"""A configuration as text in a run or a checkpoint, and back: nothing that it names is resolved or imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]  # OmegaConf's own parser; it ships no types
+
+from trainer.command_line.schemas import SCHEMAS
+from trainer.compose.asking import first_line
+from trainer.compose.nodes import writable
+from trainer.config.base import ConfigError
+from trainer.config.run import RunConfig
+
+OPTION = "_option_"
+
+
+def to_plain(config: RunConfig) -> dict[str, Any]:
+    """Return the configuration as nested plain data.
+
+    A group with several options tells which one was chosen, under `_option_`. What was given as an interpolation stands
+    there as it was written: what `${oc.env:TOKEN}` is in this process's environment is nothing that a checkpoint
+    should tell.
+    """
+    tree: Any = OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
+    for group, schemas in SCHEMAS.items():
+        if isinstance(schemas, dict):
+            chosen = type(getattr(config, group))
+            tree[group] = {OPTION: next((key for key, each in schemas.items() if each is chosen), "")} | tree[group]
+    return _as_written(tree, config.interpolated)
+
+
+def to_yaml(config: RunConfig) -> str:
+    """Return the configuration of `to_plain` as YAML text."""
+    return OmegaConf.to_yaml(OmegaConf.create(to_plain(config)))
+
+
+def defaults_of(config: RunConfig) -> dict[str, Any]:
+    """Return what every setting is when nothing is said, for the options that `config` has chosen."""
+    sections = {each.name: type(getattr(config, each.name))() for each in fields(config) if each.name in SCHEMAS}
+    return to_plain(RunConfig(**sections))
+
+
+def from_yaml(text: str) -> dict[str, Any]:
+    """Return the configuration in a checkpoint as nested plain data; nothing in it is resolved or instantiated.
+
+    Raises:
+        ConfigError: the text is no configuration.
+    """
+    try:
+        tree: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    except (OmegaConfBaseException, ValueError, YAMLError) as error:
+        raise ConfigError([f"the stored configuration: {first_line(error)}"]) from None
+    return {str(key): value for key, value in tree.items()} if isinstance(tree, dict) else {}
+
+
+def stored_config(text: str) -> RunConfig:
+    """Return the configuration that a run or checkpoint holds as YAML text; nothing that it names is imported.
+
+    Settings that this version does not know are left out, and those that it did not know have their defaults.
+
+    Raises:
+        ConfigError: the text is no configuration, or has values that cannot be used.
+    """
+    tree = from_yaml(text)
+    known = [each.name for each in fields(RunConfig) if each.name not in SCHEMAS]
+    # An interpolation stands there as it was written; no setting outside the sections says what was trained.
+    plain = {name: tree[name] for name in known if name in tree and "${" not in str(tree[name])}
+    try:
+        # One tree, so that what refers to another key, as `${runs}`, finds it.
+        whole = OmegaConf.create({name: _stored(name, tree.get(name)) for name in SCHEMAS} | plain)
+        sections: Any = {name: OmegaConf.to_object(whole[name]) for name in SCHEMAS}
+    except (OmegaConfBaseException, MissingMandatoryValue) as error:
+        raise ConfigError([f"the stored configuration: {first_line(error)}"]) from None
+    return RunConfig(**sections, **plain).check()
+
+
+def _stored(group: str, values: Any) -> DictConfig:
+    """Return a section's node, of the option that was chosen."""
+    schemas = SCHEMAS[group]
+    given = dict(values) if isinstance(values, dict) else {}
+    option = given.pop(OPTION, "")
+    if isinstance(schemas, dict) and option not in schemas:
+        raise ConfigError([f"the stored configuration: {group} is {option!r}, and there are {', '.join(schemas)}"])
+    node = writable(schemas[option] if isinstance(schemas, dict) else schemas)
+    known = set(node)  # also what has no value yet, which `in` would leave out
+    merged = OmegaConf.merge(node, {key: value for key, value in given.items() if key in known})
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+def _as_written(value: Any, written: Mapping[str, str], key: str = "") -> Any:
+    if key in written:
+        return written[key]
+    inside = f"{key}." if key else ""
+    if isinstance(value, dict):
+        return {name: _as_written(each, written, f"{inside}{name}") for name, each in value.items()}
+    if isinstance(value, list):
+        return [_as_written(each, written, f"{inside}{index}") for index, each in enumerate(value)]
+    return value
