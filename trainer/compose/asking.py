@@ -68,14 +68,14 @@ def explained(error: Exception, overrides: Sequence[str]) -> ConfigError:
     """Return what Hydra says as the problems of a command line, each with what was probably meant."""
 
     def attempt(some: Sequence[str]) -> tuple[DictConfig | None, str]:
-        return attempt([*search, *([first_of_sweep(each) for each in some] if sweeps(overrides) else some)])
+        return tried([*search, *([first_of_sweep(each) for each in some] if sweeps(overrides) else some)])
 
     search = search_of(overrides)
     others = [each for each in overrides if key_of(each) != SEARCH]
     return ConfigError(explain(others, options(overrides), attempt) or [first_line(error, overrides)])
 
 
-def attempt(overrides: Sequence[str], **asked: bool) -> tuple[DictConfig | None, str]:
+def tried(overrides: Sequence[str], **asked: bool) -> tuple[DictConfig | None, str]:
     """Compose with these overrides alone: the node, or None and what Hydra says."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3", job_name="nameplate"):

@@ -18,7 +18,7 @@ from trainer.command_line.overrides import (
 )
 from trainer.command_line.schemas import SCHEMAS, classes_of, lacks_schema
 from trainer.command_line.searchpath import place_problems
-from trainer.compose.asking import CONF, SEARCH, attempt, first_of_sweep, options, places_of, search_of
+from trainer.compose.asking import CONF, SEARCH, first_of_sweep, options, places_of, search_of, tried
 from trainer.config.base import ConfigError
 from trainer.config.run import RunConfig
 
@@ -74,7 +74,7 @@ def _refuse_hydra_of_files(arguments: Sequence[str]) -> None:
     asked = any(key_of(each) == "trust" for each in arguments)
     found: dict[str, None] = {}
     for overrides in _each_choice(arguments):
-        node, _ = attempt([*search_of(arguments), *overrides], return_hydra_config=True)
+        node, _ = tried([*search_of(arguments), *overrides], return_hydra_config=True)
         if node is not None:  # or it is told in its own words when it is composed to run
             plain: Any = OmegaConf.to_container(node.hydra, resolve=False)
             allowed = ("hydra.", "hydra_plugins.", "logging.", *(f"{each}." for each in (node.trust if asked else ())))
