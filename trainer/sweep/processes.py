@@ -7,8 +7,8 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import reduction
 from typing import Any
@@ -103,7 +103,8 @@ def _forked(spec: Spec, lifeline: int, keep: list[int]) -> tuple[int, Callable[[
     context.set_forkserver_preload(["trainer.sweep.warm"])
     arguments = (spec, Handed(lifeline), [Handed(each) for each in keep])
     process = context.Process(target=child.forked, args=arguments, name=spec.record.job)
-    process.start()
+    with _known_start_method():
+        process.start()
     assert process.pid is not None
 
     def exit_code() -> int:
@@ -112,3 +113,17 @@ def _forked(spec: Spec, lifeline: int, keep: list[int]) -> tuple[int, Callable[[
         return process.exitcode
 
     return process.pid, exit_code
+
+
+@contextmanager
+def _known_start_method() -> Iterator[None]:
+    """Tell the forked process a start method that it knows: joblib's workers have one of their own, `loky`."""
+    usual = multiprocessing.get_start_method()
+    if usual in multiprocessing.get_all_start_methods():
+        yield
+        return
+    multiprocessing.set_start_method("forkserver", force=True)
+    try:
+        yield
+    finally:
+        multiprocessing.set_start_method(usual, force=True)
