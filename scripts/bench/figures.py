@@ -33,6 +33,13 @@ class Figure:
         return f"  {self.name:<66} {self.value:7.3f}{verdict}"
 
 
+def verdict(ratios: Mapping[str, float], bars: Mapping[str, float]) -> int:
+    """Print each ratio beside its bar, and return 1 when one of them misses it."""
+    figures = [Figure(name, ratio, bars[name]) for name, ratio in ratios.items()]
+    print(*figures, sep="\n")
+    return int(any(each.missed for each in figures))
+
+
 def keep(section: str, part: str, figures: Sequence[Figure], details: Mapping[str, Any]) -> None:
     """Write a part of a section's figures into `results/SECTION.json`, where the other parts stay as they are."""
     path = RESULTS / f"{section}.json"

@@ -23,6 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 
 from models.tree import layers
+from scripts.bench.figures import verdict
 from scripts.bench.naming import seconds
 from scripts.bench.store import peak_memory, raw_load, raw_save
 from trainer.checkpoint import Checkpoints
@@ -41,9 +42,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as place, checkpoints(Path(place), arguments.megabytes) as saves:
         ratios = measured(Path(place), saves, rounds=arguments.rounds)
-    for name, ratio in ratios.items():
-        print(f"{name:<20}  {ratio:.3f}  at most {MOST[name]}  {'ok' if ratio <= MOST[name] else 'TOO MUCH'}")
-    return int(any(ratio > MOST[name] for name, ratio in ratios.items()))
+    return verdict(ratios, MOST)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from keras import layers
 
 import models
 from models.keras_private import deep_graphs
+from scripts.bench.figures import verdict
 
 MOST = {"check / clone_model": 0.05, "rename / clone_model": 1.2, "check growth": 4.4, "rename growth": 4.4}
 
@@ -39,10 +40,8 @@ def main() -> int:
         "rename growth": large["rename"] / small["rename"],
     }
     print(f"clone_model growth    {large['clone_model'] / small['clone_model']:.2f}")
-    for name, ratio in ratios.items():
-        print(f"{name:<20}  {ratio:.3f}  at most {MOST[name]}  {'ok' if ratio <= MOST[name] else 'TOO MUCH'}")
     rename_deep(2000)
-    return int(any(ratio > MOST[name] for name, ratio in ratios.items()))
+    return verdict(ratios, MOST)
 
 
 def measured(count: int, *, rounds: int) -> dict[str, float]:

@@ -22,6 +22,7 @@ from keras import layers
 
 import models
 from models.keras_private import deep_graphs
+from scripts.bench.figures import verdict
 from scripts.bench.naming import row, seconds
 
 MOST = {"first / clone_model": 1.1, "last / clone_model": 1.1, "last, shared / first": 0.25, "first growth": 4.4}
@@ -40,9 +41,7 @@ def main() -> int:
         "last, shared / first": large["last, shared"] / large["first"],
         "first growth": large["first"] / small["first"],
     }
-    for name, ratio in ratios.items():
-        print(f"{name:<20}  {ratio:.3f}  at most {MOST[name]}  {'ok' if ratio <= MOST[name] else 'TOO MUCH'}")
-    return int(any(ratio > MOST[name] for name, ratio in ratios.items()))
+    return verdict(ratios, MOST)
 
 
 def measured(count: int, *, rounds: int) -> dict[str, float]:

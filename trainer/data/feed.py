@@ -107,7 +107,20 @@ class ResidentFeed:
         return tf.nest.map_structure(lambda held: tf.gather(held, own), self._held)
 
 
-class HostFeed:
+class _IteratorFeed:
+    """What comes through one iterator, which is where the run is."""
+
+    def ahead(self, epoch: tf.Tensor, position: tf.Tensor, examples: tf.Tensor) -> None:
+        """Do nothing: the iterator is where the run is."""
+        del epoch, position, examples
+
+    def take(self, iterator: Any, ahead: Any, step: tf.Tensor) -> Take:
+        """Return what comes next: the examples of a step, or a share for each replica."""
+        del ahead, step
+        return (next(iterator),)
+
+
+class HostFeed(_IteratorFeed):
     """Whole steps through one tf.data iterator, for replicas that compute in the memory where it puts them.
 
     To move each share into the memory of its device, as `PipelineFeed` does, would cost more than a small step.
@@ -121,15 +134,6 @@ class HostFeed:
         """Start the pipeline at this step of the run."""
         return iter(self._steps_from(step))
 
-    def ahead(self, epoch: tf.Tensor, position: tf.Tensor, examples: tf.Tensor) -> None:
-        """Do nothing: the iterator is where the run is."""
-        del epoch, position, examples
-
-    def take(self, iterator: Any, ahead: Any, step: tf.Tensor) -> Take:
-        """Return the examples of the next step."""
-        del ahead, step
-        return (next(iterator),)
-
     def examples(self, taken: Take, share: Share) -> Any:
         """Cut this replica's share out."""
         (examples,) = taken
@@ -138,7 +142,7 @@ class HostFeed:
         return tf.nest.map_structure(lambda each: _slice(each, share), examples)
 
 
-class PipelineFeed:
+class PipelineFeed(_IteratorFeed):
     """Shares through one tf.data iterator, in the order in which the replicas take them, epoch after epoch."""
 
     def __init__(self, shares_from: SharesFrom, batches: Batches) -> None:
@@ -154,15 +158,6 @@ class PipelineFeed:
             return self._shares_from(step, range(first, first + held))
 
         return iter(tf.distribute.get_strategy().distribute_datasets_from_function(of_worker))
-
-    def ahead(self, epoch: tf.Tensor, position: tf.Tensor, examples: tf.Tensor) -> None:
-        """Do nothing: the iterator is where the run is."""
-        del epoch, position, examples
-
-    def take(self, iterator: Any, ahead: Any, step: tf.Tensor) -> Take:
-        """Return the next share for each replica."""
-        del ahead, step
-        return (next(iterator),)
 
     def examples(self, taken: Take, share: Share) -> Any:
         """Return the share that came, its length made static."""

@@ -61,7 +61,7 @@ def test_a_stale_file_with_a_reused_pid_and_a_wrong_clock_is_simply_taken(tmp_pa
 def test_a_released_lock_can_be_taken_again(tmp_path: Path) -> None:
     for _ in range(2):
         with store.RunLock(tmp_path):
-            pass
+            assert str(os.getpid()) in (tmp_path / ".lock").read_text()
 
 
 def test_two_locks_of_one_process_exclude_each_other_too(tmp_path: Path) -> None:
@@ -84,9 +84,9 @@ os.read(read, 1)
 os._exit(0)
 """
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE) as process:
-        process.wait()
+        assert process.wait() == 0
         with store.RunLock(tmp_path):  # the child still lives, waiting for its input
-            pass
+            assert str(os.getpid()) in (tmp_path / ".lock").read_text()
 
 
 def test_garbage_in_the_lock_file_of_a_holder_is_survived(tmp_path: Path) -> None:
