@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from trainer.replicas.part import sum_over_replicas
+from trainer.replicas.part import number_of_this_replica, sum_over_replicas
 
 
 def moments(x: tf.Tensor, axes: Sequence[int], *, mask: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
@@ -19,32 +19,54 @@ def moments(x: tf.Tensor, axes: Sequence[int], *, mask: tf.Tensor | None = None)
 
     `mask`, of x's shape, is 1 where a value counts and 0 elsewhere. One collective is made, and one for gradients.
     """
-    axes = list(axes)
+    own = _of_this_replica(tf.stop_gradient(x), list(axes), mask)
+    total, *constants = _over_all(own)
+    found: list[tf.Tensor] = []
+
+    @tf.custom_gradient
+    def differentiable(x: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) -> tuple:
+        def gradient(of_mean: tf.Tensor, of_variance: tf.Tensor) -> tuple:
+            # By x, of the mean 1 / total, and of the variance 2 (x - mean) / total. The mean is taken from what was
+            # found, not from the constant, for the sake of second derivatives.
+            both = tf.math.divide_no_nan(sum_over_replicas(tf.stack([of_mean, 2.0 * of_variance])), total)
+            of_mean, of_variance = tf.unstack(both)
+            of_x = of_mean + of_variance * (x - found[0])
+            return (of_x if mask is None else of_x * mask), None, None
+
+        return (tf.identity(mean), tf.identity(variance)), gradient
+
+    found += differentiable(x, *constants)
+    return found[0], found[1]
+
+
+def _of_this_replica(x: tf.Tensor, axes: list[int], mask: tf.Tensor | None) -> list[tf.Tensor]:
+    """Return how many values there are, their mean, and the sum of their squared distances from it."""
     if mask is None:
-        count = tf.cast(tf.reduce_prod(tf.gather(tf.shape(x), axes)), x.dtype)
         mean = tf.reduce_mean(x, axes, keepdims=True)
-        distances = tf.reduce_sum(tf.math.squared_difference(x, tf.stop_gradient(mean)), axes, keepdims=True)
-        counts = tf.fill(tf.shape(mean), count)
-    else:
-        counts = tf.reduce_sum(mask, axes, keepdims=True)
-        mean = tf.math.divide_no_nan(tf.reduce_sum(x * mask, axes, keepdims=True), counts)
-        distances = tf.reduce_sum(mask * tf.math.squared_difference(x, tf.stop_gradient(mean)), axes, keepdims=True)
-    return _combined(mean, distances, counts)
+        distances = tf.reduce_sum(tf.math.squared_difference(x, mean), axes, keepdims=True)
+        count = tf.reduce_prod([tf.shape(x)[axis] for axis in axes])
+        return [tf.fill(tf.shape(mean), tf.cast(count, x.dtype)), mean, distances]
+    counts = tf.reduce_sum(mask, axes, keepdims=True)
+    mean = tf.math.divide_no_nan(tf.reduce_sum(x * mask, axes, keepdims=True), counts)
+    distances = tf.reduce_sum(mask * tf.math.squared_difference(x, mean), axes, keepdims=True)
+    return [counts, mean, distances]
 
 
-def _combined(mean: tf.Tensor, distances: tf.Tensor, counts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _over_all(own: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return the number of values of all replicas, their mean and their variance."""
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
-        return mean, tf.math.divide_no_nan(distances, counts)
-    means, distances, counts = tf.unstack(_of_all(tf.stack([mean, distances, counts]), context), axis=1)
+        total, mean, distances = own
+        return total, mean, tf.math.divide_no_nan(distances, total)
+    counts, means, distances = tf.unstack(_gathered(tf.stack(own), context.num_replicas_in_sync), axis=1)
     total = tf.reduce_sum(counts, 0)
     mean = tf.math.divide_no_nan(tf.reduce_sum(counts * means, 0), total)
     between = counts * tf.math.squared_difference(means, mean)
-    return mean, tf.math.divide_no_nan(tf.reduce_sum(distances + between, 0), total)
+    return total, mean, tf.math.divide_no_nan(tf.reduce_sum(distances + between, 0), total)
 
 
-def _of_all(own: tf.Tensor, context: tf.distribute.ReplicaContext) -> tf.Tensor:
+def _gathered(own: tf.Tensor, replicas: int) -> tf.Tensor:
     """Return every replica's values, (replicas, ...): each adds its own in its place, and zeros elsewhere."""
-    replicas, number = context.num_replicas_in_sync, context.replica_id_in_sync_group
-    place = tf.one_hot(number, replicas, dtype=own.dtype)
-    return sum_over_replicas(tf.tensordot(place, own, axes=0))
+    number = number_of_this_replica()
+    around = [[number, replicas - 1 - number], *[[0, 0]] * own.shape.rank]
+    return sum_over_replicas(tf.pad(own[None], around))

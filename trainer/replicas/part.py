@@ -74,7 +74,14 @@ def sum_over_replicas(value: tf.Tensor) -> tf.Tensor:
     part = current()
     if part is not None and part.compiled:
         raise CrossesReplicasError
-    return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+    (total,) = _totals(context, [tf.stop_gradient(value)])
+    return _passing_back(value, total)
+
+
+def number_of_this_replica() -> int:
+    """Return the number of the replica that is being traced; it is a constant of the graph."""
+    context = tf.distribute.get_replica_context()
+    return int(tf.get_static_value(tf.convert_to_tensor(context.replica_id_in_sync_group)))
 
 
 def weighted(gradient: Any, part: Part) -> Any:
@@ -90,7 +97,7 @@ def added_up(gradients: Sequence[Any]) -> list[Any]:
     if context.num_replicas_in_sync == 1:
         return list(gradients)
     held = [each for each in gradients if each is not None]
-    summed = iter(in_one_piece(lambda pieces: context.all_reduce(tf.distribute.ReduceOp.SUM, pieces), held))
+    summed = iter(in_one_piece(lambda pieces: _totals(context, pieces), held))
     return [None if each is None else next(summed) for each in gradients]
 
 
@@ -103,3 +110,24 @@ def counted_once(gradient: Any, part: Part) -> Any:
         return gradient
     kept = slice(None) if part.counts else slice(0)
     return tf.IndexedSlices(part.copies * gradient.values[kept], gradient.indices[kept], gradient.dense_shape)
+
+
+def _totals(context: tf.distribute.ReplicaContext, values: Sequence[Any]) -> Sequence[Any]:
+    """Return the sums over the replicas, in one pack, as constants to any gradient.
+
+    `ReplicaContext.all_reduce` makes them differentiable, for which it looks through the graph behind them for
+    variables, at each call and through all of the replicas: tracing took time as the square of the depth so.
+    """
+
+    def reduce(strategy: tf.distribute.Strategy, *values: Any) -> Any:
+        here = [(each, each) for each in values]
+        return strategy.extended.batch_reduce_to(tf.distribute.ReduceOp.SUM, here)
+
+    return context.merge_call(reduce, args=tuple(values))
+
+
+@tf.custom_gradient
+def _passing_back(value: tf.Tensor, total: tf.Tensor) -> Any:
+    """Return the total; its gradient with respect to this replica's value is the sum of all replicas' gradients."""
+    del value
+    return tf.identity(total), lambda upstream: (sum_over_replicas(upstream), None)

@@ -20,7 +20,7 @@ from trainer.replicas.keras_private import (
     takes_training,
     unpack,
 )
-from trainer.replicas.part import CrossesReplicasError, Part, added_up, counted_once, tracing
+from trainer.replicas.part import CrossesReplicasError, Part, added_up, counted_once, number_of_this_replica, tracing
 
 
 @dataclass(frozen=True)
@@ -153,9 +153,8 @@ def crosses_replicas(model: keras.Model) -> bool:
 
 
 def share_of_this_replica(shares: list[Share]) -> Share:
-    """Return the share of the replica that is being traced; its number is a constant of the graph."""
-    number = tf.get_static_value(tf.convert_to_tensor(tf.distribute.get_replica_context().replica_id_in_sync_group))
-    return shares[int(number)]
+    """Return the share of the replica that is being traced."""
+    return shares[number_of_this_replica()]
 
 
 def _classes(y: tf.Tensor, *, limit: int) -> tf.Tensor:
