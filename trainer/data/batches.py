@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Share:
-    """One replica's part of a step, relative to the step's first example."""
+    """One replica's part of a step, relative to the step's first example; numbers, or scalars of a graph."""
 
-    start: int  # examples before it in the step
-    length: int  # examples in it
-    part: float  # its weight in the step's mean; those of all replicas add up to 1
+    start: Any  # examples before it in the step
+    length: Any  # examples in it
+    part: Any  # its weight in the step's mean; those of all replicas add up to 1
     copies: int = 1  # replicas that hold the same examples
     counts: bool = True  # its examples enter the metrics; false where another replica counts the same ones
 

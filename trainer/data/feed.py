@@ -41,7 +41,7 @@ class Feed(Protocol):
         """Return the arguments of one step, int64, counted from the position of `ahead`."""
 
     def examples(self, taken: Take, share: Share) -> Any:
-        """Return a replica's share, (x, y) or (x, y, weight), of static length; called on the replica."""
+        """Return a replica's share, (x, y) or (x, y, weight); called on the replica."""
 
 
 def in_file_order(positions: tf.Tensor, epoch: Any) -> tf.Tensor:
@@ -117,7 +117,7 @@ class _IteratorFeed:
     def take(self, iterator: Any, ahead: Any, step: tf.Tensor) -> Take:
         """Return what comes next: the examples of a step, or a share for each replica."""
         del ahead, step
-        return (next(iterator),)
+        return (iterator.get_next(),)
 
 
 class HostFeed(_IteratorFeed):
@@ -160,19 +160,25 @@ class PipelineFeed(_IteratorFeed):
         return iter(tf.distribute.get_strategy().distribute_datasets_from_function(of_worker))
 
     def examples(self, taken: Take, share: Share) -> Any:
-        """Return the share that came, its length made static."""
+        """Return the share that came, once its length is as it should be."""
         (examples,) = taken
         return tf.nest.map_structure(lambda each: _of_length(each, share.length), examples)
 
 
-def _of_length(examples: tf.Tensor, length: int) -> tf.Tensor:
+def _of_length(examples: tf.Tensor, length: Any) -> tf.Tensor:
+    """Return the examples when there are so many; a length that is a number is in their shape then."""
+    if isinstance(length, tf.Tensor):
+        tf.debugging.assert_equal(tf.shape(examples, tf.int64)[0], length)
+        return examples
     return tf.ensure_shape(examples, [length, *examples.shape[1:]])
 
 
 def _slice(examples: tf.Tensor, share: Share) -> tf.Tensor:
     rest = examples.shape.rank - 1
-    cut = tf.slice(examples, [share.start, *[0] * rest], [share.length, *[-1] * rest])
-    return _of_length(cut, share.length)
+    begin = tf.convert_to_tensor([share.start, *[0] * rest], tf.int64)
+    size = tf.convert_to_tensor([share.length, *[-1] * rest], tf.int64)
+    cut = tf.slice(examples, begin, size)
+    return cut if isinstance(share.length, tf.Tensor) else _of_length(cut, share.length)
 
 
 def _steps_of_source(source: Source, batches: Batches, order: Order, step: int) -> tf.data.Dataset:

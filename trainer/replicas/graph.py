@@ -1,17 +1,23 @@
-"""Steps in the graph: one call from Python trains or evaluates many, on all replicas."""
+"""Steps in the graph: one call from Python trains or evaluates many, on all replicas.
+
+The graph is made without AutoGraph, as Keras makes its own: a model's Python runs as it is written, and a process does
+not spend its first second on rewriting functions.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from trainer.data.batches import Share
+from trainer.data.batches import Batches, Share
 from trainer.data.feed import Feed
 from trainer.replicas.keras_private import as_one_device
 from trainer.replicas.own_logs import OwnLogs
 from trainer.replicas.replica import Step, share_of_this_replica
+from trainer.replicas.stretch import shares_at, stretches
 from trainer.replicas.tracing import uncollected
 from trainer.workers import exchange
 
@@ -28,25 +34,19 @@ class TrainGraph:
 
     def renew(self) -> None:
         """Trace the step anew when it runs next, since other layers train."""
-        self._full = tf.function(self._train, reduce_retracing=True)
-        self._last = tf.function(self._train_last, reduce_retracing=True)
+        self._steps = _graph_of(self._train)
 
     def begin(self, step: int) -> None:
         """Go on at this step of the run."""
         self._iterator = self._feed.begin(step)
 
     def run(self, epoch: int, first: int, count: int) -> np.ndarray:
-        """Train `count` steps of the epoch from step `first`; return the loss of each, (count,) float32.
-
-        The smaller last step of an epoch, where there is one, has shapes of its own and so a trace of its own.
-        """
-        full = min(count, self._feed.batches.full - first)
+        """Train `count` steps of the epoch from step `first`; return the loss of each, (count,) float32."""
         losses = []
         with uncollected():
-            if full > 0:
-                losses.append(self._full(self._iterator, _int64(epoch), _int64(first), _int64(full)).numpy())
-            if count > max(full, 0):
-                losses.append(self._last(self._iterator, _int64(epoch)).numpy()[None])
+            for each in stretches(self._feed.batches, first, count, apart=self._step.xla):
+                numbers = _int64(epoch), _int64(each.first), _int64(each.count)
+                losses.append(self._steps(self._iterator, *numbers, last=each.last).numpy())
         return np.concatenate(losses)
 
     def own_logs(self) -> dict[str, float]:
@@ -54,29 +54,26 @@ class TrainGraph:
         return self._own_logs.read()
 
     def traces(self) -> int:
-        """Return how often the step was traced: once, and once more for a smaller last step."""
-        return self._full.experimental_get_tracing_count() + self._last.experimental_get_tracing_count()
+        """Return how often the step was traced: once, and once more for a smaller last step that needs its own."""
+        return self._steps.experimental_get_tracing_count()
 
-    def _train(self, iterator: Any, epoch: tf.Tensor, first: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-        batch = self._feed.batches.batch
-        shares = self._feed.batches.shares(batch)
-        losses = tf.TensorArray(tf.float32, size=tf.cast(count, tf.int32))
-        ahead = self._feed.ahead(epoch, first * batch, count * batch)
+    def _train(
+        self, iterator: Any, epoch: tf.Tensor, first: tf.Tensor, count: tf.Tensor, *, last: bool | None
+    ) -> tf.Tensor:
+        batches = self._feed.batches
+        ahead = self._feed.ahead(epoch, first * batches.batch, _examples(batches, first, count))
+
+        def one(index: tf.Tensor, losses: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+            loss = self._one(iterator, ahead, index, shares_at(batches, first + index, last=last))
+            return index + 1, losses.write(tf.cast(index, tf.int32), loss)
+
+        losses = tf.TensorArray(tf.float32, size=tf.cast(count, tf.int32), element_shape=())
         with as_one_device():
-            for index in tf.range(count):
-                loss = self._one(iterator, ahead, index, shares)
-                losses = losses.write(tf.cast(index, tf.int32), loss)
+            _, losses = tf.while_loop(lambda index, _: index < count, one, (_int64(0), losses))
         return exchange.summed(losses.stack())
 
-    def _train_last(self, iterator: Any, epoch: tf.Tensor) -> tf.Tensor:
-        batches = self._feed.batches
-        ahead = self._feed.ahead(epoch, _int64(batches.full * batches.batch), _int64(batches.last))
-        with as_one_device():
-            loss = self._one(iterator, ahead, _int64(0), batches.shares(batches.last))
-        return exchange.summed(loss)
-
-    def _one(self, iterator: Any, ahead: Any, step: tf.Tensor, shares: list[Share]) -> tf.Tensor:
-        taken = self._feed.take(iterator, ahead, step)
+    def _one(self, iterator: Any, ahead: Any, index: tf.Tensor, shares: list[Share]) -> tf.Tensor:
+        taken = self._feed.take(iterator, ahead, index)
 
         def of_replica(*taken: Any) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
             share = share_of_this_replica(shares)
@@ -94,7 +91,7 @@ class EvaluationGraph:
         self._step, self._feed = step, feed
         self._strategy = tf.distribute.get_strategy()
         self._iterator: Any = None
-        self._part = tf.function(self._evaluate, reduce_retracing=True)
+        self._steps = _graph_of(self._evaluate)
 
     def run(self) -> None:
         """Evaluate every example once; the results are in the model's metrics."""
@@ -104,28 +101,28 @@ class EvaluationGraph:
         """Evaluate `count` steps from step `first`; one pass is made of parts that follow each other."""
         if self._iterator is None:
             self._iterator = self._feed.begin(0)
-        full = self._feed.batches.full
-        with_last = first + count > full
         with uncollected():
-            self._part(self._iterator, _int64(first), _int64(min(count, full - first)), with_last=with_last)
+            for each in stretches(self._feed.batches, first, count):
+                self._steps(self._iterator, _int64(each.first), _int64(each.count), last=each.last)
 
     @property
     def steps(self) -> int:
         """Steps of a pass."""
         return self._feed.batches.steps
 
-    def _evaluate(self, iterator: Any, first: tf.Tensor, count: tf.Tensor, *, with_last: bool) -> None:
+    def _evaluate(self, iterator: Any, first: tf.Tensor, count: tf.Tensor, *, last: bool | None) -> None:
         batches = self._feed.batches
-        examples = count * batches.batch + (batches.last if with_last else 0)
-        ahead = self._feed.ahead(_int64(0), first * batches.batch, examples)
-        with as_one_device():
-            for index in tf.range(count):
-                self._one(iterator, ahead, index, batches.shares(batches.batch))
-            if with_last:
-                self._one(iterator, ahead, count, batches.shares(batches.last))
+        ahead = self._feed.ahead(_int64(0), first * batches.batch, _examples(batches, first, count))
 
-    def _one(self, iterator: Any, ahead: Any, step: tf.Tensor, shares: list[Share]) -> None:
-        taken = self._feed.take(iterator, ahead, step)
+        def one(index: tf.Tensor) -> tuple[tf.Tensor]:
+            self._one(iterator, ahead, index, shares_at(batches, first + index, last=last))
+            return (index + 1,)
+
+        with as_one_device():
+            tf.while_loop(lambda index: index < count, one, (_int64(0),))
+
+    def _one(self, iterator: Any, ahead: Any, index: tf.Tensor, shares: list[Share]) -> None:
+        taken = self._feed.take(iterator, ahead, index)
 
         def of_replica(*taken: Any) -> None:
             share = share_of_this_replica(shares)
@@ -140,34 +137,38 @@ class PredictionGraph:
     def __init__(self, step: Step, feed: Feed) -> None:
         self._step, self._feed = step, feed
         self._strategy = tf.distribute.get_strategy()
-        self._full = tf.function(self._predict, reduce_retracing=True)
-        self._last = tf.function(self._predict_last, reduce_retracing=True)
+        self._steps = _graph_of(self._predict)
 
     def run(self) -> Any:
         """Return the outputs of all examples in their order, arrays of (size, ...) in the model's structure."""
         batches, iterator = self._feed.batches, self._feed.begin(0)
-        parts = [self._full(iterator, _int64(step)) for step in range(batches.full)]
-        parts += [self._last(iterator)] if batches.last else []
-        return tf.nest.map_structure(lambda *each: np.concatenate([part.numpy() for part in each]), *parts)
+        outputs = [
+            self._steps(iterator, _int64(step), last=each.last)
+            for each in stretches(batches, 0, batches.steps)
+            for step in range(each.first, each.first + each.count)
+        ]
+        return tf.nest.map_structure(lambda *each: np.concatenate([output.numpy() for output in each]), *outputs)
 
-    def _predict(self, iterator: Any, step: tf.Tensor) -> Any:
-        batch = self._feed.batches.batch
-        return self._one(iterator, step * batch, self._feed.batches.shares(batch))
-
-    def _predict_last(self, iterator: Any) -> Any:
+    def _predict(self, iterator: Any, step: tf.Tensor, *, last: bool | None) -> Any:
         batches = self._feed.batches
-        return self._one(iterator, _int64(batches.full * batches.batch), batches.shares(batches.last))
-
-    def _one(self, iterator: Any, position: tf.Tensor, shares: list[Share]) -> Any:
-        examples = sum(share.length for share in shares if share.counts)
-        ahead = self._feed.ahead(_int64(0), position, _int64(examples))
-        taken = self._feed.take(iterator, ahead, _int64(0))
+        shares = shares_at(batches, step, last=last)
+        examples = _examples(batches, step, 1)
+        taken = self._feed.take(iterator, self._feed.ahead(_int64(0), step * batches.batch, examples), _int64(0))
 
         def of_replica(*taken: Any) -> Any:
             return self._step.predict(self._feed.examples(taken, share_of_this_replica(shares)))
 
         outputs = self._strategy.run(of_replica, taken)
         return tf.nest.map_structure(lambda each: self._strategy.gather(each, axis=0)[:examples], outputs)
+
+
+def _graph_of(steps: Callable[..., Any]) -> Any:
+    return tf.function(steps, autograph=False, reduce_retracing=True)
+
+
+def _examples(batches: Batches, first: tf.Tensor, count: Any) -> tf.Tensor:
+    """Return how many examples `count` steps of an epoch have, from step `first` on."""
+    return tf.minimum((first + count) * batches.batch, batches.size) - first * batches.batch
 
 
 def _int64(value: int) -> tf.Tensor:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,8 +20,6 @@ from keras.src.backend.tensorflow.optimizer import TFOptimizer
 from keras.src.losses import loss as loss_module
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 from keras.src.trainers.data_adapters.data_adapter_utils import unpack_x_y_sample_weight as unpack
-from tensorflow.python.autograph.core import converter
-from tensorflow.python.autograph.impl import api as autograph_api
 from tensorflow.python.distribute import collective_all_reduce_strategy as collective_strategy
 
 from models.errors import NameplateError
@@ -34,7 +33,6 @@ __all__ = [
     "build_compiled",
     "capturing",
     "compute_loss",
-    "convert_ahead",
     "copies",
     "idle_hooks",
     "logits",
@@ -56,17 +54,6 @@ _UPDATES = (
 )
 # Odd, so that multiples of it visit every 32-bit number before one returns (Knuth, multiplicative hashing).
 _STREAM = 0x9E3779B1
-
-
-def convert_ahead(functions: Iterable[Callable[..., Any]], *, outermost: bool) -> None:
-    """Let AutoGraph convert functions now that a graph will be made of later; no operation is created.
-
-    It takes about 25 ms a function, in every process that traces it, and keeps the result by its code. `outermost` are
-    those that `tf.function` is given; the others are called by them.
-    """
-    options = converter.ConversionOptions(recursive=True, user_requested=outermost, optional_features=())
-    for function in functions:
-        autograph_api._TRANSPILER.transform(function, converter.ProgramContext(options=options))
 
 
 def build_compiled(model: keras.Model, example: tuple[Any, ...]) -> None:
@@ -242,10 +229,12 @@ def as_one_device() -> Iterator[None]:
         loss_module.unscale_loss_for_distribution = _unscaled(loss_module.unscale_loss_for_distribution)
         loss_module.reduce_weighted_values = _reduced(loss_module.reduce_weighted_values)
         nn_module._compute_moments_sync = _moments
+        keras.metrics.Mean.update_state = _counted(keras.metrics.Mean.update_state)
         BaseOptimizer.apply = _applied(BaseOptimizer.apply)
         keras.optimizers.LossScaleOptimizer.apply = _applied(keras.optimizers.LossScaleOptimizer.apply)
         keras.layers.BatchNormalization._moments = _masked_moments(keras.layers.BatchNormalization._moments)
-        yield
+        with _losses_of_each_thread():
+            yield
     finally:
         for place, name, original in before:
             setattr(place, name, original)
@@ -257,10 +246,40 @@ _PATCHED = (
     (loss_module, "unscale_loss_for_distribution"),
     (loss_module, "reduce_weighted_values"),
     (nn_module, "_compute_moments_sync"),
+    (keras.metrics.Mean, "update_state"),
     (BaseOptimizer, "apply"),
     (keras.optimizers.LossScaleOptimizer, "apply"),
     (keras.layers.BatchNormalization, "_moments"),
 )
+
+
+@contextmanager
+def _losses_of_each_thread() -> Iterator[None]:
+    """Keep what layers add to the loss apart by thread, which is by replica, since replicas share the layers.
+
+    A replica that asks the others for something, batch statistics or a sum of weights, waits for them between its
+    forward pass and its loss; what they add, and clear, meanwhile would be its own.
+    """
+    held = _Losses()
+
+    def of_thread(layer: keras.Layer) -> list[Any]:
+        return held.by_layer.setdefault(id(layer), [])
+
+    def assign(layer: keras.Layer, losses: list[Any]) -> None:
+        held.by_layer[id(layer)] = losses
+
+    keras.Layer._losses = property(of_thread, assign)  # before any layer's own attribute
+    try:
+        yield
+    finally:
+        del keras.Layer._losses
+
+
+class _Losses(threading.local):
+    """What layers add to the loss in a thread."""
+
+    def __init__(self) -> None:
+        self.by_layer: dict[int, list[Any]] = {}
 
 
 def _of_replica(drawn: Any) -> Any:
@@ -286,7 +305,7 @@ def _scaled(original: Any) -> Any:
 
     def scale(value: Any) -> Any:
         traced = part.current()
-        return original(value) if traced is None else value * traced.scale
+        return original(value) if traced is None else part.times(value, traced.scale)
 
     return scale
 
@@ -296,7 +315,7 @@ def _unscaled(original: Any) -> Any:
 
     def unscale(value: Any) -> Any:
         traced = part.current()
-        return original(value) if traced is None else value / traced.scale
+        return original(value) if traced is None else part.times(value, 1 / traced.scale)
 
     return unscale
 
@@ -317,16 +336,26 @@ def _reduced(original: Any) -> Any:
             )
         loss = original(values, sample_weight, mask, reduction, dtype)
         if reduction == "sum":
-            return loss * traced.scale_of_sum
+            return part.times(loss, traced.scale_of_sum)
         if len(values.shape) == 0 and sample_weight is None and mask is None:
-            return loss * traced.scale  # reduced by the loss itself: a mean, as far as we know
+            return part.times(loss, traced.scale)  # reduced by the loss itself: a mean, as far as we know
         own = _divisor(sample_weight, mask, reduction, loss.dtype)
         if own is None:
             return loss
         # Keras has divided by what this replica's examples weigh; their number weights the mean, here or later.
-        return loss * tf.math.divide_no_nan(own, part.sum_over_replicas(own) * traced.weight)
+        return loss * tf.math.divide_no_nan(own, part.times(part.sum_over_replicas(own), traced.weight))
 
     return reduce
+
+
+def _counted(original: Any) -> Any:
+    """Weight the losses of several outputs by examples, which CompileLoss counts only where shapes are static."""
+
+    def update_state(metric: keras.metrics.Metric, values: Any, sample_weight: Any = None) -> Any:
+        examples = part.examples_behind(metric)
+        return original(metric, values, sample_weight if examples is None else examples)
+
+    return update_state
 
 
 def _applied(original: Any) -> Any:

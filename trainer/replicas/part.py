@@ -21,19 +21,19 @@ class CrossesReplicasError(Exception):
 class Part:
     """How the losses of a replica enter the step's."""
 
-    weight: float  # of a mean over the replica's examples; those of all replicas add up to 1
+    weight: float | tf.Tensor  # of a mean over the replica's examples; those of all replicas add up to 1
     copies: int = 1  # replicas that hold the same examples, each of which has one `copies`-th of a sum
     counts: bool = True  # false where another replica stands for the same examples
     compiled: bool = False  # for one replica alone: nothing may be asked of the others
     later: bool = False  # losses stay means over the replica's examples, and are weighted afterwards
 
     @property
-    def scale(self) -> float:
+    def scale(self) -> float | tf.Tensor:
         """Return what a loss that is a mean over the replica's examples is multiplied by."""
         return 1.0 if self.later else self.weight
 
     @property
-    def scale_of_sum(self) -> float:
+    def scale_of_sum(self) -> float | tf.Tensor:
         """Return what a loss that is a sum over the replica's examples is multiplied by."""
         return self.scale / self.weight / self.copies
 
@@ -42,6 +42,7 @@ class _Traced(threading.local):
     """The part that this thread traces: MirroredStrategy has a thread for each replica, and one runs at a time."""
 
     part: Part | None = None
+    counting: tuple[Any, Sequence[Any]] | None = None
 
 
 _traced = _Traced()
@@ -60,6 +61,22 @@ def tracing(part: Part | None) -> Iterator[None]:
         yield
     finally:
         _traced.part = before
+
+
+@contextmanager
+def counting(examples: Any, metrics: Sequence[Any]) -> Iterator[None]:
+    """Trace what updates these metrics by a mean over so many examples, a number or a tensor."""
+    before, _traced.counting = _traced.counting, (examples, metrics)
+    try:
+        yield
+    finally:
+        _traced.counting = before
+
+
+def examples_behind(metric: Any) -> Any | None:
+    """Return how many examples a mean stands for that this metric is updated by; None where it is not known."""
+    examples, metrics = _traced.counting or (None, ())
+    return examples if any(metric is each for each in metrics) else None
 
 
 def sum_over_replicas(value: tf.Tensor) -> tf.Tensor:
@@ -84,11 +101,16 @@ def number_of_this_replica() -> int:
     return int(tf.get_static_value(tf.convert_to_tensor(context.replica_id_in_sync_group)))
 
 
+def times(value: tf.Tensor, factor: float | tf.Tensor) -> tf.Tensor:
+    """Return a multiple, in the value's precision."""
+    return value * (tf.cast(factor, value.dtype) if isinstance(factor, tf.Tensor) else factor)
+
+
 def weighted(gradient: Any, part: Part) -> Any:
     """Return a part of the step's gradient, from that of a mean over the replica's examples; None stays None."""
     if isinstance(gradient, tf.IndexedSlices):
-        return tf.IndexedSlices(gradient.values * part.weight, gradient.indices, gradient.dense_shape)
-    return None if gradient is None else gradient * part.weight
+        return tf.IndexedSlices(times(gradient.values, part.weight), gradient.indices, gradient.dense_shape)
+    return None if gradient is None else times(gradient, part.weight)
 
 
 def added_up(gradients: Sequence[Any]) -> list[Any]:

@@ -20,7 +20,16 @@ from trainer.replicas.keras_private import (
     takes_training,
     unpack,
 )
-from trainer.replicas.part import CrossesReplicasError, Part, added_up, counted_once, number_of_this_replica, tracing
+from trainer.replicas.part import (
+    CrossesReplicasError,
+    Part,
+    added_up,
+    counted_once,
+    counting,
+    number_of_this_replica,
+    times,
+    tracing,
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,7 @@ class Step:
         gradients = added_up([counted_once(gradient, _part(share)) for gradient in gradients])
         self.model.optimizer.apply(gradients, self.model.trainable_variables)
         if share.counts:
-            self._measure(x, y, weight, predicted, loss / share.part, share)
+            self._measure(x, y, weight, predicted, times(loss, 1 / share.part), share)
         return tf.cast(loss, tf.float32), {}
 
     def evaluate(self, examples: Any, shares: list[Share]) -> None:
@@ -74,12 +83,13 @@ class Step:
         share = share_of_this_replica(shares)
         if overridden(self.model, "test_step"):
             if share.counts:
-                self.model.test_step(_packed(x, y, weight))
+                with counting(share.length, output_trackers(self.model)):
+                    self.model.test_step(_packed(x, y, weight))
             return
         predicted = self._call(x, training=False)
         loss = self._loss(x, y, predicted, weight, share, training=False)
         if share.counts:
-            self._measure(x, y, weight, predicted, loss / share.part, share)
+            self._measure(x, y, weight, predicted, times(loss, 1 / share.part), share)
 
     def predict(self, examples: Any) -> Any:
         """Return what the model makes of the replica's share."""
@@ -102,9 +112,9 @@ class Step:
 
     def _users_train_step(self, x: Any, y: Any, weight: Any, share: Share) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Leave the step to the model; what it hands to an optimizer is weighted by the replica's examples there."""
-        with tracing(_part(share, later=True)):
+        with tracing(_part(share, later=True)), counting(share.length, output_trackers(self.model)):
             logs = self.model.train_step(_packed(x, y, weight))
-        parts = {name: each * share.part for name, each in _flat_logs(logs)}
+        parts = {name: times(each, share.part) for name, each in _flat_logs(logs)}
         return parts.get("loss", tf.zeros(())), parts
 
     def _passes(self, x: Any, y: Any, weight: Any, share: Share) -> tuple[Any, tf.Tensor, list[Any]]:
@@ -131,15 +141,12 @@ class Step:
     ) -> tf.Tensor:
         """Return the replica's part of the loss; what a `compute_loss` of the user's returns is taken as a mean."""
         users = overridden(self.model, "compute_loss")
-        with tracing(_part(share, later=users, compiled=compiled)), _unchanged(self._uncounted(share)):
+        trackers = output_trackers(self.model)
+        uncounted = [] if share.counts else [variable for tracker in trackers for variable in tracker.variables]
+        part = _part(share, later=users, compiled=compiled)
+        with tracing(part), _unchanged(uncounted), counting(share.length, trackers):
             loss = compute_loss(self.model, x, y, predicted, weight, training=training)
-        return loss * share.part if users else loss
-
-    def _uncounted(self, share: Share) -> list[keras.Variable]:
-        """Return what a loss counts although another replica counts the same examples."""
-        if share.counts:
-            return []
-        return [variable for tracker in output_trackers(self.model) for variable in tracker.variables]
+        return times(loss, share.part) if users else loss
 
     def _measure(self, x: Any, y: Any, weight: Any, predicted: Any, loss: tf.Tensor, share: Share) -> None:
         loss_tracker(self.model).update_state(loss, sample_weight=share.length)

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.autograph.impl import api as autograph
 
 from trainer.arguments import Arguments
 from trainer.data.feed import HostFeed
@@ -33,7 +34,7 @@ def compiled(strategy: Any) -> keras.Model:
 
 def body_of(graph: TrainGraph) -> Counter[str]:
     """Return the operations of one step, by kind."""
-    (concrete,) = graph._full._list_all_concrete_functions()
+    (concrete,) = graph._steps._list_all_concrete_functions()
     functions = concrete.graph.as_graph_def().library.function
     body = max((each for each in functions if "while_body" in each.signature.name), key=lambda each: len(each.node_def))
     return Counter(node.op for node in body.node_def)
@@ -68,8 +69,35 @@ def test_steps_stay_in_one_graph_that_is_traced_once_and_fed_by_one_iterator(str
     assert not [name for name in operations if "PyFunc" in name or "Print" in name or "Collective" in name]
 
 
-def test_a_smaller_last_step_has_one_trace_of_its_own(strategy: Any) -> None:
+@pytest.mark.parametrize("as_dataset", [False, True], ids=["arrays", "dataset"])
+@pytest.mark.parametrize(
+    ("batch", "options", "traces"),
+    [
+        pytest.param(8, {}, 1, id="smaller"),
+        pytest.param(42, {}, 2, id="fewer than replicas"),
+        pytest.param(8, {"xla": True}, 2, id="XLA"),
+    ],
+)
+def test_a_smaller_last_step_is_traced_with_the_others_where_replicas_divide_it_alike(
+    strategy: Any, batch: int, options: dict[str, Any], traces: int, as_dataset: bool
+) -> None:
+    arrays = X[:43], Y[:43]
+    data: Any = tf.data.Dataset.from_tensor_slices(arrays).batch(batch) if as_dataset else arrays
     with strategy.scope():
-        loop = loop_of(compiled(strategy), (X, Y), Arguments(epochs=2, batch_size=8))
+        loop = loop_of(compiled(strategy), data, Arguments(epochs=2, batch_size=batch, **options))
         loop.run()
-    assert loop.train.traces() == 2
+    assert loop.train.traces() == traces
+
+
+def test_no_python_is_rewritten_for_the_graph(strategy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rewritten: list[str] = []
+    original = autograph._TRANSPILER.transform_ast
+
+    def told(node: Any, context: Any) -> Any:
+        rewritten.append(context.info.name)
+        return original(node, context)
+
+    monkeypatch.setattr(autograph._TRANSPILER, "transform_ast", told)
+    with strategy.scope():
+        loop_of(compiled(strategy), (X, Y), Arguments(epochs=1, batch_size=8), validation_data=(X, Y)).run()
+    assert rewritten == []

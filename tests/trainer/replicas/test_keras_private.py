@@ -8,7 +8,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.python.autograph.impl import api as autograph
 
 from trainer.replicas import keras_private
 
@@ -110,21 +109,3 @@ def test_metrics_and_losses_exist_before_the_first_step() -> None:
     assert list(model.get_metrics_result()) == ["loss"]
     assert keras_private.takes_training(model)
     assert keras_private.built_for(model.optimizer) == model.trainable_variables
-
-
-def test_a_function_that_is_converted_ahead_is_not_converted_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    def magnitude(x: tf.Tensor) -> tf.Tensor:
-        if x < 0:
-            x = -x
-        return x
-
-    def outermost(x: tf.Tensor) -> tf.Tensor:
-        return magnitude(x)
-
-    def refuse(*_: Any) -> None:
-        raise AssertionError("converted again")
-
-    keras_private.convert_ahead([outermost], outermost=True)
-    keras_private.convert_ahead([magnitude], outermost=False)
-    monkeypatch.setattr(autograph._TRANSPILER, "transform_ast", refuse)
-    assert float(tf.function(outermost)(tf.constant(-2.0))) == 2.0

@@ -65,9 +65,12 @@ TRAININGS = {
     "classes weighted": Training(
         nets.classifier, lambda size: (vectors(size)[0], labels(size, 3)), 17, class_weight={0: 3.0, 1: 0.0}
     ),
-    "two outputs": Training(nets.two_outputs, lambda size: two_targets(size, weighted=True), several=True),
+    "two outputs": Training(nets.two_outputs(), lambda size: two_targets(size, weighted=True), several=True),
+    "two outputs, means by weight": Training(
+        nets.two_outputs("mean_with_sample_weight"), lambda size: two_targets(size, weighted=True), several=True
+    ),
     "two outputs, one example left": Training(
-        nets.two_outputs, lambda size: two_targets(size, weighted=False), size=17, several=True
+        nets.two_outputs(), lambda size: two_targets(size, weighted=False), size=17, several=True
     ),
     "sum": Training(nets.dense(nets.adam, SUM), vectors, size=17),
     "a loss that takes the mean": Training(nets.dense(nets.adam, nets.scalar_loss), vectors, size=17),

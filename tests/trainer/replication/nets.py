@@ -51,26 +51,30 @@ def dense(optimizer: Callable[[], keras.Optimizer], loss: Any = "mse", **options
     return build
 
 
-def two_outputs() -> keras.Model:
-    """Return a model with two weighted losses, and penalties on weights, outputs and a sum of its own."""
+def two_outputs(reduction: str = "sum_over_batch_size") -> Callable[[], keras.Model]:
+    """Return the builder of a model with two weighted losses, and penalties on weights, outputs and of its own."""
 
     class Penalty(layers.Layer):
         def call(self, x: Any) -> Any:
             self.add_loss(keras.ops.mean(keras.ops.square(x)))
             return x
 
-    inputs = keras.Input((6,), name="features")
-    hidden = layers.Dense(5, kernel_regularizer="l2", activity_regularizer="l1", name="hidden")(inputs)
-    hidden = Penalty(name="penalty")(hidden)
-    outputs = {name: layers.Dense(2, name=name)(hidden) for name in ("near", "far")}
-    model = keras.Model(inputs, outputs, name="two_outputs")
-    model.compile(
-        keras.optimizers.AdamW(0.01, global_clipnorm=0.5),
-        loss={"near": "mse", "far": "huber"},
-        loss_weights={"near": 1.0, "far": 0.3},
-        metrics={"near": ["mae"]},
-    )
-    return model
+    def build() -> keras.Model:
+        inputs = keras.Input((6,), name="features")
+        hidden = layers.Dense(5, kernel_regularizer="l2", activity_regularizer="l1", name="hidden")(inputs)
+        hidden = Penalty(name="penalty")(layers.BatchNormalization(name="bn")(hidden))
+        outputs = {name: layers.Dense(2, name=name)(hidden) for name in ("near", "far")}
+        model = keras.Model(inputs, outputs, name="two_outputs")
+        losses = keras.losses.MeanSquaredError(reduction=reduction), keras.losses.Huber(reduction=reduction)
+        model.compile(
+            keras.optimizers.AdamW(0.01, global_clipnorm=0.5),
+            loss={"near": losses[0], "far": losses[1]},
+            loss_weights={"near": 1.0, "far": 0.3},
+            metrics={"near": ["mae"]},
+        )
+        return model
+
+    return build
 
 
 def sequences(reduction: str = "sum_over_batch_size") -> Callable[[], keras.Model]:
