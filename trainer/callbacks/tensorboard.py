@@ -6,12 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.histogram import metadata
+from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+from tensorboard.util.tensor_util import make_tensor_proto
 
 import models
 from models.tree import seeds
 from trainer.callbacks.event_files import forget_after
 from trainer.callbacks.observer import Journey, Observer, Record
+
+BUCKETS = 30  # of a histogram, as many as `tf.summary.histogram` makes
 
 
 class TensorBoard(Observer):
@@ -34,26 +41,48 @@ class TensorBoard(Observer):
 
     def recorded(self, record: Record) -> None:
         """Write the scalars, and at the end of an epoch the histograms."""
+        train, validation = Summary(), Summary()
         for name, value in record.values.items():
-            writer = self._validation if name.startswith("val_") else self._train
-            with writer.as_default(step=record.step):
-                tf.summary.scalar(_tag(name, of_epoch=record.of_epoch), value)
+            into = validation if name.startswith("val_") else train
+            into.MergeFrom(scalar_pb(_tag(name, of_epoch=record.of_epoch), value))
         if record.of_epoch and self._every and (record.epoch + 1) % self._every == 0:
-            self._histograms(record.step)
-        self._train.flush()
-        self._validation.flush()
+            self._draw_histograms(train)
+        for writer, summary in ((self._train, train), (self._validation, validation)):
+            if summary.value:
+                with writer.as_default(step=record.step):
+                    tf.summary.experimental.write_raw_pb(summary.SerializeToString())
+                writer.flush()
 
     def ended(self) -> None:
         """Close the writers."""
         self._train.close()
         self._validation.close()
 
-    def _histograms(self, step: int) -> None:
+    def _draw_histograms(self, summary: Summary) -> None:
         drawn = {f"{name}/state" for name in seeds(self._model)}
-        with self._train.as_default(step=step):
-            for name, variable in models.variables(self._model).items():
-                if name not in drawn:
-                    tf.summary.histogram(name, variable.numpy())
+        for name, variable in models.variables(self._model).items():
+            if name not in drawn:
+                tensor = make_tensor_proto(buckets(variable.numpy()), dtype=np.float64)
+                described = metadata.create_summary_metadata(display_name=None, description=None)
+                summary.value.add(tag=name, metadata=described, tensor=tensor)
+
+
+def buckets(values: np.ndarray) -> np.ndarray:
+    """Return a histogram as TensorBoard wants it, (30, 3) float64: left edge, right edge and count of each bucket.
+
+    Of values that are all the same the last bucket has the count. What is not finite is left out. It is what
+    `tf.summary.histogram` makes of the values, in a tenth of the time and without 240 bytes for each of them.
+    """
+    values = np.asarray(values, "float64").ravel()
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return np.zeros((BUCKETS, 3))
+    if values.min() == values.max():
+        edges, counts = np.full(BUCKETS + 1, values[0]), np.zeros(BUCKETS)
+        counts[-1] = values.size
+    else:
+        counts, edges = np.histogram(values, BUCKETS)
+    return np.stack([edges[:-1], edges[1:], counts], axis=1)
 
 
 def _tag(name: str, *, of_epoch: bool) -> str:
