@@ -44,8 +44,8 @@ def _of_this_replica(x: tf.Tensor, axes: list[int], mask: tf.Tensor | None) -> l
     if mask is None:
         mean = tf.reduce_mean(x, axes, keepdims=True)
         distances = tf.reduce_sum(tf.math.squared_difference(x, mean), axes, keepdims=True)
-        count = tf.reduce_prod([tf.shape(x)[axis] for axis in axes])
-        return [tf.fill(tf.shape(mean), tf.cast(count, x.dtype)), mean, distances]
+        count = tf.cast(tf.size(x, tf.int64) // tf.size(mean, tf.int64), x.dtype)
+        return [tf.fill(tf.shape(mean), count), mean, distances]
     counts = tf.reduce_sum(mask, axes, keepdims=True)
     mean = tf.math.divide_no_nan(tf.reduce_sum(x * mask, axes, keepdims=True), counts)
     distances = tf.reduce_sum(mask * tf.math.squared_difference(x, mean), axes, keepdims=True)

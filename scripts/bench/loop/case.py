@@ -17,6 +17,7 @@ CASES = {
     "alone": ("host", 9),
     "epochs": ("host", 7),
     "job": ("job", 7),
+    "job_light": ("job", 7),
     "compute": ("compute", 7),
     "compute_alone": ("compute", 7),
     "start": ("start", 7),

@@ -52,7 +52,7 @@ def test_every_number_is_that_of_one_device(results: object, table: str, strateg
 
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("table", TABLES)
-def test_a_step_is_traced_once_and_a_smaller_last_one_once_more(results: object, table: str) -> None:
+def test_no_step_is_traced_more_often_than_its_shapes_need(results: object, table: str) -> None:
     assert callable(results)
     beyond = {
         (strategy, key): int(value)
