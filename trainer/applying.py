@@ -17,7 +17,7 @@ from trainer.fitting import strategy_of
 from trainer.given import Data, as_source, batches_of, example_of
 from trainer.replicas.consensus import in_agreement
 from trainer.replicas.graph import EvaluationGraph, PredictionGraph
-from trainer.replicas.keras_private import build_compiled
+from trainer.replicas.private.compiled import build_compiled
 from trainer.replicas.replica import Step
 
 BATCH = 32  # examples a step, over all replicas together, where nothing is said

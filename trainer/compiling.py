@@ -21,7 +21,8 @@ from trainer.config.optimizer import (
     ScheduleConfig,
     SgdConfig,
 )
-from trainer.replicas.keras_private import build_compiled, overridden, update_locally
+from trainer.replicas.private.compiled import build_compiled, overridden
+from trainer.replicas.private.optimizers import update_locally
 from trainer.replicas.rates import set_rates
 from trainer.replicas.tracing import uncollected
 from trainer.schedule import WarmupDecay

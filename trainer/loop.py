@@ -22,8 +22,8 @@ from trainer.outcome import NotFiniteError, StoppedError
 from trainer.replicas import hooks
 from trainer.replicas.consensus import in_agreement
 from trainer.replicas.graph import EvaluationGraph, TrainGraph
-from trainer.replicas.keras_private import copies
 from trainer.replicas.pace import Pace
+from trainer.replicas.private.compiled import copies
 from trainer.resuming.history import history_of, retell
 from trainer.resuming.progress import Progress
 from trainer.signals import StopRequest

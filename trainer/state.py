@@ -19,7 +19,7 @@ from models.names import did_you_mean
 from models.store.keys import require as require_storable
 from models.tree import seeds
 from trainer.replicas.consensus import agreed, values_on_replicas
-from trainer.replicas.keras_private import copies
+from trainer.replicas.private.compiled import copies
 from trainer.replicas.slots import named_variables
 from trainer.resuming.renewal import Renewal
 from trainer.workers import exchange

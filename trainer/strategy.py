@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from models.errors import NameplateError
 from trainer.config.strategy import StrategyConfig, StrategyKind
-from trainer.replicas.keras_private import multi_worker
+from trainer.replicas.private.cluster import multi_worker
 from trainer.workers.cluster import Cluster, cluster
 
 CPU_REPLICAS = 2  # where there is no GPU and nothing is asked for

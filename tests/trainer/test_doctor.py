@@ -39,9 +39,9 @@ def test_without_streams_of_their_own_replicas_are_found_to_draw_alike(
 ) -> None:
     from contextlib import nullcontext
 
-    from trainer.replicas import keras_private
+    from trainer.replicas.private import one_device
 
-    monkeypatch.setattr(keras_private, "as_one_device", nullcontext)
+    monkeypatch.setattr(one_device, "as_one_device", nullcontext)
     with pytest.raises(doctor.Unhealthy, match="drew the same numbers"):
         doctor._random_apart(tmp_path)
 

@@ -24,7 +24,8 @@ from models.names import did_you_mean
 from models.policy import Kind
 from models.tree import walk
 from trainer.dreaming.objectives import ObjectiveError
-from trainer.replicas.keras_private import any_size, capturing, takes_training
+from trainer.replicas.private.calls import any_size, capturing
+from trainer.replicas.private.compiled import takes_training
 
 WHOLE = ""  # the name of the model itself among its layers: what it gives
 

@@ -24,7 +24,7 @@ from trainer.dreaming.objectives import (
     Style,
     Term,
 )
-from trainer.replicas import keras_private as private
+from trainer.replicas.private import calls
 
 
 def wanted(objective: Objective) -> tuple[str, ...]:
@@ -98,7 +98,7 @@ def logits(model: keras.Model, outputs: Any, name: str | None) -> tf.Tensor:
         raise ObjectiveError(
             f"{model.name!r} has no output {name!r}.{did_you_mean(name, given)} It has {', '.join(given)}"
         )
-    return tf.cast(private.logits(next(iter(given.values())) if name is None else given[name]), tf.float32)
+    return tf.cast(calls.logits(next(iter(given.values())) if name is None else given[name]), tf.float32)
 
 
 def _value(term: Term, output: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:

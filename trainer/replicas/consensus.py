@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import keras
 import numpy as np
 
-from trainer.replicas.keras_private import copies
+from trainer.replicas.private.compiled import copies
 from trainer.workers.exchange import of_all_replicas
 
 

@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from trainer.data.batches import Batches, Share
 from trainer.data.feed import Feed
-from trainer.replicas.keras_private import as_one_device
 from trainer.replicas.own_logs import OwnLogs
+from trainer.replicas.private.one_device import as_one_device
 from trainer.replicas.replica import Step, share_of_this_replica
 from trainer.replicas.stretch import shares_at, stretches
 from trainer.replicas.tracing import uncollected

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import keras
 
-from trainer.replicas.keras_private import idle_hooks
+from trainer.replicas.private.callbacks import idle_hooks
 
 TRAINING = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
 TESTING = ("on_test_batch_begin", "on_test_batch_end")

@@ -9,7 +9,7 @@ import keras
 from models.errors import NameplateError
 from models.tree import variables
 from models.weights import matches, require_matches
-from trainer.replicas.keras_private import built_for, inner_optimizer, scale_updates
+from trainer.replicas.private.optimizers import built_for, inner_optimizer, scale_updates
 
 
 def set_rates(model: keras.Model, rates: Mapping[str, float], *, usual: float) -> dict[str, float]:

@@ -12,14 +12,6 @@ import tensorflow as tf
 
 from models.tree import layers
 from trainer.data.batches import Share
-from trainer.replicas.keras_private import (
-    compute_loss,
-    loss_tracker,
-    output_trackers,
-    overridden,
-    takes_training,
-    unpack,
-)
 from trainer.replicas.part import (
     CrossesReplicasError,
     Part,
@@ -29,6 +21,14 @@ from trainer.replicas.part import (
     number_of_this_replica,
     times,
     tracing,
+)
+from trainer.replicas.private.compiled import (
+    compute_loss,
+    loss_tracker,
+    output_trackers,
+    overridden,
+    takes_training,
+    unpack,
 )
 
 

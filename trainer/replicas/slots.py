@@ -13,7 +13,7 @@ import keras
 
 from models.errors import NameplateError
 from models.names import is_automatic
-from trainer.replicas.keras_private import built_for, inner_optimizer
+from trainer.replicas.private.optimizers import built_for, inner_optimizer
 
 _NOT_SLOTS = ("_variables", "_trainable_variables")
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.replicas.keras_private import update_locally
 from trainer.replicas.packing import SMALL, in_one_piece
+from trainer.replicas.private.optimizers import update_locally
 
 NUMBERS = np.random.default_rng(0)
 SHAPES = [(3, 4), (4,), (), (SMALL + 1,), (2, 2, 2)]

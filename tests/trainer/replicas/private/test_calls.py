@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tests.trainer.dream.nets import nested, noise
-from trainer.replicas.keras_private import Enough, any_size, capturing, logits
+from trainer.replicas.private.calls import Enough, any_size, capturing, logits
 
 
 def test_a_layers_call_is_an_attribute_that_can_be_shadowed() -> None:

@@ -1,0 +1,51 @@
+"""Optimizers do on every replica what one device does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.trainer.replicas.private.small import small_model
+from trainer.replicas.private.compiled import copies
+from trainer.replicas.private.optimizers import update_locally
+
+OPTIMIZERS = {
+    "adam": lambda: keras.optimizers.Adam(0.1),
+    "decay": lambda: keras.optimizers.AdamW(0.1, weight_decay=0.1),
+    "ema": lambda: keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=2),
+    "accumulation": lambda: keras.optimizers.Adam(0.1, gradient_accumulation_steps=2),
+    "loss scaling": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.1)),
+}
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_a_local_update_is_what_one_device_does(strategy: Any, kind: str) -> None:
+    gradients = [[np.full((3, 2), 0.5, "float32"), np.full((2,), -1.0, "float32")]] * 5
+    alone = small_model(OPTIMIZERS[kind]())
+    start = [variable.numpy() for variable in alone.trainable_variables]
+    for each in gradients:
+        alone.optimizer.apply([tf.constant(part) for part in each], alone.trainable_variables)
+    with strategy.scope():
+        mirrored = small_model(OPTIMIZERS[kind]())
+        update_locally(mirrored.optimizer)
+        for variable, value in zip(mirrored.trainable_variables, start, strict=True):
+            variable.assign(value)
+
+        @tf.function
+        def step(first: Any, second: Any) -> None:
+            strategy.run(lambda: mirrored.optimizer.apply([first, second], mirrored.trainable_variables))
+
+        for first, second in gradients:
+            step(first, second)
+        pairs = zip(
+            [*mirrored.trainable_variables, *mirrored.optimizer.variables],
+            [*alone.trainable_variables, *alone.optimizer.variables],
+            strict=True,
+        )
+        for variable, expected in pairs:
+            for copy in copies(variable):
+                np.testing.assert_array_equal(copy.numpy(), expected.numpy(), err_msg=variable.path)

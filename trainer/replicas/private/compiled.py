@@ -1,0 +1,55 @@
+"""A compiled model: its losses, metrics, variables, and which of its methods are the user's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras.src.trainers.data_adapters.data_adapter_utils import unpack_x_y_sample_weight as unpack
+
+__all__ = [
+    "build_compiled",
+    "compute_loss",
+    "copies",
+    "loss_tracker",
+    "output_trackers",
+    "overridden",
+    "takes_training",
+    "unpack",
+]
+
+
+def build_compiled(model: keras.Model, example: tuple[Any, ...]) -> None:
+    """Create the variables of a compiled model's loss and metrics; `example` holds KerasTensors (x, y[, weight])."""
+    model._symbolic_build(data_batch=example)
+
+
+def compute_loss(model: keras.Model, x: Any, y: Any, predicted: Any, weight: Any, *, training: bool) -> Any:
+    """Return the model's loss of examples; within `trainer.replicas.part.tracing` a replica's part of the step's."""
+    return model._compute_loss(x=x, y=y, y_pred=predicted, sample_weight=weight, training=training)
+
+
+def loss_tracker(model: keras.Model) -> keras.metrics.Metric:
+    """Return the metric that Keras logs as `loss`."""
+    return model._loss_tracker
+
+
+def output_trackers(model: keras.Model) -> list[keras.metrics.Metric]:
+    """Return the metrics that Keras logs as the losses of several outputs."""
+    return list(model._compile_loss.metrics) if model._compile_loss is not None else []
+
+
+def overridden(model: keras.Model, method: str) -> bool:
+    """Say whether the model's class brings a `train_step`, `test_step` or the like of its own."""
+    return getattr(type(model), method) is not getattr(keras.Model, method)
+
+
+def takes_training(model: keras.Model) -> bool:
+    """Say whether the model's `call` has an argument `training`."""
+    return bool(model._call_has_training_arg)
+
+
+def copies(variable: keras.Variable) -> tuple[tf.Variable, ...]:
+    """Return a variable's copy on each replica of this process, in replica order."""
+    return tf.distribute.get_strategy().experimental_local_results(variable._value)

@@ -1,0 +1,211 @@
+"""While steps are traced, every replica computes its part of what one device would."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras.src.backend.tensorflow import nn as nn_module
+from keras.src.losses import loss as loss_module
+from keras.src.optimizers.base_optimizer import BaseOptimizer
+
+from models.errors import NameplateError
+from trainer.replicas import part
+from trainer.replicas.moments import moments
+
+# Odd, so that multiples of it visit every 32-bit number before one returns (Knuth, multiplicative hashing).
+_STREAM = 0x9E3779B1
+
+
+@contextmanager
+def as_one_device() -> Iterator[None]:
+    """While steps are traced, let every replica compute its part of what one device would.
+
+    Random layers draw from a stream of the replica's own. Losses and the batch statistics that are synchronised are
+    those of the step's examples on all replicas, however unequal the shares; see `trainer.replicas.part.tracing`.
+    Gradients of losses that are weighted later are weighted on their way into an optimizer.
+    """
+    before = [(place, name, getattr(place, name)) for place, name in _PATCHED]
+    try:
+        keras.random.SeedGenerator.next = _of_replica(keras.random.SeedGenerator.next)
+        loss_module.scale_loss_for_distribution = _scaled(loss_module.scale_loss_for_distribution)
+        loss_module.unscale_loss_for_distribution = _unscaled(loss_module.unscale_loss_for_distribution)
+        loss_module.reduce_weighted_values = _reduced(loss_module.reduce_weighted_values)
+        nn_module._compute_moments_sync = _moments
+        keras.metrics.Mean.update_state = _counted(keras.metrics.Mean.update_state)
+        BaseOptimizer.apply = _applied(BaseOptimizer.apply)
+        keras.optimizers.LossScaleOptimizer.apply = _applied(keras.optimizers.LossScaleOptimizer.apply)
+        keras.layers.BatchNormalization._moments = _masked_moments(keras.layers.BatchNormalization._moments)
+        with _losses_of_each_thread():
+            yield
+    finally:
+        for place, name, original in before:
+            setattr(place, name, original)
+
+
+_PATCHED = (
+    (keras.random.SeedGenerator, "next"),
+    (loss_module, "scale_loss_for_distribution"),
+    (loss_module, "unscale_loss_for_distribution"),
+    (loss_module, "reduce_weighted_values"),
+    (nn_module, "_compute_moments_sync"),
+    (keras.metrics.Mean, "update_state"),
+    (BaseOptimizer, "apply"),
+    (keras.optimizers.LossScaleOptimizer, "apply"),
+    (keras.layers.BatchNormalization, "_moments"),
+)
+
+
+@contextmanager
+def _losses_of_each_thread() -> Iterator[None]:
+    """Keep what layers add to the loss apart by thread, which is by replica, since replicas share the layers.
+
+    A replica that asks the others for something, batch statistics or a sum of weights, waits for them between its
+    forward pass and its loss; what they add, and clear, meanwhile would be its own.
+    """
+    held = _Losses()
+
+    def of_thread(layer: keras.Layer) -> list[Any]:
+        return held.by_layer.setdefault(id(layer), [])
+
+    def assign(layer: keras.Layer, losses: list[Any]) -> None:
+        held.by_layer[id(layer)] = losses
+
+    keras.Layer._losses = property(of_thread, assign)  # before any layer's own attribute
+    try:
+        yield
+    finally:
+        del keras.Layer._losses
+
+
+class _Losses(threading.local):
+    """What layers add to the loss in a thread."""
+
+    def __init__(self) -> None:
+        self.by_layer: dict[int, list[Any]] = {}
+
+
+def _of_replica(drawn: Any) -> Any:
+    """Give every replica random numbers of its own from each seed generator.
+
+    Each replica steps an identical copy of a generator's state, so the states stay equal and are saved once; what
+    is drawn comes from the state and the replica's number. Replica 0 draws what one device would.
+    """
+
+    def draw(generator: keras.random.SeedGenerator, ordered: bool = True) -> Any:
+        seed = drawn(generator, ordered)
+        context = tf.distribute.get_replica_context()
+        if context is None or context.num_replicas_in_sync == 1:
+            return seed
+        shift = tf.cast(context.replica_id_in_sync_group, tf.int64) * _STREAM % 2**32
+        return seed + tf.stack([tf.cast(shift, seed.dtype), tf.zeros((), seed.dtype)])
+
+    return draw
+
+
+def _scaled(original: Any) -> Any:
+    """Weight a mean over a replica's examples by its part of the step; Keras divides by the number of replicas."""
+
+    def scale(value: Any) -> Any:
+        traced = part.current()
+        return original(value) if traced is None else part.times(value, traced.scale)
+
+    return scale
+
+
+def _unscaled(original: Any) -> Any:
+    """Undo `_scaled`, for the metrics of losses: they are weighted by examples."""
+
+    def unscale(value: Any) -> Any:
+        traced = part.current()
+        return original(value) if traced is None else part.times(value, 1 / traced.scale)
+
+    return unscale
+
+
+def _reduced(original: Any) -> Any:
+    """Make a replica's part of the loss over all examples of a step, for each of Keras' reductions."""
+
+    def reduce(
+        values: Any, sample_weight: Any = None, mask: Any = None, reduction: Any = "mean", dtype: Any = None
+    ) -> Any:
+        traced = part.current()
+        if traced is None:
+            return original(values, sample_weight, mask, reduction, dtype)
+        if reduction in (None, "none"):
+            raise NameplateError(
+                "a loss with reduction=None gives a number an example, and a step is trained by one number; "
+                'give the loss reduction="sum_over_batch_size"'
+            )
+        loss = original(values, sample_weight, mask, reduction, dtype)
+        if reduction == "sum":
+            return part.times(loss, traced.scale_of_sum)
+        if len(values.shape) == 0 and sample_weight is None and mask is None:
+            return part.times(loss, traced.scale)  # reduced by the loss itself: a mean, as far as we know
+        own = _divisor(sample_weight, mask, reduction, loss.dtype)
+        if own is None:
+            return loss
+        # Keras has divided by what this replica's examples weigh; their number weights the mean, here or later.
+        return loss * tf.math.divide_no_nan(own, part.times(part.sum_over_replicas(own), traced.weight))
+
+    return reduce
+
+
+def _counted(original: Any) -> Any:
+    """Weight the losses of several outputs by examples, which CompileLoss counts only where shapes are static."""
+
+    def update_state(metric: keras.metrics.Metric, values: Any, sample_weight: Any = None) -> Any:
+        examples = part.examples_behind(metric)
+        return original(metric, values, sample_weight if examples is None else examples)
+
+    return update_state
+
+
+def _applied(original: Any) -> Any:
+    """Weight the gradients of means over the replicas' shares, and add them up where the optimizer does not itself."""
+
+    def apply(optimizer: keras.Optimizer, grads: Any, trainable_variables: Any = None) -> Any:
+        traced = part.current()
+        if traced is None or not traced.later:
+            return original(optimizer, grads, trainable_variables)
+        grads = [part.counted_once(part.weighted(each, traced), traced) for each in grads]
+        if "_backend_update_step" in vars(getattr(optimizer, "inner_optimizer", optimizer)):  # see `update_locally`
+            grads = part.added_up(grads)
+        with part.tracing(None):  # an optimizer inside this one gets what is weighted already
+            return original(optimizer, grads, trainable_variables)
+
+    return apply
+
+
+def _divisor(sample_weight: Any, mask: Any, reduction: str, dtype: Any) -> tf.Tensor | None:
+    """Return what a weighted or masked mean was divided by; None where it is the number of examples."""
+    if reduction == "mean_with_sample_weight":
+        weights = loss_module.apply_mask(
+            None if sample_weight is None else tf.cast(sample_weight, dtype), mask, dtype=dtype, reduction=reduction
+        )
+    else:
+        weights = mask
+    return None if weights is None else tf.stop_gradient(tf.reduce_sum(tf.cast(weights, dtype)))
+
+
+def _moments(x: Any, axes: Sequence[int], keepdims: bool) -> tuple[Any, Any]:
+    mean, variance = moments(x, axes)
+    return (mean, variance) if keepdims else (tf.squeeze(mean, axes), tf.squeeze(variance, axes))
+
+
+def _masked_moments(original: Any) -> Any:
+    """Synchronise the statistics of masked values too, which Keras takes over each replica's share."""
+
+    def of_layer(layer: keras.layers.BatchNormalization, inputs: Any, mask: Any) -> tuple[Any, Any]:
+        if mask is None or not layer.synchronized:
+            return original(layer, inputs, mask)
+        axes = layer._reduction_axes
+        counting = tf.broadcast_to(tf.cast(mask, inputs.dtype)[..., None], tf.shape(inputs))
+        mean, variance = moments(inputs, axes, mask=counting)
+        return tf.squeeze(mean, axes), tf.squeeze(variance, axes)
+
+    return of_layer
