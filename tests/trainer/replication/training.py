@@ -166,12 +166,12 @@ def _flat(arrays: Any) -> np.ndarray:
     return np.concatenate([np.ravel(each) for each in arrays])
 
 
-if __name__ == "__main__":
-    sys.exit(main())
-
-
 def _expected_traces(training: Training) -> int:
     """Return one, or two where a smaller last step needs a trace of its own."""
     last = training.size % BATCH
     fewer = last < tf.distribute.get_strategy().num_replicas_in_sync
     return 2 if training.size > BATCH and last and (fewer or training.xla) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
