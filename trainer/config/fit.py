@@ -48,7 +48,7 @@ class FitConfig(Section):
     validate_every: int = 1  # epochs between validations
     steps_per_loop: int | None = None  # steps in the graph between two looks from outside; None: chosen
     precision: Precision = Precision.float32
-    xla: bool = False  # compile each replica's forward and backward pass
+    xla: bool = False  # compile each replica's forward and backward pass; random layers then draw other numbers
     on_nan: OnNan = OnNan.stop  # NaN or infinite loss or weights: stop, or rollback
     max_rollbacks: int = 3  # of one run, over all its resumes; then it stops
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
