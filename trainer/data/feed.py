@@ -177,8 +177,8 @@ def _slice(examples: tf.Tensor, share: Share) -> tf.Tensor:
     rest = examples.shape.rank - 1
     begin = tf.convert_to_tensor([share.start, *[0] * rest], tf.int64)
     size = tf.convert_to_tensor([share.length, *[-1] * rest], tf.int64)
-    cut = tf.slice(examples, begin, size)
-    return cut if isinstance(share.length, tf.Tensor) else _of_length(cut, share.length)
+    length = None if isinstance(share.length, tf.Tensor) else share.length
+    return tf.ensure_shape(tf.slice(examples, begin, size), [length, *examples.shape[1:]])
 
 
 def _steps_of_source(source: Source, batches: Batches, order: Order, step: int) -> tf.data.Dataset:

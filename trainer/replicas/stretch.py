@@ -8,6 +8,7 @@ there are replicas, since then the replicas divide it otherwise, and where XLA c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import tensorflow as tf
 
@@ -39,17 +40,19 @@ def shares_at(batches: Batches, step: tf.Tensor, *, last: bool | None) -> list[S
     if last is not None:
         return batches.shares(batches.last if last else batches.batch)
     is_last = step >= batches.full
-    both = zip(batches.shares(batches.batch), batches.shares(batches.last), strict=True)
-    return [
-        Share(
-            _either(is_last, full.start, small.start, tf.int64),
-            _either(is_last, full.length, small.length, tf.int64),
-            _either(is_last, full.part, small.part, tf.float64),
-        )
-        for full, small in both
-    ]
+    full, small = batches.shares(batches.batch), batches.shares(batches.last)
+    starts, lengths, parts = (
+        _either(is_last, [getattr(share, what) for share in full], [getattr(share, what) for share in small], dtype)
+        for what, dtype in (("start", tf.int64), ("length", tf.int64), ("part", tf.float64))
+    )
+    return [Share(*each) for each in zip(starts, lengths, parts, strict=True)]
 
 
-def _either(is_last: tf.Tensor, full: float, last: float, dtype: tf.DType) -> float | tf.Tensor:
-    """Return the number of a full step or of the last; a number as it is, where both have the same."""
-    return full if full == last else tf.where(is_last, tf.constant(last, dtype), tf.constant(full, dtype))
+def _either(is_last: tf.Tensor, full: list[Any], last: list[Any], dtype: tf.DType) -> list[Any]:
+    """Return the numbers of a full step or of the last, one a replica; as they are, where both have the same.
+
+    All are numbers or none is: what a replica computes has the static shapes then that it has on every other.
+    """
+    if full == last:
+        return full
+    return tf.unstack(tf.where(is_last, tf.constant(last, dtype), tf.constant(full, dtype)))

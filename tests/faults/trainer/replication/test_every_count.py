@@ -20,17 +20,26 @@ RUNS = [(table, strategy) for table, strategies in TABLES.items() for strategy i
 # Where replicas draw numbers, only those of the same number are alike.
 ALIKE = {"2 workers": "2 replicas", "2 workers, 2 replicas each": "4 replicas"}
 
-Tables = dict[str, dict[str, comparing.Numbers]]
+Tables = dict[str, comparing.Numbers]  # by strategy
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> object:
-    """Return what gives the numbers of a table by strategy; each table runs once."""
+    """Return what gives the numbers of a table by strategy; each table runs once, also where it fails."""
 
     @cache
-    def of(table: str) -> dict[str, comparing.Numbers]:
+    def ran(table: str) -> Tables | Exception:
         place: Path = tmp_path_factory.mktemp(table)
-        return run_table(f"tests.trainer.replication.{table}", place, ["one device", *TABLES[table]])
+        try:
+            return run_table(f"tests.trainer.replication.{table}", place, ["one device", *TABLES[table]])
+        except Exception as error:
+            return error
+
+    def of(table: str) -> Tables:
+        found = ran(table)
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     return of
 
