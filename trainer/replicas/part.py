@@ -43,6 +43,7 @@ class _Traced(threading.local):
 
     part: Part | None = None
     counting: tuple[Any, Sequence[Any]] | None = None
+    keeping: Sequence[Any] = ()
 
 
 _traced = _Traced()
@@ -77,6 +78,20 @@ def examples_behind(metric: Any) -> Any | None:
     """Return how many examples a mean stands for that this metric is updated by; None where it is not known."""
     examples, metrics = _traced.counting or (None, ())
     return examples if any(metric is each for each in metrics) else None
+
+
+@contextmanager
+def keeping(layers: Sequence[Any]) -> Iterator[None]:
+    """Let the tensors that a replica leaves on these layers be its own, while it waits for the others.
+
+    Replicas share the layers, and their threads take turns where they exchange something: without this, what `call`
+    keeps for `compute_loss` would be another replica's when that comes to it.
+    """
+    before, _traced.keeping = _traced.keeping, layers
+    try:
+        yield
+    finally:
+        _traced.keeping = before
 
 
 def sum_over_replicas(value: tf.Tensor) -> tf.Tensor:
@@ -145,7 +160,22 @@ def _totals(context: tf.distribute.ReplicaContext, values: Sequence[Any]) -> Seq
         here = [(each, each) for each in values]
         return strategy.extended.batch_reduce_to(tf.distribute.ReduceOp.SUM, here)
 
-    return context.merge_call(reduce, args=tuple(values))
+    kept = [(vars(layer), _tensors(layer)) for layer in _traced.keeping]
+    totals = context.merge_call(reduce, args=tuple(values))
+    for attributes, own in kept:
+        attributes.update(own)
+    return totals
+
+
+def _tensors(layer: Any) -> dict[str, Any]:
+    """Return the attributes that are tensors, or lists or dictionaries of tensors."""
+    return {name: value for name, value in vars(layer).items() if _has_tensors(value)}
+
+
+def _has_tensors(value: Any) -> bool:
+    if isinstance(value, dict | list | tuple):
+        return any(map(_has_tensors, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, tf.Tensor)
 
 
 @tf.custom_gradient

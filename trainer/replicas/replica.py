@@ -18,6 +18,7 @@ from trainer.replicas.part import (
     added_up,
     counted_once,
     counting,
+    keeping,
     number_of_this_replica,
     times,
     tracing,
@@ -66,8 +67,10 @@ class Step:
         The parts of all replicas add up to the loss over the step's examples, however unequal the shares. So do the
         gradients, which are summed over the replicas before the update. A model's own `train_step` may tell more.
         """
-        x, y, weight = self._prepared(examples)
-        share = share_of_this_replica(shares)
+        with keeping(self._of_the_user()):
+            return self._trained(*self._prepared(examples), share_of_this_replica(shares))
+
+    def _trained(self, x: Any, y: Any, weight: Any, share: Share) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         if self.is_users:
             return self._users_train_step(x, y, weight, share)
         predicted, loss, gradients = self._passes(x, y, weight, share)
@@ -86,8 +89,9 @@ class Step:
                 with counting(share.length, output_trackers(self.model)):
                     self.model.test_step(_packed(x, y, weight))
             return
-        predicted = self._call(x, training=False)
-        loss = self._loss(x, y, predicted, weight, share, training=False)
+        with keeping(self._of_the_user()):
+            predicted = self._call(x, training=False)
+            loss = self._loss(x, y, predicted, weight, share, training=False)
         if share.counts:
             self._measure(x, y, weight, predicted, times(loss, 1 / share.part), share)
 
@@ -97,6 +101,11 @@ class Step:
         if overridden(self.model, "predict_step"):
             return self.model.predict_step((x,))
         return self._call(x, training=False)
+
+    def _of_the_user(self) -> list[keras.Layer]:
+        """Return the layers, the model among them, whose classes are not Keras' own: those may keep anything."""
+        every = [self.model, *layers(self.model).values()]
+        return [layer for layer in every if not type(layer).__module__.startswith("keras.")]
 
     def _prepared(self, examples: Any) -> tuple[Any, Any, Any]:
         x, y, weight = unpack(examples)

@@ -80,6 +80,7 @@ TRAININGS = {
     ),
     "masked sum": Training(nets.sequences("sum"), words, size=17),
     "own compute_loss": Training(nets.own(nets.OwnLoss, "mae"), vectors),
+    "own compute_loss of what is kept": Training(nets.own(nets.Keeps, "mae"), vectors),
     "own train_step": Training(nets.own(nets.OwnStep, "mae"), vectors, size=16),
     "own train_step, fewer left": Training(nets.own(nets.OwnStep, "mae"), vectors, reports=False),
     "own train_step with a loss by hand": Training(nets.own(nets.ByHand, "mae"), vectors, reports=False),

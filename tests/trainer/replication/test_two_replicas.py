@@ -17,6 +17,7 @@ SHORT = {
     "accumulated, clipped and averaged": cases.TRAININGS["accumulated, clipped and averaged, in float32"],
     "fewer examples than replicas": cases.TRAININGS["one example left alone"],
     "masked and weighted": cases.TRAININGS["masked and weighted"],
+    "own compute_loss of what is kept": cases.TRAININGS["own compute_loss of what is kept"],
     "own train_step": cases.TRAININGS["own train_step"],
     "compiled": cases.TRAININGS["compiled"],
     "convnet": zoo_cases.TRAININGS["convnet, sgd"],
