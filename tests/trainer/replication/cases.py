@@ -69,6 +69,9 @@ TRAININGS = {
     "two outputs, means by weight": Training(
         nets.two_outputs("mean_with_sample_weight"), lambda size: two_targets(size, weighted=True), several=True
     ),
+    "two outputs, batch statistics": Training(
+        nets.two_outputs(norm=True), lambda size: two_targets(size, weighted=True), several=True
+    ),
     "two outputs, one example left": Training(
         nets.two_outputs(), lambda size: two_targets(size, weighted=False), size=17, several=True
     ),

@@ -51,7 +51,7 @@ def dense(optimizer: Callable[[], keras.Optimizer], loss: Any = "mse", **options
     return build
 
 
-def two_outputs(reduction: str = "sum_over_batch_size") -> Callable[[], keras.Model]:
+def two_outputs(reduction: str = "sum_over_batch_size", *, norm: bool = False) -> Callable[[], keras.Model]:
     """Return the builder of a model with two weighted losses, and penalties on weights, outputs and of its own."""
 
     class Penalty(layers.Layer):
@@ -62,7 +62,8 @@ def two_outputs(reduction: str = "sum_over_batch_size") -> Callable[[], keras.Mo
     def build() -> keras.Model:
         inputs = keras.Input((6,), name="features")
         hidden = layers.Dense(5, kernel_regularizer="l2", activity_regularizer="l1", name="hidden")(inputs)
-        hidden = Penalty(name="penalty")(layers.BatchNormalization(name="bn")(hidden))
+        hidden = layers.BatchNormalization(name="bn")(hidden) if norm else hidden
+        hidden = Penalty(name="penalty")(hidden)
         outputs = {name: layers.Dense(2, name=name)(hidden) for name in ("near", "far")}
         model = keras.Model(inputs, outputs, name="two_outputs")
         losses = keras.losses.MeanSquaredError(reduction=reduction), keras.losses.Huber(reduction=reduction)

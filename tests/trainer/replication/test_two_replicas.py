@@ -13,6 +13,7 @@ from tests.trainer.replication.training import trained
 SHORT = {
     "two outputs": cases.TRAININGS["two outputs"],
     "two outputs, means by weight": cases.TRAININGS["two outputs, means by weight"],
+    "two outputs, batch statistics": cases.TRAININGS["two outputs, batch statistics"],
     "batch statistics": cases.TRAININGS["batch statistics"],
     "accumulated, clipped and averaged": cases.TRAININGS["accumulated, clipped and averaged, in float32"],
     "fewer examples than replicas": cases.TRAININGS["one example left alone"],
