@@ -150,15 +150,22 @@ def counted_once(gradient: Any, part: Part) -> Any:
 
 
 def _totals(context: tf.distribute.ReplicaContext, values: Sequence[Any]) -> Sequence[Any]:
-    """Return the sums over the replicas, in one pack, as constants to any gradient.
+    """Return the sums over the replicas, in one pack a dtype, as constants to any gradient.
 
     `ReplicaContext.all_reduce` makes them differentiable, for which it looks through the graph behind them for
     variables, at each call and through all of the replicas: tracing took time as the square of the depth so.
     """
 
+    of_dtype: dict[tf.DType, list[int]] = {}  # places: TensorFlow's collectives put a pack's tensors into one
+    for place, each in enumerate(values):
+        of_dtype.setdefault(each.dtype, []).append(place)
+
     def reduce(strategy: tf.distribute.Strategy, *values: Any) -> Any:
-        here = [(each, each) for each in values]
-        return strategy.extended.batch_reduce_to(tf.distribute.ReduceOp.SUM, here)
+        found: dict[int, Any] = {}
+        for places in of_dtype.values():
+            here = [(values[place], values[place]) for place in places]
+            found |= zip(places, strategy.extended.batch_reduce_to(tf.distribute.ReduceOp.SUM, here), strict=True)
+        return [found[place] for place in range(len(values))]
 
     kept = [(vars(layer), _tensors(layer)) for layer in _traced.keeping]
     totals = context.merge_call(reduce, args=tuple(values))
