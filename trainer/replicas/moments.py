@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from trainer.replicas.part import number_of_this_replica, sum_over_replicas
+from trainer.replicas.sums import number_of_this_replica, sum_over_replicas
 
 
 def moments(x: tf.Tensor, axes: Sequence[int], *, mask: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:

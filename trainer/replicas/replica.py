@@ -12,17 +12,7 @@ import tensorflow as tf
 
 from models.tree import layers
 from trainer.data.batches import Share
-from trainer.replicas.part import (
-    CrossesReplicasError,
-    Part,
-    added_up,
-    counted_once,
-    counting,
-    keeping,
-    number_of_this_replica,
-    times,
-    tracing,
-)
+from trainer.replicas.part import Part, counted_once, counting, times, tracing
 from trainer.replicas.private.compiled import (
     compute_loss,
     loss_tracker,
@@ -31,6 +21,7 @@ from trainer.replicas.private.compiled import (
     takes_training,
     unpack,
 )
+from trainer.replicas.sums import CrossesReplicasError, added_up, keeping, number_of_this_replica
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from trainer.replicas.moments import moments
-from trainer.replicas.part import sum_over_replicas
+from trainer.replicas.sums import sum_over_replicas
 
 X = np.random.default_rng(3).normal(1000.0, 1.0, (7, 3))
 MASK = (np.random.default_rng(4).random((7, 3)) < 0.7).astype("float64")

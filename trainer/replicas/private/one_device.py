@@ -14,7 +14,7 @@ from keras.src.losses import loss as loss_module
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 
 from models.errors import NameplateError
-from trainer.replicas import part
+from trainer.replicas import part, sums
 from trainer.replicas.moments import moments
 
 # Odd, so that multiples of it visit every 32-bit number before one returns (Knuth, multiplicative hashing).
@@ -150,7 +150,7 @@ def _reduced(original: Any) -> Any:
         if own is None:
             return loss
         # Keras has divided by what this replica's examples weigh; their number weights the mean, here or later.
-        return loss * tf.math.divide_no_nan(own, part.times(part.sum_over_replicas(own), traced.weight))
+        return loss * tf.math.divide_no_nan(own, part.times(sums.sum_over_replicas(own), traced.weight))
 
     return reduce
 
@@ -174,7 +174,7 @@ def _applied(original: Any) -> Any:
             return original(optimizer, grads, trainable_variables)
         grads = [part.counted_once(part.weighted(each, traced), traced) for each in grads]
         if "_backend_update_step" in vars(getattr(optimizer, "inner_optimizer", optimizer)):  # see `update_locally`
-            grads = part.added_up(grads)
+            grads = sums.added_up(grads)
         with part.tracing(None):  # an optimizer inside this one gets what is weighted already
             return original(optimizer, grads, trainable_variables)
 
