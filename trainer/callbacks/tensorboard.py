@@ -71,17 +71,16 @@ def buckets(values: np.ndarray) -> np.ndarray:
     """Return a histogram as TensorBoard wants it, (30, 3) float64: left edge, right edge and count of each bucket.
 
     Of values that are all the same the last bucket has the count. What is not finite is left out. It is what
-    `tf.summary.histogram` makes of the values, in a tenth of the time and without 240 bytes for each of them.
+    `tf.summary.histogram` makes of the values, without 240 bytes for each of them.
     """
     values = np.asarray(values, "float64").ravel()
     values = values[np.isfinite(values)]
     if not values.size:
         return np.zeros((BUCKETS, 3))
-    if values.min() == values.max():
-        edges, counts = np.full(BUCKETS + 1, values[0]), np.zeros(BUCKETS)
-        counts[-1] = values.size
-    else:
-        counts, edges = np.histogram(values, BUCKETS)
+    edges = np.linspace(values.min(), values.max(), BUCKETS + 1)
+    width = (edges[-1] - edges[0]) / BUCKETS
+    places = np.minimum((values - edges[0]) / width, BUCKETS - 1) if width else np.full(values.size, BUCKETS - 1)
+    counts = np.bincount(places.astype(np.intp), minlength=BUCKETS)
     return np.stack([edges[:-1], edges[1:], counts], axis=1)
 
 

@@ -168,7 +168,11 @@ class PipelineFeed(_IteratorFeed):
 def _of_length(examples: tf.Tensor, length: Any) -> tf.Tensor:
     """Return the examples when there are so many; a length that is a number is in their shape then."""
     if isinstance(length, tf.Tensor):
-        tf.debugging.assert_equal(tf.shape(examples, tf.int64)[0], length)
+        tf.debugging.assert_equal(
+            tf.shape(examples, tf.int64)[0],
+            length,
+            message="the pipeline gave a step of another number of examples than its steps have",
+        )
         return examples
     return tf.ensure_shape(examples, [length, *examples.shape[1:]])
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from trainer.replicas.sums import number_of_this_replica, sum_over_replicas
+from trainer.replicas.private.tape import with_gradient
+from trainer.replicas.sums import number_of_this_replica, over_several, sum_over_replicas
 
 
 def moments(x: tf.Tensor, axes: Sequence[int], *, mask: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
@@ -19,23 +20,21 @@ def moments(x: tf.Tensor, axes: Sequence[int], *, mask: tf.Tensor | None = None)
 
     `mask`, of x's shape, is 1 where a value counts and 0 elsewhere. One collective is made, and one for gradients.
     """
-    own = _of_this_replica(tf.stop_gradient(x), list(axes), mask)
-    total, *constants = _over_all(own)
+    if not over_several():
+        total, mean, distances = _of_this_replica(x, list(axes), mask)
+        return mean, tf.math.divide_no_nan(distances, total)
+    total, *constants = _over_all(_of_this_replica(tf.stop_gradient(x), list(axes), mask))
     found: list[tf.Tensor] = []
 
-    @tf.custom_gradient
-    def differentiable(x: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) -> tuple:
-        def gradient(of_mean: tf.Tensor, of_variance: tf.Tensor) -> tuple:
-            # By x, of the mean 1 / total, and of the variance 2 (x - mean) / total. The mean is taken from what was
-            # found, not from the constant, for the sake of second derivatives.
-            both = tf.math.divide_no_nan(sum_over_replicas(tf.stack([of_mean, 2.0 * of_variance])), total)
-            of_mean, of_variance = tf.unstack(both)
-            of_x = of_mean + of_variance * (x - found[0])
-            return (of_x if mask is None else of_x * mask), None, None
+    def gradient(of_mean: tf.Tensor, of_variance: tf.Tensor) -> list[tf.Tensor]:
+        # By x, of the mean 1 / total, and of the variance 2 (x - mean) / total. The mean is taken from what was
+        # found, not from the constant, for the sake of second derivatives.
+        both = tf.math.divide_no_nan(sum_over_replicas(tf.stack([of_mean, 2.0 * of_variance])), total)
+        of_mean, of_variance = tf.unstack(both)
+        of_x = of_mean + of_variance * (x - found[0])
+        return [of_x if mask is None else of_x * mask]
 
-        return (tf.identity(mean), tf.identity(variance)), gradient
-
-    found += differentiable(x, *constants)
+    found += with_gradient(constants, [x], gradient)
     return found[0], found[1]
 
 
@@ -54,19 +53,15 @@ def _of_this_replica(x: tf.Tensor, axes: list[int], mask: tf.Tensor | None) -> l
 
 def _over_all(own: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Return the number of values of all replicas, their mean and their variance."""
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
-        total, mean, distances = own
-        return total, mean, tf.math.divide_no_nan(distances, total)
-    counts, means, distances = tf.unstack(_gathered(tf.stack(own), context.num_replicas_in_sync), axis=1)
+    counts, means, distances = tf.unstack(_gathered(tf.stack(own)), axis=1)
     total = tf.reduce_sum(counts, 0)
     mean = tf.math.divide_no_nan(tf.reduce_sum(counts * means, 0), total)
     between = counts * tf.math.squared_difference(means, mean)
     return total, mean, tf.math.divide_no_nan(tf.reduce_sum(distances + between, 0), total)
 
 
-def _gathered(own: tf.Tensor, replicas: int) -> tf.Tensor:
+def _gathered(own: tf.Tensor) -> tf.Tensor:
     """Return every replica's values, (replicas, ...): each adds its own in its place, and zeros elsewhere."""
-    number = number_of_this_replica()
+    number, replicas = number_of_this_replica(), tf.distribute.get_strategy().num_replicas_in_sync
     around = [[number, replicas - 1 - number], *[[0, 0]] * own.shape.rank]
     return sum_over_replicas(tf.pad(own[None], around))

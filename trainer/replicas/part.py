@@ -33,7 +33,7 @@ class Part:
 
 
 class _Traced(threading.local):
-    """The part that this thread traces: MirroredStrategy has a thread for each replica, and one runs at a time."""
+    """What this thread traces: MirroredStrategy has a thread for each replica, and one runs at a time."""
 
     part: Part | None = None
     counting: tuple[Any, Sequence[Any]] | None = None

@@ -121,7 +121,8 @@ class Step:
         """Go forward and backward, compiled where that is asked for and possible."""
         if self.xla and not crosses_replicas(self.model):
             try:
-                return tf.function(self._forward_backward, jit_compile=True)(x, y, weight, share, compiled=True)
+                compiled = tf.function(self._forward_backward, jit_compile=True, autograph=False)
+                return compiled(x, y, weight, share, compiled=True)
             except CrossesReplicasError:
                 pass  # a masked or weighted mean, whose divisor is counted over all replicas
         return self._forward_backward(x, y, weight, share)

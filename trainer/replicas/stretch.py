@@ -26,8 +26,8 @@ class Stretch:
 
 def stretches(batches: Batches, first: int, count: int, *, apart: bool = False) -> list[Stretch]:
     """Divide `count` steps of an epoch, from step `first` on, by the graph that makes them; `apart` by their shape."""
-    if not batches.last:
-        return [Stretch(first, count, last=False)]
+    if not batches.last or not batches.full:
+        return [Stretch(first, count, last=bool(batches.last))]
     if batches.last >= batches.replicas and not apart:
         return [Stretch(first, count)]
     full = max(min(count, batches.full - first), 0)

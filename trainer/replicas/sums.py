@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import tensorflow as tf
 
 from trainer.replicas.packing import in_one_piece
 from trainer.replicas.part import current
+from trainer.replicas.private.tape import with_gradient
 
 
 class CrossesReplicasError(Exception):
@@ -32,32 +34,37 @@ def sum_over_replicas(value: tf.Tensor) -> tf.Tensor:
     Raises:
         CrossesReplicasError: where the trace is for one replica alone.
     """
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
+    if not over_several():
         return value
     part = current()
     if part is not None and part.compiled:
         raise CrossesReplicasError
-    (total,) = _totals(context, [tf.stop_gradient(value)])
-    return _passing_back(value, total)
+    totals = _totals([tf.stop_gradient(value)])
+    return with_gradient(totals, [value], lambda upstream: [sum_over_replicas(upstream)])[0]
+
+
+def over_several() -> bool:
+    """Say whether this is a replica and there are others."""
+    context = tf.distribute.get_replica_context()
+    return context is not None and context.num_replicas_in_sync > 1
 
 
 def added_up(gradients: Sequence[Any]) -> list[Any]:
     """Return the sums over the replicas of gradients that are parts of the step's; None stays None. One pack."""
-    context = tf.distribute.get_replica_context()
-    if context.num_replicas_in_sync == 1:
+    if not over_several():
         return list(gradients)
     held = [each for each in gradients if each is not None]
-    summed = iter(in_one_piece(lambda pieces: _totals(context, pieces), held))
+    summed = iter(in_one_piece(_totals, held))
     return [None if each is None else next(summed) for each in gradients]
 
 
 @contextmanager
 def keeping(layers: Sequence[Any]) -> Iterator[None]:
-    """Let the tensors that a replica leaves on these layers be its own, while it waits for the others.
+    """Let the tensors that a replica leaves on these layers be its own, while it waits for the others here.
 
     Replicas share the layers, and their threads take turns where they exchange something: without this, what `call`
-    keeps for `compute_loss` would be another replica's when that comes to it.
+    keeps for `compute_loss` would be another replica's when that comes to it. An exchange of the user's own, with
+    `ReplicaContext.all_reduce`, is not looked after.
     """
     before, _own.layers = _own.layers, layers
     try:
@@ -72,7 +79,7 @@ def number_of_this_replica() -> int:
     return int(tf.get_static_value(tf.convert_to_tensor(context.replica_id_in_sync_group)))
 
 
-def _totals(context: tf.distribute.ReplicaContext, values: Sequence[Any]) -> Sequence[Any]:
+def _totals(values: Sequence[Any]) -> Sequence[Any]:
     """Return the sums over the replicas, in one pack a dtype, as constants to any gradient.
 
     `ReplicaContext.all_reduce` makes them differentiable, for which it looks through the graph behind them for
@@ -89,26 +96,34 @@ def _totals(context: tf.distribute.ReplicaContext, values: Sequence[Any]) -> Seq
             found |= zip(places, strategy.extended.batch_reduce_to(tf.distribute.ReduceOp.SUM, here), strict=True)
         return [found[place] for place in range(len(values))]
 
-    kept = [(vars(layer), _tensors(layer)) for layer in _own.layers]
-    totals = context.merge_call(reduce, args=tuple(values))
-    for attributes, own in kept:
-        attributes.update(own)
+    kept = [_Kept(layer) for layer in _own.layers]
+    totals = tf.distribute.get_replica_context().merge_call(reduce, args=tuple(values))
+    for each in kept:
+        each.give_back()
     return totals
 
 
-def _tensors(layer: Any) -> dict[str, Any]:
-    """Return the attributes that are tensors, or lists or dictionaries of tensors."""
-    return {name: value for name, value in vars(layer).items() if _has_tensors(value)}
+class _Kept:
+    """The tensors on a layer: its attributes that are one, or a list or dictionary of them, or an empty one."""
+
+    def __init__(self, layer: Any) -> None:
+        self._attributes = vars(layer)
+        self._held = {name: value for name, value in self._attributes.items() if _is_tensors(value)}
+        self._inside = {name: copy.copy(value) for name, value in self._held.items() if isinstance(value, dict | list)}
+
+    def give_back(self) -> None:
+        """Put them back where they were, past what Keras does when a layer's attributes change."""
+        self._attributes.update(self._held)
+        for name, inside in self._inside.items():
+            if isinstance(inside, dict):
+                dict.clear(self._held[name])
+                dict.update(self._held[name], inside)
+            else:
+                list.__setitem__(self._held[name], slice(None), inside)
 
 
-def _has_tensors(value: Any) -> bool:
+def _is_tensors(value: Any) -> bool:
     if isinstance(value, dict | list | tuple):
-        return any(map(_has_tensors, value.values() if isinstance(value, dict) else value))
-    return isinstance(value, tf.Tensor)
-
-
-@tf.custom_gradient
-def _passing_back(value: tf.Tensor, total: tf.Tensor) -> Any:
-    """Return the total; its gradient with respect to this replica's value is the sum of all replicas' gradients."""
-    del value
-    return tf.identity(total), lambda upstream: (sum_over_replicas(upstream), None)
+        first = next(iter(value.values() if isinstance(value, dict) else value), None)
+        return first is None or tf.is_tensor(first)
+    return bool(tf.is_tensor(value))

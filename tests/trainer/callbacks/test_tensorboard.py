@@ -17,6 +17,7 @@ VALUES = {
     "integers": np.arange(7),
     "two": np.array([-1.0, 1.0], "float32"),
     "all the same": np.full((4, 3), 0.1, "float32"),
+    "neighbours": np.array([1.0, np.nextafter(1.0, 2.0)]),
     "one": np.full((), 3.0, "float32"),
     "none": np.zeros((0, 3), "float32"),
 }

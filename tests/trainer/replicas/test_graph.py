@@ -89,15 +89,16 @@ def test_a_smaller_last_step_is_traced_with_the_others_where_replicas_divide_it_
     assert loop.train.traces() == traces
 
 
-def test_no_python_is_rewritten_for_the_graph(strategy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("xla", [False, True])
+def test_no_python_is_rewritten_for_the_graph(strategy: Any, monkeypatch: pytest.MonkeyPatch, xla: bool) -> None:
     rewritten: list[str] = []
-    original = autograph._TRANSPILER.transform_ast
+    original = autograph._TRANSPILER.transform  # before its cache is asked
 
-    def told(node: Any, context: Any) -> Any:
-        rewritten.append(context.info.name)
-        return original(node, context)
+    def told(function: Any, context: Any) -> Any:
+        rewritten.append(function.__qualname__)
+        return original(function, context)
 
-    monkeypatch.setattr(autograph._TRANSPILER, "transform_ast", told)
+    monkeypatch.setattr(autograph._TRANSPILER, "transform", told)
     with strategy.scope():
-        loop_of(compiled(strategy), (X, Y), Arguments(epochs=1, batch_size=8), validation_data=(X, Y)).run()
+        loop_of(compiled(strategy), (X, Y), Arguments(epochs=1, batch_size=8, xla=xla), validation_data=(X, Y)).run()
     assert rewritten == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import numpy as np
@@ -50,3 +52,16 @@ def test_second_derivatives_of_unequal_shares_are_those_of_all_examples(strategy
     np.testing.assert_allclose(value[0], expected[0])
     np.testing.assert_allclose(penalty[0], 4 * expected[1], rtol=1e-9)
     np.testing.assert_allclose(np.concatenate(gradient), 8 * expected[2], rtol=1e-6, atol=1e-6)
+
+
+def test_what_is_traced_goes_when_nobody_needs_it(strategy: Any) -> None:
+    def traced() -> weakref.ref[Any]:
+        @tf.function(autograph=False)
+        def on_replicas() -> Any:
+            return strategy.run(lambda: derived(tf.constant(X), None))
+
+        return weakref.ref(on_replicas.get_concrete_function().graph)
+
+    graph = traced()
+    gc.collect()
+    assert graph() is None

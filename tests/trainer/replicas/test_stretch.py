@@ -31,6 +31,7 @@ def test_every_step_is_made_once_and_in_order(batches: Batches, data: Any, apart
     for each in found:
         smaller = [step >= batches.full for step in range(each.first, each.first + each.count)]
         assert each.last is None or set(smaller) == {each.last}
+    assert all(each.last is not None for each in found) or not apart
     assert len(found) == 1 or apart or batches.last < batches.replicas
 
 

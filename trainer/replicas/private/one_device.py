@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,35 +29,17 @@ def as_one_device() -> Iterator[None]:
     those of the step's examples on all replicas, however unequal the shares; see `trainer.replicas.part.tracing`.
     Gradients of losses that are weighted later are weighted on their way into an optimizer.
     """
-    before = [(place, name, getattr(place, name)) for place, name in _PATCHED]
+    before = []
     try:
-        keras.random.SeedGenerator.next = _of_replica(keras.random.SeedGenerator.next)
-        loss_module.scale_loss_for_distribution = _scaled(loss_module.scale_loss_for_distribution)
-        loss_module.unscale_loss_for_distribution = _unscaled(loss_module.unscale_loss_for_distribution)
-        loss_module.reduce_weighted_values = _reduced(loss_module.reduce_weighted_values)
-        nn_module._compute_moments_sync = _moments
-        keras.metrics.Mean.update_state = _counted(keras.metrics.Mean.update_state)
-        BaseOptimizer.apply = _applied(BaseOptimizer.apply)
-        keras.optimizers.LossScaleOptimizer.apply = _applied(keras.optimizers.LossScaleOptimizer.apply)
-        keras.layers.BatchNormalization._moments = _masked_moments(keras.layers.BatchNormalization._moments)
+        for place, name, changed in _PATCHES:
+            original = getattr(place, name)
+            before.append((place, name, original))
+            setattr(place, name, changed(original))
         with _losses_of_each_thread():
             yield
     finally:
-        for place, name, original in before:
+        for place, name, original in reversed(before):
             setattr(place, name, original)
-
-
-_PATCHED = (
-    (keras.random.SeedGenerator, "next"),
-    (loss_module, "scale_loss_for_distribution"),
-    (loss_module, "unscale_loss_for_distribution"),
-    (loss_module, "reduce_weighted_values"),
-    (nn_module, "_compute_moments_sync"),
-    (keras.metrics.Mean, "update_state"),
-    (BaseOptimizer, "apply"),
-    (keras.optimizers.LossScaleOptimizer, "apply"),
-    (keras.layers.BatchNormalization, "_moments"),
-)
 
 
 @contextmanager
@@ -74,12 +56,17 @@ def _losses_of_each_thread() -> Iterator[None]:
 
     def assign(layer: keras.Layer, losses: list[Any]) -> None:
         held.by_layer[id(layer)] = losses
+        vars(layer).setdefault("_losses", [])  # of one that is made here: it has its own afterwards
 
+    around = vars(keras.Layer).get("_losses")
     keras.Layer._losses = property(of_thread, assign)  # before any layer's own attribute
     try:
         yield
     finally:
-        del keras.Layer._losses
+        if around is None:
+            del keras.Layer._losses
+        else:
+            keras.Layer._losses = around
 
 
 class _Losses(threading.local):
@@ -209,3 +196,16 @@ def _masked_moments(original: Any) -> Any:
         return tf.squeeze(mean, axes), tf.squeeze(variance, axes)
 
     return of_layer
+
+
+_PATCHES: tuple[tuple[Any, str, Callable[[Any], Any]], ...] = (
+    (keras.random.SeedGenerator, "next", _of_replica),
+    (loss_module, "scale_loss_for_distribution", _scaled),
+    (loss_module, "unscale_loss_for_distribution", _unscaled),
+    (loss_module, "reduce_weighted_values", _reduced),
+    (nn_module, "_compute_moments_sync", lambda _: _moments),
+    (keras.metrics.Mean, "update_state", _counted),
+    (BaseOptimizer, "apply", _applied),
+    (keras.optimizers.LossScaleOptimizer, "apply", _applied),
+    (keras.layers.BatchNormalization, "_moments", _masked_moments),
+)

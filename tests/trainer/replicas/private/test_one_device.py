@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from trainer.replicas.private import one_device
 from trainer.replicas.private.compiled import copies
 from trainer.replicas.private.one_device import as_one_device
 
@@ -41,8 +42,26 @@ def test_without_as_one_device_replicas_draw_the_same(strategy: Any) -> None:
     np.testing.assert_array_equal(first, second)
 
 
-def test_the_stream_patch_goes_away_with_its_context() -> None:
-    before = keras.random.SeedGenerator.next
-    with pytest.raises(RuntimeError), as_one_device():
-        raise RuntimeError
-    assert keras.random.SeedGenerator.next is before
+def test_every_patch_goes_away_with_its_context_also_inside_another() -> None:
+    def found() -> list[Any]:
+        patched = [getattr(place, name) for place, name, _ in one_device._PATCHES]
+        return [*patched, vars(keras.Layer).get("_losses")]
+
+    before = found()
+    with as_one_device():
+        outer = found()
+        assert all(changed is not original for changed, original in zip(outer, before, strict=True))
+        with pytest.raises(RuntimeError), as_one_device():
+            raise RuntimeError
+        assert found() == outer
+    assert found() == before
+
+
+def test_a_layer_has_losses_of_its_own_before_while_and_after_steps_are_traced() -> None:
+    before = keras.layers.ReLU(name="before")
+    with as_one_device():
+        made = keras.layers.ReLU(name="made")
+        for layer in (before, made):
+            layer.add_loss(tf.ones(()))
+            assert len(layer.losses) == 1
+    assert before.losses == made.losses == []
