@@ -17,7 +17,7 @@ from trainer.fitting import strategy_of
 from trainer.given import Data, as_source, batches_of, example_of
 from trainer.replicas.consensus import in_agreement
 from trainer.replicas.graph import EvaluationGraph, PredictionGraph
-from trainer.replicas.private.compiled import build_compiled
+from trainer.replicas.private.compiled import build_compiled, metric_values
 from trainer.replicas.replica import Step
 
 BATCH = 32  # examples a step, over all replicas together, where nothing is said
@@ -41,8 +41,7 @@ def evaluate(model: keras.Model, data: Data, *, batch_size: int | None = None) -
         model.reset_metrics()
         with in_agreement(model.non_trainable_variables):
             EvaluationGraph(Step(model), _feed(source, batch_size, strategy)).run()
-        # A metric that gives a vector, such as an F1 score a class, is told as its mean.
-        return {name: float(np.mean(np.asarray(value))) for name, value in model.get_metrics_result().items()}
+        return metric_values(model)
 
 
 def predict(model: keras.Model, data: Any, *, batch_size: int | None = None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import keras
@@ -77,7 +78,7 @@ def prepare(model: keras.Model, example: tuple[Any, ...]) -> None:
         with uncollected():
             build_compiled(model, example)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[-1].strip() or type(error).__name__
+        reason = _reason(error)
         raise NameplateError(
             f"the data or the objective does not fit {model.name!r} with outputs "
             f"{', '.join(output_names(model))}: {reason}"
@@ -89,6 +90,12 @@ def prepare(model: keras.Model, example: tuple[Any, ...]) -> None:
     update_locally(model.optimizer)
     recheck(model)
     freeze(model)
+
+
+def _reason(error: Exception) -> str:
+    """Return the sentence of Keras' that says what is wrong: its last, but for a list of a call's arguments."""
+    text = re.sub(r"\x1b\[\d*m", "", str(error)).partition("Arguments received by")[0].strip()
+    return text.splitlines()[-1].strip() if text else type(error).__name__
 
 
 def make_optimizer(config: OptimizerConfig, *, learning_rate: Any) -> keras.Optimizer:

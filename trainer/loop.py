@@ -23,7 +23,7 @@ from trainer.replicas import hooks
 from trainer.replicas.consensus import in_agreement
 from trainer.replicas.graph import EvaluationGraph, TrainGraph
 from trainer.replicas.pace import Pace
-from trainer.replicas.private.compiled import copies
+from trainer.replicas.private.compiled import copies, metric_values
 from trainer.resuming.history import history_of, retell
 from trainer.resuming.progress import Progress
 from trainer.signals import StopRequest
@@ -230,7 +230,7 @@ class Loop:
         self.model.reset_metrics()
         with device_errors(), in_agreement(self.model.non_trainable_variables):
             self._evaluate(self.validation)
-        measured = self._metrics()
+        measured = metric_values(self.model)
         self.callbacks.on_test_end(dict(measured))
         if held is not None:
             _set_metric_values(held)
@@ -244,21 +244,17 @@ class Loop:
         for step in range(validation.steps):
             self.callbacks.on_test_batch_begin(step)
             validation.part(step, 1)
-            self.callbacks.on_test_batch_end(step, self._metrics())
+            self.callbacks.on_test_batch_end(step, metric_values(self.model))
 
     def _measured(self) -> dict[str, float]:
         """Read the metrics from the devices: the only time that anything is."""
-        values, own = self._metrics(), self.train.own_logs()
+        values, own = metric_values(self.model), self.train.own_logs()
         if own and own.keys() != values.keys():
             values = own  # as Keras: what a `train_step` tells counts, unless it is the metrics
         begun = (self.progress.step - 1) // self.plan.steps_per_epoch * self.plan.steps_per_epoch
         after, last = self.progress.passed_over
         untrained = after <= begun and self.progress.step <= last  # the epoch's data is passed over: no 0, no number
         return dict.fromkeys(values, np.nan) if untrained else values
-
-    def _metrics(self) -> dict[str, float]:
-        # A metric that gives a vector, such as an F1 score a class, is told as its mean.
-        return {name: float(np.mean(np.asarray(value))) for name, value in self.model.get_metrics_result().items()}
 
     def _record(self, epoch: int, values: dict[str, float], *, of_epoch: bool) -> None:
         examples, seconds = self._since_record

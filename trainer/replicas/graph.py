@@ -159,7 +159,12 @@ class PredictionGraph:
             return self._step.predict(self._feed.examples(taken, share_of_this_replica(shares)))
 
         outputs = self._strategy.run(of_replica, taken)
-        return tf.nest.map_structure(lambda each: self._strategy.gather(each, axis=0)[:examples], outputs)
+        return tf.nest.map_structure(lambda each: self._once(each, shares[0].copies), outputs)
+
+    def _once(self, output: Any, copies: int) -> tf.Tensor:
+        """Return the rows of all replicas, or of one where each has the same; a model may give several an example."""
+        rows = self._strategy.gather(output, axis=0)
+        return rows if copies == 1 else rows[: tf.shape(rows)[0] // copies]
 
 
 def _graph_of(steps: Callable[..., Any]) -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from trainer.replicas.private.tape import with_gradient
-from trainer.replicas.sums import number_of_this_replica, over_several, sum_over_replicas
+from trainer.replicas.sums import number_of_this_replica, over_several, sum_of_gradients, sum_over_replicas
 
 
 def moments(x: tf.Tensor, axes: Sequence[int], *, mask: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
@@ -29,7 +29,7 @@ def moments(x: tf.Tensor, axes: Sequence[int], *, mask: tf.Tensor | None = None)
     def gradient(of_mean: tf.Tensor, of_variance: tf.Tensor) -> list[tf.Tensor]:
         # By x, of the mean 1 / total, and of the variance 2 (x - mean) / total. The mean is taken from what was
         # found, not from the constant, for the sake of second derivatives.
-        both = tf.math.divide_no_nan(sum_over_replicas(tf.stack([of_mean, 2.0 * of_variance])), total)
+        both = tf.math.divide_no_nan(sum_of_gradients(tf.stack([of_mean, 2.0 * of_variance])), total)
         of_mean, of_variance = tf.unstack(both)
         of_x = of_mean + of_variance * (x - found[0])
         return [of_x if mask is None else of_x * mask]

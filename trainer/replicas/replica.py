@@ -16,8 +16,10 @@ from trainer.replicas.part import Part, counted_once, counting, times, tracing
 from trainer.replicas.private.compiled import (
     compute_loss,
     loss_tracker,
+    masks,
     output_trackers,
     overridden,
+    set_masks,
     takes_training,
     unpack,
 )
@@ -76,9 +78,8 @@ class Step:
         x, y, weight = unpack(examples)
         share = share_of_this_replica(shares)
         if overridden(self.model, "test_step"):
-            if share.counts:
-                with counting(share.length, output_trackers(self.model)):
-                    self.model.test_step(_packed(x, y, weight))
+            with keeping(self._of_the_user()), self._whole_step(share):
+                self.model.test_step(_packed(x, y, weight))
             return
         with keeping(self._of_the_user()):
             predicted = self._call(x, training=False)
@@ -104,7 +105,7 @@ class Step:
             x = self.augmentation(x)
         if self.class_weights is not None:
             of_class = tf.gather(self.class_weights, _classes(y, limit=self.class_weights.shape[0] - 1))
-            weight = of_class if weight is None else weight * of_class
+            weight = of_class if weight is None else tf.cast(weight, of_class.dtype) * of_class
         return x, y, weight
 
     def _call(self, x: Any, *, training: bool) -> Any:
@@ -112,20 +113,36 @@ class Step:
 
     def _users_train_step(self, x: Any, y: Any, weight: Any, share: Share) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Leave the step to the model; what it hands to an optimizer is weighted by the replica's examples there."""
-        with tracing(_part(share, later=True)), counting(share.length, output_trackers(self.model)):
+        with self._whole_step(share):
             logs = self.model.train_step(_packed(x, y, weight))
         parts = {name: times(each, share.part) for name, each in _flat_logs(logs)}
         return parts.get("loss", tf.zeros(())), parts
+
+    @contextmanager
+    def _whole_step(self, share: Share) -> Iterator[None]:
+        """Trace a step of the user's own, in which the metrics are updated too, by what counts."""
+        metrics = [] if share.counts else [variable for metric in self.model.metrics for variable in metric.variables]
+        trackers = output_trackers(self.model)
+        with tracing(_part(share, later=True)), _unchanged(metrics), counting(share.length, trackers):
+            yield
 
     def _passes(self, x: Any, y: Any, weight: Any, share: Share) -> tuple[Any, tf.Tensor, list[Any]]:
         """Go forward and backward, compiled where that is asked for and possible."""
         if self.xla and not crosses_replicas(self.model):
             try:
-                compiled = tf.function(self._forward_backward, jit_compile=True, autograph=False)
-                return compiled(x, y, weight, share, compiled=True)
+                return self._compiled_passes(x, y, weight, share)
             except CrossesReplicasError:
                 pass  # a masked or weighted mean, whose divisor is counted over all replicas
         return self._forward_backward(x, y, weight, share)
+
+    def _compiled_passes(self, x: Any, y: Any, weight: Any, share: Share) -> tuple[Any, tf.Tensor, list[Any]]:
+        def passes(x: Any, y: Any, weight: Any) -> tuple[Any, ...]:
+            predicted, loss, gradients = self._forward_backward(x, y, weight, share, compiled=True)
+            return predicted, loss, gradients, masks(predicted)
+
+        predicted, loss, gradients, held = tf.function(passes, jit_compile=True, autograph=False)(x, y, weight)
+        set_masks(predicted, held)
+        return predicted, loss, gradients
 
     def _forward_backward(
         self, x: Any, y: Any, weight: Any, share: Share, *, compiled: bool = False

@@ -10,8 +10,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from models.errors import NameplateError
 from trainer.replicas.packing import in_one_piece
-from trainer.replicas.part import current
+from trainer.replicas.part import current, times
 from trainer.replicas.private.tape import with_gradient
 
 
@@ -40,7 +41,19 @@ def sum_over_replicas(value: tf.Tensor) -> tf.Tensor:
     if part is not None and part.compiled:
         raise CrossesReplicasError
     totals = _totals([tf.stop_gradient(value)])
-    return with_gradient(totals, [value], lambda upstream: [sum_over_replicas(upstream)])[0]
+    return with_gradient(totals, [value], lambda upstream: [sum_of_gradients(upstream)])[0]
+
+
+def sum_of_gradients(upstream: tf.Tensor) -> tf.Tensor:
+    """Return the gradient by what a replica gave to a sum, from every replica's gradient by the sum.
+
+    Where losses are weighted later, each is a mean over its replica's examples still, and so weighs as many; what
+    comes back is weighted by this replica's when it reaches the optimizer.
+    """
+    part = current()
+    if part is None or not part.later:
+        return sum_over_replicas(upstream)
+    return times(sum_over_replicas(times(upstream, part.weight)), 1 / part.weight)
 
 
 def over_several() -> bool:
@@ -97,7 +110,16 @@ def _totals(values: Sequence[Any]) -> Sequence[Any]:
         return [found[place] for place in range(len(values))]
 
     kept = [_Kept(layer) for layer in _own.layers]
-    totals = tf.distribute.get_replica_context().merge_call(reduce, args=tuple(values))
+    try:
+        totals = tf.distribute.get_replica_context().merge_call(reduce, args=tuple(values))
+    except RuntimeError as error:
+        if "merge_call" not in str(error):
+            raise
+        raise NameplateError(
+            "replicas can exchange nothing from inside a tf.function, a condition or a loop of the model's own: take "
+            "the layer with synchronised batch statistics, or the optimizer's step, out of it; or train with "
+            "sync_batch_norm=False, in a run strategy.sync_batch_norm=false"
+        ) from error
     for each in kept:
         each.give_back()
     return totals

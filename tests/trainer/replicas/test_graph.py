@@ -15,8 +15,8 @@ from tensorflow.python.autograph.impl import api as autograph
 from trainer.arguments import Arguments
 from trainer.data.feed import HostFeed
 from trainer.fitting import loop_of
-from trainer.loop import Loop
 from trainer.replicas.graph import TrainGraph
+from trainer.replicas.private.compiled import metric_values
 
 NUMBERS = np.random.default_rng(0)
 X = NUMBERS.normal(size=(44, 4)).astype("float32")
@@ -55,7 +55,7 @@ def test_steps_stay_in_one_graph_that_is_traced_once_and_fed_by_one_iterator(str
         strategy.scope(),
         mock.patch.object(TrainGraph, "run", counted),
         mock.patch.object(HostFeed, "begin", autospec=True, side_effect=HostFeed.begin) as begins,
-        mock.patch.object(Loop, "_metrics", autospec=True, side_effect=Loop._metrics) as reads,
+        mock.patch("trainer.loop.metric_values", side_effect=metric_values) as reads,
     ):
         loop = loop_of(model, data, Arguments(epochs=3, batch_size=4, steps_per_loop=8), validation_data=data)
         loop.run()

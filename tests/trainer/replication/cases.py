@@ -87,6 +87,8 @@ TRAININGS = {
     "own train_step": Training(nets.own(nets.OwnStep, "mae"), vectors, size=16),
     "own train_step, fewer left": Training(nets.own(nets.OwnStep, "mae"), vectors, reports=False),
     "own train_step with a loss by hand": Training(nets.own(nets.ByHand, "mae"), vectors, reports=False),
+    "own train_step with batch statistics": Training(nets.own(nets.Normalizes, "mae"), vectors, reports=False),
+    "own train_step, one example left": Training(nets.own(nets.Normalizes, "mae"), vectors, size=17, reports=False),
     "own train_step and compute_loss": Training(nets.own(nets.OwnBoth, "mae"), vectors, reports=False),
     "own train_step that tells what it likes": Training(nets.own(nets.Tells), vectors),
     "random layers": Training(nets.noisy, vectors, draws=True),

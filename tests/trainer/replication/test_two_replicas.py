@@ -20,6 +20,8 @@ SHORT = {
     "masked and weighted": cases.TRAININGS["masked and weighted"],
     "own compute_loss of what is kept": cases.TRAININGS["own compute_loss of what is kept"],
     "own train_step": cases.TRAININGS["own train_step"],
+    "own train_step with batch statistics": cases.TRAININGS["own train_step with batch statistics"],
+    "own train_step, one example left": cases.TRAININGS["own train_step, one example left"],
     "compiled": cases.TRAININGS["compiled"],
     "convnet": zoo_cases.TRAININGS["convnet, sgd"],
 }

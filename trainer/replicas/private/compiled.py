@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
+from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
 from keras.src.trainers.data_adapters.data_adapter_utils import unpack_x_y_sample_weight as unpack
 
 __all__ = [
@@ -13,8 +16,11 @@ __all__ = [
     "compute_loss",
     "copies",
     "loss_tracker",
+    "masks",
+    "metric_values",
     "output_trackers",
     "overridden",
+    "set_masks",
     "takes_training",
     "unpack",
 ]
@@ -35,6 +41,14 @@ def loss_tracker(model: keras.Model) -> keras.metrics.Metric:
     return model._loss_tracker
 
 
+def metric_values(model: keras.Model) -> dict[str, float]:
+    """Return the model's metrics by name; one that gives a vector, such as an F1 score a class, as its mean."""
+    found = model.get_metrics_result()
+    # NumPy knows no bfloat16.
+    numbers = {name: tf.cast(each, tf.float64) if tf.is_tensor(each) else each for name, each in found.items()}
+    return {name: float(np.mean(np.asarray(each))) for name, each in numbers.items()}
+
+
 def output_trackers(model: keras.Model) -> list[keras.metrics.Metric]:
     """Return the metrics that Keras logs as the losses of several outputs."""
     return list(model._compile_loss.metrics) if model._compile_loss is not None else []
@@ -53,3 +67,15 @@ def takes_training(model: keras.Model) -> bool:
 def copies(variable: keras.Variable) -> tuple[tf.Variable, ...]:
     """Return a variable's copy on each replica of this process, in replica order."""
     return tf.distribute.get_strategy().experimental_local_results(variable._value)
+
+
+def masks(outputs: Any) -> list[Any]:
+    """Return the masks that outputs carry for losses and metrics, None for one without."""
+    return [get_keras_mask(each) for each in tf.nest.flatten(outputs)]
+
+
+def set_masks(outputs: Any, held: Sequence[Any]) -> None:
+    """Give outputs their masks back, which they lose on their way out of a `tf.function`."""
+    for each, mask in zip(tf.nest.flatten(outputs), held, strict=True):
+        if mask is not None:
+            set_keras_mask(each, mask)
