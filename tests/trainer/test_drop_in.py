@@ -150,3 +150,56 @@ def test_what_cannot_be_meant_is_answered_before_the_first_step(
 def test_an_eager_model_is_refused(strategy: Any) -> None:
     with pytest.raises(NameplateError, match="run_eagerly=True"):
         trainer.fit(compiled(strategy, run_eagerly=True), X, Y)
+
+
+def test_a_model_may_give_several_rows_an_example(strategy: Any) -> None:
+    with strategy.scope():
+        inputs = keras.Input((4,))
+        halves = keras.layers.Lambda(lambda x: keras.ops.reshape(x, (-1, 2)), output_shape=(2,))(inputs)
+        model = keras.Model(inputs, halves, name="halves")
+    for size in (1, 3, 13):
+        np.testing.assert_array_equal(trainer.predict(model, X[:size], batch_size=4), X[:size].reshape(-1, 2))
+
+
+def test_a_mask_reaches_the_metrics_of_a_compiled_step(strategy: Any) -> None:
+    x = np.where(np.arange(3)[None, :, None] < 2, NUMBERS.normal(size=(8, 3, 2)), 0.0).astype("float32")
+    measured = []
+    for xla in (False, True):
+        with strategy.scope():
+            keras.utils.set_random_seed(0)
+            stack = [keras.layers.Masking(name="mask"), keras.layers.Dense(1, name="head")]
+            model = keras.Sequential([keras.Input((3, 2)), *stack], name="masked")
+            model.compile("sgd", keras.losses.MeanSquaredError(reduction="sum"), metrics=["mae"])
+        measured.append(trainer.fit(model, x, np.ones((8, 3, 1)), batch_size=8, xla=xla).history["mae"])
+    assert measured[0] == pytest.approx(measured[1], rel=1e-5)
+
+
+def test_weights_of_classes_and_of_examples_may_be_of_two_dtypes(strategy: Any) -> None:
+    labels = np.arange(20) % 2
+    models = [compiled(strategy) for _ in range(2)]
+    for model, weight in zip(models, (np.full(20, 0.5), np.full(20, 0.5, "float32")), strict=True):
+        with strategy.scope():
+            model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        trainer.fit(model, X, labels, sample_weight=weight, class_weight={0: 1.0, 1: 3.0}, batch_size=4)
+    np.testing.assert_array_equal(kernel(models[0]), kernel(models[1]))
+
+
+def test_what_replicas_cannot_exchange_is_told_with_a_way_out(strategy: Any) -> None:
+    class Hidden(keras.layers.Layer):
+        def build(self, shape: Any) -> None:
+            self.norm = keras.layers.BatchNormalization(name="norm")
+            self.norm.build(shape)
+
+        def call(self, x: Any, training: bool = False) -> Any:
+            return tf.function(lambda x: self.norm(x, training=training), autograph=False)(x)
+
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((4,)), Hidden(name="hidden"), keras.layers.Dense(2)], name="hiding")
+        model.compile("sgd", "mse")
+    with pytest.raises(NameplateError, match=r"inside a tf\.function.*sync_batch_norm=False"):
+        trainer.fit(model, X, Y, batch_size=4)
+
+
+def test_inputs_of_another_shape_are_told_in_keras_words_without_its_list_of_arguments(strategy: Any) -> None:
+    with pytest.raises(NameplateError, match="expected axis -1 of input shape to have value 4"):
+        trainer.fit(compiled(strategy), X[:, :3], Y, batch_size=4)
