@@ -18,6 +18,7 @@ from keras import tree
 
 from models import keras_private, names
 from models.carrying import advice, carries, live_lambdas
+from models.collector import collector_paused
 from models.custom import custom_objects, shared_by_code
 from models.errors import NameplateError
 from models.settling import carry, settle
@@ -44,7 +45,7 @@ def clone(model: keras.Model, *, renamed: Mapping[int, str] | None = None) -> ke
     size = sum(len(entry.sites) for entry in entries)
     with (
         keras_private.undisturbed(),
-        keras_private.collector_paused(),
+        collector_paused(),
         keras_private.live_code(),
         keras_private.deep_graphs(size),
         keras.saving.custom_object_scope(custom_objects([model, *(entry.layer for entry in entries)])),

@@ -6,7 +6,6 @@ tests/models/test_keras_private.py fails when one of them changes.
 from __future__ import annotations
 
 import contextlib
-import gc
 import random
 import sys
 from collections.abc import Iterator, Sequence
@@ -303,18 +302,6 @@ def scopes_kept() -> Iterator[None]:
         yield
     finally:
         del stack[depth:]
-
-
-@contextlib.contextmanager
-def collector_paused() -> Iterator[None]:
-    """Work on a model without Python's collector of cycles: all of it is alive, and would be looked through often."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 @contextlib.contextmanager

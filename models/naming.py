@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import keras
 
-from models import keras_private
 from models import policy as policies
 from models.carrying import uncarried
+from models.collector import collector_paused
 from models.freezing import Frozen, arm, freeze
 from models.policy import Mode, NamingError, Policy, Violation
 from models.renaming import rename, repaired
@@ -30,7 +30,7 @@ def check(model: keras.Model, policy: Policy | str = "strict") -> list[Violation
     policy = policies.named_policy(policy)
     if policy.mode is Mode.off:
         return []
-    with keras_private.collector_paused():  # a large model would be looked through for every few layers
+    with collector_paused():  # a large model would be looked through for every few layers
         entries = walk(model)
         return policies.violations(policy, named(entries), outputs=output_names(model)) + uncarried(entries)
 

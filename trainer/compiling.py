@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from models.collector import collector_paused
 from models.errors import NameplateError
 from models.freezing import freeze, recheck
 from trainer.config.base import ConfigError
@@ -25,7 +26,6 @@ from trainer.config.optimizer import (
 from trainer.replicas.private.compiled import build_compiled, overridden
 from trainer.replicas.private.optimizers import update_locally
 from trainer.replicas.rates import set_rates
-from trainer.replicas.tracing import uncollected
 from trainer.schedule import WarmupDecay
 
 _MAKE_A_LOSS = ("train_step", "compute_loss")
@@ -75,7 +75,7 @@ def prepare(model: keras.Model, example: tuple[Any, ...]) -> None:
     if getattr(model, "loss", None) is None and not any(overridden(model, each) for each in _MAKE_A_LOSS):
         raise NameplateError(f"{model.name!r} is compiled without a loss; give compile one, e.g. loss='mse'")
     try:
-        with uncollected():
+        with collector_paused():
             build_compiled(model, example)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         reason = _reason(error)

@@ -9,6 +9,7 @@ import keras
 from keras import tree
 
 from models import keras_private
+from models.collector import collector_paused
 from models.surgery.addresses import Addresses, is_input
 from models.surgery.edits import SurgeryError
 from models.surgery.graph import Graph, Head, Value, is_graph, values_in
@@ -21,7 +22,7 @@ from models.surgery.verifying import verify_edit
 Outputs = str | Sequence[str] | Mapping[str, str]
 
 
-@keras_private.collector_paused()
+@collector_paused()
 def extract(
     model: keras.Model,
     outputs: Outputs,

@@ -9,6 +9,7 @@ import keras
 from keras import tree
 
 from models import keras_private, names
+from models.collector import collector_paused
 from models.surgery.addresses import Addresses
 from models.surgery.edits import SurgeryError
 from models.surgery.graph import Call, Graph, Head, Value, is_graph, read, values_in
@@ -18,7 +19,7 @@ from models.surgery.report import Line, Report
 from models.surgery.verifying import verify_edit
 
 
-@keras_private.collector_paused()
+@collector_paused()
 def flatten(model: keras.Model, *, separator: str = ".", verify: bool = True, report: Any = None) -> keras.Model:
     """Return an uncompiled copy in which no layer is a graph: `backbone/stem` is `backbone.stem`, with its weights.
 

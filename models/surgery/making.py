@@ -12,6 +12,7 @@ from keras import tree
 
 from models import keras_private
 from models.cloning import Copier, clone, paired, refusal, rekeyed
+from models.collector import collector_paused
 from models.custom import custom_objects
 from models.settling import carry, settle
 from models.surgery.addresses import Addresses
@@ -54,7 +55,7 @@ def make(addresses: Addresses, order: Order) -> Made:
     everything = [addresses.model, *(entry.layer for entry in addresses.entries), *order.given.values()]
     with (
         keras_private.undisturbed(),
-        keras_private.collector_paused(),
+        collector_paused(),
         keras_private.live_code(),
         keras_private.deep_graphs(size),
         keras.saving.custom_object_scope(custom_objects(everything)),

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from models import keras_private, names
+from models.collector import collector_paused
 from models.policy import Policy
 from models.surgery.addresses import Addresses
 from models.surgery.changes import Rewritten
@@ -28,7 +29,7 @@ _log = logging.getLogger(__name__)
 Listener = Callable[[Report], None]
 
 
-@keras_private.collector_paused()
+@collector_paused()
 def edit(
     model: keras.Model,
     edits: Sequence[Edit],

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from models.collector import collector_paused
 from trainer.data.batches import Batches, Share
 from trainer.data.feed import Feed
 from trainer.replicas.own_logs import OwnLogs
 from trainer.replicas.private.one_device import as_one_device
 from trainer.replicas.replica import Step, share_of_this_replica
 from trainer.replicas.stretch import shares_at, stretches
-from trainer.replicas.tracing import uncollected
 from trainer.workers import exchange
 
 
@@ -43,7 +43,7 @@ class TrainGraph:
     def run(self, epoch: int, first: int, count: int) -> np.ndarray:
         """Train `count` steps of the epoch from step `first`; return the loss of each, (count,) float32."""
         losses = []
-        with uncollected():
+        with collector_paused():
             for each in stretches(self._feed.batches, first, count, apart=self._step.xla):
                 numbers = _int64(epoch), _int64(each.first), _int64(each.count)
                 losses.append(self._steps(self._iterator, *numbers, last=each.last).numpy())
@@ -101,7 +101,7 @@ class EvaluationGraph:
         """Evaluate `count` steps from step `first`; one pass is made of parts that follow each other."""
         if self._iterator is None:
             self._iterator = self._feed.begin(0)
-        with uncollected():
+        with collector_paused():
             for each in stretches(self._feed.batches, first, count):
                 self._steps(self._iterator, _int64(each.first), _int64(each.count), last=each.last)
 

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from trainer.replicas.private.tape import with_gradient
-from trainer.replicas.sums import number_of_this_replica, over_several, sum_of_gradients, sum_over_replicas
+from trainer.replicas.sums import over_several, sum_of_gradients, sum_over_replicas
+from trainer.workers.exchange import number_of_this_replica
 
 
 def moments(x: tf.Tensor, axes: Sequence[int], *, mask: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:

@@ -23,7 +23,8 @@ from trainer.replicas.private.compiled import (
     takes_training,
     unpack,
 )
-from trainer.replicas.sums import CrossesReplicasError, added_up, keeping, number_of_this_replica
+from trainer.replicas.sums import CrossesReplicasError, added_up, keeping
+from trainer.workers.exchange import number_of_this_replica
 
 
 @dataclass(frozen=True)

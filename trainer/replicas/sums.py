@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -63,7 +62,7 @@ def over_several() -> bool:
 
 
 def added_up(gradients: Sequence[Any]) -> list[Any]:
-    """Return the sums over the replicas of gradients that are parts of the step's; None stays None. One pack."""
+    """Return the sums over the replicas of gradients that are parts of the step's; None stays None."""
     if not over_several():
         return list(gradients)
     held = [each for each in gradients if each is not None]
@@ -84,12 +83,6 @@ def keeping(layers: Sequence[Any]) -> Iterator[None]:
         yield
     finally:
         _own.layers = before
-
-
-def number_of_this_replica() -> int:
-    """Return the number of the replica that is being traced; it is a constant of the graph."""
-    context = tf.distribute.get_replica_context()
-    return int(tf.get_static_value(tf.convert_to_tensor(context.replica_id_in_sync_group)))
 
 
 def _totals(values: Sequence[Any]) -> Sequence[Any]:
@@ -131,7 +124,8 @@ class _Kept:
     def __init__(self, layer: Any) -> None:
         self._attributes = vars(layer)
         self._held = {name: value for name, value in self._attributes.items() if _is_tensors(value)}
-        self._inside = {name: copy.copy(value) for name, value in self._held.items() if isinstance(value, dict | list)}
+        containers = {name: value for name, value in self._held.items() if isinstance(value, dict | list)}
+        self._inside = {name: dict(each) if isinstance(each, dict) else list(each) for name, each in containers.items()}
 
     def give_back(self) -> None:
         """Put them back where they were, past what Keras does when a layer's attributes change."""

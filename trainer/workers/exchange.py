@@ -75,6 +75,12 @@ class AgreedStop(StopRequest):
         return self._agreed
 
 
+def number_of_this_replica() -> int:
+    """Return the number of the replica that is being traced, over all workers; it is a constant of the graph."""
+    context = tf.distribute.get_replica_context()
+    return int(tf.get_static_value(tf.convert_to_tensor(context.replica_id_in_sync_group)))
+
+
 def summed(value: tf.Tensor) -> tf.Tensor:
     """Return the sum of the workers' values, in a graph."""
     if not several():
@@ -83,11 +89,9 @@ def summed(value: tf.Tensor) -> tf.Tensor:
     size = held()
 
     def of_replica(value: tf.Tensor) -> tf.Tensor:
-        context = tf.distribute.get_replica_context()
-        number = int(tf.get_static_value(tf.convert_to_tensor(context.replica_id_in_sync_group)))
         # The first replica speaks for its worker. On its own device, by which the collective finds it.
-        own = tf.identity(value) if number % size == 0 else tf.zeros_like(value)
-        return context.all_reduce(tf.distribute.ReduceOp.SUM, own)
+        own = tf.identity(value) if number_of_this_replica() % size == 0 else tf.zeros_like(value)
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, own)
 
     return strategy.experimental_local_results(strategy.run(of_replica, (value,)))[0]
 
