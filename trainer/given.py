@@ -68,6 +68,9 @@ def batches_of(
     else:
         size, batch = _size_and_batch(source, batch)
         size = size if steps_per_epoch is None else _cut(size, batch, steps_per_epoch)
+    own = isinstance(source, Stream) and source.batched and not (source.endless or source.batch)
+    if even and own and size == batch:
+        batch = -(-batch // replicas) * replicas  # the only batch may be smaller than others would be
     if even:
         _refuse_uneven(batch, replicas)
     if not size:

@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from models.errors import NameplateError
+from trainer.replicas import rows
 from trainer.replicas.packing import in_one_piece
 from trainer.replicas.part import current, times
 from trainer.replicas.private.tape import with_gradient
@@ -92,11 +93,13 @@ def _totals(values: Sequence[Any]) -> Sequence[Any]:
     variables, at each call and through all of the replicas: tracing took time as the square of the depth so.
     """
     of_dtype: dict[tf.DType, list[int]] = {}  # places: TensorFlow's collectives put a pack's tensors into one
+    sparse = [place for place, each in enumerate(values) if isinstance(each, tf.IndexedSlices)]
     for place, each in enumerate(values):
-        of_dtype.setdefault(each.dtype, []).append(place)
+        if place not in sparse:
+            of_dtype.setdefault(each.dtype, []).append(place)
 
     def reduce(strategy: tf.distribute.Strategy, *values: Any) -> Any:
-        found: dict[int, Any] = {}
+        found: dict[int, Any] = {place: rows.of_all_replicas(strategy, values[place]) for place in sparse}
         for places in of_dtype.values():
             here = [(values[place], values[place]) for place in places]
             found |= zip(places, strategy.extended.batch_reduce_to(tf.distribute.ReduceOp.SUM, here), strict=True)
@@ -115,7 +118,7 @@ def _totals(values: Sequence[Any]) -> Sequence[Any]:
         ) from error
     for each in kept:
         each.give_back()
-    return totals
+    return [rows.joined(total) for total in totals]
 
 
 class _Kept:

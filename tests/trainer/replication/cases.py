@@ -78,6 +78,8 @@ TRAININGS = {
     "sum": Training(nets.dense(nets.adam, SUM), vectors, size=17),
     "a loss that takes the mean": Training(nets.dense(nets.adam, nets.scalar_loss), vectors, size=17),
     "masked": Training(nets.sequences(), words, size=17),
+    "masked, four examples left": Training(nets.sequences(), words, size=20),
+    "embedding with an optimizer of its own": Training(nets.two_optimizers, words, size=20, reports=False),
     "masked and weighted": Training(
         nets.sequences("mean_with_sample_weight"), lambda size: words(size, weighted=True), size=21
     ),

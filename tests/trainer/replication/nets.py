@@ -93,6 +93,42 @@ def sequences(reduction: str = "sum_over_batch_size") -> Callable[[], keras.Mode
     return build
 
 
+class TwoOptimizers(keras.Model):
+    """A model over sequences of any length that trains its embedding by an optimizer of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(name="two_optimizers")
+        self.embedding = layers.Embedding(6, 4, name="embedding")
+        self.value = layers.Dense(1, name="value")
+
+    def build(self, shape: Any) -> None:
+        self.embedding.build(shape)
+        self.value.build((*shape, 4))
+        self.of_embedding = keras.optimizers.Adam(0.01)
+        self.of_embedding.build(self.embedding.trainable_variables)
+
+    def call(self, x: Any) -> Any:
+        return self.value(self.embedding(x))
+
+    def train_step(self, data: Any) -> Any:
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = self.compute_loss(y=y, y_pred=self(x, training=True))
+        first, *rest = tape.gradient(loss, self.trainable_variables)
+        self.of_embedding.apply([first], self.embedding.trainable_variables)
+        self.optimizer.apply(rest, self.value.trainable_variables)
+        return {"loss": loss}
+
+
+def two_optimizers() -> keras.Model:
+    """Return a model with two optimizers, compiled."""
+    model = TwoOptimizers()
+    model.compile(keras.optimizers.SGD(0.05), loss="mse")
+    model.build((None, 5))
+    model.optimizer.build(model.value.trainable_variables)
+    return model
+
+
 def scalar_loss(target: Any, predicted: Any) -> Any:
     """Return a mean that the loss takes by itself."""
     return keras.ops.mean(keras.ops.abs(target - predicted))

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 from keras.src.backend.tensorflow import nn as nn_module
+from keras.src.backend.tensorflow.optimizer import TFOptimizer
 from keras.src.losses import loss as loss_module
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 
@@ -168,6 +169,17 @@ def _applied(original: Any) -> Any:
     return apply
 
 
+def _added_up(_: Any) -> Any:
+    """Let an optimizer that adds gradients up itself, a model's own second one, do it as the others are."""
+
+    def all_reduce(_: keras.Optimizer, pairs: Sequence[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+        pairs = list(pairs)
+        total = sums.added_up([gradient for gradient, _ in pairs])
+        return [(gradient, variable) for gradient, (_, variable) in zip(total, pairs, strict=True)]
+
+    return all_reduce
+
+
 def _divisor(sample_weight: Any, mask: Any, reduction: str, dtype: Any) -> tf.Tensor | None:
     """Return what a weighted or masked mean was divided by; None where it is the number of examples."""
     if reduction == "mean_with_sample_weight":
@@ -207,5 +219,6 @@ _PATCHES: tuple[tuple[Any, str, Callable[[Any], Any]], ...] = (
     (keras.metrics.Mean, "update_state", _counted),
     (BaseOptimizer, "apply", _applied),
     (keras.optimizers.LossScaleOptimizer, "apply", _applied),
+    (TFOptimizer, "_all_reduce_sum_gradients", _added_up),
     (keras.layers.BatchNormalization, "_moments", _masked_moments),
 )
