@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,7 +43,7 @@ def ensemble(
     _refuse_unequal(members, joined, combine)
     answers = list(joined.output.values())
     with keras_private.undisturbed():
-        return keras.Model(joined.input, _combined(answers, combine), name=name)
+        return keras.Model(joined.input, _combined(answers, combine, _taken(joined)), name=name)
 
 
 def siamese(
@@ -81,19 +82,32 @@ def siamese(
         )
     options: dict[str, Any] = {"axes": -1, "normalize": True} if compare == "cosine" else {}
     with keras_private.undisturbed():
-        return keras.Model(joined.input, COMPARE[compare](name=f"pair_{compare}", **options)(answers), name=name)
+        own = _free(f"pair_{compare}", _taken(joined))
+        return keras.Model(joined.input, COMPARE[compare](name=own, **options)(answers), name=name)
 
 
-def _combined(answers: list[Any], combine: str) -> Any:
+def _combined(answers: list[Any], combine: str, taken: set[str]) -> Any:
     if len(answers) == 1:
         return answers[0]
     if combine == "concatenate":
-        return layers.Concatenate(name="members_side_by_side")(answers)
+        return layers.Concatenate(name=_free("members_side_by_side", taken))(answers)
     if combine == "average":
-        return layers.Average(name="members_average")(answers)
+        return layers.Average(name=_free("members_average", taken))(answers)
     classes = answers[0].shape[-1]
     ballots = [keras.ops.one_hot(keras.ops.argmax(each, axis=-1), classes) for each in answers]
-    return layers.Average(name="members_vote")(ballots)
+    return layers.Average(name=_free("members_vote", taken))(ballots)
+
+
+def _taken(joined: Any) -> set[str]:
+    return {str(layer.name).casefold() for layer in joined.layers}
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """Return the name, numbered where a member or an input has it."""
+    tries = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+    found = next(each for each in tries if each.casefold() not in taken)
+    taken.add(found.casefold())
+    return found
 
 
 def _refuse_unequal(members: Mapping[str, Any], joined: Any, combine: str) -> None:
@@ -105,5 +119,9 @@ def _refuse_unequal(members: Mapping[str, Any], joined: Any, combine: str) -> No
     if len(alike) > 1:
         told = "\n".join(f"  {key}: {shape}" for key, shape in shapes.items())
         raise JoiningError(f"to {combine}, the members' outputs must be the same:\n{told}")
+    ballots = [key for key in members if any(names.is_automatic(key, kind) for kind in ("Argmax", "OneHot"))]
+    if combine == "vote" and ballots:
+        told = ", ".join(map(repr, ballots))
+        raise JoiningError(f"a vote has operators of Keras' that are called {told}; call the member otherwise")
     if combine == "vote" and (next(iter(shapes.values()))[-1] or 0) < 2:
         raise JoiningError("a vote is between classes, two at least along the last axis; average instead")

@@ -11,13 +11,21 @@ from models import mapping, names
 from models.mapping import NameRule
 from models.tree import owned_variables, seeds
 
+# Formats whose names are the paths of Keras' variables, in which the containers of nested graphs do not occur.
+_BY_PATH = (".h5", "SavedModel", "TensorFlow checkpoint")
 
-def better_names(model: keras.Model, found: Sequence[str], rules: Sequence[NameRule]) -> dict[str, str]:
-    """Return `{name in the file: better name}` where a file numbers variables, or leaves out inner containers."""
+
+def better_names(
+    model: keras.Model, found: Sequence[str], rules: Sequence[NameRule], *, format_: str = ""
+) -> dict[str, str]:
+    """Return `{name in the file: better name}` where a file numbers variables, or its format leaves out containers.
+
+    What is only near a name stays as it is: that it is the same variable is for a rule to say.
+    """
     variables = _leaves(model)
     known = {names.join(layer, leaf) for layer, leaves in variables.items() for leaf in leaves}
     better: dict[str, str] = {}
-    outer = _outermost(found, variables)
+    outer = _outermost(model, found, variables, by_path=format_ in _BY_PATH)
     for old, new in mapping.apply(found, rules).names.items():
         layer, own = names.split(new)
         leaves = variables.get(layer, [])
@@ -27,16 +35,23 @@ def better_names(model: keras.Model, found: Sequence[str], rules: Sequence[NameR
             better[old] = names.join(names.split(old)[0], leaves[int(own)])
         elif old == new and old.removeprefix(outer) in known:
             better[old] = old.removeprefix(outer)
-        elif old == new and (inner := _deeper(new, known)):
+        elif old == new and format_ in _BY_PATH and (inner := _deeper(new, known)):
             better[old] = inner
     return better
 
 
-def _outermost(found: Sequence[str], layers: Mapping[str, Any]) -> str:
-    """Return what stands in front of every name and is no layer: a model's own name, as Keras' paths may have it."""
+def _outermost(model: keras.Model, found: Sequence[str], layers: Mapping[str, Any], *, by_path: bool) -> str:
+    """Return what stands in front of every name and is no layer: a model's own name, as Keras' paths may have it.
+
+    That it is a model's is known where it is this model's, where Keras made it up for one, or where the format has it.
+    """
     tops = {name.partition(names.SEPARATOR)[0] for name in found}
     top = tops.pop() if len(tops) == 1 else ""
-    return f"{top}/" if top and not any(layer == top or layer.startswith(f"{top}/") for layer in layers) else ""
+    kinds = ("Functional", "Sequential", "Model", type(model).__name__)
+    is_models = by_path or top == model.name or any(names.is_automatic(top, kind) for kind in kinds)
+    if not top or not is_models or any(layer == top or layer.startswith(f"{top}/") for layer in layers):
+        return ""
+    return f"{top}/"
 
 
 def _deeper(name: str, known: set[str]) -> str | None:

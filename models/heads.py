@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers
 
 from models import keras_private, names
@@ -59,18 +61,22 @@ def attach(
         SurgeryError: for a layer that does not exist, and a backbone that has no graph.
     """
     require_model(backbone)
+    if not isinstance(heads, Mapping):
+        raise HeadError(f"heads is {{output: units}}, not a {type(heads).__name__}; e.g. {{'label': 10}}")
     end = after if after is not None else _last(backbone)
     body = extract(backbone, end, name=name or str(backbone.name), verify=False)
-    _refuse_shape(body, end)
+    given = _given(body, end)
     written = convention_of(_own_names(body))
-    plan = {output: _words(written, hidden, dropout, pooled=len(body.output.shape) > 2) for output in heads}
+    plan = {output: _words(written, hidden, dropout, pooled=len(given.shape) > 2) for output in heads}
     _refuse(body, heads, plan, hidden, dropout)
     with keras_private.undisturbed():
         outputs = {
-            output: _head(body.output, output, units, hidden, dropout, activation, plan[output])
+            output: _head(given, output, units, hidden, dropout, activation, plan[output])
             for output, units in heads.items()
         }
-        return keras.Model(body.input, outputs if len(outputs) > 1 else next(iter(outputs.values())), name=body.name)
+        _name_inputs(body, heads)
+        inputs = keras_private.inputs_struct(keras_private.graph_of(body))
+        return keras.Model(inputs, outputs if len(outputs) > 1 else next(iter(outputs.values())), name=body.name)
 
 
 def _last(backbone: Any) -> str:
@@ -85,12 +91,26 @@ def _last(backbone: Any) -> str:
     return ends[0]
 
 
-def _refuse_shape(body: Any, end: str) -> None:
-    """Refuse what no head can stand on: several tensors, or one of more dimensions than a volume has."""
-    shape = getattr(body.output, "shape", None)
-    if shape is None or not 2 <= len(shape) <= max(_POOLS):
-        what = "several tensors" if shape is None else f"{tuple(shape)}"
+def _given(body: Any, end: str) -> Any:
+    """Return the tensor that a head stands on; several, or one of more dimensions than a volume has, are refused."""
+    found = keras_private.graph_of(body).outputs
+    if len(found) != 1 or not 2 <= len(found[0].shape) <= max(_POOLS):
+        what = f"{len(found)} tensors" if len(found) != 1 else f"{tuple(found[0].shape)}"
         raise HeadError(f"{end!r} gives {what}; a head stands on one vector, sequence, image or volume an example")
+    return found[0]
+
+
+def _name_inputs(body: Any, heads: Mapping[str, int]) -> None:
+    """Name the input that a Sequential hides: in the graph that the heads make of it, it shows."""
+    if not isinstance(body, keras.Sequential):
+        return
+    taken = {name.casefold() for name in [*(layer.name for layer in body.layers), *heads]}
+    for tensor in keras_private.graph_of(body).inputs:
+        layer = keras_private.source(tensor)
+        if names.is_automatic(str(layer.name), "InputLayer"):
+            tries = itertools.chain(["input"], (f"input_{number}" for number in itertools.count(2)))
+            own = next(each for each in tries if each not in taken)
+            keras_private.rename_layer(layer, own, own)
 
 
 def _own_names(body: Any) -> list[str]:
@@ -121,8 +141,8 @@ def _refuse(
     body: Any, heads: Mapping[str, int], plan: Mapping[str, Mapping[str, Any]], hidden: Sequence[int], dropout: float
 ) -> None:
     problems = [] if heads else ["there is no output; give {name: units}"]
-    problems += [f"{output}: {units} units; at least 1" for output, units in heads.items() if units < 1]
-    problems += [f"hidden={units}: at least 1 unit" for units in hidden if units < 1]
+    problems += [f"{output}: {units!r} units; a whole number from 1" for output, units in heads.items() if _odd(units)]
+    problems += [f"hidden={units!r}: a whole number of units from 1" for units in hidden if _odd(units)]
     problems += [] if 0 <= dropout < 1 else [f"dropout={dropout}: a share from 0 to below 1"]
     taken = {entry.own.casefold(): entry.own for entry in walk(body) if entry.parent < 0}
     for output, parts in plan.items():
@@ -134,6 +154,10 @@ def _refuse(
             taken.setdefault(own.casefold(), own)
     if problems:
         raise HeadError("\n".join([f"no head can stand on {body.name!r} so:", *(f"  {each}" for each in problems)]))
+
+
+def _odd(units: object) -> bool:
+    return not isinstance(units, int | np.integer) or isinstance(units, bool) or int(units) < 1
 
 
 def _head(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -68,6 +70,8 @@ def join(
         JoiningError: for names that clash or cannot be, models that have not seen a shape, and inputs that are not
             the same.
     """
+    if not isinstance(branches, Mapping):
+        raise JoiningError(f"branches is {{name: model}}, not a {type(branches).__name__}: each model needs its name")
     _refuse(_name_problems(branches, name) + _input_problems(branches, inputs))
     with keras_private.undisturbed():
         return _joined(branches, shared=shared, inputs=inputs, name=name, verify=verify)
@@ -83,24 +87,22 @@ def branch(joined: keras.Model, name: str, *, rename: str | None = None) -> kera
 
 
 def _joined(branches: Mapping[str, keras.Model], *, shared: bool, inputs: str, name: str, verify: bool) -> keras.Model:
+    heads = _all_heads(branches, inputs)
     made: dict[int, Any] = {}
-    heads: dict[str, list[Any]] = {}
-    outputs: dict[str, Any] = {}
-    common: list[Any] = []
+    outputs: dict[str, dict[str, Any]] = {}  # by branch, the joined model's key: tensor
     for key, model in branches.items():
         if not shared or id(model) not in made:
             made[id(model)] = clone(model, renamed={id(model): key})
-        heads[key] = common or _heads(key if inputs == "own" else "", model)
-        common = heads[key] if inputs == "same" else []
-        results = tree.flatten(made[id(model)](packed(model, heads[key])))
-        keys = _keys(key, output_names(model), len(results), "output")
-        outputs |= dict(zip(keys, results, strict=True))
+        results = made[id(model)](packed(model, heads[key]))
+        outputs[key] = dict(zip(_output_keys(key, model, results), tree.flatten(results), strict=True))
+    _refuse(_clashes({key: list(found) for key, found in outputs.items()}, "output"))
     every = {tensor.name: tensor for tensors in heads.values() for tensor in tensors}
+    answers = {key: tensor for found in outputs.values() for key, tensor in found.items()}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="When providing `inputs` as a dict")
-        model = keras.Model(next(iter(every.values())) if len(every) == 1 else every, outputs, name=name)
+        model = keras.Model(next(iter(every.values())) if len(every) == 1 else every, answers, name=name)
     if verify:
-        _prove(model, branches, heads, outputs)
+        _prove(model, branches, heads, {key: list(found) for key, found in outputs.items()})
     return model
 
 
@@ -112,26 +114,77 @@ def specs_of(model: Any) -> list[Any]:
     return [keras.KerasTensor(tuple(shape))] if isinstance(shape, list | tuple) and shape else []
 
 
-def _heads(key: str, model: Any) -> list[Any]:
-    specs = specs_of(model)
-    given = _keys(key, [str(spec.name) for spec in specs], len(specs), "input")
-    return [
-        keras.Input(batch_shape=tuple(spec.shape), dtype=spec.dtype, sparse=bool(spec.sparse), name=own)
-        for spec, own in zip(specs, given, strict=True)
-    ]
+def _all_heads(branches: Mapping[str, Any], inputs: str) -> dict[str, list[Any]]:
+    """Return the inputs of each branch; with `same` those of the first are everyone's."""
+    specs = {key: specs_of(model) for key, model in branches.items()}
+    own = {key: _input_names(key, each, branches, inputs) for key, each in specs.items()}
+    if inputs == "same":
+        own = dict.fromkeys(own, next(iter(own.values())))
+    else:
+        _refuse(_clashes(own, "input"))
+    taken = {key.casefold() for key in branches}
+    _refuse(
+        f"the input {name!r} would have the name of a branch; call the branch otherwise, or rename the input first"
+        for name in dict.fromkeys(name for found in own.values() for name in found)
+        if name.casefold() in taken
+    )
+    made: dict[str, Any] = {}
+    for key, found in own.items():
+        made |= {name: _head(spec, name) for name, spec in zip(found, specs[key], strict=True) if name not in made}
+    return {key: [made[name] for name in found] for key, found in own.items()}
 
 
-def _keys(key: str, given: Sequence[str], count: int, what: str) -> list[str]:
-    """Return a name for each input or output of a branch: its own behind the branch's; made-up ones are numbered."""
-    if what == "output" and count == 1:
+def _head(spec: Any, name: str) -> Any:
+    return keras.Input(batch_shape=tuple(spec.shape), dtype=spec.dtype, sparse=bool(spec.sparse), name=name)
+
+
+def _input_names(key: str, specs: Sequence[Any], branches: Collection[str], inputs: str) -> list[str]:
+    given = ["" if names.is_automatic(spec.name, "InputLayer") else str(spec.name) for spec in specs]
+    taken = {each.casefold() for each in branches} if inputs == "same" else set()
+    return [_behind(key if inputs == "own" else "", own) for own in _unlike(given, "input", taken)]
+
+
+def _output_keys(key: str, model: Any, results: Any) -> list[str]:
+    """Return the joined model's keys for what a branch gives, in flat order: the branch's name before its own key."""
+    count = len(tree.flatten(results))
+    if count == 1:
         return [key]
-    known = [*given, *[""] * count][:count]
-    made_up = [not each or names.is_automatic(each, "InputLayer") for each in known]
-    plain = [what if count == 1 else f"{what}_{place}" for place in range(count)]
-    return [
-        "_".join(part for part in (key, own if not vague else other) if part)
-        for own, vague, other in zip(known, made_up, plain, strict=True)
-    ]
+    paths = _paths(results) if isinstance(results, Mapping) else output_names(model)
+    return [_behind(key, own) for own in _unlike([*paths, *[""] * count][:count], "output", set())]
+
+
+def _paths(results: Any) -> list[str]:
+    """Return the keys that lead to each tensor, in flat order, which is not a dictionary's own."""
+    numbered = tree.pack_sequence_as(results, list(range(len(tree.flatten(results)))))
+    found: dict[int, str] = {}
+    waiting: list[tuple[tuple[Any, ...], Any]] = [((), numbered)]
+    while waiting:
+        path, part = waiting.pop()
+        if isinstance(part, int):
+            found[part] = "_".join(map(str, path))
+            continue
+        items = part.items() if isinstance(part, Mapping) else enumerate(part)
+        waiting += [((*path, own), inner) for own, inner in items]
+    return [found[place] for place in range(len(found))]
+
+
+def _unlike(given: Sequence[str], word: str, taken: Collection[str]) -> list[str]:
+    """Return a name for each, no two the same: those without one are `word`, and what occurs twice is numbered."""
+    wished = [own or (word if len(given) == 1 else f"{word}_{place}") for place, own in enumerate(given)]
+    count = Counter(own.casefold() for own in wished)
+    used = {*taken, *(own.casefold() for own in given if count[own.casefold()] == 1)}
+    found = []
+    for own, is_named in zip(wished, map(bool, given), strict=True):
+        alone = count[own.casefold()] == 1
+        tries = itertools.chain([own] if alone else [], (f"{own}_{number}" for number in itertools.count()))
+        name = own if alone and is_named else next(each for each in tries if each.casefold() not in used)
+        used.add(name.casefold())
+        found.append(name)
+    return found
+
+
+def _behind(key: str, own: str) -> str:
+    return "_".join(part for part in (key, own) if part)
 
 
 def _name_problems(branches: Mapping[str, Any], name: str) -> list[str]:
@@ -163,22 +216,42 @@ def _input_problems(branches: Mapping[str, Any], inputs: str) -> list[str]:
     return problems
 
 
-def _refuse(problems: Sequence[str]) -> None:
+def _clashes(found: Mapping[str, Sequence[str]], what: str) -> list[str]:
+    """Return each key that two branches would give, as `a` with `b_c` and `a_b` with `c`."""
+    owners: dict[str, list[str]] = {}
+    for key, own in found.items():
+        for each in own:
+            owners.setdefault(each.casefold(), []).append(key)
+    return [
+        f"{' and '.join(map(repr, keys))} would both have the {what} {name!r}; call a branch otherwise"
+        for name, keys in owners.items()
+        if len(keys) > 1
+    ]
+
+
+def _refuse(found: Iterable[str]) -> None:
+    problems = list(found)
     if problems:
         raise JoiningError("\n".join(["these models cannot be joined:", *(f"  {each}" for each in problems)]))
 
 
-def _prove(model: Any, branches: Mapping[str, Any], heads: Mapping[str, Sequence[Any]], outputs: Any) -> None:
-    """Save, load, and compare each branch with the model that it was."""
+def _prove(
+    model: Any,
+    branches: Mapping[str, Any],
+    heads: Mapping[str, Sequence[Any]],
+    outputs: Mapping[str, Sequence[str]],
+) -> None:
+    """Save, load, and compare each branch with the model that it was; `outputs` has each one's keys in flat order."""
     loaded = round_trip(model)
     values, results = run(model)
     given = dict(zip([tensor.name for tensor in model.inputs], values, strict=True))
-    found = dict(zip(tree.flatten(dict.fromkeys(outputs) | {key: key for key in outputs}), results, strict=True))
-    problems = differences(results, outputs_of(loaded, values), names=list(found), what="after loading")
+    every = tree.flatten({key: key for keys in outputs.values() for key in keys})  # in the order of the results
+    found = dict(zip(every, results, strict=True))
+    problems = differences(results, outputs_of(loaded, values), names=every, what="after loading")
     for key, original in branches.items():
         before = outputs_of(original, [given[tensor.name] for tensor in heads[key]])
-        keys = _keys(key, output_names(original), len(before), "output")
-        problems += differences(before, [found[each] for each in keys], names=keys, what="in the joined model")
+        after = [found[each] for each in outputs[key]]
+        problems += differences(before, after, names=outputs[key], what="in the joined model")
     if problems:
         lines = "\n".join(f"  {each}" for each in problems)
         raise JoiningError(f"the joined {model.name!r} does not compute what its branches did:\n{lines}")

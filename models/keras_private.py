@@ -6,7 +6,6 @@ tests/models/test_keras_private.py fails when one of them changes.
 from __future__ import annotations
 
 import contextlib
-import random
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -19,6 +18,9 @@ from keras.src.ops.core import Cast
 from keras.src.ops.function import make_node_key
 from keras.src.ops.operation import Operation
 from keras.src.saving.serialization_lib import SafeModeScope
+from keras.src.utils.rng_utils import GLOBAL_RANDOM_SEED
+
+from models import random_stream
 
 __all__ = [
     "Functional",
@@ -30,11 +32,14 @@ __all__ = [
     "cast_operator",
     "copy_flags",
     "deep_graphs",
+    "graph_of",
     "has_state",
     "inputs_struct",
     "live_code",
     "live_lambda",
     "makes_its_parts",
+    "mark_seed",
+    "mask_of",
     "nodes",
     "operations",
     "outputs_struct",
@@ -45,6 +50,7 @@ __all__ = [
     "rename_outputs",
     "rename_variable",
     "seed_generators",
+    "seed_given",
     "source",
     "stack_graph",
     "stacked",
@@ -111,6 +117,11 @@ def stack_graph(model: Any) -> Any:
     return model._functional
 
 
+def graph_of(model: Any) -> Any:
+    """Return the functional graph of a model that has one: a Sequential's is inside it."""
+    return stack_graph(model) if isinstance(model, keras.Sequential) else model
+
+
 # ---- a functional graph -----------------------------------------------------------------------------------------
 
 
@@ -135,6 +146,11 @@ def nodes(model: Any) -> list[tuple[Any, Any, int]]:
 def source(tensor: Any) -> Any:
     """Return the operation that a symbolic tensor comes from (`KerasTensor._keras_history`, ops/node.py)."""
     return tensor._keras_history.operation
+
+
+def mask_of(tensor: Any) -> Any:
+    """Return the mask that a tensor carries, None where it has none (`_keras_mask`, backend/common/masking.py)."""
+    return getattr(tensor, "_keras_mask", None)
 
 
 def inputs_struct(model: Any) -> Any:
@@ -278,19 +294,28 @@ def automatic_counts() -> dict[str, int]:
 def undisturbed() -> Iterator[None]:
     """Leave no trace: automatic names, Python's random numbers and the stack of name scopes are as before.
 
-    Keras draws a seed from `random` for every initializer without one; a layer whose name TensorFlow refuses leaves
-    its scope on the stack (`name_scope.__enter__`, backend/tensorflow/core.py).
+    Keras draws a seed from `random` for every initializer without one, so what is made inside draws from
+    `models.random_stream`; a layer whose name TensorFlow refuses leaves its scope on the stack
+    (`name_scope.__enter__`, backend/tensorflow/core.py).
     """
     counts = automatic_counts()
     before = dict(counts)
-    state = random.getstate()
     try:
-        with scopes_kept():
+        with scopes_kept(), random_stream.own(seed_given, mark_seed):
             yield
     finally:
         counts.clear()
         counts.update(before)
-        random.setstate(state)
+
+
+def seed_given() -> Any:
+    """Return what `keras.utils.set_random_seed` stored, None where nobody called it (utils/rng_utils.py)."""
+    return global_state.get_global_attribute(GLOBAL_RANDOM_SEED)
+
+
+def mark_seed(seed: int) -> None:
+    """Put an equal integer in its place, which the next `set_random_seed` takes away again."""
+    global_state.set_global_attribute(GLOBAL_RANDOM_SEED, seed)
 
 
 @contextlib.contextmanager

@@ -14,11 +14,13 @@ import keras
 import numpy as np
 
 from models import mapping, names
+from models.channel_order import rows_by_layer
 from models.errors import NameplateError
 from models.file_names import better_names, seed_states
+from models.formats import torch_layouts
 from models.formats.arrays import Arrays
 from models.formats.opening import open_weights
-from models.formats.torch_weights import Converted, to_keras, torch_rules
+from models.formats.torch_weights import ROWS_UNKNOWN, Converted, to_keras, torch_rules
 from models.mapping import NameRule
 from models.matching import Form, Line, Plan, match
 from models.store import dtypes
@@ -39,7 +41,7 @@ class LoadingError(NameplateError):
 
 
 class OrderWarning(UserWarning):
-    """Weights went by the order of classes, since their file has no names."""
+    """An order that nobody can check: of classes in a file without names, or of the rows of a flattened picture."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,9 @@ def load_weights(
         partial: load what fits; what is missing, unexpected or of another shape is only reported.
         cast: turn floating-point numbers into the model's types.
         by_order: for a `.weights.h5` without names: each class's layers in their order, with a warning.
-        layout: "keras" or "torch", whose order of axes the arrays have; by default the file's.
+        layout: "keras" or "torch", whose order of axes the arrays have; by default what the file or its names say.
+            From PyTorch's, the rows of a Dense behind a flattened picture go into Keras' order where the graph shows
+            the Flatten; where it cannot be seen, an `OrderWarning` names the variable.
 
     Raises:
         LoadingError: with everything that is missing, unexpected or of another shape, and when nothing fits at all.
@@ -107,17 +111,16 @@ def load_weights(
         raise LoadingError(f"layout={layout!r}: it is 'keras' or 'torch'")
     wanted = _Wanted(only, name_rules(rename), partial, cast, by_order)
     if isinstance(source, Mapping):
-        return _load(model, source, "weights", layout or "keras", wanted)
+        return _load(model, source, "weights", layout or layout_of(source), wanted)
     with open_weights(source) as arrays:
-        usual = "torch" if arrays.format == "PyTorch" or _looks_like_torch(arrays) else "keras"
-        return _load(model, arrays, str(source), layout or usual, wanted)
+        return _load(model, arrays, str(source), layout or layout_of(arrays), wanted)
 
 
 def plan_weights(model: keras.Model, source: Arrays) -> Plan:
     """Return the plan of loading a file in Keras' layout into a model, without reading an array."""
     forms = _forms(source)
     there = {name: _form(variable) for name, variable in _targets(model, forms).items()}
-    aliases = better_names(model, list(forms), [])
+    aliases = better_names(model, list(forms), [], format_=source.format)
     plan = match({aliases.get(name, name): form for name, form in forms.items()}, there)
     origins = {new: old for old, new in aliases.items()}
     return Plan(tuple(replace(line, source=origins.get(line.source or "", line.source)) for line in plan.lines))
@@ -152,24 +155,37 @@ def _load(model: keras.Model, source: Weights, label: str, layout: str, wanted: 
     new: dict[str, str] = {}  # name in the file -> a better one
     if layout == "torch":
         rules = torch_rules(wanted.rules)
-        converted = to_keras(source, forms, classes=_classes(model), targets=there, rules=rules)
+        converted = to_keras(
+            source, forms, classes=classes_of(model), targets=there, rules=rules, rows=rows_by_layer(model)
+        )
         offered, here, plan = converted.weights, converted.weights.forms, match(converted.weights.forms, there)
     else:
         aliases = _in_order(model, source, label) if wanted.by_order else {}
-        aliases |= better_names(model, [aliases.get(name, name) for name in forms], wanted.rules)
+        found = [aliases.get(name, name) for name in forms]
+        aliases |= better_names(model, found, wanted.rules, format_=getattr(source, "format", ""))
         new = {name: aliases.get(step := aliases.get(name, name), step) for name in forms}
         offered, here = _Under(source, {new[name]: name for name in forms}), {new[name]: forms[name] for name in forms}
         plan = match(here, there, rules=wanted.rules)
     plan = _chosen(_casting(plan, here, there) if wanted.cast else plan, wanted.only, there)
-    told = _with_origins(plan, converted) if converted else _with_names_of_the_file(plan, new)
+    told = with_origins(plan, converted) if converted else _with_names_of_the_file(plan, new)
     ignored = [Line(None, name, "dropped", "a random generator, named by a count") for name in drawn]
     report = Report(label, Plan((*told.lines, *ignored)))
     _require(report, model, source, partial=wanted.partial)
+    if converted:
+        _say_unknown_rows(label, converted)
     values = {target: offered[origin] for target, origin in plan.sources.items()}  # all read before one is written
     for target, value in values.items():
         dtype = _numpy_dtype(there[target].dtype)
         targets[target].assign(value if value.dtype == dtype else value.astype(dtype))
     return report
+
+
+def _say_unknown_rows(label: str, converted: Converted) -> None:
+    unknown = {name: why for name, why in converted.notes.items() if why.startswith(ROWS_UNKNOWN)}
+    if unknown:
+        lines = "".join(f"\n  {name}: {why}" for name, why in unknown.items())
+        advice = "If PyTorch flattens a picture there, channels come first; compare the outputs of both."
+        warnings.warn(f"{label}: loaded without knowing the order of some rows:{lines}\n{advice}", OrderWarning, 4)
 
 
 # ---- the plan ---------------------------------------------------------------------------------------------------
@@ -203,15 +219,20 @@ def _chosen(plan: Plan, only: Sequence[str] | None, there: Mapping[str, Form]) -
     return Plan(tuple(map(chosen, plan.lines)))
 
 
-def _with_origins(plan: Plan, converted: Converted) -> Plan:
-    """Return the plan with PyTorch's names for where arrays come from, and what PyTorch has in excess."""
+def with_origins(plan: Plan, converted: Converted) -> Plan:
+    """Return the plan with PyTorch's names for where arrays come from, and what PyTorch has in excess.
+
+    What was done to rows, or could not be, stands in the detail of what is taken.
+    """
 
     def told(line: Line) -> Line:
         origin = converted.origins.get(line.source or "")
         if origin is None:
             return line
         renamed = line.verdict == "taken" and origin != line.target
-        return replace(line, source=origin, verdict="renamed" if renamed else line.verdict)
+        notes = [line.detail, converted.notes.get(line.target or "", "")] if line.verdict in _LOADED else [line.detail]
+        detail = "; ".join(note for note in notes if note)
+        return replace(line, source=origin, verdict="renamed" if renamed else line.verdict, detail=detail)
 
     dropped = [Line(None, name, "dropped", why) for name, why in converted.dropped.items()]
     return Plan((*map(told, plan.lines), *dropped))
@@ -306,8 +327,14 @@ def _targets(model: keras.Model, forms: Mapping[str, Form]) -> dict[str, Any]:
     return {name: each for name, each, _ in owned_variables(model) if name not in drawn or name in forms}
 
 
-def _classes(model: keras.Model) -> dict[str, str]:
-    return {entry.name: type(entry.layer).__name__ for entry in walk(model)}
+def classes_of(model: keras.Model) -> dict[str, str]:
+    """Return `{layer: class}`; of a class of the user's, the base of Keras' whose layout it has."""
+    return {entry.name: _class_with_layout(type(entry.layer)) for entry in walk(model)}
+
+
+def _class_with_layout(kind: type) -> str:
+    bases = (base.__name__ for base in kind.__mro__ if base.__module__.startswith("keras."))
+    return next((name for name in bases if torch_layouts.role(name)), kind.__name__)
 
 
 def _numpy_dtype(name: str) -> np.dtype:
@@ -317,7 +344,13 @@ def _numpy_dtype(name: str) -> np.dtype:
     return found
 
 
-def _looks_like_torch(arrays: Arrays) -> bool:
-    """Tell whether names are PyTorch's: dots and no slash, and leaves that Keras has not."""
-    dotted = all("." in name and names.SEPARATOR not in name for name in arrays)
-    return bool(arrays) and dotted and any(name.endswith((".weight", ".bias")) for name in arrays)
+def layout_of(weights: Weights) -> str:
+    """Return whose order of axes arrays have: "torch" where the file or its names are PyTorch's, else "keras".
+
+    PyTorch's names have dots and no slash, and most end in leaves that Keras does not have; a parameter of the whole
+    module, `cls_token`, has neither dot nor slash.
+    """
+    if getattr(weights, "format", "") == "PyTorch":
+        return "torch"
+    plain = not any(names.SEPARATOR in name for name in weights)
+    return "torch" if plain and any(name.endswith((".weight", ".bias")) for name in weights) else "keras"

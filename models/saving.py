@@ -15,6 +15,7 @@ from models import keras_private, names, store
 from models import policy as policies
 from models.bridge import read
 from models.carrying import uncarried
+from models.channel_order import rows_by_layer
 from models.custom import custom_objects
 from models.errors import NameplateError
 from models.formats.errors import FileFormatError
@@ -22,7 +23,7 @@ from models.formats.opening import open_weights
 from models.formats.pytorch_writing import write_state_dict
 from models.formats.torch_weights import to_torch
 from models.freezing import recheck
-from models.loading import plan_weights
+from models.loading import classes_of, plan_weights
 from models.opening import load, loaded
 from models.policy import NamingError, Policy
 from models.told_names import add_names, names_and_config, take_names
@@ -120,10 +121,9 @@ def _write_safetensors(model: keras.Model, draft: Path) -> None:
 def _write_torch(
     model: keras.Model, draft: Path, modules: Mapping[str, str], counters: Mapping[str, np.ndarray]
 ) -> None:
-    classes = {entry.name: type(entry.layer).__name__ for entry in walk(model)}
     drawn = {f"{name}/state" for name in seeds(model)}
     weights = {name: value for name, value in read(model).items() if name not in drawn}
-    state = to_torch(weights, classes=classes, modules=modules, counters=counters)
+    state = to_torch(weights, classes=classes_of(model), modules=modules, counters=counters, rows=rows_by_layer(model))
     write_state_dict(draft, state)
     with open_weights(draft) as back:
         lost = [name for name, value in state.items() if name not in back or not _equal(back[name], value)]

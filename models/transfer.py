@@ -13,11 +13,14 @@ import numpy as np
 
 from models import bridge, mapping, matching, store
 from models.adapting import Classes, refusal, reshaped
+from models.channel_order import rows_by_layer
 from models.cloning import clone
 from models.errors import NameplateError
 from models.formats import open_weights
+from models.formats.torch_weights import Converted, to_keras, torch_rules
+from models.loading import classes_of, layout_of, with_origins
 from models.mapping import NameRule
-from models.matching import Form, Line
+from models.matching import Form, Line, Plan
 from models.tree import seeds, variables
 from models.weights import Weights, matches, require_matches
 
@@ -44,6 +47,7 @@ class TransferPlan:
     classes: Classes | None = None
     arrays: Weights = field(default_factory=dict, repr=False, compare=False)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False)  # of the target
+    converted: bool = False  # whether `arrays` are PyTorch's turned into Keras', under the target's names
 
     @property
     def fits(self) -> bool:
@@ -99,6 +103,7 @@ def plan(
     adapt: Mapping[str, str] | None = None,
     classes: Classes | None = None,
     label: str = "",
+    layout: str | None = None,
 ) -> TransferPlan:
     """Return what a transfer would do; nothing is written.
 
@@ -113,11 +118,17 @@ def plan(
             `classes` for the outputs that both sides name.
         classes: what `classes` needs to know.
         label: what to call a source that is no path.
+        layout: "keras" or "torch", whose order of axes the arrays have; by default what the file or its names say.
+            From PyTorch's they are transposed by the role of each layer, and the rows behind a flattened picture put
+            into Keras' order; the details of the plan say so.
 
     Raises:
         NameplateError: for rules and patterns that are for nothing, and a path at which there is no source.
     """
     arrays, where = _opened(source)
+    if layout not in (None, "keras", "torch"):
+        raise TransferError(f"layout={layout!r}: it is 'keras' or 'torch'")
+    layout = layout or layout_of(arrays)
     forms = _forms(arrays)
     wanted = {name: Form(tuple(each.shape), str(each.dtype)) for name, each in variables(target).items()}
     for name in seeds(target):
@@ -125,13 +136,18 @@ def plan(
     for patterns in (take, keep):
         require_matches(wanted, list(patterns))
     free = {name: form for name, form in wanted.items() if not _any(name, keep) and (not take or _any(name, take))}
-    made = matching.match(forms, free, rules=_rules(rules))
-    new = mapping.apply(list(forms), _rules(rules)).names
+    converted, given = None, _rules(rules)
+    if layout == "torch":
+        converted = _converted(arrays, forms, target, wanted, given)
+        arrays, forms, given = converted.weights, dict(converted.weights.forms), []
+    made = matching.match(forms, free, rules=given)
+    new = mapping.apply(list(forms), given).names
     lines = [_left_alone(line, new, take, keep) for line in made.lines]
     lines += [Line(name, None, "kept", "keeps its own values") for name in wanted if name not in free]
     lines, adapted = _adapted(lines, forms, wanted, adapt or {}, classes)
+    lines = list(with_origins(Plan(tuple(lines)), converted).lines) if converted else lines
     shapes = {name: form.shape for name, form in wanted.items()}
-    return TransferPlan(label or where, tuple(lines), adapted, classes, arrays, shapes)
+    return TransferPlan(label or where, tuple(lines), adapted, classes, arrays, shapes, converted is not None)
 
 
 def apply(plan: TransferPlan, model: keras.Model) -> keras.Model:
@@ -156,7 +172,7 @@ def write_plan(plan: TransferPlan, model: keras.Model) -> None:
     targets = variables(model)
     values = {}
     for target, name in plan.taken.items():
-        value = np.asarray(plan.arrays[name])
+        value = np.asarray(plan.arrays[target if plan.converted else name])
         if target in plan.rules:
             own = np.asarray(targets[target].numpy())
             value = reshaped(plan.rules[target], value, own.shape, own=own, classes=plan.classes)
@@ -220,6 +236,18 @@ def _forms(arrays: Weights) -> dict[str, Form]:
         dtype = each.dtype if isinstance(each.dtype, str) else each.dtype.name
         found[name] = Form(tuple(each.shape), dtype)
     return found
+
+
+def _converted(
+    arrays: Weights,
+    forms: Mapping[str, Form],
+    target: keras.Model,
+    wanted: Mapping[str, Form],
+    rules: Sequence[NameRule],
+) -> Converted:
+    """Return PyTorch's arrays as the target's, under its names: the rules are done with."""
+    rows = rows_by_layer(target)
+    return to_keras(arrays, forms, classes=classes_of(target), targets=wanted, rules=torch_rules(rules), rows=rows)
 
 
 def _rules(rules: Iterable[str] | Mapping[str, str]) -> list[NameRule]:

@@ -35,6 +35,33 @@ class Pair:
     backward: _Backward
 
 
+@dataclass(frozen=True)
+class Rows:
+    """In which order a layer's features come that are the pixels of a flattened picture."""
+
+    order: tuple[int, ...] | None  # for each of Keras', PyTorch's place of it; None where nobody can tell
+    told: str  # in words: from which order to which, or why it is not known
+
+
+def behind(pair: Pair, rows: Rows | None) -> Pair:
+    """Return a pair whose Keras side has its features in the order of a flattened picture."""
+    if rows is None or rows.order is None or not per_feature(pair.keras[0]):
+        return pair
+    there = np.asarray(rows.order)
+    back = np.argsort(there)
+    return Pair(
+        pair.torch,
+        pair.keras,
+        lambda arrays, shapes: [array[there] for array in pair.forward(arrays, shapes)],
+        lambda arrays: pair.backward([array[back] for array in arrays]),
+    )
+
+
+def per_feature(leaf: str) -> bool:
+    """Tell whether a variable of a dense layer or a normalization has a row for each feature that the layer takes."""
+    return leaf in ("kernel", "gamma", "beta", "moving_mean", "moving_variance", "scale")
+
+
 def role(class_name: str) -> str | None:
     """Return the role of a Keras layer by its class, None where PyTorch has no layout for it."""
     return _ROLES.get(names.snake(class_name))

@@ -7,7 +7,7 @@ accounted for: what has no place keeps its name, so that a plan finds it left ov
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -18,10 +18,12 @@ from models.formats import torch_layouts
 from models.formats.arrays import Arrays
 from models.formats.errors import FileFormatError
 from models.formats.table import Array
-from models.formats.torch_layouts import COUNTER, Pair
+from models.formats.torch_layouts import COUNTER, Pair, Rows
 from models.mapping import NameRule
 from models.matching import Form
 from models.weights import Weights
+
+ROWS_UNKNOWN = "rows as they are"
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Converted:
     weights: Arrays
     origins: Mapping[str, str]  # Keras' name -> PyTorch's, joined with ` + ` where there were several
     dropped: Mapping[str, str]  # PyTorch's name -> why it has no place in Keras
+    notes: Mapping[str, str] = field(default_factory=dict)  # Keras' name -> what was done to its rows, or could not be
 
 
 def slashed(name: str) -> str:
@@ -45,6 +48,7 @@ def to_keras(
     classes: Mapping[str, str],
     targets: Mapping[str, Form],
     rules: Sequence[NameRule] = (),
+    rows: Mapping[str, Rows] | None = None,
 ) -> Converted:
     """Return PyTorch's weights as those of the model that `classes` and `targets` describe.
 
@@ -53,7 +57,9 @@ def to_keras(
         forms: what each array of `source` is.
         classes: `{layer: class}` of the model, qualified.
         targets: `{variable: form}` of the model.
-        rules: over the slashed names of PyTorch's modules and variables.
+        rules: over the slashed names of PyTorch's modules and variables. One that gives a variable Keras' name for it
+            (`fc/weight=head/kernel`) renames it; the layout is the layer's all the same.
+        rows: by layer, where its features are the pixels of a flattened picture.
 
     Raises:
         MappingError: for rules that do nothing or make one name of two.
@@ -66,7 +72,7 @@ def to_keras(
     for layer, kind in classes.items():
         role = torch_layouts.role(kind)
         for pair in torch_layouts.pairs(role) if role else ():
-            converter.take(layer, pair)
+            converter.take(layer, pair, (rows or {}).get(layer))
         counter = names.join(layer, COUNTER)
         if role == "batch_norm" and counter in found:
             dropped[found.pop(counter)] = "counts PyTorch's batches; Keras keeps no such number"
@@ -86,11 +92,13 @@ class _Converter:
         self._arrays: list[Array] = []
         self._reads: dict[str, Callable[[], np.ndarray]] = {}
         self._origins: dict[str, str] = {}
+        self._notes: dict[str, str] = {}
 
-    def take(self, layer: str, pair: Pair) -> None:
-        here = [names.join(layer, leaf) for leaf in pair.torch]
+    def take(self, layer: str, pair: Pair, rows: Rows | None) -> None:
+        """Make Keras' arrays of a pair out of PyTorch's, under whichever of their two names a rule put them."""
         there = [names.join(layer, leaf) for leaf in pair.keras]
-        if not all(name in self._found for name in here) or not all(name in self._targets for name in there):
+        here = self._found_as([names.join(layer, leaf) for leaf in pair.torch], there)
+        if here is None or not all(name in self._targets for name in there):
             return
         origins = [self._found[name] for name in here]
         shapes = [self._targets[name].shape for name in there]
@@ -99,14 +107,27 @@ class _Converter:
             return
         for name in here:
             del self._found[name]
+        fits = all(form.shape == shape for form, shape in zip(forms, shapes, strict=True))
+        if rows is not None and fits and torch_layouts.per_feature(pair.keras[0]):
+            pair = torch_layouts.behind(pair, rows)
+            self._notes[there[0]] = rows.told if rows.order is not None else f"{ROWS_UNKNOWN}: {rows.told}"
         for index, (name, form) in enumerate(zip(there, forms, strict=True)):
             self._add(name, form, " + ".join(origins), partial(self._read, origins, pair, shapes, index))
+
+    def _found_as(self, here: list[str], there: list[str]) -> list[str] | None:
+        """Return under which names the arrays of a pair were found; None where one is missing."""
+        if all(name in self._found for name in here):
+            return here
+        if len(here) != 1 or len(there) != 1 or there[0] not in self._found:
+            return None
+        leaf = names.split(slashed(self._found[there[0]]))[1]  # as PyTorch calls it: a rule gave it Keras' name
+        return there if leaf == names.split(here[0])[1] else None
 
     def result(self, dropped: Mapping[str, str]) -> Converted:
         for name, origin in self._found.items():
             self._add(name, self._forms[origin], origin, partial(self._source.__getitem__, origin))
         weights = Arrays(self._arrays, lambda place: self._reads[place](), path=Path(), format="PyTorch")
-        return Converted(weights, self._origins, dropped)
+        return Converted(weights, self._origins, dropped, self._notes)
 
     def _add(self, name: str, form: Form, origin: str, read: Callable[[], np.ndarray]) -> None:
         self._arrays.append(Array(name, form.shape, form.dtype, name))
@@ -133,6 +154,7 @@ def to_torch(
     classes: Mapping[str, str],
     modules: Mapping[str, str] | None = None,
     counters: Mapping[str, np.ndarray] | None = None,
+    rows: Mapping[str, Rows] | None = None,
 ) -> dict[str, np.ndarray]:
     """Return the weights of a Keras model as a PyTorch state dictionary, module by module.
 
@@ -141,6 +163,7 @@ def to_torch(
         classes: `{layer: class}` of the model.
         modules: `{PyTorch module: layer}`, as for the way here; a layer without one keeps its name, with dots.
         counters: `{name: number}` of the `num_batches_tracked` that a batch norm had; 0 for those without.
+        rows: by layer, where its features are the pixels of a flattened picture.
 
     Raises:
         FileFormatError: with every variable that no layout of PyTorch's takes, and every module of no layer.
@@ -152,7 +175,8 @@ def to_torch(
         role = torch_layouts.role(kind)
         module = module_of.get(layer, layer.replace(names.SEPARATOR, "."))
         taken = False
-        for pair in torch_layouts.pairs(role) if role else ():
+        for plain in torch_layouts.pairs(role) if role else ():
+            pair = torch_layouts.behind(plain, (rows or {}).get(layer))
             there = [names.join(layer, leaf) for leaf in pair.keras]
             if all(name in left for name in there):
                 made = pair.backward([weights[name] for name in there])

@@ -49,10 +49,11 @@ def claim(call: Call | Head, name: str, touched: set[int]) -> None:
     touched.add(id(call))
 
 
-def given_by(graph: Graph, layer: Any) -> list[Value]:
-    """Return all that a layer gives, as it was before what is inserted behind it."""
-    found = [value for call in graph.calls if call.layer is layer for value in call.outputs]
-    return found + [head.value for head in graph.heads if head.layer is layer]
+def given_by(graph: Graph, layer: Any) -> dict[int, int]:
+    """Return which output of its layer each value is, as it was before what is inserted behind it: `{id: place}`."""
+    calls = [call for call in graph.calls if call.layer is layer]
+    found = {id(value): place for call in calls for place, value in enumerate(call.given or call.outputs)}
+    return found | {id(head.given or head.value): 0 for head in graph.heads if head.layer is layer}
 
 
 def sources(graph: Graph, values: Sequence[Value]) -> str:

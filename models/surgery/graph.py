@@ -36,6 +36,7 @@ class Call:
     took: list[Any] | None = None  # specs of the flat inputs in the original; None for a call that an edit made
     gave: list[Any] = field(default_factory=list)  # specs of the outputs in the original
     before: list[Value] = field(default_factory=list)  # the values that it took in the original
+    given: list[Value] = field(default_factory=list)  # the values that it gave in the original
     replaced: Any = None  # the layer that was called here in the original
 
     def inputs(self) -> list[Value]:
@@ -54,6 +55,7 @@ class Head:
     layer: Any  # an InputLayer; None for a Sequential that is not built
     value: Value
     spec: Any = None  # the tensor's in the original, or the one that it is to have
+    given: Value | None = None  # the value that it gave in the original
 
 
 @dataclass(eq=False)
@@ -189,14 +191,16 @@ def listed(specs: Iterable[Any]) -> str:
 
 def _functional(graph: Any, container: Any) -> Graph:
     known = {id(tensor): Value(tensor) for tensor in graph.inputs}
-    heads = [Head(keras_private.source(tensor), known[id(tensor)], tensor) for tensor in graph.inputs]
+    heads = [
+        Head(keras_private.source(tensor), known[id(tensor)], tensor, known[id(tensor)]) for tensor in graph.inputs
+    ]
     calls = []
     for node, operation in in_order(graph):
         args, kwargs = node.arguments.fill_in(known)
         outputs = [Value(tensor) for tensor in node.outputs]
         known.update((id(tensor), value) for tensor, value in zip(node.outputs, outputs, strict=True))
         call = Call(operation, args, kwargs, outputs, list(node.arguments.keras_tensors), list(node.outputs))
-        call.before = call.inputs()
+        call.before, call.given = call.inputs(), list(outputs)
         calls.append(call)
     structures = (keras_private.inputs_struct(graph), keras_private.outputs_struct(graph))
     inputs, outputs = (tree.map_structure(lambda tensor: known[id(tensor)], each) for each in structures)

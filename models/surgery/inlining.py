@@ -66,6 +66,8 @@ def _inlined(graph: Graph, context: Mapping[str, Any]) -> tuple[list[Call], Any]
     calls: list[Call] = []
     changes: dict[int, Value] = {}
     for call in graph.calls:
+        if is_graph(call.layer) and _masked_as_given(call):
+            call.kwargs = {key: value for key, value in call.kwargs.items() if key != "mask"}
         call.rewire(changes)
         _hand_down(call, context)
         if not is_graph(call.layer):
@@ -84,6 +86,18 @@ def _inlined(graph: Graph, context: Mapping[str, Any]) -> tuple[list[Call], Any]
     return calls, graph.outputs
 
 
+def _masked_as_given(call: Call) -> bool:
+    """Tell whether the masks with which a container is called are those of its tensors, which its layers find there."""
+    masks = tree.flatten(call.kwargs.get("mask"))
+    if all(mask is None for mask in masks):
+        return True
+    given = values_in(call.args)
+    return len(masks) == len(given) and all(
+        mask is None or (isinstance(mask, Value) and mask.spec is keras_private.mask_of(value.spec))
+        for mask, value in zip(masks, given, strict=True)
+    )
+
+
 def _hand_down(call: Call, context: Mapping[str, Any]) -> None:
     """Call a layer as its container is called, as Keras does when the container runs (`operation_fn`)."""
     for key, value in context.items():
@@ -98,7 +112,7 @@ def _entered(call: Call, inner: Graph) -> tuple[dict[int, Value], list[Call]]:
         raise SurgeryError(f"{call.layer.name!r} takes {len(inner.heads)} tensors and is called with {len(given)}")
     changes: dict[int, Value] = {}
     doors: list[Call] = []
-    for head, value, spec in zip(inner.heads, given, call.took or [], strict=True):
+    for head, value, spec in zip(inner.heads, given, (call.took or [])[: len(given)], strict=True):
         if len(spec.shape) != len(head.spec.shape):
             raise SurgeryError(
                 f"{call.layer.name!r} takes {head.spec.shape} and gets {spec.shape}, which only it bridges"

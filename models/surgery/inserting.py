@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -18,6 +18,8 @@ def insert_in(addresses: Addresses, edit: Insert, done: Rewritten) -> None:
     given = layers_of(edit.layer)
     if edit.after is None and edit.before is None:
         raise SurgeryError("insert needs after=NAME, before=NAME, or both for the edge between them")
+    if edit.output is not None and edit.after is None:
+        raise SurgeryError(f"output={edit.output} is which of several tensors `after` gives: give after=NAME too")
     if any(is_input(each) for each in given):
         raise SurgeryError("an input cannot be inserted; replace the one that is there")
     put = _insert_after if edit.before is None else _insert_before
@@ -32,6 +34,8 @@ def _insert_after(addresses: Addresses, edit: Insert, given: Sequence[Any]) -> l
     assert edit.after is not None
     layer = addresses.layer(edit.after)
     if is_input(layer):
+        if edit.output:
+            raise SurgeryError(f"{edit.after!r} gives one tensor; there is no output={edit.output}")
         found = addresses.heads(layer)
         for graph, head in found:
             head.value, own = Value(head.spec), head.value
@@ -79,16 +83,31 @@ def _which_input(addresses: Addresses, edit: Insert, graph: Graph, call: Call) -
     taken = list({id(value): value for value in call.inputs()}.values())
     if edit.after is not None:
         source = addresses.layer(edit.after)
-        from_it = [value for value in taken if value in given_by(graph, source)]
+        places = given_by(graph, source)
+        from_it = [value for value in taken if id(value) in places]
         if not from_it:
             raise SurgeryError(f"{edit.before!r} takes nothing from {edit.after!r}; {sources(graph, taken)}")
-        taken = [from_it[edit.output]] if edit.output is not None and edit.output < len(from_it) else from_it
+        taken = from_it if edit.output is None else [_nth_output(edit, places, from_it)]
     if len(taken) != 1:
         raise SurgeryError(
             f"{edit.before!r} takes {len(taken)} tensors: {sources(graph, taken)}; say which edge with after=NAME"
             f"{' and output=' if edit.after else ''}"
         )
     return taken[0]
+
+
+def _nth_output(edit: Insert, places: Mapping[int, int], from_it: Sequence[Value]) -> Value:
+    """Return which of the taken values is the k-th that `after` gives, counted as the layer counts them."""
+    found = [value for value in from_it if places[id(value)] == edit.output]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise SurgeryError(
+            f"{edit.before!r} takes output={edit.output} of {len(found)} calls of {edit.after!r}: insert after one "
+            "call of it with at="
+        )
+    takes = ", ".join(str(places[id(value)]) for value in from_it)
+    raise SurgeryError(f"{edit.before!r} takes output={takes} of {edit.after!r}, not output={edit.output}")
 
 
 def _row(given: Sequence[Any], value: Value, last: Value) -> list[Call]:

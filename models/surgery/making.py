@@ -74,6 +74,7 @@ class _Maker:
         self._units: list[tuple[Any, Any]] = []  # kept layers and their copies
         self._containers: list[tuple[Any, Any]] = []
         self._kept_as_they_are: list[Any] = []
+        self._keys: dict[int, dict[str, str]] = {}  # by container, keys of its inputs that are others now
 
     def container(self, graph: Graph) -> Any:
         """Return the model of a graph."""
@@ -117,11 +118,12 @@ class _Maker:
         tensors = {id(head.value): heads[id(head)].output for head in graph.heads} | dict(shared)
         for call in graph.calls:
             if id(call.layer) in layers:
-                _replay(call, layers[id(call.layer)], tensors)
+                _replay(call, layers[id(call.layer)], tensors, self._keys.get(id(call.layer), {}))
         inputs, outputs = (
             tree.map_structure(lambda value: tensors[id(value)], each) for each in (graph.inputs, graph.outputs)
         )
-        inputs = rekeyed(inputs, _moved_keys(graph, heads))
+        self._keys[id(graph.container)] = _moved_keys(graph, heads)
+        inputs = rekeyed(inputs, self._keys[id(graph.container)])
         kind = type(graph.container) if isinstance(graph.container, keras_private.Functional) else keras.Model
         with warnings.catch_warnings():  # of keys that differ from the inputs' names, as they did in the original
             warnings.filterwarnings("ignore", message="When providing `inputs` as a dict")
@@ -210,11 +212,11 @@ def same_form(one: Any, other: Any) -> bool:
     return tuple(one.shape) == tuple(other.shape) and one.dtype == other.dtype
 
 
-def _replay(call: Call, layer: Any, tensors: dict[int, Any]) -> None:
+def _replay(call: Call, layer: Any, tensors: dict[int, Any], keys: Mapping[str, str]) -> None:
     args, kwargs = tree.map_structure(
         lambda leaf: tensors[id(leaf)] if isinstance(leaf, Value) else leaf, (call.args, call.kwargs)
     )
-    outputs = tree.flatten(layer(*args, **kwargs))
+    outputs = tree.flatten(layer(*(rekeyed(each, keys) for each in args), **kwargs))
     tensors.update((id(value), tensor) for value, tensor in zip(call.outputs, outputs, strict=True))
 
 

@@ -32,8 +32,8 @@ def remove_in(addresses: Addresses, edit: Remove, done: Rewritten, touched: set[
 def _which_stays(addresses: Addresses, edit: Remove, graph: Graph, call: Call) -> Value:
     taken = list({id(value): value for value in call.inputs()}.values())
     if edit.keep is not None:
-        source = addresses.layer(edit.keep)
-        taken = [value for value in taken if value in given_by(graph, source)] or taken
+        places = given_by(graph, addresses.layer(edit.keep))
+        taken = [value for value in taken if id(value) in places] or taken
     if len(taken) != 1:
         raise SurgeryError(f"{edit.name!r} takes {len(taken)} tensors: {sources(graph, taken)}; say which stays: keep=")
     if len(call.outputs) != 1:

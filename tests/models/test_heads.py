@@ -87,13 +87,15 @@ def test_a_vector_needs_no_pool_and_one_hidden_layer_no_number() -> None:
         (functional, {"heads": {"label": 2}, "after": "dropp"}, "Did you mean 'drop'?"),
         (functional, {"heads": {}}, "there is no output; give {name: units}"),
         (functional, {"heads": {"a/b": 2, "norm": 0}}, "the name 'norm' is taken by 'norm'"),
-        (functional, {"heads": {"a/b": 2, "norm": 0}}, "norm: 0 units; at least 1"),
+        (functional, {"heads": {"a/b": 2, "norm": 0}}, "norm: 0 units; a whole number from 1"),
         (functional, {"heads": {"a/b": 2}}, "the name 'a/b': has '/'"),
         (functional, {"heads": {"x": 2}, "dropout": 1.0}, "dropout=1.0: a share"),
         (functional, {"heads": {"x": 2, "X": 2}}, "the name 'X' is taken by 'x'"),
         (keyed, {"heads": {"x": 2}}, "say on which layer the head stands, after=NAME"),
         (subclassed, {"heads": {"x": 2}}, "has no graph, its code calls its layers"),
         (unbuilt, {"heads": {"x": 2}}, "has not seen a shape; build it first"),
+        (functional, {"heads": ["x"]}, "heads is {output: units}, not a list"),
+        (functional, {"heads": {"x": "3"}}, "x: '3' units; a whole number from 1"),
     ],
 )
 def test_a_head_that_cannot_be_is_refused_in_words(make: Any, options: dict[str, Any], part: str) -> None:
@@ -102,3 +104,17 @@ def test_a_head_that_cannot_be_is_refused_in_words(make: Any, options: dict[str,
         models.attach(make(), heads, **options)
     assert part in str(refused.value)
     assert isinstance(refused.value, HeadError) or "after" in options
+
+
+@pytest.mark.parametrize("after", [None, "stem"])
+def test_d1_a_head_stands_on_a_sequential(after: str | None) -> None:
+    backbone = keras.Sequential(
+        [keras.Input((8, 8, 3)), layers.Conv2D(4, 3, name="stem"), layers.Conv2D(5, 3, name="last")], name="row"
+    )
+    model = models.attach(backbone, {"label": 3, "age": 1}, after=after, hidden=[4])
+    pixels = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+
+    assert models.check(model, "strict") == []
+    assert next(iter(models.layers(model))) == "input"
+    assert np.array_equal(models.read(model)["stem/kernel"], models.read(backbone)["stem/kernel"])
+    assert {key: tuple(each.shape) for key, each in model(pixels).items()} == {"label": (2, 3), "age": (2, 1)}

@@ -172,3 +172,61 @@ def test_u38_a_layer_is_deleted_inserted_and_replaced() -> None:
     assert [each.name for each in other.layers] == ["hidden", "norm", "logits"]
     assert other.output_shape == (None, 9)
     assert graphs.equal(model, models.remove(grown, "norm"))
+
+
+def test_c10_each_output_of_a_branch_has_a_key_of_its_own() -> None:
+    steps = keras.Input((4, 3), name="steps")
+    states = layers.LSTM(5, return_state=True, name="lstm")(steps)
+    lstm = keras.Model(steps, states, name="net")
+    for verify in (False, True):
+        joined = models.join({"a": lstm, "b": functional()}, verify=verify)
+        assert list(joined.output) == ["a_lstm_0", "a_lstm_1", "a_lstm_2", "b"]
+    data = np.random.default_rng(0).normal(size=(2, 4, 3)).astype("float32")
+    given = {"a_steps": data, "b_image": np.zeros((2, 6), "float32")}
+    found = joined(given)
+    for place, expected in enumerate(lstm(data)):
+        assert np.allclose(found[f"a_lstm_{place}"], expected, atol=1e-6)
+
+
+def test_c10_a_dictionary_of_outputs_keeps_what_each_key_means() -> None:
+    x = keras.Input((6,), name="x")
+    ends = {"z": layers.Dense(2, name="first")(x), "a": {"c": layers.Dense(2, name="second")(x)}}
+    model = keras.Model(x, ends, name="net")
+    data = np.random.default_rng(0).normal(size=(2, 6)).astype("float32")
+    found, expected = models.join({"p": model})(data), model(data)
+
+    assert np.allclose(found["p_z"], expected["z"], atol=1e-6)
+    assert np.allclose(found["p_a_c"], expected["a"]["c"], atol=1e-6)
+
+
+def test_c10_two_branches_do_not_share_a_key() -> None:
+    x = keras.Input((6,), name="x")
+    several = keras.Model(x, {"b": layers.Dense(2, name="one")(x), "c": layers.Dense(2, name="two")(x)}, name="net")
+    with pytest.raises(JoiningError, match="'a' and 'a_b' would both have the output 'a_b'"):
+        models.join({"a": several, "a_b": functional()})
+
+
+@pytest.mark.parametrize("combine", ["average", "vote", "concatenate"])
+def test_d4_a_member_may_have_any_name(combine: str) -> None:
+    unnamed = keras.Input((6,))
+    plain = keras.Model(unnamed, layers.Dense(3, name="logits")(unnamed), name="plain")
+    own = {"average": "members_average", "vote": "members_vote", "concatenate": "members_side_by_side"}[combine]
+    made = models.ensemble({"input": plain, own: plain}, combine=combine)
+
+    assert {"input", own} <= set(models.layers(made))
+    assert np.shape(made(np.zeros((2, 6), "float32")))[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: models.join([functional(), functional()]), "branches is {name: model}, not a list"),
+        (lambda: models.ensemble({"image": functional(), "b": functional()}), "the input 'image' would have the name"),
+        (lambda: models.ensemble({"argmax": functional(), "b": functional()}, combine="vote"), "called 'argmax'"),
+        (lambda: models.siamese(functional(), sides=("left", "LEFT")), "the same name but for case"),
+    ],
+)
+def test_d4_names_that_cannot_be_are_refused_in_words(make: Any, message: str) -> None:
+    with pytest.raises(JoiningError) as refused:
+        make()
+    assert message in str(refused.value)
