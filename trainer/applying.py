@@ -2,32 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from models.errors import NameplateError
-from trainer.config.data import Resident
-from trainer.data.feed import Feed, feed_of, in_file_order
-from trainer.data.memory import Memory
+from trainer.arguments import count_problems, joined, verbose_problems
+from trainer.compiling import build
+from trainer.data.feed import Feed
 from trainer.data.source import Source, Stream
-from trainer.fitting import strategy_of
-from trainer.given import Data, as_source, batches_of, example_of
+from trainer.fitting import callbacks_of, strategy_of
+from trainer.given import Data, as_source, evaluation_feed, example_of
+from trainer.loop import evaluate_all
 from trainer.replicas.consensus import in_agreement
 from trainer.replicas.graph import EvaluationGraph, PredictionGraph
-from trainer.replicas.private.compiled import build_compiled, metric_values
+from trainer.replicas.private.compiled import in_keras_order, metric_values
 from trainer.replicas.replica import Step
 
-BATCH = 32  # examples a step, over all replicas together, where nothing is said
 
-
-def evaluate(model: keras.Model, data: Data, *, batch_size: int | None = None) -> dict[str, float]:
+def evaluate(
+    model: keras.Model,
+    data: Data | None = None,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    x: Any = None,
+    batch_size: int | None = None,
+    steps: int | None = None,
+    verbose: int | str = 0,
+    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None = None,
+    return_dict: bool = True,
+) -> Any:
     """Return loss and metrics of a compiled model over the data, as one device would measure them.
 
-    `data` is what `trainer.fit` takes; `batch_size` counts the examples of a step over all replicas together and need
-    not divide among them. What replicas keep apart, such as batch statistics of their own, is averaged meanwhile.
+    What replicas keep apart, such as batch statistics of their own, is averaged meanwhile.
+
+    Args:
+        model: compiled.
+        data: what `trainer.fit` takes.
+        y: targets, where `data` or `x` is the inputs alone.
+        sample_weight: the weight of each example, beside `y`.
+        x: another name for `data`, for the inputs or a dataset.
+        batch_size: examples a step over all replicas together, which need not divide among them; 32 where None.
+        steps: evaluate so many steps from the beginning; None: all.
+        verbose: 0 silent; 1, 2 or "auto" a line at the end.
+        callbacks: Keras callbacks; one that does something at each batch makes Python run at every step.
+        return_dict: False: the values alone, in Keras' order, and one value bare.
+
+    Returns:
+        The values by name.
 
     Raises:
         NameplateError: the model is not compiled, or the data cannot be evaluated.
@@ -36,52 +61,73 @@ def evaluate(model: keras.Model, data: Data, *, batch_size: int | None = None) -
         raise NameplateError(f"{model.name!r} is not compiled; call model.compile(...) first")
     strategy = strategy_of(model)
     with strategy.scope():
-        source = as_source(data)
-        build_compiled(model, example_of(source))
+        source = as_source(joined(model, data, x, y, sample_weight))
+        feed = _feed(source, batch_size, steps, verbose, strategy)
+        build(model, example_of(source))
+        heard = callbacks_of(model, callbacks, steps=feed.batches.steps)
+        heard.on_test_begin()
         model.reset_metrics()
         with in_agreement(model.non_trainable_variables):
-            EvaluationGraph(Step(model), _feed(source, batch_size, strategy)).run()
-        return metric_values(model)
+            evaluate_all(model, EvaluationGraph(Step(model), feed), heard)
+        measured = metric_values(model)
+        heard.on_test_end(dict(measured))
+    if verbose:
+        print("  ".join(f"{name} {value:.4f}" for name, value in measured.items()))
+    return measured if return_dict else in_keras_order(model, measured)
 
 
-def predict(model: keras.Model, data: Any, *, batch_size: int | None = None) -> Any:
+def predict(
+    model: keras.Model,
+    data: Any = None,
+    *,
+    x: Any = None,
+    batch_size: int | None = None,
+    steps: int | None = None,
+    verbose: int | str = 0,
+    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None = None,
+) -> Any:
     """Return the model's outputs for all examples in their order: arrays of (size, ...) in the model's structure.
 
-    `data` is an array, a dict of arrays by input, a `tf.data.Dataset` of batches of them, or whatever `trainer.fit`
-    takes, of which the targets are not looked at. `batch_size` counts over all replicas together.
+    Args:
+        model: need not be compiled.
+        data: the inputs as Keras takes them, an array, or several in a list, tuple or dict; or a `tf.data.Dataset` of
+            batches, or a source. Of a dataset or source, and of (x, y) where the model's graph has fewer inputs, the
+            targets are not looked at.
+        x: another name for `data`.
+        batch_size: examples a step over all replicas together, which need not divide among them; 32 where None.
+        steps: predict so many steps from the beginning; None: all.
+        verbose: as in Keras; nothing is printed.
+        callbacks: Keras callbacks.
 
     Raises:
         NameplateError: the data cannot be predicted on.
     """
     strategy = strategy_of(model)
     with strategy.scope():
-        source = _inputs(data)
+        source = as_source(joined(model, data, x, None, None, alone=True))
+        feed = _feed(source, batch_size, steps, verbose, strategy)
         if not model.built:
             model(example_of(source)[0])
+        heard = callbacks_of(model, callbacks, steps=feed.batches.steps)
+        heard.on_predict_begin()
         with in_agreement(model.non_trainable_variables):
-            return PredictionGraph(Step(model), _feed(source, batch_size, strategy)).run()
+            outputs = PredictionGraph(Step(model), feed).run(heard)
+        heard.on_predict_end()
+    return outputs
 
 
-def _feed(source: Source | Stream, batch_size: int | None, strategy: tf.distribute.Strategy) -> Feed:
-    if batch_size is not None and batch_size < 1:
-        raise NameplateError(f"batch_size={batch_size}: at least 1")
-    if isinstance(source, Stream) and source.endless:
-        raise NameplateError("the dataset has no end; give one that ends, e.g. dataset.take(100)")
-    batches = batches_of(source, batch_size or BATCH, strategy.num_replicas_in_sync, even=False)
-    return feed_of(source, batches, in_file_order, Resident.AUTO)
-
-
-def _inputs(data: Any) -> Source | Stream:
-    """Return inputs as a source of examples (x,), and what has targets as it is."""
-    if isinstance(data, tf.data.Dataset):
-        bare = not isinstance(data.element_spec, tuple)
-        return Stream(data.map(lambda x: (x,)) if bare else data, batched=True)
-    if isinstance(data, tuple | list | Source | Stream):
-        return as_source(data)
-    arrays = tf.nest.map_structure(np.asarray, data)
-    lengths = {len(array) if array.ndim else 0 for array in tf.nest.flatten(arrays)}
-    if len(lengths) != 1 or not min(lengths):
-        raise NameplateError(
-            f"data: arrays with {sorted(lengths) or 'no'} examples; all must be of the same length, at least 1"
+def _feed(
+    source: Source | Stream,
+    batch_size: int | None,
+    steps: int | None,
+    verbose: int | str,
+    strategy: tf.distribute.Strategy,
+) -> Feed:
+    problems = count_problems({"batch_size": batch_size, "steps": steps}) + verbose_problems(verbose)
+    if isinstance(source, Stream) and source.endless and not steps:
+        problems.append(
+            "the dataset has no end; say how many steps, steps=..., or give one that ends, dataset.take(100)"
         )
-    return Memory((arrays,))
+    if problems:
+        raise NameplateError("\n".join(problems))
+    return evaluation_feed(source, batch_size, strategy.num_replicas_in_sync, steps=steps)

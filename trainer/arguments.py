@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.errors import NameplateError
-from trainer.data.source import Source, Stream
+from trainer.data.source import Source, Stream, leaves
 
 _COUNTS = (
     "epochs",
@@ -49,16 +49,10 @@ class Arguments:
         problems = [] if model.compiled else [f"{model.name!r} is not compiled; call model.compile(...) first"]
         if model.compiled and model.run_eagerly:
             problems.append("compile(run_eagerly=True): trainer.fit trains in the graph alone; leave it out")
-        for key in _COUNTS:
-            value = getattr(self, key)
-            if value is not None and not isinstance(value, int | np.integer):
-                problems.append(f"{key}={value!r}: a whole number, at least 1")
-            elif value is not None and value < 1:
-                problems.append(f"{key}={value}: at least 1")
+        problems += count_problems({key: getattr(self, key) for key in _COUNTS})
         if self.initial_epoch < 0:
             problems.append(f"initial_epoch={self.initial_epoch}: at least 0")
-        if self.verbose not in (0, 1, 2, "auto"):
-            problems.append(f"verbose={self.verbose!r}: 0, 1, 2 or 'auto'")
+        problems += verbose_problems(self.verbose)
         wrong = [key for key in self.class_weight or {} if not isinstance(key, int | np.integer) or key < 0]
         if wrong:
             problems.append(f"class_weight: classes are numbers from 0, not {', '.join(map(repr, wrong))}")
@@ -66,17 +60,37 @@ class Arguments:
             raise NameplateError("\n".join(problems))
 
 
-def joined(data: Any, x: Any, y: Any, sample_weight: Any) -> Any:
+def count_problems(counts: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with numbers of steps, examples or epochs, given by argument; None is none asked for."""
+    given = {key: value for key, value in counts.items() if value is not None}
+    whole = {key: isinstance(value, int | np.integer) for key, value in given.items()}
+    return [
+        f"{key}={value}: at least 1" if whole[key] else f"{key}={value!r}: a whole number, at least 1"
+        for key, value in given.items()
+        if not whole[key] or value < 1
+    ]
+
+
+def verbose_problems(verbose: Any) -> list[str]:
+    """Return what is wrong with `verbose`."""
+    return [] if verbose in (0, 1, 2, "auto") else [f"verbose={verbose!r}: 0, 1, 2 or 'auto'"]
+
+
+def joined(model: keras.Model, data: Any, x: Any, y: Any, sample_weight: Any, *, alone: bool = False) -> Any:
     """Return data in one piece: as it was given in one, or (x, y[, sample_weight]) of what was given in several.
+
+    A tuple or list may be the inputs alone, or (x, y[, sample_weight]) in one. The model's inputs decide, where their
+    number is known; else `alone` says what is given as `data`, and what is given as `x` is the inputs, as in Keras.
 
     Raises:
         NameplateError: something is missing, given twice, or beside a dataset that holds it.
     """
+    alone = alone or data is None
     if (data is None) == (x is None):
         raise NameplateError("give the data as second argument or as x=..., one of the two")
     data = x if data is None else data
     if y is None and sample_weight is None:
-        return data
+        return (data,) if isinstance(data, tuple | list) and _are_inputs(model, data, alone=alone) else data
     if isinstance(data, tf.data.Dataset | Source | Stream):
         beside = " and ".join(key for key, each in (("y", y), ("sample_weight", sample_weight)) if each is not None)
         raise NameplateError(
@@ -87,22 +101,9 @@ def joined(data: Any, x: Any, y: Any, sample_weight: Any) -> Any:
     return (data, y) if sample_weight is None else (data, y, sample_weight)
 
 
-def split_off(data: Any, share: float) -> tuple[Any, Any]:
-    """Return the first examples of arrays, and the last `share` of them to validate on, as `model.fit` splits.
-
-    Raises:
-        NameplateError: what is no array, or a share that leaves one side without an example.
-    """
-    if not isinstance(data, tuple | list):
-        raise NameplateError(
-            f"validation_split={share}: a {type(data).__name__} cannot be split; give arrays, or validation_data=..."
-        )
-    arrays = tf.nest.map_structure(np.asarray, tuple(data))
-    size = min(len(each) if each.ndim else 0 for each in tf.nest.flatten(arrays))
-    first = int(np.floor(size * (1 - share)))
-    if not 0 < first < size:
-        raise NameplateError(f"validation_split={share} of {size} examples leaves one side without any")
-    return (
-        tf.nest.map_structure(lambda each: each[:first], arrays),
-        tf.nest.map_structure(lambda each: each[first:], arrays),
-    )
+def _are_inputs(model: keras.Model, data: Sequence[Any], *, alone: bool) -> bool:
+    """Say whether the parts of `data` are the model's inputs; as `alone` says where their number does not tell."""
+    inputs = len(model.inputs) if isinstance(getattr(model, "inputs", None), list) else None
+    if inputs is not None and len(data) in (2, 3) and len(leaves(data[0])) == inputs:
+        return False
+    return alone or len(leaves(data)) == inputs

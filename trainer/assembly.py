@@ -28,11 +28,12 @@ from trainer.data.dataset import Dataset
 from trainer.data.feed import Feed, by_seed, feed_of, in_file_order
 from trainer.data.source import Stream
 from trainer.first_weights.initial import Origins, take_slots
-from trainer.fitting import callback_list, class_weights
+from trainer.fitting import callback_list
 from trainer.given import batches_of
 from trainer.home import Home
 from trainer.loop import Loop, Plan
 from trainer.monitor import known_values, monitored
+from trainer.replicas.class_weights import class_weights
 from trainer.replicas.graph import EvaluationGraph, TrainGraph
 from trainer.replicas.replica import Augmentation, Step, crosses_replicas
 from trainer.report import estimate_memory

@@ -23,7 +23,8 @@ from trainer.config.optimizer import (
     ScheduleConfig,
     SgdConfig,
 )
-from trainer.replicas.private.compiled import build_compiled, overridden
+from trainer.data.source import leaves
+from trainer.replicas.private.compiled import adds_losses, build_compiled, overridden
 from trainer.replicas.private.optimizers import update_locally
 from trainer.replicas.rates import set_rates
 from trainer.schedule import WarmupDecay
@@ -72,17 +73,7 @@ def prepare(model: keras.Model, example: tuple[Any, ...]) -> None:
         NameplateError: the data or the objective does not fit the model, or there is nothing to train.
         NamingError: names were changed since they froze.
     """
-    if getattr(model, "loss", None) is None and not any(overridden(model, each) for each in _MAKE_A_LOSS):
-        raise NameplateError(f"{model.name!r} is compiled without a loss; give compile one, e.g. loss='mse'")
-    try:
-        with collector_paused():
-            build_compiled(model, example)
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        reason = _reason(error)
-        raise NameplateError(
-            f"the data or the objective does not fit {model.name!r} with outputs "
-            f"{', '.join(output_names(model))}: {reason}"
-        ) from error
+    build(model, example)
     if not model.trainable_variables:
         raise NameplateError(f"nothing to train: every variable of {model.name!r} is frozen")
     if not model.optimizer.built:
@@ -90,6 +81,31 @@ def prepare(model: keras.Model, example: tuple[Any, ...]) -> None:
     update_locally(model.optimizer)
     recheck(model)
     freeze(model)
+
+
+def build(model: keras.Model, example: tuple[Any, ...]) -> None:
+    """Create the variables of a compiled model, its losses and metrics; `example` as for `prepare`.
+
+    Raises:
+        NameplateError: the data or the objective does not fit the model, or there is nothing to minimise.
+    """
+    losses, makes_one = getattr(model, "loss", None), any(overridden(model, method) for method in _MAKE_A_LOSS)
+    if losses is not None and not makes_one and not leaves(example[1:2]):
+        raise NameplateError(f"{model.name!r} is compiled with a loss, and the data has no targets; give y")
+    try:
+        with collector_paused():
+            build_compiled(model, example)
+            if losses is None and not makes_one and not adds_losses(model, example):
+                raise NameplateError(
+                    f"{model.name!r} is compiled without a loss, and no layer adds one; "
+                    "give compile one, e.g. loss='mse'"
+                )
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        reason = _reason(error)
+        raise NameplateError(
+            f"the data or the objective does not fit {model.name!r} with outputs "
+            f"{', '.join(output_names(model))}: {reason}"
+        ) from error
 
 
 def _reason(error: Exception) -> str:

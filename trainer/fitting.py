@@ -7,19 +7,29 @@ from contextlib import contextmanager
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from models.errors import NameplateError
 from models.tree import layers
-from trainer.arguments import Arguments, joined, split_off
+from trainer.arguments import Arguments, joined
 from trainer.compiling import prepare
 from trainer.config.data import Resident
 from trainer.data.batches import Batches
 from trainer.data.feed import by_seed, feed_of, in_file_order
 from trainer.data.source import Source, Stream
-from trainer.given import BATCH, Data, as_source, batches_of, evaluation_feed, example_of, refuse_unlike
+from trainer.given import (
+    Data,
+    as_source,
+    batch_for,
+    batches_of,
+    evaluation_feed,
+    example_of,
+    refuse_unclassed,
+    refuse_unlike,
+    split_off,
+)
 from trainer.loop import Loop, Plan
+from trainer.replicas.class_weights import class_weights
 from trainer.replicas.graph import EvaluationGraph, TrainGraph
 from trainer.replicas.replica import Step
 from trainer.resuming.progress import Progress
@@ -104,9 +114,11 @@ def fit(
         verbose=verbose,
     )
     arguments.refuse_nonsense(model)
-    data = joined(data, x, y, sample_weight)
+    data = as_source(joined(model, data, x, y, sample_weight))
     if validation_split and validation_data is None:
         data, validation_data = split_off(data, validation_split)
+    elif validation_data is not None:
+        validation_data = as_source(joined(model, validation_data, None, None, None), "validation_data")
     with strategy_of(model).scope(), _synchronised(model, sync_batch_norm=sync_batch_norm):
         loop_of(model, data, arguments, validation_data=validation_data, callbacks=callbacks).run()
         model.optimizer.finalize_variable_values(model.trainable_variables)  # as Keras: averages become the weights
@@ -127,7 +139,10 @@ def loop_of(
     held_out = None if validation_data is None else as_source(validation_data, "validation_data")
     refuse_unlike(source, held_out)
     source, batches = _portioned(source, arguments, replicas)
-    prepare(model, example_of(source))
+    example = example_of(source)
+    if arguments.class_weight:
+        refuse_unclassed(example)
+    prepare(model, example)
     random = arguments.shuffle and not isinstance(source, Stream)
     order = by_seed(arguments.seed, source.size or 0) if random else in_file_order
     feed = feed_of(source, batches, order, Resident.AUTO)
@@ -158,15 +173,6 @@ def loop_of(
     )
 
 
-def class_weights(weights: Mapping[int, float] | None) -> tf.Tensor | None:
-    """Return weights by class as a vector, 1 where none is given, and a last 1 for all beyond; None without any."""
-    if not weights:
-        return None
-    vector = np.ones(max(weights) + 2, np.float32)
-    vector[list(weights)] = list(weights.values())
-    return tf.constant(vector)
-
-
 def strategy_of(model: keras.Model) -> tf.distribute.Strategy:
     """Return the strategy that a model was made in; refuse another one that is entered now."""
     own = model.distribute_strategy
@@ -191,13 +197,26 @@ def callback_list(
     )
 
 
+def callbacks_of(
+    model: keras.Model,
+    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None,
+    *,
+    steps: int,
+) -> keras.callbacks.CallbackList:
+    """Return Keras' list of the callbacks of an evaluation or prediction."""
+    return keras.callbacks.CallbackList(
+        _listed(callbacks), add_history=False, add_progbar=False, model=model, epochs=1, steps=steps, verbose=0
+    )
+
+
 def _portioned(source: Source | Stream, arguments: Arguments, replicas: int) -> tuple[Source | Stream, Batches]:
     """Return the data as it is trained on, and how it falls into steps."""
     per_epoch = arguments.steps_per_epoch
-    if isinstance(source, Stream) and per_epoch and source.size != per_epoch:
+    if isinstance(source, Stream) and per_epoch and source.held(per_epoch + 1) != per_epoch:
         source = Stream(source.dataset.repeat(), batched=source.batched)
-    size = arguments.batch_size or BATCH
-    batches = batches_of(source, size, replicas, steps=arguments.steps, steps_per_epoch=per_epoch)
+    size = batch_for(source, arguments.batch_size, per_epoch)
+    even = bool(arguments.batch_size or isinstance(source, Stream))  # else the batch is not the user's choice
+    batches = batches_of(source, size, replicas, steps=arguments.steps, steps_per_epoch=per_epoch, even=even)
     if isinstance(source, Stream):
         source.first = arguments.initial_epoch * batches.steps
     return source, batches
@@ -209,9 +228,7 @@ def _validation(
     if source is None:
         return None
     steps = arguments.validation_steps
-    if isinstance(source, Stream) and steps:
-        source, steps = Stream(source.dataset.take(steps), batched=source.batched), None
-    batch = arguments.validation_batch_size or batches.batch
+    batch = arguments.validation_batch_size or arguments.batch_size or (None if steps else batches.batch)
     return EvaluationGraph(step, evaluation_feed(source, batch, batches.replicas, steps=steps))
 
 

@@ -13,36 +13,56 @@ from trainer.config.data import Resident
 from trainer.data.batches import Batches
 from trainer.data.feed import Feed, feed_of, in_file_order
 from trainer.data.memory import Memory
-from trainer.data.source import Source, Stream
+from trainer.data.source import Source, Stream, leaves, mapped
+from trainer.data.splits import take
 
 BATCH = 32  # examples a step, over all replicas together, where nothing is said
-Data = Any  # (x, y), (x, y, weight), a tf.data.Dataset of batches, or a Source
+Data = Any  # x, (x,), (x, y), (x, y, weight), a tf.data.Dataset of batches of these, or a Source
 
 
 def as_source(data: Data, name: str = "data") -> Source | Stream:
     """Return data in any of its forms as a source; `name` is what an error calls it.
 
+    Its examples have the structure that Keras gives to a `train_step`. Arrays of floats become `floatx`, as in Keras.
+
     Raises:
         NameplateError: it is none of these forms, holds no examples, or its parts differ in length.
     """
     if isinstance(data, tf.data.Dataset):
+        _parts(data.element_spec, name)
         return Stream(data, batched=True)
-    if isinstance(data, tuple | list):
-        arrays = _tuples(tf.nest.map_structure(np.asarray, tuple(data)))
-        lengths = [len(array) if array.ndim else 0 for array in tf.nest.flatten(arrays)]
-        if len(arrays) not in (2, 3) or not lengths or len(set(lengths)) != 1 or not lengths[0]:
-            raise NameplateError(
-                f"{name}: {len(arrays)} parts whose arrays have {lengths} examples; "
-                "give (x, y) or (x, y, sample_weight), all of the same length, at least 1"
-            )
-        return Memory(arrays)
     if isinstance(data, Source | Stream):
         return data
-    raise NameplateError(
-        f"{name}: {type(data).__name__} cannot be trained on; give (x, y), (x, y, sample_weight), "
-        "a tf.data.Dataset of batches, or a source with random access; "
-        "tf.data.Dataset.from_generator makes one of a generator"
-    )
+    if not isinstance(data, tuple | list | dict) and not hasattr(data, "__array__"):
+        raise NameplateError(
+            f"{name}: {type(data).__name__} cannot be trained on; give x, (x, y), (x, y, sample_weight), "
+            "a tf.data.Dataset of batches, or a source with random access; "
+            "tf.data.Dataset.from_generator makes one of a generator"
+        )
+    return Memory(_packed(data, name))
+
+
+def split_off(source: Source | Stream, share: float) -> tuple[Source, Source]:
+    """Return the first examples of a source, and the last `share` of them to validate on, as `model.fit` splits.
+
+    Raises:
+        NameplateError: a dataset, or a share that leaves one side without an example.
+    """
+    if isinstance(source, Stream):
+        raise NameplateError(
+            f"validation_split={share}: a tf.data.Dataset cannot be split; give arrays, or validation_data=..."
+        )
+    first = int(np.floor(source.size * (1 - share)))
+    if not 0 < first < source.size:
+        raise NameplateError(f"validation_split={share} of {source.size} examples leaves one side without any")
+    return take(source, slice(first)), take(source, slice(first, source.size))
+
+
+def batch_for(source: Source | Stream, batch: int | None, steps: int | None) -> int:
+    """Return the examples of a step: as many as asked for, else as Keras makes `steps` of all, else 32."""
+    if batch or not steps or isinstance(source, Stream):
+        return batch or BATCH
+    return -(-source.size // steps)
 
 
 def batches_of(
@@ -78,38 +98,91 @@ def batches_of(
     return Batches(size, batch, replicas)
 
 
-def evaluation_feed(source: Source | Stream, batch: int, replicas: int, *, steps: int | None = None) -> Feed:
+def evaluation_feed(source: Source | Stream, batch: int | None, replicas: int, *, steps: int | None = None) -> Feed:
     """Return the feed of an evaluation, in order, in steps of `batch` where the data has no batches of its own."""
+    batch = batch_for(source, batch, steps)
+    if isinstance(source, Stream) and steps:
+        source, steps = Stream(source.dataset.take(steps), batched=source.batched), None
     own = batches_of(source, batch, replicas, steps_per_epoch=steps, even=False)
     return feed_of(source, own, in_file_order, Resident.AUTO)
 
 
-def example_of(source: Source | Stream) -> tuple[Any, ...]:
-    """Return the symbolic form of one batch: (x, y[, weight]) of KerasTensors, (None, ...)."""
-    return tuple(
-        tf.nest.map_structure(lambda leaf: keras.KerasTensor((None, *leaf.shape), leaf.dtype.name), part)
-        for part in source.spec()
-    )
+def example_of(source: Source | Stream) -> tuple[Any, Any, Any]:
+    """Return the symbolic form of one batch: x, y and weight of KerasTensors (None, ...), or None."""
+    symbolic = mapped(lambda leaf: keras.KerasTensor((None, *leaf.shape), leaf.dtype.name), source.spec())
+    return _parts(symbolic, "data")
 
 
 def refuse_unlike(source: Source | Stream, held_out: Source | Stream | None) -> None:
     """Refuse validation data of another form than the training data: it would fail only after an epoch."""
     if held_out is None:
         return
-    forms = [
-        tf.nest.map_structure(lambda leaf: (tuple(leaf.shape), leaf.dtype.name), tuple(each.spec())[:2])
-        for each in (source, held_out)
-    ]
-    trained, validated = (str(form) for form in forms)
-    if [shape for shape, _ in _leaves(forms[0])] != [shape for shape, _ in _leaves(forms[1])]:
+    trained, validated = (mapped(_form, _parts(each.spec(), "data")[:2]) for each in (source, held_out))
+    if [shape for shape, _ in _forms(trained)] != [shape for shape, _ in _forms(validated)]:
         raise NameplateError(f"validation_data has examples of {validated}, the training data of {trained}")
 
 
-def _tuples(structure: Any) -> Any:
-    """Return a structure with tuples for its lists, which tf.data would take for tensors."""
+def refuse_unclassed(example: tuple[Any, Any, Any]) -> None:
+    """Refuse weights of classes for data that has not exactly one target; `example` is what `example_of` returns."""
+    targets = len(leaves(example[1]))
+    if targets != 1:
+        raise NameplateError(
+            f"class_weight: the data has {targets or 'no'} targets; weights of classes are for one. "
+            "Give sample_weight, one for each target"
+        )
+
+
+def _parts(example: Any, name: str) -> tuple[Any, Any, Any]:
+    """Return x, y and weight of an example in any of its structures."""
+    if isinstance(example, tuple | list) and len(example) not in (1, 2, 3):
+        raise NameplateError(f"{name}: examples of {len(example)} parts; they may be x, (x,), (x, y) or (x, y, weight)")
+    parts: tuple[Any, Any, Any] = keras.utils.unpack_x_y_sample_weight(example)
+    return parts
+
+
+def _packed(data: Any, name: str) -> Any:
+    """Return arrays as an example of all of them, in the structure in which Keras packs them.
+
+    A weight an example of several targets becomes one for each of them.
+    """
+    example = _arrays(data, name) if isinstance(data, tuple | list) else (_arrays(data, name),)
+    x, y, weight = _parts(example, name)
+    if y is None and weight is not None:
+        raise NameplateError(f"{name}: weights without targets; give (x, y, sample_weight)")
+    if isinstance(y, tuple | dict) and not isinstance(weight, tuple | dict | None):
+        weight = mapped(lambda _: weight, y)
+    lengths = [len(array) if array.ndim else 0 for array in leaves((x, y, weight))]
+    if not lengths or len(set(lengths)) != 1 or not lengths[0]:
+        shown = f"{lengths[:8]}"[:-1] + (", ...]" if len(lengths) > 8 else "]")
+        raise NameplateError(
+            f"{name}: {len(example)} parts whose arrays have {shown} examples; "
+            "give x, (x, y) or (x, y, sample_weight), arrays all of the same length, at least 1"
+        )
+    return keras.utils.pack_x_y_sample_weight(x, y, weight)
+
+
+def _arrays(structure: Any, name: str) -> Any:
+    """Return a structure with arrays for leaves, and tuples for its lists, which tf.data would take for tensors."""
     if isinstance(structure, dict):
-        return {key: _tuples(each) for key, each in structure.items()}
-    return tuple(map(_tuples, structure)) if isinstance(structure, tuple | list) else structure
+        return {key: _arrays(part, name) for key, part in structure.items()}
+    if isinstance(structure, tuple | list):
+        return tuple(_arrays(part, name) for part in structure)
+    return None if structure is None else _array(structure, name)
+
+
+def _array(leaf: Any, name: str) -> np.ndarray:
+    """Return a leaf as an array: floats in Keras' floatx, a column of a table as (n, 1), text as it is."""
+    array = np.asarray(leaf)
+    if array.dtype == object and not all(isinstance(entry, str | bytes) for entry in array.flat):
+        raise NameplateError(f"{name}: {type(leaf).__name__} is not an array of numbers or text")
+    if array.ndim == 1 and type(leaf).__module__.startswith("pandas."):
+        array = array[:, None]  # as Keras
+    floats = keras.backend.is_float_dtype(array.dtype.name)
+    return array.astype(keras.config.floatx(), copy=False) if floats else array
+
+
+def _form(leaf: Any) -> tuple[tuple[int | None, ...], str]:
+    return tuple(leaf.shape), leaf.dtype.name
 
 
 def _of_endless(source: Stream, batch: int, steps: int | None) -> tuple[int, int]:
@@ -119,7 +192,7 @@ def _of_endless(source: Stream, batch: int, steps: int | None) -> tuple[int, int
             "or in trainer.fit how many make an epoch, steps_per_epoch=... or validation_steps=..."
         )
     if source.batched:
-        batch = source.batch or len(tf.nest.flatten(next(iter(source.dataset)))[0])
+        batch = source.batch or len(leaves(next(iter(source.dataset)))[0])
     return steps * batch, batch
 
 
@@ -131,7 +204,7 @@ def _size_and_batch(source: Source | Stream, batch: int) -> tuple[int, int]:
         return source.size if source.size is not None else sum(1 for _ in source.dataset), batch
     if source.batch and source.size is not None:  # all are as large: nothing to look at
         return source.size * source.batch, source.batch
-    sizes = [len(tf.nest.flatten(each)[0]) for each in source.dataset]
+    sizes = source.sizes()
     if not sizes or any(size != sizes[0] for size in sizes[:-1]) or sizes[-1] > sizes[0]:
         raise NameplateError(
             f"the dataset's batches have {sorted(set(sizes)) or 'no'} examples; "
@@ -144,18 +217,18 @@ def _cut(size: int, batch: int, steps: int) -> int:
     held = -(-size // batch)
     if steps > held:
         raise NameplateError(
-            f"steps_per_epoch={steps}: the data has {size} examples, {held} steps of {batch}; "
+            f"{steps} steps an epoch: the data has {size} examples, {held} steps of {batch}; "
             f"at most {held}, or a dataset that repeats"
         )
     return min(size, steps * batch)
 
 
-def _leaves(form: Any) -> list[tuple[Any, str]]:
-    if isinstance(form, dict):
-        return [leaf for key in sorted(form) for leaf in _leaves(form[key])]
-    if isinstance(form, tuple) and len(form) == 2 and isinstance(form[1], str):
-        return [form]
-    return [leaf for each in form for leaf in _leaves(each)]
+def _forms(structure: Any) -> list[tuple[Any, str]]:
+    if isinstance(structure, dict):
+        return [form for key in sorted(structure) for form in _forms(structure[key])]
+    if isinstance(structure, tuple) and len(structure) == 2 and isinstance(structure[1], str):
+        return [structure]
+    return [] if structure is None else [form for part in structure for form in _forms(part)]
 
 
 def _refuse_uneven(batch: int, replicas: int) -> None:

@@ -229,22 +229,12 @@ class Loop:
         self.callbacks.on_test_begin()
         self.model.reset_metrics()
         with device_errors(), in_agreement(self.model.non_trainable_variables):
-            self._evaluate(self.validation)
+            evaluate_all(self.model, self.validation, self.callbacks)
         measured = metric_values(self.model)
         self.callbacks.on_test_end(dict(measured))
         if held is not None:
             _set_metric_values(held)
         return {f"val_{name}": value for name, value in measured.items()}
-
-    def _evaluate(self, validation: EvaluationGraph) -> None:
-        """Make a whole pass in one call, or, where a callback asks for it, a step a call."""
-        if not hooks.are_wanted(self.callbacks, hooks.TESTING):
-            validation.run()
-            return
-        for step in range(validation.steps):
-            self.callbacks.on_test_batch_begin(step)
-            validation.part(step, 1)
-            self.callbacks.on_test_batch_end(step, metric_values(self.model))
 
     def _measured(self) -> dict[str, float]:
         """Read the metrics from the devices: the only time that anything is."""
@@ -303,6 +293,20 @@ class Loop:
             self.checkpoints.wait()
             saved = self.checkpoints.saved()
         raise StoppedError(self.stop.received, self.progress.step, saved)
+
+
+def evaluate_all(model: keras.Model, graph: EvaluationGraph, callbacks: keras.callbacks.CallbackList) -> None:
+    """Make a whole pass in one call, or, where a callback asks for it, a step a call until one says to stop."""
+    model.stop_evaluating = False
+    if not hooks.are_wanted(callbacks, hooks.TESTING):
+        graph.run()
+        return
+    for step in range(graph.steps):
+        callbacks.on_test_batch_begin(step)
+        graph.part(step, 1)
+        callbacks.on_test_batch_end(step, metric_values(model))
+        if model.stop_evaluating:
+            return
 
 
 def _metric_values(model: keras.Model) -> list[tuple[Any, Any]]:

@@ -84,7 +84,7 @@ class OwnSteps(keras.Model):
         return self.head(x)
 
     def predict_step(self, data: Any) -> Any:
-        return -self(data[0])
+        return -self(data)  # as Keras: x alone comes bare
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         return super().compute_metrics(x, y, y_pred + 1.0, sample_weight)
@@ -116,7 +116,7 @@ def test_what_replicas_keep_apart_is_averaged_and_then_their_own_again(strategy:
 MISTAKES: dict[str, tuple[Any, str]] = {
     "no end": (lambda model: trainer.predict(model, tf.data.Dataset.from_tensor_slices(X).batch(4).repeat()), "no end"),
     "no examples": (lambda model: trainer.predict(model, X[:0]), "at least 1"),
-    "lengths": (lambda model: trainer.predict(model, {"a": X, "b": X[:3]}), r"\[3, 9\] examples"),
+    "lengths": (lambda model: trainer.predict(model, {"a": X, "b": X[:3]}), r"\[9, 3\] examples"),
     "no batch": (lambda model: trainer.evaluate(model, (X, Y), batch_size=0), "batch_size=0: at least 1"),
 }
 

@@ -105,8 +105,8 @@ def test_a_metric_that_gives_a_vector_is_told_as_its_mean(strategy: Any) -> None
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"data": (X, Y[:10])}, r"\[20, 10\] examples"),
     ({"data": (X[:0], Y[:0])}, "at least 1"),
-    ({"data": (X,)}, r"give \(x, y\)"),
-    ({"data": {"x": X}}, "dict cannot be trained on"),
+    ({"data": (X,)}, "with a loss, and the data has no targets; give y"),
+    ({"data": {"x": X}}, "with a loss, and the data has no targets; give y"),
     ({"validation_data": (X[:0], Y[:0])}, "validation_data"),
     ({"validation_data": (X[:, :3], Y)}, "validation_data has examples of"),
     ({"batch_size": 7}, "the nearest: 6 or 8"),

@@ -16,7 +16,7 @@ import tensorflow as tf
 from trainer.config.data import Resident
 from trainer.data.batches import Batches, Share
 from trainer.data.order import shuffled
-from trainer.data.source import Source, Stream
+from trainer.data.source import Source, Stream, leaves, mapped
 
 RESIDENT_BYTES = 1 << 30  # what a data set kept on the devices may take on each of them
 
@@ -41,7 +41,7 @@ class Feed(Protocol):
         """Return the arguments of one step, int64, counted from the position of `ahead`."""
 
     def examples(self, taken: Take, share: Share) -> Any:
-        """Return a replica's share, (x, y) or (x, y, weight); called on the replica."""
+        """Return a replica's share, in the structure of the source's examples; called on the replica."""
 
 
 def in_file_order(positions: tf.Tensor, epoch: Any) -> tf.Tensor:
@@ -66,7 +66,7 @@ def feed_of(source: Source | Stream, batches: Batches, order: Order, resident: R
         return HostFeed(steps, batches) if _computes_on_host() else PipelineFeed(shares, batches)
     arrays = None if resident is Resident.NEVER else source.arrays()
     if arrays is not None:
-        held = sum(array.nbytes for array in tf.nest.flatten(arrays))
+        held = sum(array.nbytes for array in leaves(arrays))
         if resident is Resident.ALWAYS or held <= RESIDENT_BYTES:
             return ResidentFeed(arrays, batches, order)
     steps, shares = (functools.partial(make, source, batches, order) for make in (_steps_of_source, _shares_of_source))
@@ -85,7 +85,7 @@ class ResidentFeed:
     def __init__(self, arrays: Any, batches: Batches, order: Order) -> None:
         self.batches = batches
         self._order = order
-        self._held = tf.nest.map_structure(lambda each: tf.Variable(each, trainable=False), arrays)
+        self._held = mapped(lambda each: tf.Variable(each, trainable=False), arrays)
 
     def begin(self, step: int) -> None:
         """Do nothing: the position is an argument of every call."""
@@ -104,7 +104,7 @@ class ResidentFeed:
         """Gather this replica's share."""
         indices, begin = taken
         own = tf.slice(indices, [begin + share.start], [share.length])
-        return tf.nest.map_structure(lambda held: tf.gather(held, own), self._held)
+        return mapped(lambda held: tf.gather(held, own), self._held)
 
 
 class _IteratorFeed:
@@ -138,8 +138,8 @@ class HostFeed(_IteratorFeed):
         """Cut this replica's share out."""
         (examples,) = taken
         if self.batches.replicas == 1:
-            return tf.nest.map_structure(lambda each: _of_length(each, share.length), examples)
-        return tf.nest.map_structure(lambda each: _slice(each, share), examples)
+            return mapped(lambda each: _of_length(each, share.length), examples)
+        return mapped(lambda each: _slice(each, share), examples)
 
 
 class PipelineFeed(_IteratorFeed):
@@ -162,7 +162,7 @@ class PipelineFeed(_IteratorFeed):
     def examples(self, taken: Take, share: Share) -> Any:
         """Return the share that came, once its length is as it should be."""
         (examples,) = taken
-        return tf.nest.map_structure(lambda each: _of_length(each, share.length), examples)
+        return mapped(lambda each: _of_length(each, share.length), examples)
 
 
 def _of_length(examples: tf.Tensor, length: Any) -> tf.Tensor:
@@ -225,11 +225,12 @@ def _steps_of_stream(stream: Stream, batches: Batches, step: int) -> tf.data.Dat
 def _shares_of_stream(stream: Stream, batches: Batches, step: int, replicas: range) -> tf.data.Dataset:
     table = tf.constant(_table(batches)[:, replicas.start : replicas.stop], tf.int64)
 
-    def shares(*examples: Any) -> tf.data.Dataset:
-        size = tf.shape(tf.nest.flatten(examples)[0], tf.int64)[0]
+    def shares(*parts: Any) -> tf.data.Dataset:
+        examples = parts if isinstance(stream.dataset.element_spec, tuple) else parts[0]
+        size = tf.shape(leaves(examples)[0], tf.int64)[0]
         rows = table[tf.cast(size < batches.batch, tf.int32)]
         return tf.data.Dataset.from_tensor_slices(rows).map(
-            lambda row: tf.nest.map_structure(lambda each: each[row[0] : row[0] + row[1]], examples)
+            lambda row: mapped(lambda each: each[row[0] : row[0] + row[1]], examples)
         )
 
     return _endless(_steps_of_stream(stream, batches, step).flat_map(shares)).prefetch(2 * len(replicas))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+import keras
 import tensorflow as tf
 
-# (x, y) or (x, y, sample_weight), where x and y are each one leaf or a dict of leaves by name. The leaves are
-# tensors, arrays or `tf.TensorSpec`s.
-Example: TypeAlias = tuple[Any, ...]
+# What Keras takes for a batch: x, (x,), (x, y) or (x, y, sample_weight), where each is a leaf, a dict of leaves by name
+# or a tuple. The leaves are tensors, arrays or `tf.TensorSpec`s, or None for a target that an output does not have.
+# Sources of a configured run have (x, y) or (x, y, sample_weight).
+Example: TypeAlias = Any
 
 
 @runtime_checkable
@@ -38,18 +41,52 @@ class Stream:
 
     def __init__(self, dataset: tf.data.Dataset, *, batched: bool = False, first: int = 0) -> None:
         self.dataset, self.batched, self.first = dataset, batched, first
+        self._sizes: list[int] | None = None
         cardinality = int(dataset.cardinality())
         self.size = cardinality if cardinality >= 0 else None  # elements; None: unknown or without end
         self.endless = cardinality == int(tf.data.INFINITE_CARDINALITY)
         # Examples of every batch where the dataset declares them, since it drops a smaller last one; else None.
-        self.batch = tf.nest.flatten(dataset.element_spec)[0].shape[:1].as_list()[0] if batched else None
+        self.batch = leaves(dataset.element_spec)[0].shape[:1].as_list()[0] if batched else None
+
+    def held(self, limit: int) -> int | None:
+        """Return how many elements there are, counted up to `limit` where it is not known; None for more than that.
+
+        Nothing is read where all batches are declared to be as large: whether they end makes no difference then.
+        """
+        if self.size is not None or self.endless or self.batch:
+            return self.size
+        counted = len(self.sizes(limit))
+        return counted if counted < limit else None
+
+    def sizes(self, limit: int | None = None) -> list[int]:
+        """Return the number of examples in each batch, of the first `limit` where that is given; they are read once."""
+        if self._sizes is None:
+            dataset = self.dataset if limit is None else self.dataset.take(limit)
+            found = [len(leaves(element)[0]) for element in dataset]
+            if limit is not None and len(found) >= limit:
+                return found
+            self._sizes = found
+        return self._sizes
 
     def spec(self) -> Example:
         """Return the structure of one example, as `Source.spec`."""
         drop = 1 if self.batched else 0
-        return tf.nest.map_structure(
-            lambda leaf: tf.TensorSpec(leaf.shape[drop:], leaf.dtype), tuple(self.dataset.element_spec)
-        )
+        return mapped(lambda leaf: tf.TensorSpec(leaf.shape[drop:], leaf.dtype), self.dataset.element_spec)
+
+
+def mapped(change: Callable[[Any], Any], example: Example) -> Any:
+    """Return the example with each leaf changed, in the same structure; what is None stays None."""
+    return keras.tree.map_structure(lambda leaf: None if absent(leaf) else change(leaf), example, none_is_leaf=False)
+
+
+def leaves(example: Example) -> list[Any]:
+    """Return the leaves of an example, in a fixed order, without those that are None."""
+    return [leaf for leaf in keras.tree.flatten(example) if not absent(leaf)]
+
+
+def absent(leaf: Any) -> bool:
+    """Say whether a leaf, or the `tf.TypeSpec` of one, stands for None."""
+    return leaf is None or isinstance(leaf, tf.NoneTensorSpec)
 
 
 def bundle(leaves: dict[str, Any]) -> Any:

@@ -11,7 +11,7 @@ import tensorflow as tf
 from trainer.config.data_base import DataConfig
 from trainer.data.errors import refuse
 from trainer.data.memory import Memory
-from trainer.data.source import Example, Source, Stream
+from trainer.data.source import Example, Source, Stream, mapped
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,12 @@ class Splits:
 class Subset:
     """Some examples of another source, in a given order."""
 
-    def __init__(self, source: Source, positions: np.ndarray) -> None:
-        self.size = len(positions)
-        self._source, self._positions = source, np.asarray(positions, np.int64)
+    def __init__(self, source: Source, positions: np.ndarray | slice) -> None:
+        self._source = source
+        self._positions = (
+            np.arange(source.size)[positions] if isinstance(positions, slice) else positions.astype(np.int64)
+        )
+        self.size = len(self._positions)
 
     def spec(self) -> Example:
         """Return the structure of one example."""
@@ -41,7 +44,7 @@ class Subset:
     def arrays(self) -> Example | None:
         """Return the content of the subset, if the whole can be had in memory."""
         whole = self._source.arrays()
-        return None if whole is None else tf.nest.map_structure(lambda leaf: leaf[self._positions], whole)
+        return None if whole is None else mapped(lambda leaf: leaf[self._positions], whole)
 
     @functools.cached_property
     def _tensor(self) -> tf.Tensor:
@@ -49,10 +52,10 @@ class Subset:
             return tf.constant(self._positions)
 
 
-def take(source: Source, positions: np.ndarray) -> Source:
-    """Return the examples at `positions` (n,) as a source of their own."""
+def take(source: Source, positions: np.ndarray | slice) -> Source:
+    """Return the examples at `positions`, (n,) or a slice, as a source of their own."""
     if isinstance(source, Memory):
-        return Memory(tf.nest.map_structure(lambda leaf: leaf[positions], source.arrays()))
+        return Memory(mapped(lambda leaf: leaf[positions], source.arrays()))
     return Subset(source, positions)
 
 

@@ -6,9 +6,10 @@ not spend its first second on rewriting functions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -139,15 +140,23 @@ class PredictionGraph:
         self._strategy = tf.distribute.get_strategy()
         self._steps = _graph_of(self._predict)
 
-    def run(self) -> Any:
+    def run(self, callbacks: keras.callbacks.CallbackList) -> Any:
         """Return the outputs of all examples in their order, arrays of (size, ...) in the model's structure."""
-        batches, iterator = self._feed.batches, self._feed.begin(0)
-        outputs = [
-            self._steps(iterator, _int64(step), last=each.last)
-            for each in stretches(batches, 0, batches.steps)
-            for step in range(each.first, each.first + each.count)
-        ]
+        outputs, model = [], self._step.model
+        model.stop_predicting = False
+        for step, output in enumerate(self._each_step(callbacks)):
+            outputs.append(output)
+            callbacks.on_predict_batch_end(step, {"outputs": output})
+            if model.stop_predicting:
+                break
         return tf.nest.map_structure(lambda *each: np.concatenate([output.numpy() for output in each]), *outputs)
+
+    def _each_step(self, callbacks: keras.callbacks.CallbackList) -> Iterator[Any]:
+        batches, iterator = self._feed.batches, self._feed.begin(0)
+        for stretch in stretches(batches, 0, batches.steps):
+            for step in range(stretch.first, stretch.first + stretch.count):
+                callbacks.on_predict_batch_begin(step)
+                yield self._steps(iterator, _int64(step), last=stretch.last)
 
     def _predict(self, iterator: Any, step: tf.Tensor, *, last: bool | None) -> Any:
         batches = self._feed.batches

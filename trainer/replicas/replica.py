@@ -12,6 +12,8 @@ import tensorflow as tf
 
 from models.tree import layers
 from trainer.data.batches import Share
+from trainer.data.source import leaves
+from trainer.replicas.class_weights import weighted_by_class
 from trainer.replicas.part import Part, counted_once, counting, times, tracing
 from trainer.replicas.private.compiled import (
     compute_loss,
@@ -47,7 +49,7 @@ class Step:
 
     model: keras.Model
     augmentation: Augmentation | None = None  # applied to x in training
-    class_weights: tf.Tensor | None = None  # (classes,) float32; the last is for all classes beyond
+    class_weights: tf.Tensor | None = None  # (classes,) in floatx; the last is for all other labels
     xla: bool = False  # compile forward and backward
 
     @property
@@ -62,11 +64,12 @@ class Step:
         gradients, which are summed over the replicas before the update. A model's own `train_step` may tell more.
         """
         with keeping(self._of_the_user()):
-            return self._trained(*self._prepared(examples), share_of_this_replica(shares))
+            return self._trained(self._prepared(examples), share_of_this_replica(shares))
 
-    def _trained(self, x: Any, y: Any, weight: Any, share: Share) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    def _trained(self, examples: Any, share: Share) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         if self.is_users:
-            return self._users_train_step(x, y, weight, share)
+            return self._users_train_step(examples, share)
+        x, y, weight = unpack(examples)
         predicted, loss, gradients = self._passes(x, y, weight, share)
         gradients = added_up([counted_once(gradient, _part(share)) for gradient in gradients])
         self.model.optimizer.apply(gradients, self.model.trainable_variables)
@@ -76,12 +79,12 @@ class Step:
 
     def evaluate(self, examples: Any, shares: list[Share]) -> None:
         """Add the replica's share to the metrics."""
-        x, y, weight = unpack(examples)
         share = share_of_this_replica(shares)
         if overridden(self.model, "test_step"):
             with keeping(self._of_the_user()), self._whole_step(share):
-                self.model.test_step(_packed(x, y, weight))
+                self.model.test_step(examples)
             return
+        x, y, weight = unpack(examples)
         with keeping(self._of_the_user()):
             predicted = self._call(x, training=False)
             loss = self._loss(x, y, predicted, weight, share, training=False)
@@ -90,9 +93,9 @@ class Step:
 
     def predict(self, examples: Any) -> Any:
         """Return what the model makes of the replica's share."""
-        x, _, _ = unpack(examples)
         if overridden(self.model, "predict_step"):
-            return self.model.predict_step((x,))
+            return self.model.predict_step(examples)
+        x, _, _ = unpack(examples)
         return self._call(x, training=False)
 
     def _of_the_user(self) -> list[keras.Layer]:
@@ -100,22 +103,24 @@ class Step:
         every = [self.model, *layers(self.model).values()]
         return [layer for layer in every if not type(layer).__module__.startswith("keras.")]
 
-    def _prepared(self, examples: Any) -> tuple[Any, Any, Any]:
-        x, y, weight = unpack(examples)
+    def _prepared(self, examples: Any) -> Any:
+        """Return the examples as they are trained on, in the structure that Keras gives to a `train_step`."""
         if self.augmentation is not None:
-            x = self.augmentation(x)
+            x, *rest = examples
+            examples = (self.augmentation(x), *rest)
         if self.class_weights is not None:
-            of_class = tf.gather(self.class_weights, _classes(y, limit=self.class_weights.shape[0] - 1))
-            weight = of_class if weight is None else tf.cast(weight, of_class.dtype) * of_class
-        return x, y, weight
+            x, y, weight = unpack(examples)
+            (labels,), held = leaves(y), (leaves(weight) or [None])[0]
+            examples = (x, y, weighted_by_class(labels, held, self.class_weights, rank=_output_rank(self.model)))
+        return examples
 
     def _call(self, x: Any, *, training: bool) -> Any:
         return self.model(x, training=training) if takes_training(self.model) else self.model(x)
 
-    def _users_train_step(self, x: Any, y: Any, weight: Any, share: Share) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    def _users_train_step(self, examples: Any, share: Share) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Leave the step to the model; what it hands to an optimizer is weighted by the replica's examples there."""
         with self._whole_step(share):
-            logs = self.model.train_step(_packed(x, y, weight))
+            logs = self.model.train_step(examples)
         parts = {name: times(each, share.part) for name, each in _flat_logs(logs)}
         return parts.get("loss", tf.zeros(())), parts
 
@@ -183,11 +188,10 @@ def share_of_this_replica(shares: list[Share]) -> Share:
     return shares[number_of_this_replica()]
 
 
-def _classes(y: tf.Tensor, *, limit: int) -> tf.Tensor:
-    """Return the class of each example, (n,), at most `limit`; y holds integers, (n,) or (n, 1), or is one-hot."""
-    if y.shape.rank > 1 and y.shape[-1] != 1:
-        y = tf.argmax(y, axis=-1)
-    return tf.minimum(tf.reshape(tf.cast(y, tf.int64), [-1]), limit)
+def _output_rank(model: keras.Model) -> int | None:
+    """Return the rank of a model's only output; None where its graph does not tell."""
+    outputs = getattr(model, "outputs", None)
+    return len(outputs[0].shape) if isinstance(outputs, list) and len(outputs) == 1 else None
 
 
 def _part(share: Share, *, later: bool = False, compiled: bool = False) -> Part:
@@ -202,11 +206,6 @@ def _unchanged(variables: list[keras.Variable]) -> Iterator[None]:
     yield
     for variable, value in zip(variables, held, strict=True):
         variable.assign(value)
-
-
-def _packed(x: Any, y: Any, weight: Any) -> Any:
-    """Return a batch as a user's step expects it from Keras: as many parts as the data has."""
-    return keras.utils.pack_x_y_sample_weight(x, y, weight)
 
 
 def _flat_logs(logs: Any) -> Iterator[tuple[str, tf.Tensor]]:

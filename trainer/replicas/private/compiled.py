@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src import backend
 from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
 from keras.src.trainers.data_adapters.data_adapter_utils import unpack_x_y_sample_weight as unpack
 
@@ -15,6 +16,7 @@ __all__ = [
     "build_compiled",
     "compute_loss",
     "copies",
+    "in_keras_order",
     "loss_tracker",
     "masks",
     "metric_values",
@@ -31,9 +33,28 @@ def build_compiled(model: keras.Model, example: tuple[Any, ...]) -> None:
     model._symbolic_build(data_batch=example)
 
 
+def adds_losses(model: keras.Model, example: tuple[Any, ...]) -> bool:
+    """Say whether a built model's layers add losses in training; `example` as for `build_compiled`."""
+    found = []
+
+    def forward(x: Any) -> Any:
+        with keras.StatelessScope(collect_losses=True):
+            predicted = model(x, training=True) if takes_training(model) else model(x)
+            found.extend(model.losses)
+        return predicted
+
+    backend.compute_output_spec(forward, example[0])
+    return bool(found)
+
+
 def compute_loss(model: keras.Model, x: Any, y: Any, predicted: Any, weight: Any, *, training: bool) -> Any:
     """Return the model's loss of examples; within `trainer.replicas.part.tracing` a replica's part of the step's."""
     return model._compute_loss(x=x, y=y, y_pred=predicted, sample_weight=weight, training=training)
+
+
+def in_keras_order(model: keras.Model, values: dict[str, Any]) -> Any:
+    """Return the values of `evaluate` in Keras' order; a single one bare."""
+    return model._flatten_metrics_in_order(values)
 
 
 def loss_tracker(model: keras.Model) -> keras.metrics.Metric:
