@@ -25,7 +25,6 @@ from trainer.config.optimizer import (
 )
 from trainer.data.source import leaves
 from trainer.replicas.private.compiled import adds_losses, build_compiled, overridden
-from trainer.replicas.private.optimizers import update_locally
 from trainer.replicas.rates import set_rates
 from trainer.schedule import WarmupDecay
 
@@ -64,7 +63,7 @@ def compile_model(
 
 
 def prepare(model: keras.Model, example: tuple[Any, ...]) -> None:
-    """Create every variable of a compiled model's training, let replicas update their own copies, freeze its names.
+    """Create every variable of a compiled model's training, and freeze its names.
 
     A model that has no variables yet gets them here, and so does its optimizer: slots can be restored only once they
     exist, and the first step is faster.
@@ -78,7 +77,6 @@ def prepare(model: keras.Model, example: tuple[Any, ...]) -> None:
         raise NameplateError(f"nothing to train: every variable of {model.name!r} is frozen")
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
-    update_locally(model.optimizer)
     recheck(model)
     freeze(model)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import keras
@@ -10,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from trainer.replicas.packing import SMALL, in_one_piece
-from trainer.replicas.private.optimizers import update_locally
+from trainer.replicas.private.optimizers import updating_locally
 
 NUMBERS = np.random.default_rng(0)
 SHAPES = [(3, 4), (4,), (), (SMALL + 1,), (2, 2, 2)]
@@ -54,11 +55,10 @@ def test_an_update_of_small_variables_as_one_is_keras_own(name: str, options: di
         variables = [keras.Variable(start, name=f"v{place}") for place, start in enumerate(starts)]
         optimizer = getattr(keras.optimizers, name)(learning_rate=0.1, **options)
         optimizer.build(variables)
-        if as_one:
-            update_locally(optimizer)
         apply = tf.function(lambda gradients: optimizer.apply(gradients, variables))
-        for gradients in steps:
-            apply([tf.constant(each) for each in gradients])
+        with updating_locally() if as_one else nullcontext():
+            for gradients in steps:
+                apply([tf.constant(each) for each in gradients])
         return [each.numpy() for each in [*variables, *optimizer.variables]]
 
     for keras_own, own in zip(updated(as_one=False), updated(as_one=True), strict=True):

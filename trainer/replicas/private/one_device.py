@@ -10,13 +10,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 from keras.src.backend.tensorflow import nn as nn_module
-from keras.src.backend.tensorflow.optimizer import TFOptimizer
 from keras.src.losses import loss as loss_module
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 
 from models.errors import NameplateError
 from trainer.replicas import part, sums
 from trainer.replicas.moments import moments
+from trainer.replicas.private.optimizers import updating_locally
 
 # Odd, so that multiples of it visit every 32-bit number before one returns (Knuth, multiplicative hashing).
 _STREAM = 0x9E3779B1
@@ -36,7 +36,7 @@ def as_one_device() -> Iterator[None]:
             original = getattr(place, name)
             before.append((place, name, original))
             setattr(place, name, changed(original))
-        with _losses_of_each_thread():
+        with _losses_of_each_thread(), updating_locally():
             yield
     finally:
         for place, name, original in reversed(before):
@@ -154,30 +154,21 @@ def _counted(original: Any) -> Any:
 
 
 def _applied(original: Any) -> Any:
-    """Weight the gradients of means over the replicas' shares, and add them up where the optimizer does not itself."""
+    """Weight the gradients of means over the replicas' shares, and add them up: any optimizer gets those of the step.
+
+    So it clips, accumulates and averages after the sum, as one device does, one of the model's own too.
+    """
 
     def apply(optimizer: keras.Optimizer, grads: Any, trainable_variables: Any = None) -> Any:
         traced = part.current()
         if traced is None or not traced.later:
             return original(optimizer, grads, trainable_variables)
         grads = [part.counted_once(part.weighted(each, traced), traced) for each in grads]
-        if "_backend_update_step" in vars(getattr(optimizer, "inner_optimizer", optimizer)):  # see `update_locally`
-            grads = sums.added_up(grads)
+        grads = sums.added_up(grads)
         with part.tracing(None):  # an optimizer inside this one gets what is weighted already
             return original(optimizer, grads, trainable_variables)
 
     return apply
-
-
-def _added_up(_: Any) -> Any:
-    """Let an optimizer that adds gradients up itself, a model's own second one, do it as the others are."""
-
-    def all_reduce(_: keras.Optimizer, pairs: Sequence[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-        pairs = list(pairs)
-        total = sums.added_up([gradient for gradient, _ in pairs])
-        return [(gradient, variable) for gradient, (_, variable) in zip(total, pairs, strict=True)]
-
-    return all_reduce
 
 
 def _divisor(sample_weight: Any, mask: Any, reduction: str, dtype: Any) -> tf.Tensor | None:
@@ -219,6 +210,6 @@ _PATCHES: tuple[tuple[Any, str, Callable[[Any], Any]], ...] = (
     (keras.metrics.Mean, "update_state", _counted),
     (BaseOptimizer, "apply", _applied),
     (keras.optimizers.LossScaleOptimizer, "apply", _applied),
-    (TFOptimizer, "_all_reduce_sum_gradients", _added_up),
+    (keras.optimizers.MultiOptimizer, "apply", _applied),
     (keras.layers.BatchNormalization, "_moments", _masked_moments),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +15,6 @@ from trainer.replicas.packing import Together, flat, is_small
 
 # What TFOptimizer sends through cross-replica updates, and BaseOptimizer does with plain assignments.
 _UPDATES = (
-    "_backend_update_step",
     "_apply_weight_decay",
     "_backend_increment_gradient_accumulators",
     "_overwrite_model_variables_with_average_value",
@@ -29,25 +27,55 @@ _ELEMENTWISE = (
     keras.optimizers.RMSprop,
     keras.optimizers.Lion,
 )
+_APPLYING = (BaseOptimizer, keras.optimizers.LossScaleOptimizer, keras.optimizers.MultiOptimizer)  # have an `apply`
 _NO_SLOTS = ("_variables", "_trainable_variables", "_accumulated_gradients", "_model_variables_moving_average")
 
 
-def update_locally(optimizer: keras.Optimizer) -> None:
-    """Make every replica apply an optimizer's updates to its own copies.
+@contextmanager
+def updating_locally() -> Iterator[None]:
+    """While steps are traced, let each replica apply the updates of every optimizer to its own copies.
 
     The gradients that reach `apply` must already be summed over the replicas: then each replica computes the same
     update, no second collective is needed, and a condition around an update (loss scaling, accumulation) is an
-    ordinary condition. Through TFOptimizer each would be a merge call, which no branch may hold.
+    ordinary condition. Through TFOptimizer each would be a merge call, which no branch may hold. Afterwards the
+    optimizers are Keras' own again: one that went through it works in `model.fit` and in a custom loop.
     """
-    for variable in optimizer.variables:
-        variable._value._aggregation = tf.VariableAggregation.NONE
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        optimizer._tf_apply = optimizer._common_apply
-        update_locally(optimizer.inner_optimizer)
-        return
-    for name in _UPDATES:
-        setattr(optimizer, name, types.MethodType(getattr(BaseOptimizer, name), optimizer))
-    optimizer._backend_update_step = types.MethodType(_update_step, optimizer)
+    held: dict[int, tuple[Any, Any]] = {}  # variables of optimizers, and the aggregation that each has otherwise
+    before = [(place, name, getattr(place, name)) for place, name, _ in _local(held)]
+    try:
+        for place, name, changed in _local(held):
+            setattr(place, name, changed)
+        yield
+    finally:
+        for place, name, original in before:
+            setattr(place, name, original)
+        for value, aggregation in held.values():
+            value._aggregation = aggregation
+
+
+def _local(held: dict[int, tuple[Any, Any]]) -> list[tuple[Any, str, Any]]:
+    """Return the methods that change while updates are local: where they are, their names, and what they become."""
+    plain = [(TFOptimizer, name, getattr(BaseOptimizer, name)) for name in _UPDATES]
+    applying = [(kind, "apply", _with_own_copies(kind.apply, held)) for kind in _APPLYING]
+    scaling = (keras.optimizers.LossScaleOptimizer, "_tf_apply", keras.optimizers.LossScaleOptimizer._common_apply)
+    return [*plain, (TFOptimizer, "_backend_update_step", _update_step), *applying, scaling]
+
+
+def _with_own_copies(original: Any, held: dict[int, tuple[Any, Any]]) -> Any:
+    """Assign an optimizer's variables where they are, on each replica; one that is not built yet is built first."""
+
+    def apply(optimizer: Any, grads: Any, trainable_variables: Any = None) -> Any:
+        if not optimizer.built and trainable_variables is not None:
+            trainable_variables = list(trainable_variables)
+            with keras.name_scope(optimizer.name, caller=optimizer):
+                optimizer.build(trainable_variables)
+        for variable in optimizer.variables:
+            value = variable._value
+            held.setdefault(id(value), (value, getattr(value, "_aggregation", None)))
+            value._aggregation = tf.VariableAggregation.NONE
+        return original(optimizer, grads, trainable_variables)
+
+    return apply
 
 
 def _update_step(optimizer: Any, gradients: list[Any], variables: list[Any], learning_rate: Any) -> None:
@@ -63,21 +91,9 @@ def _update_step(optimizer: Any, gradients: list[Any], variables: list[Any], lea
     try:
         rest = _update_small(optimizer, gradients, variables, learning_rate)
         gradients, variables = [gradients[place] for place in rest], [variables[place] for place in rest]
-        with _plain_updates():
-            type(optimizer)._backend_update_step(optimizer, gradients, variables, learning_rate)
+        BaseOptimizer._backend_update_step(optimizer, gradients, variables, learning_rate)
     finally:
         vars(optimizer)["_iterations"] = iterations
-
-
-@contextmanager
-def _plain_updates() -> Iterator[None]:
-    """Let what an optimizer of Keras' does around its updates (Nadam) find plain ones at the bottom."""
-    original = TFOptimizer._backend_update_step
-    TFOptimizer._backend_update_step = BaseOptimizer._backend_update_step
-    try:
-        yield
-    finally:
-        TFOptimizer._backend_update_step = original
 
 
 def _update_small(optimizer: Any, gradients: list[Any], variables: list[Any], learning_rate: Any) -> list[int]:
@@ -125,7 +141,7 @@ def scale_updates(optimizer: keras.Optimizer, factors: Sequence[tuple[keras.Vari
     or as TensorFlow's, so they are told apart by the optimizer's own index.
     """
     of_index = {optimizer._get_variable_index(variable): factor for variable, factor in factors if factor != 1.0}
-    update, decay, usual = optimizer.update_step, optimizer._apply_weight_decay, optimizer.weight_decay
+    update, usual = optimizer.update_step, optimizer.weight_decay
 
     def factor_of(variable: Any) -> float:
         return of_index.get(optimizer._get_variable_index(variable), 1.0)
@@ -140,7 +156,8 @@ def scale_updates(optimizer: keras.Optimizer, factors: Sequence[tuple[keras.Vari
         try:
             for factor in dict.fromkeys(map(factor_of, variables)):
                 optimizer.weight_decay = usual * factor
-                decay([variable for variable in variables if factor_of(variable) == factor])
+                alike = [variable for variable in variables if factor_of(variable) == factor]
+                type(optimizer)._apply_weight_decay(optimizer, alike)  # looked up now: see `updating_locally`
         finally:
             optimizer.weight_decay = usual
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tests.trainer.replicas.private.small import small_model
 from trainer.replicas.private.compiled import copies
-from trainer.replicas.private.optimizers import update_locally
+from trainer.replicas.private.optimizers import updating_locally
 
 OPTIMIZERS = {
     "adam": lambda: keras.optimizers.Adam(0.1),
@@ -31,7 +31,6 @@ def test_a_local_update_is_what_one_device_does(strategy: Any, kind: str) -> Non
         alone.optimizer.apply([tf.constant(part) for part in each], alone.trainable_variables)
     with strategy.scope():
         mirrored = small_model(OPTIMIZERS[kind]())
-        update_locally(mirrored.optimizer)
         for variable, value in zip(mirrored.trainable_variables, start, strict=True):
             variable.assign(value)
 
@@ -39,8 +38,9 @@ def test_a_local_update_is_what_one_device_does(strategy: Any, kind: str) -> Non
         def step(first: Any, second: Any) -> None:
             strategy.run(lambda: mirrored.optimizer.apply([first, second], mirrored.trainable_variables))
 
-        for first, second in gradients:
-            step(first, second)
+        with updating_locally():
+            for first, second in gradients:
+                step(first, second)
         pairs = zip(
             [*mirrored.trainable_variables, *mirrored.optimizer.variables],
             [*alone.trainable_variables, *alone.optimizer.variables],
