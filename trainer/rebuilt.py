@@ -33,8 +33,8 @@ class Rebuilt:
 def rebuild(path: str, *, trust: Sequence[str] = ()) -> Rebuilt:
     """Return the model at `path`: a `.keras` file, a run (its newest checkpoint), or one checkpoint.
 
-    What a checkpoint says of its model is read as data: only architectures of the zoo, and of `keras.applications`
-    through it, are built, and what `trust` names on this command line. Weights go where their names say. For shapes
+    What a checkpoint says of its model is read as data: only the project's own architectures are built, and what `trust`
+    names on this command line. Weights go where their names say. For shapes
     the run's data is opened; nothing of it is read in full.
 
     Of a `.keras` file the packages in `trust` are imported, so that classes that they register are known.
@@ -47,7 +47,7 @@ def rebuild(path: str, *, trust: Sequence[str] = ()) -> Rebuilt:
     place = places.find_one(path)
     with store.open(place) as checkpoint:
         config = stored_config(checkpoint.config)
-        resolve = resolver(tuple(trust))
+        resolve = resolver(tuple(trust), stored=True)
         try:
             dataset = open_dataset(config.data, seed=config.seed, allow=resolve)
         except NameplateError as error:

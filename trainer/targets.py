@@ -1,11 +1,12 @@
-"""What a `_target_` may name: ours, Keras' constructors, and what the user trusts on the command line.
+"""What a `_target_` may name: our architectures, Keras' by name, and what the user trusts on the command line.
 
-A dotted name in a configuration is data until it is imported, and importing runs code. So only names under these
-prefixes are imported, and a prefix of the user's own counts from `trust=[...]` of this command line alone.
+A dotted name in a configuration is data until it is imported, and importing runs code. So there is a list of names that
+build a model and do nothing else; any other counts only where its package is trusted, on this command line alone.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 import keyword
 import traceback
@@ -15,14 +16,19 @@ from typing import Any
 
 from models.errors import NameplateError
 from models.names import did_you_mean
+from models.zoo import ARCHITECTURES
 
-OURS = (
-    "models.zoo.",
-    "keras.layers.",
-    "keras.applications.",
-    "keras.optimizers.",
-    "keras.losses.",
-    "keras.metrics.",
+OURS = frozenset(ARCHITECTURES.values())
+# No prefix such as `keras.layers.`: its TFSMLayer runs a program from a file, its StringLookup opens any path.
+KERAS = frozenset(
+    f"keras.applications.{name}"
+    for name in """
+    ConvNeXtBase ConvNeXtLarge ConvNeXtSmall ConvNeXtTiny ConvNeXtXLarge DenseNet121 DenseNet169 DenseNet201
+    EfficientNetB0 EfficientNetB1 EfficientNetB2 EfficientNetB3 EfficientNetB4 EfficientNetB5 EfficientNetB6
+    EfficientNetB7 EfficientNetV2B0 EfficientNetV2B1 EfficientNetV2B2 EfficientNetV2B3 EfficientNetV2L EfficientNetV2M
+    EfficientNetV2S InceptionResNetV2 InceptionV3 MobileNet MobileNetV2 MobileNetV3Large MobileNetV3Small NASNetLarge
+    NASNetMobile ResNet101 ResNet101V2 ResNet152 ResNet152V2 ResNet50 ResNet50V2 VGG16 VGG19 Xception
+    """.split()
 )
 
 
@@ -30,28 +36,63 @@ class TargetError(NameplateError):
     """A `_target_` that may not be used, does not exist, or does not take what it would get."""
 
 
-def resolver(trust: Sequence[str]) -> Callable[[str], Any]:
+def resolver(trust: Sequence[str], *, stored: bool = False) -> Callable[[str], Any]:
     """Return the function that turns a dotted name into its object, for these trusted packages.
 
-    The function raises TargetError for a name outside the allowed prefixes, before anything is imported.
+    Names that a run or a checkpoint brings along are `stored`: of these only our own architectures are resolved without
+    trust, whatever a command line may name. The function raises TargetError for any other name, before anything is
+    imported.
     """
-    prefixes = (*OURS, *(f"{package.rstrip('.')}." for package in trust))
+    prefixes = tuple(f"{package.rstrip('.')}." for package in trust)
+    listed = OURS if stored else OURS | KERAS
 
     def resolve(path: str) -> Any:
         parts = path.split(".")
         if len(parts) < 2 or not all(part.isidentifier() and not keyword.iskeyword(part) for part in parts):
             raise TargetError(f"_target_: {path!r} is not a dotted name like my_package.models.build")
-        if not path.startswith(prefixes):
-            raise TargetError(
-                f"_target_: {path!r} is not among what may be run: {', '.join(prefixes)}. "
-                f"If you trust it, say so on the command line: trust=[{parts[0]}]"
-            )
+        trusted = path.startswith(prefixes)
+        if not trusted and path not in listed:
+            raise TargetError(_refusal(path, parts[0], prefixes, stored=stored))
         found = _load(path, parts)
-        if path.startswith(OURS) and not str(getattr(found, "__module__", "")).startswith(("models.zoo.", "keras.")):
-            raise TargetError(f"_target_: {path!r} only passes through; name it where it is defined, and trust that")
-        return found
+        return found if trusted or path not in KERAS else _without_files(found, path)
 
     return resolve
+
+
+def _refusal(path: str, package: str, prefixes: Sequence[str], *, stored: bool) -> str:
+    if stored:
+        return (
+            f"_target_: {path!r} is named by a stored configuration, which builds the project's own architectures and "
+            f"is not among what may be run. If you would run its author's code, say so: --trust {package} "
+            f"(in Python trust=[{package!r}])"
+        )
+    allowed = ["models.zoo.*.build", "keras.applications.*", *(f"{prefix}*" for prefix in prefixes)]
+    return (
+        f"_target_: {path!r} is not among what may be run: {', '.join(allowed)}. "
+        f"If you trust it, say so on the command line: trust=[{package}]"
+    )
+
+
+def _without_files(constructor: Callable[..., Any], path: str) -> Callable[..., Any]:
+    """Return one of Keras' architectures that opens and downloads nothing, and takes plain values alone."""
+
+    @functools.wraps(constructor)
+    def build(**arguments: Any) -> Any:
+        problems = [
+            f"arguments.{name}: {value!r:.80} would be made into an object; plain values are taken without trust"
+            for name, value in arguments.items()
+            if isinstance(value, Mapping)
+        ]
+        if arguments.get("weights", "imagenet") is not None:
+            problems.append(
+                f"arguments.weights: {arguments.get('weights', 'imagenet')!r:.80} is a file to open or to download; "
+                "give null for random weights, or trust=[keras]"
+            )
+        if problems:
+            raise TargetError("\n  ".join([f"{path} is not called:", *problems]))
+        return constructor(**arguments)
+
+    return build
 
 
 def call(function: Callable[..., Any], path: str, *, offered: Mapping[str, Any], given: Mapping[str, Any]) -> Any:

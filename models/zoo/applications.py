@@ -106,10 +106,16 @@ def _constructor(name: str) -> Callable[..., keras.Model]:
 def _unknown_arguments(name: str, arguments: Mapping[str, Any]) -> list[str]:
     own = [each for each in inspect.signature(_constructor(name)).parameters if each not in _OURS]
     listed = f"it takes {', '.join(own)}" if own else "it takes none"
-    return [
+    unknown = [
         f"arguments.{each}: {name} has no such argument; {listed}.{did_you_mean(each, own)}"
         for each in arguments
         if each not in own
+    ]
+    # Keras would make objects of such values.
+    return unknown + [
+        f"arguments.{each}: {value!r:.80} is not a plain value"
+        for each, value in arguments.items()
+        if each in own and isinstance(value, Mapping)
     ]
 
 

@@ -40,7 +40,7 @@ def test_what_is_not_allowed_is_refused(path: str) -> None:
     "path", ["models.zoo.convnet.keras.saving.load_model", "models.zoo.convnet.math.sqrt", "models.zoo.convnet.Mapping"]
 )
 def test_an_allowed_module_does_not_open_what_it_imports(path: str) -> None:
-    with pytest.raises(NameplateError, match=r"leads through|only passes through|not callable"):
+    with pytest.raises(NameplateError, match="not among what may be run"):
         resolver([])(path)
 
 
