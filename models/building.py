@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import keras
 
 from models import keras_private, store
-from models.formats import vetting
+from models.formats import json_text, vetting
 from models.formats.errors import FileFormatError
 from models.formats.keras2 import modernized
 from models.formats.keras_weights import legacy_config
@@ -62,10 +61,7 @@ def stored_config(path: Path) -> Mapping[str, Any] | None:
     if path.is_dir() and (path / MANIFEST).is_file():
         with store.open(path) as checkpoint:
             text = checkpoint.model
-        try:
-            found = json.loads(text) if text else None
-        except (ValueError, RecursionError) as error:
-            raise FileFormatError(f"{path}: its model is no JSON ({error})") from None
+        found = json_text.parsed(text, f"{path}: its model") if text else None
         return found if isinstance(found, Mapping) else None
     if path.is_file() and path.suffix in (".h5", ".hdf5") and not path.name.endswith(".weights.h5"):
         return legacy_config(path)

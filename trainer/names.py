@@ -12,12 +12,11 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from models import names, rules, store
 from models import policy as policies
 from models.errors import NameplateError
-from models.formats import opening
+from models.formats import json_text, opening
 from models.formats import table as tables
 from models.policy import Mode, Policy, Violation
 from trainer import places
@@ -69,12 +68,8 @@ def _checkpoint_table(path: Path) -> tables.Table:
     arrays = [tables.Array(name, record.shape, record.dtype.name) for name, record in records.items()]
     owners = {names.split(name)[0]: record.layer_class for name, record in records.items()}
     classes = {layer: kind for layer, kind in owners.items() if layer and kind}
-    try:
-        config: Any = json.loads(checkpoint.model)
-    except ValueError:
-        config = {}
-    finally:
-        checkpoint.close()
+    with checkpoint:
+        config = json_text.parsed(checkpoint.model, f"{path}: its model") if checkpoint.model else {}
     return tables.of_config(config if isinstance(config, dict) else {}, arrays, classes)
 
 

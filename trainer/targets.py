@@ -20,16 +20,14 @@ from models.zoo import ARCHITECTURES
 
 OURS = frozenset(ARCHITECTURES.values())
 # No prefix such as `keras.layers.`: its TFSMLayer runs a program from a file, its StringLookup opens any path.
-KERAS = frozenset(
-    f"keras.applications.{name}"
-    for name in """
+_APPLICATIONS = """
     ConvNeXtBase ConvNeXtLarge ConvNeXtSmall ConvNeXtTiny ConvNeXtXLarge DenseNet121 DenseNet169 DenseNet201
     EfficientNetB0 EfficientNetB1 EfficientNetB2 EfficientNetB3 EfficientNetB4 EfficientNetB5 EfficientNetB6
     EfficientNetB7 EfficientNetV2B0 EfficientNetV2B1 EfficientNetV2B2 EfficientNetV2B3 EfficientNetV2L EfficientNetV2M
     EfficientNetV2S InceptionResNetV2 InceptionV3 MobileNet MobileNetV2 MobileNetV3Large MobileNetV3Small NASNetLarge
     NASNetMobile ResNet101 ResNet101V2 ResNet152 ResNet152V2 ResNet50 ResNet50V2 VGG16 VGG19 Xception
-    """.split()
-)
+"""
+KERAS = frozenset(f"keras.applications.{name}" for name in _APPLICATIONS.split())
 
 
 class TargetError(NameplateError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import zipfile
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from models.formats import archive as archives
+from models.formats import json_text
 from models.formats.arrays import Arrays
 from models.formats.errors import FileFormatError
 from models.formats.hdf5 import Hdf5File
@@ -21,8 +21,6 @@ METADATA = "metadata.json"
 WEIGHTS = "model.weights.h5"
 ASSETS = "assets/"
 NAMES = "nameplate.json"  # ours: the names that no configuration of Keras holds
-
-_LARGEST_CONFIG = 256 << 20  # bytes
 
 
 def read_keras_table(path: Path) -> Table:
@@ -61,11 +59,8 @@ def read_config(archive: zipfile.ZipFile, path: Path, member: str = CONFIG) -> M
     """
     if member not in archive.namelist():
         raise FileFormatError(f"{path} has no {member}; it is not a .keras file")
-    text = archives.member(archive, member, path, largest=_LARGEST_CONFIG)
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise FileFormatError(f"{path}: {member} cannot be read as JSON ({error})") from None
+    text = archives.member(archive, member, path, largest=json_text.LARGEST)
+    found = json_text.parsed(text, f"{path}: {member}")
     if not isinstance(found, Mapping):
         raise FileFormatError(f"{path}: {member} is no JSON object")
     return found

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from models.formats import json_text
 from models.formats.arrays import Arrays
 from models.formats.errors import FileFormatError
 from models.formats.hdf5 import Contents, Hdf5File
@@ -17,7 +17,6 @@ from models.store import keys
 
 ENDING = ".weights.json"
 
-_LARGEST_INDEX = 64 << 20  # bytes
 _MOST_SHARDS = 200  # each is a process while it is open
 
 
@@ -73,10 +72,9 @@ def _merged(path: Path, stack: ExitStack) -> tuple[Contents, dict[str, Hdf5File]
 
 def _files(path: Path) -> list[str]:
     try:
-        if path.stat().st_size > _LARGEST_INDEX:
-            raise FileFormatError(f"{path} has more than {_LARGEST_INDEX} bytes")
-        listed = json.loads(path.read_bytes())["weight_map"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        with path.open("rb") as file:
+            listed = json_text.parsed(file.read(json_text.LARGEST + 1), str(path))["weight_map"]
+    except (OSError, KeyError, TypeError) as error:
         raise FileFormatError(f"{path} is not the index of Keras' weights: {error!r:.200}") from None
     if not isinstance(listed, Mapping) or not all(isinstance(names, list | str) for names in listed.values()):
         raise FileFormatError(f"{path}: its weight_map is not {{group: file, or files}}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from models import names
+from models.formats import json_text
 from models.formats.arrays import Arrays
 from models.formats.errors import FileFormatError
 from models.formats.hdf5 import Contents, Hdf5File, read_contents
@@ -102,10 +102,7 @@ def _config(path: Path, contents: Contents) -> Mapping[str, Any] | None:
     text = contents.attributes.get("", {}).get("model_config")
     if not isinstance(text, str):
         return None
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise FileFormatError(f"{path}: its configuration is no JSON ({error})") from None
+    found = json_text.parsed(text, f"{path}: its configuration")
     if not isinstance(found, Mapping):
         raise FileFormatError(f"{path}: its configuration is no JSON object")
     return found

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from models import names
+from models.formats import json_text
 from models.formats.arrays import Arrays
 from models.formats.errors import FileFormatError
 from models.formats.table import Array, Table, of_arrays
@@ -17,7 +17,6 @@ from models.store.single import TensorFile, open_tensors
 
 INDEX = ".safetensors.index.json"
 
-_LARGEST_INDEX = 64 << 20  # bytes
 _MOST_SHARDS = 10_000
 _CACHES = "blobs"  # where a download cache keeps what its snapshots link to: snapshots/<revision>/<file>
 
@@ -86,11 +85,9 @@ def _opened(path: Path) -> TensorFile:
 def _weight_map(path: Path) -> dict[str, str]:
     """Return `{tensor: file}` of an index."""
     try:
-        size = path.stat().st_size
-        if size > _LARGEST_INDEX:
-            raise FileFormatError(f"{path} has {size} bytes; at most {_LARGEST_INDEX} are read")
-        listed = json.loads(path.read_bytes(), object_pairs_hook=_once)["weight_map"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        with path.open("rb") as file:
+            listed = json_text.parsed(file.read(json_text.LARGEST + 1), str(path))["weight_map"]
+    except (OSError, KeyError, TypeError) as error:
         raise FileFormatError(f"{path} is not the index of safetensors files: {error!r:.200}") from None
     if not isinstance(listed, dict) or not all(isinstance(shard, str) for shard in listed.values()):
         raise FileFormatError(f"{path}: its weight_map is not {{tensor: file}}")
@@ -99,13 +96,6 @@ def _weight_map(path: Path) -> dict[str, str]:
     if bad or len(files) > _MOST_SHARDS:
         raise FileFormatError(f"{path}: its files lie beside it and have plain names; it has {bad[:5]}")
     return listed
-
-
-def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key is there twice")
-    return found
 
 
 def _shard(index: Path, name: str) -> Path:

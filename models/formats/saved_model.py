@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from pathlib import Path
 
-from models.formats import protobuf
+from models.formats import json_text, protobuf
 from models.formats.arrays import Arrays
 from models.formats.errors import FileFormatError
 from models.formats.table import Array, Table, of_arrays
@@ -18,7 +17,6 @@ NAMES = "nameplate.json"  # ours: the qualified names of `variables/0`, `variabl
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _COPIES = ("_all_variables/", "trainable_variables/", "non_trainable_variables/")  # Keras' export stores all twice
 _SLOT = "/.OPTIMIZER_SLOT/"
-_LARGEST_NAMES = 256 << 20  # bytes
 
 
 def read_saved_model_table(path: Path) -> Table:
@@ -66,8 +64,9 @@ def _ours(path: Path) -> dict[str, str]:
     if not path.is_dir() or file.is_symlink() or not file.is_file():
         return {}
     try:
-        found = json.loads(file.read_bytes()[:_LARGEST_NAMES])["variables"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        with file.open("rb") as opened:
+            found = json_text.parsed(opened.read(json_text.LARGEST + 1), str(file))["variables"]
+    except (OSError, KeyError, TypeError) as error:
         raise FileFormatError(f"{file} is not what an export writes: {error!r:.200}") from None
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
         raise FileFormatError(f"{file} is not what an export writes")

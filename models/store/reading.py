@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 _READERS = min(4, os.cpu_count() or 1)  # threads; copying and hashing leave the interpreter free
 _WORTH_THREADS = 8 << 20  # bytes
+_LARGEST_DESCRIPTION = 64 << 20  # bytes of model.json or config.yaml; a layer takes some 1500
 
 
 class Checkpoint:
@@ -85,11 +86,16 @@ class Checkpoint:
         record = self.manifest.files.get(name)
         if record is None:
             raise StoreError(f"{self.path} has no {name}.")
+        if record.size > _LARGEST_DESCRIPTION:
+            raise StoreError(f"{self.path}: {name} has {record.size} bytes; at most {_LARGEST_DESCRIPTION} are read.")
         with explained("Reading", self.path / name):
             data = self._files.read(name, 0, record.size)
         if xxh3_128_hexdigest(data) != record.xxh3:
             raise DamagedError(f"{self.path} is damaged: {name} does not match its hash.")
-        return data.decode()
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            raise DamagedError(f"{self.path} is damaged: {name} is not text ({error.reason}).") from None
 
 
 class Tensors(Mapping[str, np.ndarray]):

@@ -162,9 +162,7 @@ CONFIGS: dict[str, Callable[[Canary], dict[str, Any]]] = {
     "a program as the data": lambda canary: {
         "data": custom("keras.layers.TFSMLayer", filepath=str(canary.program), call_endpoint="serving_default")
     },
-    "a file as the model": lambda canary: {
-        "model": custom("keras.layers.StringLookup", vocabulary=str(canary.secret))
-    },
+    "a file as the model": lambda canary: {"model": custom("keras.layers.StringLookup", vocabulary=str(canary.secret))},
     "a file as the data": lambda canary: {"data": custom("keras.layers.StringLookup", vocabulary=str(canary.secret))},
     "weights of an application": lambda canary: {
         "model": custom("keras.applications.MobileNetV2", weights=str(canary.secret))
@@ -235,7 +233,9 @@ def test_f1_a_stored_model_runs_and_opens_nothing_at_any_door(
     assert raised["load only"] == raised["open_weights"] == ""
 
 
-def test_f1_what_the_command_line_trusts_is_built(honest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_f1_what_the_command_line_trusts_is_built(
+    honest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "their_nets.py").write_text(
         "import keras\n"
         "def build(input_shape, classes):\n"

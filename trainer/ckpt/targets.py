@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 import models
 from models import names, store
+from models.formats import json_text
 from models.formats.errors import FileFormatError
 from models.formats.opening import read_table
 from models.formats.pytorch_writing import write_state_dict
@@ -113,10 +113,8 @@ def _layers(source: Source) -> dict[str, str]:
     records = source.checkpoint.weights.records
     arrays = [Array(name, record.shape, record.dtype.name) for name, record in records.items()]
     owners = {names.split(name)[0]: kind for name, kind in classes_of(source).items()}
-    try:
-        config = json.loads(source.checkpoint.model)
-    except ValueError:
-        config = {}
+    text = source.checkpoint.model
+    config = json_text.parsed(text, f"{source.label}: its model") if text else {}
     return {item.name: item.classes[0] for item in of_config(config, arrays, owners).layers}
 
 

@@ -1,18 +1,18 @@
-"""A configuration as text in a run or a checkpoint, and back: nothing that it names is resolved or imported."""
+"""A configuration as text in a run or a checkpoint, and back: nothing that it names is looked up or imported."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]  # OmegaConf's own parser; it ships no types
 
 from trainer.command_line.schemas import SCHEMAS
 from trainer.compose.asking import first_line
 from trainer.compose.nodes import writable
+from trainer.compose.plain_yaml import hidden, parsed, referred, shown
 from trainer.config.base import ConfigError
 from trainer.config.run import RunConfig
 
@@ -46,22 +46,20 @@ def defaults_of(config: RunConfig) -> dict[str, Any]:
 
 
 def from_yaml(text: str) -> dict[str, Any]:
-    """Return the configuration in a checkpoint as nested plain data; nothing in it is resolved or instantiated.
+    """Return the configuration in a checkpoint as nested plain data; nothing in it is looked up or instantiated.
 
     Raises:
-        ConfigError: the text is no configuration.
+        ConfigError: the text is no configuration, or larger, deeper or stranger than one.
     """
-    try:
-        tree: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-    except (OmegaConfBaseException, ValueError, YAMLError) as error:
-        raise ConfigError([f"the stored configuration: {first_line(error)}"]) from None
+    tree = parsed(text)
     return {str(key): value for key, value in tree.items()} if isinstance(tree, dict) else {}
 
 
 def stored_config(text: str) -> RunConfig:
     """Return the configuration that a run or checkpoint holds as YAML text; nothing that it names is imported.
 
-    Settings that this version does not know are left out, and those that it did not know have their defaults.
+    Settings that this version does not know are left out, and those that it did not know have their defaults. What
+    refers to another key, as `${runs}`, has its value; what refers to this process, as `${oc.env:HOME}`, stays text.
 
     Raises:
         ConfigError: the text is no configuration, or has values that cannot be used.
@@ -70,13 +68,25 @@ def stored_config(text: str) -> RunConfig:
     known = [each.name for each in fields(RunConfig) if each.name not in SCHEMAS]
     # An interpolation stands there as it was written; no setting outside the sections says what was trained.
     plain = {name: tree[name] for name in known if name in tree and "${" not in str(tree[name])}
+    given = {name: hidden(referred(tree.get(name), tree)) for name in SCHEMAS}
     try:
-        # One tree, so that what refers to another key, as `${runs}`, finds it.
-        whole = OmegaConf.create({name: _stored(name, tree.get(name)) for name in SCHEMAS} | plain)
-        sections: Any = {name: OmegaConf.to_object(whole[name]) for name in SCHEMAS}
+        whole = OmegaConf.create({name: _stored(name, given[name]) for name in SCHEMAS} | plain)
+        sections: Any = {name: _as_text(OmegaConf.to_object(whole[name])) for name in SCHEMAS}
     except (OmegaConfBaseException, MissingMandatoryValue) as error:
-        raise ConfigError([f"the stored configuration: {first_line(error)}"]) from None
+        raise ConfigError([f"the stored configuration: {_explained(first_line(error))}"]) from None
     return RunConfig(**sections, **plain).check()
+
+
+def _as_text(section: Any) -> Any:
+    """Return a section in which `${...}` stands as it was written."""
+    values = {each.name: getattr(section, each.name) for each in fields(section) if each.init}
+    texts = {name: _as_text(value) if is_dataclass(value) else shown(value) for name, value in values.items()}
+    return replace(section, **texts) if texts != values else section
+
+
+def _explained(message: str) -> str:
+    text: str = shown(message)
+    return f"{text} (nothing of this process is looked up for it)" if "${" in text else text
 
 
 def _stored(group: str, values: Any) -> DictConfig:

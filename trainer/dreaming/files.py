@@ -58,7 +58,7 @@ def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ImageFileError(f"{path} has no recipe: it was not dreamt here, or another program wrote it anew")
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise ImageFileError(f"{path}: its recipe is not what this program writes")
