@@ -33,9 +33,9 @@ class Rebuilt:
 def rebuild(path: str, *, trust: Sequence[str] = ()) -> Rebuilt:
     """Return the model at `path`: a `.keras` file, a run (its newest checkpoint), or one checkpoint.
 
-    What a checkpoint says of its model is read as data: only the project's own architectures are built, and what `trust`
-    names on this command line. Weights go where their names say. For shapes
-    the run's data is opened; nothing of it is read in full.
+    What a checkpoint says of its model is read as data: only the project's own architectures are built, and what
+    `trust` names on this command line. Weights go where their names say. For shapes the run's data is opened; nothing
+    of it is read in full.
 
     Of a `.keras` file the packages in `trust` are imported, so that classes that they register are known.
 

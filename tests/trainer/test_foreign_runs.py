@@ -101,7 +101,9 @@ READING: dict[str, Door] = {
     "rebuild": lambda run: rebuild(str(run)),
     "names": lambda run: names.main([str(run)]),
     "names --fix": lambda run: names.main([str(run), "--fix", "map.json"]),
-    **{f"ckpt {verb}": lambda run, verb=verb: ckpt.main([verb, str(run)]) for verb in ("ls", "show", "verify")},
+    "ckpt ls": lambda run: ckpt.main(["ls", str(run)]),
+    "ckpt show": lambda run: ckpt.main(["show", str(run)]),
+    "ckpt verify": lambda run: ckpt.main(["verify", str(run)]),
     "ckpt diff": lambda run: ckpt.main(["diff", str(run), str(run)]),
     "ckpt plan": lambda run: ckpt.main(["plan", str(run), str(run)]),
     "ckpt convert": lambda run: ckpt.main(["convert", str(run), "converted.keras"]),
@@ -128,7 +130,7 @@ def _net() -> keras.Model:
 
 def walked_through(run: Path, doors: Mapping[str, Door] = READING) -> dict[str, str]:
     """Go through every door with a copy of the run, and return what each raised."""
-    raised = {}
+    raised: dict[str, str] = {}
     for door, enter in doors.items():
         own = foreign.copied(run, run.parent / f"{len(raised)}_{run.name}")
         try:
