@@ -18,7 +18,9 @@ import sys
 import time
 from collections.abc import Sequence
 
+from trainer.console import tool
 from trainer.outcome import Exit
+from trainer.workers.cluster import LAUNCHED, LAUNCHER
 
 SIGNALLED = 128  # codes from here on are those of a signal
 PATIENCE = 60.0  # seconds that workers have to end by themselves after one of them has failed
@@ -33,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.workers < 1:
         parser.error(f"argument --workers: {given.workers} is too small; at least 1")
     addresses = [f"127.0.0.1:{port}" for port in free_ports(given.workers)]
-    command = [sys.executable, "-m", "trainer", "strategy=multi_worker", *given.overrides]
+    command = [sys.executable, "-m", "trainer", LAUNCHED, *given.overrides]
+    os.environ[LAUNCHER] = f"{tool('python')} -m scripts.launch --workers {given.workers} --"
     workers = [subprocess.Popen(command, env=environment(addresses, index)) for index in range(given.workers)]
 
     def pass_on(number: int, _: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from models.errors import NameplateError
 from models.matching import Form
 from trainer.callbacks.memory import Memory
 from trainer.config.checkpoint import CheckpointConfig
+from trainer.console import tool
 from trainer.outcome import NotFiniteError
 from trainer.resuming.drift import Drift
 from trainer.resuming.finite import not_finite
@@ -241,9 +243,9 @@ class Checkpoints:
         rules = self._state.bridges(forms)
         run = self.directory.parent
         bridge = [
-            "It would fit under other names; write them into a run of their own and go on there:",
-            f"  ckpt rename {run} {run}_renamed {' '.join(rules)}",
-            f"  python -m trainer ... run={run.name}_renamed resume_changed=[model]",
+            "It would fit under other names; write them into a run of their own:",
+            f"  {tool('ckpt')} {shlex.join(['rename', str(run), f'{run}_renamed', *rules])}",
+            f"and go on there: the same command with run={run.name}_renamed and resume_changed=[model].",
         ]
         head = f"{run.name} {checkpoint.path.name} is of another model than this one:"
         raise ResumeError("\n".join([head, *(f"  {each}" for each in problems), *(bridge if rules else [])]))

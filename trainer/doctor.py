@@ -17,6 +17,7 @@ import numpy as np
 
 from models import store
 from models.errors import NameplateError
+from trainer.command_line.interrupts import interruptible
 from trainer.command_line.quiet import import_tensorflow
 from trainer.console import Screen
 
@@ -33,6 +34,7 @@ class Check:
     try_it: Callable[[Path], str]  # the directory for runs -> what was found; raises Unhealthy
 
 
+@interruptible
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run every check; print a line each; return 0 when all hold, 1 when one does not."""
     parser = argparse.ArgumentParser(prog="python -m trainer.doctor", description=__doc__)

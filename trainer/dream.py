@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from models.errors import NameplateError
+from trainer.command_line.interrupts import interruptible
 from trainer.command_line.quiet import import_tensorflow
 from trainer.console import Screen
 from trainer.dreaming.objectives import (
@@ -66,6 +67,7 @@ class _Verb(ModuleType):
         return import_module("trainer.dreaming.dreamer").dream(*arguments, **keywords)
 
 
+@interruptible
 def main(argv: Sequence[str] | None = None) -> int:
     """Dream as the command line says and return the exit code."""
     arguments = vars(_parser().parse_args(argv))

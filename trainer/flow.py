@@ -121,8 +121,15 @@ def _located(config: RunConfig, home: Home | None) -> RunConfig:
 def _export(job: Job, model: keras.Model) -> None:
     if job.home and job.config.checkpoint.export_keras is Export.best:
         example = example_of(job.dataset.train)[0]
-        path = export_best(model, job.home.checkpoints, job.home.best_model, example=example)
-        job.screen.say(f"the best model is also in {path}, for plain Keras")
+        exported = export_best(
+            model,
+            job.home.checkpoints,
+            job.home.best_model,
+            example=example,
+            steps=job.total_steps,
+            rates=bool(job.config.optimizer.rates),
+        )
+        job.screen.say(exported.in_words())
 
 
 def _marked(config: RunConfig, home: Home | None, team: Team | None) -> AbstractContextManager[None]:

@@ -76,7 +76,7 @@ def open_home(runs: Path, name: str | None, *, resume: bool) -> Iterator[Home]:
             store.probe(home.checkpoints)
             _refuse_to_touch(home, resume=resume)
             yield home
-        except NameplateError:
+        except (NameplateError, KeyboardInterrupt):
             begun = home.metrics.exists() or home.requeue.exists()
             if not existed and not begun:  # refused before it began: as if it had not been asked for
                 shutil.rmtree(path, ignore_errors=True)

@@ -21,11 +21,13 @@ from models.formats import table as tables
 from models.policy import Mode, Policy, Violation
 from trainer import places
 from trainer.ckpt import printing
+from trainer.command_line.interrupts import interruptible
 from trainer.command_line.quiet import import_tensorflow
 
 SOUND, UNSOUND, REFUSED, PIPE_CLOSED = 0, 1, 2, 141
 
 
+@interruptible
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table, return the exit code."""
     arguments = _parser().parse_args(argv)

@@ -42,7 +42,12 @@ class StoppedError(NameplateError):
 
     def __init__(self, received: signal.Signals, step: int, saved: str) -> None:
         self.received, self.step = received, step
-        super().__init__(f"stopped by {received.name} after step {step}; {saved}. The same command goes on from there.")
+        self._where = f"stopped by {received.name} after step {step}; {saved}."
+        super().__init__(f"{self._where} The same command goes on from there.")
+
+    def to_go_on(self, command: str) -> None:
+        """Say with which command: without run=NAME the same one would begin another run."""
+        self.args = (f"{self._where} To go on: {command}",)
 
     @property
     def exit_code(self) -> Exit:

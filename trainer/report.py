@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,13 +14,14 @@ import numpy as np
 
 import models
 from trainer.checkpoint import Checkpoints
-from trainer.compose import command_line
+from trainer.compose import command_line, overrides_of
 from trainer.config.run import RunConfig
 from trainer.console import Screen, in_words, tool
 from trainer.data.batches import Batches
 from trainer.home import Home
 from trainer.replicas.slots import named_variables
 from trainer.resuming.progress import Progress
+from trainer.workers.cluster import LAUNCHED, LAUNCHER
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,24 @@ def finish(
 
 def commands(config: RunConfig, home: Home) -> dict[str, str]:
     """Return what to type next, by what it is for."""
-    again = [*command_line(), f"run={home.path.name}"]
     return {
-        "go on": f"{tool('python')} -m trainer " + " ".join(shlex.quote(each) for each in again),
+        "go on": again(config, run=home.path.name),
         "look": f"{tool('tensorboard')} --logdir {shlex.quote(str(home.tensorboard))}",
         "checkpoints": f"{tool('ckpt')} ls {shlex.quote(str(home.path))}",
     }
+
+
+def again(config: RunConfig, *, run: str) -> str:
+    """Return what goes on with a run of this name: a command, or a call where no command says the configuration."""
+    overrides = command_line()
+    if overrides is None:
+        overrides = overrides_of(config)
+    if overrides is None:
+        return f"trainer.run(dataclasses.replace(config, run={run!r}))"
+    program = os.environ.get(LAUNCHER) or f"{tool('python')} -m trainer"
+    if LAUNCHER in os.environ:
+        overrides = [each for each in overrides if each != LAUNCHED]
+    return " ".join([program, *(shlex.quote(each) for each in (*overrides, f"run={run}"))])
 
 
 def estimate_memory(model: keras.Model, batches: Batches) -> str:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
+from keras.optimizers import schedules
+
+PIECES = 512  # of a table: Keras evaluates every one of them at every step
 
 
 @keras.saving.register_keras_serializable(package="nameplate")
@@ -42,3 +47,64 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         """Return the constructor's arguments."""
         keys = ("rate", "decay", "warmup_steps", "decay_steps", "final")
         return {key: getattr(self, key) for key in keys}
+
+    def values(self, steps: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Return the rates of several steps, (n,) to (n,) float32."""
+        return np.asarray(self(np.asarray(steps, np.float32)))
+
+
+def keras_schedule(rate: Any, *, steps: int) -> Any:
+    """Return a learning rate as plain Keras can load it: the same curve over the `steps` of a run.
+
+    What Keras has itself is exact, and so is a table of up to `PIECES` steps. A longer warm-up before a decay has
+    none: Keras' cosine is then within 1 / `decay_steps` of the highest rate, a table within about 1 / 250.
+    """
+    if not isinstance(rate, WarmupDecay):
+        return rate
+    if not rate.warmup_steps and rate.decay != "constant":
+        found = _decay(rate, steps)
+        if found is not None:
+            return found
+    if rate.decay == "constant":
+        return _warmup(rate)
+    if rate.decay == "cosine" and rate.warmup_steps > 1 and rate.warmup_steps + rate.decay_steps > PIECES:
+        # Keras decays from the step on that first has the full rate, which is one step earlier.
+        return schedules.CosineDecay(
+            rate.rate / rate.warmup_steps,
+            rate.decay_steps + 1,
+            alpha=rate.final,
+            warmup_target=rate.rate,
+            warmup_steps=rate.warmup_steps - 1,
+        )
+    return _table(rate)
+
+
+def _decay(rate: WarmupDecay, steps: int) -> Any:
+    """Return Keras' own decay without a warm-up, None where there is none."""
+    if rate.decay == "cosine":
+        return schedules.CosineDecay(rate.rate, rate.decay_steps, alpha=rate.final)
+    if rate.decay == "linear":
+        return schedules.PolynomialDecay(rate.rate, rate.decay_steps, end_learning_rate=rate.rate * rate.final)
+    if steps <= rate.decay_steps:  # Keras' goes on falling after them
+        return schedules.ExponentialDecay(rate.rate, rate.decay_steps, rate.final)
+    return None
+
+
+def _warmup(rate: WarmupDecay) -> Any:
+    if rate.warmup_steps < 2:
+        return rate.rate
+    first = rate.rate / rate.warmup_steps
+    return schedules.PolynomialDecay(first, rate.warmup_steps - 1, end_learning_rate=rate.rate)
+
+
+def _table(rate: WarmupDecay) -> Any:
+    """Return the curve in pieces of a step each; where these are too many, in longer ones with their middle's rate."""
+    warmup, end = rate.warmup_steps, rate.warmup_steps + rate.decay_steps
+    few = min(warmup, PIECES // 4)
+    starts = np.concatenate(
+        [np.linspace(0, warmup, few, endpoint=False), np.linspace(warmup, end, min(rate.decay_steps, PIECES - few) + 1)]
+        if end > PIECES
+        else [np.arange(end + 1)]
+    ).astype(np.int64)
+    middles = np.append((starts[:-1] + starts[1:] - 1) / 2, end)
+    return schedules.PiecewiseConstantDecay((starts[1:] - 1).tolist(), rate.values(middles).tolist())

@@ -91,6 +91,8 @@ def read_table(path: Path) -> Table:
     ending = kind(path)
     if ending is None:
         raise FileFormatError(f"{path}: names are read from {', '.join(TABLES)} files, SavedModels and checkpoints")
+    if not path.is_file():
+        raise FileFormatError(f"{path}: there is no such file")
     return TABLES[ending](path)
 
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from models.store.errors import DamagedError
+from models.store.errors import DamagedError, StoreError
 from models.store.patience import patiently
 
 T = TypeVar("T")
@@ -23,6 +23,50 @@ PIECE = 1 << 20  # bytes read and hashed at a time
 _FLAGS = (
     os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 )  # a link or a pipe in a checkpoint is no file of ours
+
+
+def open_regular(path: Path) -> int:
+    """Return a descriptor for reading the file at `path`; links are followed, and nothing is waited for.
+
+    Raises `DamagedError` for a pipe, a device or a directory, `OSError` as `os.open`.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    return _regular(descriptor, path)
+
+
+def read_regular(path: Path, *, most: int) -> bytes:
+    """Return the first `most` bytes of the file at `path`. Raises as `open_regular`."""
+    with os.fdopen(open_regular(path), "rb") as file:
+        return file.read(most)
+
+
+def open_lock(path: Path) -> int:
+    """Return a descriptor for reading and writing the lock file at `path`, made where it is missing.
+
+    Raises `StoreError` for a link, in whose place another file would be locked or written, and for what is not a file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise StoreError(f"{path} is a link, a device or a directory, not a lock file; delete it.") from None
+        raise
+    try:
+        _regular(descriptor, path)
+    except DamagedError as error:
+        raise StoreError(f"{error}, so not a lock file; delete it.") from None
+    if os.fstat(descriptor).st_nlink > 1:
+        os.close(descriptor)
+        raise StoreError(f"{path} is a second name of another file (a hard link), which it would overwrite; delete it.")
+    return descriptor
+
+
+def _regular(descriptor: int, path: Path) -> int:
+    """Return the descriptor where it is of a file; else close it and raise `DamagedError`."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise DamagedError(f"{path} is not a file")
+    return descriptor
 
 
 class OpenFiles:

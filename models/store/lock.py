@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
-from models.store import durable
+from models.store import durable, files
 from models.store.errors import LockedError, explained
 
 NAME = ".lock"
@@ -33,7 +33,7 @@ class RunLock:
     def __enter__(self) -> RunLock:
         with explained("Locking", self.path):
             durable.make_directories(self.path.parent)
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            descriptor = files.open_lock(self.path)
             try:
                 self._take(descriptor)
             except BaseException:

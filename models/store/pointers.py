@@ -11,7 +11,7 @@ from pathlib import Path
 
 from xxhash import xxh3_128_hexdigest
 
-from models.store import durable, layout
+from models.store import durable, files, layout
 from models.store.errors import DamagedError, StoreError, explained
 from models.store.patience import patiently
 
@@ -41,7 +41,7 @@ def resolve(directory: Path, name: str) -> Path | None:
     path = Path(directory) / name
     try:
         with explained("Reading", path):
-            data = patiently(lambda: _read(path))
+            data = patiently(lambda: files.read_regular(path, most=_LARGEST))
     except StoreError as error:
         if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError | IsADirectoryError):
             return None
@@ -71,8 +71,3 @@ def pointers(directory: Path) -> dict[str, Path]:
 
 def _text(name: str, target: str) -> bytes:
     return f"{target} {xxh3_128_hexdigest(f'{name} {target}'.encode())}\n".encode()
-
-
-def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(_LARGEST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,12 @@ import numpy as np
 import pytest
 
 from models import store
-from tests.trainer.running import content, train
+from tests.trainer.running import QUICK, content, train
+from trainer.compiling import make_schedule
+from trainer.compose import run_config
 from trainer.exporting import ExportError, export_best
+from trainer.rebuilt import rebuild
+from trainer.schedule import PIECES, WarmupDecay, keras_schedule
 
 pytestmark = pytest.mark.usefixtures("strategy")
 
@@ -38,6 +43,83 @@ def test_plain_keras_loads_the_best_model_with_its_names(tmp_path: Path, capsys:
         held = checkpoint.weights.load()
     assert seen.keys() == held.keys()
     assert all(seen[name].tobytes() == held[name].tobytes() for name in held)
+
+
+COMPILED = """
+import json, sys, keras, numpy as np
+found = {}
+for path in sys.argv[2:]:
+    model = keras.saving.load_model(path)
+    inner = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    step = int(inner.iterations)
+    rates = []
+    for place in range(8):
+        inner.iterations.assign(place)
+        rates.append(float(inner.learning_rate))
+    shape = (2, *model.input_shape[1:])
+    x = np.linspace(0, 1, int(np.prod(shape)), dtype="float32").reshape(shape)
+    outputs = np.asarray(model(x, training=False)).tolist()
+    slots = {variable.path: float(np.abs(variable.numpy()).sum()) for variable in inner.variables}
+    inner.iterations.assign(step)
+    model.fit(x, np.array([0, 1]), epochs=1, verbose=0)
+    found[path] = {"step": step, "rates": rates, "outputs": outputs, "slots": slots}
+assert not [name for name in sys.modules if name.split(".")[0] in ("models", "trainer")]
+json.dump(found, open(sys.argv[1], "w"))
+"""
+E1_RUNS = {
+    "default": ["schedule=cosine"],
+    "warm": ["schedule=cosine", "schedule.warmup_steps=3", "fit.precision=mixed_float16"],
+    "number": [],
+}
+
+
+def test_e1_plain_keras_loads_a_compiled_model_with_its_learning_rate(tmp_path: Path) -> None:
+    """In a process that imports nothing of ours: the same outputs, rates, and state of the optimizer."""
+    for name, options in E1_RUNS.items():
+        train(tmp_path, "model=mlp", f"run={name}", "data.limit=40", "fit.epochs=2", "fit.steps=8", *options,
+              "checkpoint.export_keras=best", "checkpoint.keep_last=9")  # fmt: skip
+    paths = [str(tmp_path / name / "best.keras") for name in E1_RUNS]
+    subprocess.run([sys.executable, "-c", COMPILED, tmp_path / "seen.json", *paths], check=True, cwd=tmp_path)
+    seen = json.loads((tmp_path / "seen.json").read_text())
+    for name, path in zip(E1_RUNS, paths, strict=True):
+        config = run_config([*QUICK, "model=mlp", *E1_RUNS[name]])
+        rate = make_schedule(config.schedule, config.optimizer.learning_rate, 8)
+        rates = [float(rate(step)) if callable(rate) else rate for step in range(8)]
+        np.testing.assert_allclose(seen[path]["rates"], rates, rtol=1e-5, atol=1e-9, err_msg=name)  # float32
+        best = store.resolve(tmp_path / name / "checkpoints", "best")
+        assert best is not None
+        with store.open(best) as checkpoint:
+            assert seen[path]["step"] == checkpoint.step
+            slots = {key: float(np.abs(value).sum()) for key, value in checkpoint.optimizer.load().items()}
+            source = rebuild(str(best)).model
+        x = np.linspace(0, 1, 2 * 64, dtype="float32").reshape((2, *source.input_shape[1:]))
+        np.testing.assert_allclose(seen[path]["outputs"], np.asarray(source(x, training=False)), rtol=1e-5, atol=1e-5)
+        own = sorted(value for key, value in seen[path]["slots"].items() if "iteration" not in key)
+        own = [value for value in own if not any(np.isclose(value, rate, rtol=1e-6) for rate in rates)]
+        np.testing.assert_allclose(own, sorted(slots.values()), rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("decay", ["constant", "cosine", "linear", "exponential"])
+@pytest.mark.parametrize(("warmup", "steps"), [(0, 90), (1, 90), (5, 90), (40, 4000)])
+def test_e1_a_schedule_is_the_same_curve_in_keras_own_words(decay: str, warmup: int, steps: int) -> None:
+    rate = WarmupDecay(rate=0.01, decay=decay, warmup_steps=warmup, decay_steps=steps, final=0.01)
+    found = keras_schedule(rate, steps=steps + warmup)
+    places = np.unique(np.linspace(0, steps + warmup - 1, 120).astype(int))
+    values = [float(found(step)) if callable(found) else found for step in places.tolist()]
+    exact = warmup + steps <= PIECES or not warmup or decay == "constant"
+    gap = np.abs(values - rate.values(places)).max() / rate.rate
+    # Float32's rounding; else a step's difference of Keras' cosine, or half the height of a table's piece.
+    assert gap < (1e-6 if exact else 1 / steps if decay == "cosine" else 0.006)
+    if callable(found):
+        assert type(found).__module__.startswith("keras.")
+
+
+def test_e1_what_a_file_for_plain_keras_needs_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["data.limit=40", "fit.steps=2", "checkpoint.export_keras=best"]
+    train(tmp_path, "model=vit", "model.layers=1", "run=vit", *options)
+    assert "first import models.zoo.vit" in capsys.readouterr().out
+    train(tmp_path, "model=mlp", "run=mlp", "optimizer.rates={label: 1e-2}", *options)
+    assert "cannot hold optimizer.rates" in capsys.readouterr().out
 
 
 def test_a_model_of_classes_of_its_own_is_exported_too(tmp_path: Path) -> None:

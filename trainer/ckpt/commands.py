@@ -11,10 +11,12 @@ from models.errors import NameplateError
 from models.store import DamagedError
 from trainer.ckpt import comparing, editing, pruning, reading
 from trainer.ckpt.printing import printable
+from trainer.command_line.interrupts import interruptible
 
 DONE, DAMAGED, REFUSED, PIPE_CLOSED = 0, 1, 2, 141
 
 
+@interruptible
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 damage found, 2 refused."""
     arguments = _parser().parse_args(argv)

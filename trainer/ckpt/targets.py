@@ -67,7 +67,7 @@ def refuse_existing(target: str, source: Source, *, foreign: bool = False) -> No
 
 def is_foreign(target: str) -> bool:
     """Tell whether a path is that of a file in another's format, which is written by `write_foreign`."""
-    return Path(target).name.endswith((*_KERAS, *_TORCH, *_READ_ONLY))
+    return Path(target).name.casefold().endswith((*_KERAS, *_TORCH, *_NOT_WRITTEN))
 
 
 def write_foreign(target: str, source: Source, *, modules: Mapping[str, str]) -> Path:
@@ -94,7 +94,8 @@ def write_foreign(target: str, source: Source, *, modules: Mapping[str, str]) ->
         return path
     if not path.name.endswith(_TORCH):
         raise FileFormatError(
-            f"{path}: such files are only read; weights are written to {', '.join((*_KERAS, *_TORCH))}"
+            f"{path}: such files are not written; weights are written to {', '.join((SUFFIX, *_KERAS, *_TORCH))}, and "
+            "to a run: a path without such an ending. models.export writes a SavedModel"
         )
     state = to_torch(source.weights, classes=_layers(source), modules=modules)
     temporary = durable.beside(path, layout.SAVING)
@@ -120,7 +121,12 @@ def _layers(source: Source) -> dict[str, str]:
 
 _KERAS = (".keras", ".weights.h5")
 _TORCH = (".pt", ".pth")
-_READ_ONLY = (".h5", ".hdf5", ".bin", ".index", ".json")
+# What is only read here, and what other tools call a model or a file of numbers: none of it names a run.
+_NOT_WRITTEN = (
+    *(".h5", ".hdf5", ".bin", ".index", ".json", ".onnx", ".tflite", ".pb", ".pbtxt", ".ckpt", ".gguf", ".ggml"),
+    *(".npz", ".npy", ".pkl", ".pickle", ".joblib", ".msgpack", ".mlmodel", ".mlpackage", ".engine", ".plan", ".zip"),
+    *(".tar", ".gz", ".csv", ".txt", ".yaml", ".yml", ".png", ".safetensor", ".pt2", ".torchscript", ".orbax"),
+)
 
 
 def _refuse_foreign(path: Path) -> None:

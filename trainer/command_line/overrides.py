@@ -36,6 +36,15 @@ _FLAGS = (
     "--shell-completion", "--config-path", "--config-name", "--config-dir", "--experimental-rerun", "--info",
 )  # fmt: skip
 
+_OTHER_CONF = "the configuration is conf/train.yaml; hydra.searchpath=[...] or --config-dir adds options of your own"
+_REFUSED = {
+    "--experimental-rerun": "not taken: it unpickles a file, which runs what is in it",
+    "--config-path": _OTHER_CONF,
+    "-cp": _OTHER_CONF,
+    "--config-name": _OTHER_CONF,
+    "-cn": _OTHER_CONF,
+}
+
 _SHOWING = frozenset(
     ["--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"]
 )
@@ -53,11 +62,17 @@ def shows(arguments: Iterable[str]) -> bool:
 
 def flag_problems(arguments: Iterable[str]) -> list[str]:
     """Return the options with two dashes that there are not: most likely a setting is meant, which has none."""
-    unknown = [each for each in arguments if each.startswith("--") and len(each) > 2]
-    unknown = [each for each in unknown if not any(flag.startswith(each.partition("=")[0]) for flag in _FLAGS)]
+    flags = [each.partition("=")[0] for each in arguments if each.startswith("-")]
+    given = [each for each in arguments if each.startswith("--") and len(each) > 2]
+    unknown = [each for each in given if not any(flag.startswith(each.partition("=")[0]) for flag in _FLAGS)]
     return [
         f"{each}: no such option; --hydra-help lists them. A setting is written without dashes, e.g. fit.epochs=3"
         for each in unknown
+    ] + [
+        f"{flag}: {reason}"
+        for flag in flags
+        for refused, reason in _REFUSED.items()
+        if flag == refused or (flag[2:] and refused.startswith(flag) and not "--config-dir".startswith(flag))
     ]
 
 

@@ -11,6 +11,7 @@ from trainer.compose.composing import (
     to_run_config,
 )
 from trainer.compose.refusing import refuse_places, refuse_trust_of_files
+from trainer.compose.spelling import overrides_of
 from trainer.compose.stored import OPTION, defaults_of, from_yaml, stored_config, to_plain, to_yaml
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "first_of_sweep",
     "from_yaml",
     "options",
+    "overrides_of",
     "readable",
     "refuse_places",
     "refuse_trust_of_files",

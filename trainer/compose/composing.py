@@ -79,11 +79,14 @@ def application(task: Callable[[RunConfig], None], overrides: Sequence[str]) -> 
 
     @hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")
     def job(node: DictConfig) -> None:
+        _running.append(True)
         try:
             refuse_trust_of_files(node, overrides)
             task(to_run_config(node))
         except NameplateError as error:  # not through Hydra, which would print its own words beside ours
             failed.append(error)
+        finally:
+            _running.pop()
 
     sys.argv[1:] = overrides
     if completion.asks(overrides):
@@ -118,15 +121,15 @@ def to_run_config(node: DictConfig) -> RunConfig:
     return replace(config, interpolated=dict(interpolated(node))).check()
 
 
-def command_line() -> list[str]:
-    """Return the overrides of the running job, without those of `ONCE`, or nothing outside a Hydra job.
+def command_line() -> list[str] | None:
+    """Return the overrides of the running job, without those of `ONCE`, or None outside a Hydra job.
 
     What it searches beside conf/ comes first, as it was found.
     """
     if _remembered:
         return [each for each in _remembered if key_of(each) not in ONCE]
-    if not HydraConfig.initialized():
-        return []
+    if not _running:
+        return None
     job = HydraConfig.get()
     places = [f"{each.schema}://{each.path}" for each in job.runtime.config_sources if "command-line" in each.provider]
     overrides = [each for each in job.overrides.task if key_of(each) not in ONCE]
@@ -139,6 +142,7 @@ def remember(overrides: Sequence[str]) -> None:
 
 
 _remembered: list[str] = []
+_running: list[bool] = []  # Hydra's own state stays after its job: it says nothing of a later `trainer.run`
 
 
 def register(arguments: Sequence[str] = ()) -> None:

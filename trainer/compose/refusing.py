@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -29,8 +30,8 @@ def refuse_places(arguments: Sequence[str]) -> None:
         raise ConfigError(problems)
     if problems := null_problems(arguments, options(arguments)):
         raise ConfigError(problems)
-    if places_of(arguments):
-        _refuse_hydra_of_files(arguments)
+    if places_of(arguments) or any(_is_of_hydra(each) for each in overrides_of(arguments)):
+        _refuse_foreign_hydra(arguments)
 
 
 def refuse_trust_of_files(node: DictConfig, overrides: Sequence[str]) -> None:
@@ -69,8 +70,12 @@ def refuse_added(node: DictConfig) -> None:
         raise ConfigError([no_such_key(key, known) for key in added])
 
 
-def _refuse_hydra_of_files(arguments: Sequence[str]) -> None:
-    """Find what a file of the user's own has Hydra itself import, a callback for one: Hydra asks nobody for trust."""
+def _is_of_hydra(override: str) -> bool:
+    return re.split(r"[./]", key_of(override))[0] == "hydra" and key_of(override) != SEARCH
+
+
+def _refuse_foreign_hydra(arguments: Sequence[str]) -> None:
+    """Find what a file of options or an override has Hydra itself import, a callback for one: Hydra asks nobody."""
     asked = any(key_of(each) == "trust" for each in arguments)
     found: dict[str, None] = {}
     for overrides in _each_choice(arguments):

@@ -26,9 +26,13 @@ def entries(path: Path) -> dict[str, Entry]:
     if path.is_dir():
         found = {}
         for each in sorted(path.glob("*.npy")):
+            if not each.is_file():  # a pipe would be waited for
+                raise ValueError(f"{each.name} is not a file")
             with each.open("rb") as file:
                 found[each.stem] = _header(file)
         return found
+    if not path.is_file():
+        raise ValueError("not a file")
     try:
         with zipfile.ZipFile(path) as archive:
             return {name.removesuffix(".npy"): _member(archive, name) for name in archive.namelist()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from trainer.data.splits import split
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 PARTS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
+
+_SHOWN = 10  # of the images that cannot be read
 
 Listing = dict[str, list[Path]]  # the images of each class, both sorted
 
@@ -103,9 +106,40 @@ def _is_image(path: Path) -> bool:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return all files under a folder, however deep, sorted."""
-    found = (Path(where) / name for where, _, names in os.walk(folder, followlinks=True) for name in names)
-    return sorted(path for path in found if not path.name.startswith("."))
+    """Return all under a folder that is no folder, however deep, sorted."""
+    return sorted(Path(entry.path) for entry in _entries(folder))
+
+
+def _entries(folder: str | os.PathLike[str]) -> Iterator[os.DirEntry[str]]:
+    """Yield all under a folder that is no folder; what begins with a dot is left out, and links are followed."""
+    try:
+        with os.scandir(folder) as found:
+            for entry in found:
+                if _leads(entry, os.DirEntry.is_dir):
+                    yield from _entries(entry.path)
+                elif not entry.name.startswith("."):
+                    yield entry
+    except OSError as error:
+        refuse([f"{os.fspath(folder)} cannot be read: {error.strerror}"])
+
+
+def _leads(entry: os.DirEntry[str], there: Callable[[os.DirEntry[str]], bool]) -> bool:
+    try:
+        return there(entry)
+    except OSError:  # a link that leads in a circle
+        return False
+
+
+def _unreadable(folder: Path) -> list[str]:
+    """Return the images that are no files, in words: a pipe would be waited for without end."""
+    found = sorted(
+        entry.path
+        for entry in _entries(folder)
+        if not _leads(entry, os.DirEntry.is_file) and _is_image(Path(entry.path))
+    )
+    words = {True: "a link that leads nowhere", False: "a pipe, a socket or a device, not a file"}
+    lines = [f"{path} is {words[os.path.islink(path) and not os.path.exists(path)]}" for path in found]
+    return lines[:_SHOWN] + ([f"and {len(lines) - _SHOWN} more such images"] if len(lines) > _SHOWN else [])
 
 
 def _listing_problems(part: str, folder: Path, listing: Listing) -> list[str]:
@@ -116,6 +150,7 @@ def _listing_problems(part: str, folder: Path, listing: Listing) -> list[str]:
         for name, paths in listing.items()
         if not paths
     ]
+    found += _unreadable(folder)
     if part == "train" and len(listing) == 1:
         found.append(f"{folder} has one class only, {next(iter(listing))!r}; there is nothing to tell apart")
     return found

@@ -87,6 +87,8 @@ def as_image(pixels: np.ndarray) -> Image.Image:
 
 
 def _opened(path: Path) -> Image.Image:
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise ImageFileError(f"{path} is not a file")
     try:
         image = Image.open(path)
         image.load()

@@ -18,7 +18,7 @@ from models.errors import NameplateError
 from trainer.compose import command_line
 from trainer.config.run import RunConfig
 from trainer.config.strategy import StrategyConfig
-from trainer.console import Screen
+from trainer.console import Screen, tool
 from trainer.home import Home
 from trainer.outcome import StoppedError
 from trainer.signals import StopRequest
@@ -43,7 +43,8 @@ def make_preceding(config: RunConfig, home: Home | None, screen: Screen, stop: S
     wanted = config.before or {}
     if home is None:
         for name, overrides in wanted.items():
-            screen.say(f"not made in a dry run: python -m trainer run={name} {shlex.join(overrides)}")
+            command = shlex.join([f"run={name}", *_handed_on(config), *overrides])
+            screen.say(f"not made in a dry run: {tool('python')} -m trainer {command}")
         return
     if not home.is_new():
         return
@@ -83,7 +84,7 @@ def _trained(arguments: Sequence[str], stop: StopRequest) -> int:
 
 def _handed_on(config: RunConfig) -> Iterator[str]:
     """Yield the overrides that give another run what this one has: place, devices, trust, where options are found."""
-    yield from (each for each in command_line() if each.startswith("hydra.searchpath="))
+    yield from (each for each in command_line() or () if each.startswith("hydra.searchpath="))
     yield f"runs={config.runs}"
     usual = StrategyConfig()
     for each in fields(StrategyConfig):

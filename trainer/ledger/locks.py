@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from models.store import durable
+from models.store import durable, files
 from models.store.errors import explained
 
 PAUSE = 0.1  # seconds between two looks at a lock that another process holds
@@ -24,7 +24,7 @@ def take(path: Path) -> int | None:
     """
     with explained("Locking", path):
         durable.make_directories(path.parent)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = files.open_lock(path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -38,7 +38,7 @@ def take(path: Path) -> int | None:
 def is_free(path: Path) -> bool:
     """Say whether nobody holds the lock; looking takes it for no longer than a moment, and shared."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = files.open_regular(path)
     except FileNotFoundError:
         return True
     try:

@@ -28,6 +28,7 @@ def marked(home: Home | None, *, command: str) -> Iterator[None]:
         mark = {"signal": error.received.name, "step": error.step, "command": command}
         with suppress(OSError):  # the exit code says it too, and a full disk must not hide it
             _replace(home.requeue, json.dumps(mark) + "\n")
+        error.to_go_on(command)
         raise
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from models.errors import NameplateError
 from models.names import did_you_mean
 from trainer.ckpt import printing
+from trainer.command_line.interrupts import interruptible
 from trainer.command_line.overrides import key_of
 from trainer.console import Screen
 from trainer.ledger import board
@@ -23,6 +24,7 @@ from trainer.ledger.record import Record, State
 from trainer.outcome import Exit, exit_code
 
 
+@interruptible
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, 1 when a job that was run again failed, 2 when refused."""
     asked = _parser().parse_args(arguments)

@@ -11,6 +11,10 @@ from typing import Any
 
 from models.errors import NameplateError
 
+# In the environment of workers that another program starts: how it is called, for commands that are printed.
+LAUNCHER = "NAMEPLATE_LAUNCHER"
+LAUNCHED = "strategy=multi_worker"  # what it adds to their command line
+
 FIRST_PORT, PORTS = 20_000, 10_000  # a Slurm job listens on a port of its own in this range, by its number
 
 

@@ -164,6 +164,25 @@ def scale_updates(optimizer: keras.Optimizer, factors: Sequence[tuple[keras.Vari
     optimizer.update_step, optimizer._apply_weight_decay = update_step, apply_weight_decay
 
 
+@contextmanager
+def learning_at(optimizer: keras.Optimizer, learning_rate: Any) -> Iterator[None]:
+    """Let an optimizer have another learning rate or schedule in the block, as its configuration tells it.
+
+    The public setter refuses a number where there was a schedule (optimizers/base_optimizer.py, keras 3.15.1).
+    """
+    held = optimizer._learning_rate
+    vars(optimizer)["_learning_rate"] = learning_rate
+    try:
+        yield
+    finally:
+        vars(optimizer)["_learning_rate"] = held
+
+
+def learning_rate_of(optimizer: keras.Optimizer) -> Any:
+    """Return an optimizer's learning rate as it was given: a schedule, a variable or a callable."""
+    return optimizer._learning_rate
+
+
 def inner_optimizer(optimizer: keras.Optimizer) -> keras.Optimizer:
     """Return the optimizer that holds the slots: the one inside a LossScaleOptimizer, or itself."""
     return getattr(optimizer, "inner_optimizer", optimizer)

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tests.trainer.replicas.private.small import small_model
 from trainer.replicas.private.compiled import copies
-from trainer.replicas.private.optimizers import updating_locally
+from trainer.replicas.private.optimizers import learning_at, learning_rate_of, updating_locally
 
 OPTIMIZERS = {
     "adam": lambda: keras.optimizers.Adam(0.1),
@@ -49,3 +49,14 @@ def test_a_local_update_is_what_one_device_does(strategy: Any, kind: str) -> Non
         for variable, expected in pairs:
             for copy in copies(variable):
                 np.testing.assert_array_equal(copy.numpy(), expected.numpy(), err_msg=variable.path)
+
+
+def test_learning_at_is_told_by_the_configuration_and_gives_the_old_rate_back() -> None:
+    schedule = keras.optimizers.schedules.CosineDecay(0.5, 10)
+    for rate in (0.25, keras.optimizers.schedules.CosineDecay(0.25, 10)):
+        optimizer = keras.optimizers.SGD(rate)
+        before, held = optimizer.get_config(), learning_rate_of(optimizer)
+        with learning_at(optimizer, schedule):
+            assert optimizer.get_config()["learning_rate"]["config"]["initial_learning_rate"] == 0.5
+        assert optimizer.get_config() == before
+        assert learning_rate_of(optimizer) is held
