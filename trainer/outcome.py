@@ -46,8 +46,8 @@ class StoppedError(NameplateError):
         super().__init__(f"{self._where} The same command goes on from there.")
 
     def to_go_on(self, command: str) -> None:
-        """Say with which command: without run=NAME the same one would begin another run."""
-        self.args = (f"{self._where} To go on: {command}",)
+        """Say the command whole: typed again without its run=NAME it would begin another run."""
+        self.args = (f"{self._where} The same command goes on from there: {command}",)
 
     @property
     def exit_code(self) -> Exit:

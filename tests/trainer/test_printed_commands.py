@@ -81,7 +81,7 @@ def test_e3_workers_that_were_launched_are_launched_again(tmp_path: Path, monkey
 
 def test_e3_a_run_that_was_stopped_names_the_command_that_goes_on(tmp_path: Path) -> None:
     """Without run=NAME the same command would begin another run."""
-    message = r"To go on: python -m trainer run=a$"
+    message = r"goes on from there: python -m trainer run=a$"
     with pytest.raises(StoppedError, match=message), marked(Home(tmp_path), command="python -m trainer run=a"):
         raise StoppedError(signal.SIGTERM, 3, "saved")
 

@@ -94,7 +94,7 @@ def write_foreign(target: str, source: Source, *, modules: Mapping[str, str]) ->
         return path
     if not path.name.endswith(_TORCH):
         raise FileFormatError(
-            f"{path}: such files are not written; weights are written to {', '.join((SUFFIX, *_KERAS, *_TORCH))}, and "
+            f"{path}: such files are {'only read' if path.name.endswith(_READ_ONLY) else 'not written'}; weights are written to {', '.join((SUFFIX, *_KERAS, *_TORCH))}, and "
             "to a run: a path without such an ending. models.export writes a SavedModel"
         )
     state = to_torch(source.weights, classes=_layers(source), modules=modules)
@@ -121,9 +121,11 @@ def _layers(source: Source) -> dict[str, str]:
 
 _KERAS = (".keras", ".weights.h5")
 _TORCH = (".pt", ".pth")
-# What is only read here, and what other tools call a model or a file of numbers: none of it names a run.
+_READ_ONLY = (".h5", ".hdf5", ".bin", ".index", ".json")
+# What other tools call a model or a file of numbers: none of it names a run.
 _NOT_WRITTEN = (
-    *(".h5", ".hdf5", ".bin", ".index", ".json", ".onnx", ".tflite", ".pb", ".pbtxt", ".ckpt", ".gguf", ".ggml"),
+    *_READ_ONLY,
+    *(".onnx", ".tflite", ".pb", ".pbtxt", ".ckpt", ".gguf", ".ggml"),
     *(".npz", ".npy", ".pkl", ".pickle", ".joblib", ".msgpack", ".mlmodel", ".mlpackage", ".engine", ".plan", ".zip"),
     *(".tar", ".gz", ".csv", ".txt", ".yaml", ".yml", ".png", ".safetensor", ".pt2", ".torchscript", ".orbax"),
 )
