@@ -93,8 +93,9 @@ def write_foreign(target: str, source: Source, *, modules: Mapping[str, str]) ->
         models.save(model, path)
         return path
     if not path.name.endswith(_TORCH):
+        kept = "only read" if path.name.endswith(_READ_ONLY) else "not written"
         raise FileFormatError(
-            f"{path}: such files are {'only read' if path.name.endswith(_READ_ONLY) else 'not written'}; weights are written to {', '.join((SUFFIX, *_KERAS, *_TORCH))}, and "
+            f"{path}: such files are {kept}; weights are written to {', '.join((SUFFIX, *_KERAS, *_TORCH))}, and "
             "to a run: a path without such an ending. models.export writes a SavedModel"
         )
     state = to_torch(source.weights, classes=_layers(source), modules=modules)

@@ -14,7 +14,7 @@ P = ParamSpec("P")
 
 
 def interruptible(main: Callable[P, int]) -> Callable[P, int]:
-    """Return a command's `main` that ends the process with `INTERRUPTED` on SIGINT; a run in training handles it itself."""
+    """Return a command's `main` that ends its process with `INTERRUPTED` on SIGINT; training handles that itself."""
 
     @wraps(main)
     def guarded(*arguments: P.args, **keywords: P.kwargs) -> int:
