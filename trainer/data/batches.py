@@ -15,6 +15,7 @@ class Share:
     part: Any  # its weight in the step's mean; those of all replicas add up to 1
     copies: int = 1  # replicas that hold the same examples
     counts: bool = True  # its examples enter the metrics; false where another replica counts the same ones
+    step: Any = None  # examples of the whole step
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,13 @@ class Batches:
         """
         if examples < self.replicas:
             part = 1 / self.replicas
-            return [Share(0, examples, part, self.replicas, counts=replica == 0) for replica in range(self.replicas)]
+            return [
+                Share(0, examples, part, self.replicas, counts=replica == 0, step=examples)
+                for replica in range(self.replicas)
+            ]
         size, more = divmod(examples, self.replicas)
         lengths = [size + (replica < more) for replica in range(self.replicas)]
         return [
-            Share(replica * size + min(replica, more), length, length / examples)
+            Share(replica * size + min(replica, more), length, length / examples, step=examples)
             for replica, length in enumerate(lengths)
         ]

@@ -16,6 +16,7 @@ import tensorflow as tf
 from models.collector import collector_paused
 from trainer.data.batches import Batches, Share
 from trainer.data.feed import Feed
+from trainer.replicas.over_step import over_the_step
 from trainer.replicas.own_logs import OwnLogs
 from trainer.replicas.private.one_device import as_one_device
 from trainer.replicas.replica import Step, share_of_this_replica
@@ -69,7 +70,7 @@ class TrainGraph:
             return index + 1, losses.write(tf.cast(index, tf.int32), loss)
 
         losses = tf.TensorArray(tf.float32, size=tf.cast(count, tf.int32), element_shape=())
-        with as_one_device():
+        with as_one_device(), over_the_step(self._step.model):
             _, losses = tf.while_loop(lambda index, _: index < count, one, (_int64(0), losses))
         return exchange.summed(losses.stack())
 
@@ -119,7 +120,7 @@ class EvaluationGraph:
             self._one(iterator, ahead, index, shares_at(batches, first + index, last=last))
             return (index + 1,)
 
-        with as_one_device():
+        with as_one_device(), over_the_step(self._step.model):
             tf.while_loop(lambda index: index < count, one, (_int64(0),))
 
     def _one(self, iterator: Any, ahead: Any, index: tf.Tensor, shares: list[Share]) -> None:

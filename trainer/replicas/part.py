@@ -10,6 +10,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from trainer.data.batches import Share
+
 
 @dataclass(frozen=True)
 class Part:
@@ -20,6 +22,8 @@ class Part:
     counts: bool = True  # false where another replica stands for the same examples
     compiled: bool = False  # for one replica alone: nothing may be asked of the others
     later: bool = False  # losses stay means over the replica's examples, and are weighted afterwards
+    alone: bool = False  # what is computed is whole by itself: the other replicas have no part in it
+    share: Share | None = None  # which examples of the step they are
 
     @property
     def scale(self) -> float | tf.Tensor:
@@ -45,6 +49,13 @@ _traced = _Traced()
 def current() -> Part | None:
     """Return the part that is being traced, None outside of a step."""
     return _traced.part
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Compute something as one device would that has nothing else: whole, and weighted by nothing."""
+    with tracing(Part(1.0, alone=True)):
+        yield
 
 
 @contextmanager

@@ -174,7 +174,8 @@ class Step:
 
     def _measure(self, x: Any, y: Any, weight: Any, predicted: Any, loss: tf.Tensor, share: Share) -> None:
         loss_tracker(self.model).update_state(loss, sample_weight=share.length)
-        self.model.compute_metrics(x, y, predicted, sample_weight=weight)
+        with tracing(_part(share)):
+            self.model.compute_metrics(x, y, predicted, sample_weight=weight)
 
 
 def crosses_replicas(model: keras.Model) -> bool:
@@ -196,7 +197,7 @@ def _output_rank(model: keras.Model) -> int | None:
 
 def _part(share: Share, *, later: bool = False, compiled: bool = False) -> Part:
     """Return how a share's losses count: at once, or later when what a user's method makes of them is weighted."""
-    return Part(share.part, share.copies, share.counts, compiled=compiled, later=later)
+    return Part(share.part, share.copies, share.counts, compiled=compiled, later=later, share=share)
 
 
 @contextmanager

@@ -41,11 +41,14 @@ def shares_at(batches: Batches, step: tf.Tensor, *, last: bool | None) -> list[S
         return batches.shares(batches.last if last else batches.batch)
     is_last = step >= batches.full
     full, small = batches.shares(batches.batch), batches.shares(batches.last)
-    starts, lengths, parts = (
+    starts, lengths, parts, steps = (
         _either(is_last, [getattr(share, what) for share in full], [getattr(share, what) for share in small], dtype)
-        for what, dtype in (("start", tf.int64), ("length", tf.int64), ("part", tf.float64))
+        for what, dtype in (("start", tf.int64), ("length", tf.int64), ("part", tf.float64), ("step", tf.int64))
     )
-    return [Share(*each) for each in zip(starts, lengths, parts, strict=True)]
+    return [
+        Share(start, length, part, step=step)
+        for start, length, part, step in zip(starts, lengths, parts, steps, strict=True)
+    ]
 
 
 def _either(is_last: tf.Tensor, full: list[Any], last: list[Any], dtype: tf.DType) -> list[Any]:

@@ -35,13 +35,30 @@ def sum_over_replicas(value: tf.Tensor) -> tf.Tensor:
     Raises:
         CrossesReplicasError: where the trace is for one replica alone.
     """
-    if not over_several():
-        return value
+    return sums_over_replicas([value])[0]
+
+
+def sums_over_replicas(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Return the sums over the replicas of several tensors, of any dtypes that add up, asked for together.
+
+    Raises:
+        CrossesReplicasError: where the trace is for one replica alone.
+    """
+    if not over_several() or not values:
+        return list(values)
     part = current()
     if part is not None and part.compiled:
         raise CrossesReplicasError
-    totals = _totals([tf.stop_gradient(value)])
-    return with_gradient(totals, [value], lambda upstream: [sum_of_gradients(upstream)])[0]
+    totals = list(_totals([tf.stop_gradient(value) for value in values]))
+    floating = [place for place, value in enumerate(values) if value.dtype.is_floating]
+    connected = with_gradient(
+        [totals[place] for place in floating],
+        [values[place] for place in floating],
+        lambda *upstream: [sum_of_gradients(each) for each in upstream],
+    )
+    for place, total in zip(floating, connected, strict=True):
+        totals[place] = total
+    return totals
 
 
 def sum_of_gradients(upstream: tf.Tensor) -> tf.Tensor:
@@ -57,7 +74,10 @@ def sum_of_gradients(upstream: tf.Tensor) -> tf.Tensor:
 
 
 def over_several() -> bool:
-    """Say whether this is a replica and there are others."""
+    """Say whether this is a replica and there are others, which have a part in what is computed."""
+    part = current()
+    if part is not None and part.alone:
+        return False
     context = tf.distribute.get_replica_context()
     return context is not None and context.num_replicas_in_sync > 1
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -13,15 +14,21 @@ from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
 from keras.src.trainers.data_adapters.data_adapter_utils import unpack_x_y_sample_weight as unpack
 
 __all__ = [
+    "adds_up",
     "build_compiled",
     "compute_loss",
     "copies",
+    "falls_apart",
+    "has_own_call",
     "in_keras_order",
     "loss_tracker",
     "masks",
+    "measured_metrics",
     "metric_values",
     "output_trackers",
     "overridden",
+    "read_on_first_replica",
+    "replaced_losses",
     "set_masks",
     "takes_training",
     "unpack",
@@ -100,3 +107,56 @@ def set_masks(outputs: Any, held: Sequence[Any]) -> None:
     for each, mask in zip(tf.nest.flatten(outputs), held, strict=True):
         if mask is not None:
             set_keras_mask(each, mask)
+
+
+@contextmanager
+def replaced_losses(model: keras.Model, replaced: Callable[[Any], Any]) -> Iterator[None]:
+    """Inside, the model's compiled losses are `replaced(loss)`, each called with (y_true, y_pred, sample_weight)."""
+    compiled = model._compile_loss
+    held = None if compiled is None else compiled._flat_losses
+    if not held:
+        yield
+        return
+    compiled._flat_losses = [each._replace(loss=replaced(each.loss)) for each in held]
+    try:
+        yield
+    finally:
+        compiled._flat_losses = held
+
+
+def has_own_call(loss: keras.losses.Loss) -> bool:
+    """Say whether a loss does more by itself than give Keras' reductions something to reduce."""
+    return type(loss).__call__ is not keras.losses.Loss.__call__
+
+
+def falls_apart(loss: keras.losses.Loss) -> bool:
+    """Say whether a loss is Keras' own and gives a number an example, whatever else is in the batch.
+
+    Circle compares the examples of a batch with each other; Dice and Tversky do, unless their axis says otherwise.
+    """
+    function = getattr(loss, "fn", loss.call)
+    known = _is_keras(type(loss)) and _is_keras(function) and not has_own_call(loss)
+    return known and function not in (keras.losses.circle, keras.losses.dice, keras.losses.tversky)
+
+
+def adds_up(metric: keras.metrics.Metric) -> bool:
+    """Say whether a metric is Keras' own: their states over shares add up to the state over all examples."""
+    return _is_keras(type(metric)) and _is_keras(getattr(metric, "_fn", type(metric)))
+
+
+def _is_keras(what: Any) -> bool:
+    return str(getattr(what, "__module__", "")).startswith("keras.")
+
+
+def measured_metrics(model: keras.Model) -> list[keras.metrics.Metric]:
+    """Return all metrics of a model that are updated by themselves, not those that only hold others."""
+    found: list[keras.metrics.Metric] = []
+    for metric in model.metrics:
+        found += metric.metrics if metric is model._compile_metrics else [metric]
+    return found
+
+
+def read_on_first_replica(metric: keras.metrics.Metric) -> None:
+    """Let what replicas have in a metric's variables, the same on all of them, be read from one of them."""
+    for variable in metric.variables:
+        variable._value._aggregation = tf.VariableAggregation.ONLY_FIRST_REPLICA

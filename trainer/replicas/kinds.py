@@ -1,0 +1,88 @@
+"""How what a function makes of a batch comes from what it makes of the batch's parts: found by trying it.
+
+A number that user code makes of examples says nothing of what it is: a mean, a sum, or neither. So the function is
+called with two parts of a few random examples and with both at once, on one device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+FIRST, SECOND = 2, 3  # examples of the two parts: unequal, since equal ones hide how means are weighted
+BOTH = FIRST + SECOND
+LENGTH = 4  # of a dimension whose length is not known
+TRIALS = 2
+
+
+class Kind(Enum):
+    """What a value over examples is, with respect to the values over parts of them."""
+
+    ROWS = "a row an example"
+    MEAN = "their mean, weighted by examples, or the same for any examples"
+    SUM = "their sum"
+    OTHER = "something else"
+
+
+def same(one: Any, other: Any) -> bool:
+    """Say whether two values differ by rounding alone: float32's is 1e-7, in sums of a few hundred numbers."""
+    return bool(np.allclose(one, other, rtol=1e-4, atol=1e-6))
+
+
+def kind_of(first: Any, second: Any, both: Any) -> Kind:
+    """Return what the value over both parts is; a value that is both a mean and a sum (zero) counts as a mean."""
+    first, second, both = (np.asarray(value, np.float64) for value in (first, second, both))
+    if not all(np.isfinite(value).all() for value in (first, second, both)):
+        return Kind.OTHER
+    sizes = [value.shape[:1] for value in (first, second, both)]
+    if sizes == [(FIRST,), (SECOND,), (BOTH,)] and first.shape[1:] == second.shape[1:] == both.shape[1:]:
+        return Kind.ROWS if same(np.concatenate([first, second]), both) else Kind.OTHER
+    if not first.shape == second.shape == both.shape:
+        return Kind.OTHER
+    if same((FIRST * first + SECOND * second) / BOTH, both):
+        return Kind.MEAN
+    return Kind.SUM if same(first + second, both) else Kind.OTHER
+
+
+def found_kind(function: Callable[..., Any], like: Sequence[Any]) -> Kind:
+    """Return of which kind `function(*like)` is; OTHER, too, where it cannot be called with random numbers.
+
+    `like` are structures of tensors of (rows, ...), and None. Call it outside of a graph.
+    """
+    found = set()
+    for trial in range(TRIALS):
+        try:
+            found.add(kind_of(*(function(*part) for part in examples(like, seed=trial))))
+        except Exception:  # a user's function may raise anything of numbers that it was not made for
+            return Kind.OTHER
+    return found.pop() if len(found) == 1 else Kind.OTHER
+
+
+def examples(like: Any, *, seed: int) -> list[Any]:
+    """Return two parts of random examples and both at once, in the structure of `like`: FIRST, SECOND, BOTH rows.
+
+    Floats lie between 0.05 and 0.95, so that they may be logarithms' and probabilities, and rows are of unlike size;
+    integers are 0 and 1, which are labels of any number of classes.
+    """
+    generator = np.random.default_rng(seed)
+    both = tf.nest.map_structure(lambda leaf: None if leaf is None else _random(leaf, generator), like)
+    parts = [slice(0, FIRST), slice(FIRST, BOTH), slice(0, BOTH)]
+    return [
+        tf.nest.map_structure(lambda leaf, rows=rows: None if leaf is None else tf.constant(leaf[rows]), both)
+        for rows in parts
+    ]
+
+
+def _random(leaf: Any, generator: np.random.Generator) -> np.ndarray:
+    shape = (BOTH, *(LENGTH if size is None else int(size) for size in leaf.shape[1:]))
+    dtype = tf.as_dtype(leaf.dtype)
+    if dtype.is_floating:
+        scale = generator.permutation(np.linspace(0.2, 1.0, BOTH)).reshape(-1, *[1] * (len(shape) - 1))
+        return (0.05 + 0.9 * scale * generator.random(shape)).astype(dtype.as_numpy_dtype)
+    if dtype.is_integer or dtype.is_bool:
+        return generator.integers(0, 2, shape).astype(dtype.as_numpy_dtype)
+    raise TypeError(f"no random examples of {dtype.name}")

@@ -1,0 +1,144 @@
+"""Losses and metrics of a compiled model over a whole step, where replicas have a share of it each.
+
+Keras' own are put together from the shares exactly. What the user wrote is tried once, when it is traced: what is a
+row an example, a mean or a sum of such rows stays with the shares; all else is given the batch of all replicas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from models.errors import NameplateError
+from trainer.replicas.kinds import TRIALS, Kind, examples, found_kind, same
+from trainer.replicas.part import alone, current, times
+from trainer.replicas.private.compiled import (
+    adds_up,
+    falls_apart,
+    has_own_call,
+    masks,
+    measured_metrics,
+    read_on_first_replica,
+    replaced_losses,
+)
+from trainer.replicas.whole_batch import in_one_piece
+
+
+@contextmanager
+def over_the_step(model: keras.Model) -> Iterator[None]:
+    """While steps are traced, let the model's losses and metrics be those of the whole step's examples."""
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        yield
+        return
+    with ExitStack() as stack:
+        stack.enter_context(replaced_losses(model, _over_the_step))
+        for metric in measured_metrics(model):
+            if not adds_up(metric):
+                stack.enter_context(_whole_updates(metric))
+        yield
+
+
+def _over_the_step(loss: Any) -> Any:
+    """Return a loss whose value on each replica is its part of the step's."""
+    if falls_apart(loss):
+        return loss
+    known: list[Kind] = []  # found when it is first traced
+
+    def of_replica(y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        part = current()
+        if part is None or part.alone:
+            return loss(y_true, y_pred, sample_weight)
+        if not known:
+            known.append(_kind(loss, y_true, y_pred, sample_weight))
+        if known[0] is Kind.ROWS:
+            if has_own_call(loss):
+                raise NameplateError(
+                    f"the loss {loss.name!r} gives a number an example, and a step is trained by one number; "
+                    "let its __call__ return their mean"
+                )
+            return loss(y_true, y_pred, sample_weight)
+        given = (y_true, y_pred, sample_weight)
+        if known[0] is Kind.OTHER:
+            given = in_one_piece(given, f"the loss {loss.name!r}")
+        with alone():
+            value = tf.convert_to_tensor(loss(*given))
+        return times(value, part.scale_of_sum if known[0] is Kind.SUM else part.scale)
+
+    return of_replica
+
+
+def _kind(loss: Any, y_true: Any, y_pred: Any, sample_weight: Any) -> Kind:
+    with tf.init_scope(), alone():
+        if not has_own_call(loss) and found_kind(loss.call, (y_true, y_pred)) is Kind.ROWS:
+            return Kind.ROWS
+        if any(mask is not None for mask in masks(y_pred)):
+            return Kind.OTHER
+        return found_kind(loss, (y_true, y_pred, sample_weight))
+
+
+@contextmanager
+def _whole_updates(metric: keras.metrics.Metric) -> Iterator[None]:
+    """Let a metric of the user's see the whole batch, if its state over two parts is not the sum of both states."""
+    update: Callable[..., Any] = metric.update_state
+    adding: list[bool] = []
+
+    def of_replica(*arguments: Any, **keywords: Any) -> Any:
+        part, given = current(), (list(arguments), keywords)
+        if part is None or part.alone or not _rows(given):
+            return update(*arguments, **keywords)
+        if not adding:
+            adding.append(_states_add_up(metric, update, given))
+        if adding[0]:
+            return update(*arguments, **keywords)
+        read_on_first_replica(metric)
+        arguments, keywords = in_one_piece(given, f"the metric {metric.name!r}")
+        with alone():
+            return update(*arguments, **keywords)
+
+    before = vars(metric).get("update_state")
+    vars(metric)["update_state"] = of_replica
+    try:
+        yield
+    finally:
+        if before is None:
+            vars(metric).pop("update_state", None)
+        else:
+            vars(metric)["update_state"] = before
+
+
+def _rows(given: Any) -> bool:
+    return any(each is not None and len(each.shape) > 0 for each in map(_tensor, tf.nest.flatten(given)))
+
+
+def _tensor(value: Any) -> Any:
+    return value if value is None or hasattr(value, "shape") else np.asarray(value)
+
+
+def _states_add_up(metric: keras.metrics.Metric, update: Callable[..., Any], given: Any) -> bool:
+    """Say whether a metric that begins at zero has the sum of its parts' states, by trying it."""
+    if any(mask is not None for mask in masks(given)):
+        return False
+
+    def state(begin: list[Any], arguments: list[Any], keywords: dict[str, Any]) -> list[np.ndarray]:
+        with keras.StatelessScope(state_mapping=list(zip(metric.variables, begin, strict=True))) as scope:
+            update(*arguments, **keywords)
+        return [np.asarray(scope.get_current_value(variable), np.float64) for variable in metric.variables]
+
+    with tf.init_scope(), alone():
+        try:
+            begin = metric.stateless_reset_state()
+            if any(np.any(np.asarray(value)) for value in begin):
+                return False
+            for trial in range(TRIALS):
+                first, second, both = (state(begin, *part) for part in examples(given, seed=trial))
+                states = zip(first, second, both, strict=True)
+                if not all(same(one + other, whole) for one, other, whole in states):
+                    return False
+        except Exception:  # a user's function may raise anything of numbers that it was not made for
+            return False
+    return True
