@@ -202,7 +202,7 @@ def _observers(job: Job, model: keras.Model) -> list[Observer]:
     home, log = job.home, job.config.log
     if home is None:
         return observers
-    observers.append(JsonLines(home.metrics))
+    observers.append(JsonLines(home.metrics, say=job.screen.say))
     if log.dream.layers:
         events = home.tensorboard / "dreams"
         observers.append(Dreams(model, log.dream, pictures=home.dreams, events=events, seed=job.config.seed))

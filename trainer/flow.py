@@ -50,6 +50,8 @@ def run(config: RunConfig, *, observers: Sequence[Observer] = ()) -> Report:
     config = _dry(config.check()) if config.dry_run else config.check()
     with team_of(config) as team, shared_home(config, team) as home, StopRequest() as stop, _marked(config, home, team):
         screen = Screen(quiet=not writes(team))
+        for line in home.moved if home else ():
+            screen.say(line)
         make_preceding(config, home, screen, stop)
         config = _located(config, home)
         strategy = make_strategy(config.strategy)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from models import store
 from models.errors import NameplateError
+from models.store.errors import explained
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,7 @@ class Home:
     """Where a run keeps what it makes."""
 
     path: Path
+    moved: tuple[str, ...] = ()  # what lay in the place of its files and was set aside, in words
 
     @property
     def checkpoints(self) -> Path:
@@ -75,7 +78,7 @@ def open_home(runs: Path, name: str | None, *, resume: bool) -> Iterator[Home]:
         try:
             store.probe(home.checkpoints)
             _refuse_to_touch(home, resume=resume)
-            yield home
+            yield replace(home, moved=tuple(_set_aside(home)))
         except (NameplateError, KeyboardInterrupt):
             begun = home.metrics.exists() or home.requeue.exists()
             if not existed and not begun:  # refused before it began: as if it had not been asked for
@@ -88,6 +91,27 @@ def require_free(runs: Path, name: str | None) -> None:
     if name is not None and (runs / name).is_dir():
         with store.RunLock(runs / name):
             pass
+
+
+def aside(path: Path) -> Path:
+    """Return a name beside `path` that nothing has: `metrics.aside-1.jsonl`."""
+    number = 1
+    while os.path.lexists(found := path.with_name(f"{path.stem}.aside-{number}{path.suffix}")):
+        number += 1
+    return found
+
+
+def _set_aside(home: Home) -> Iterator[str]:
+    """Rename what is in the way of a file or directory that a run writes; yield it in words."""
+    files = (home.metrics, home.config, home.requeue, home.best_model)
+    in_the_way = [path for path in files if os.path.lexists(path) and not path.is_file()]
+    folders = (home.tensorboard, home.dreams)
+    in_the_way += [path for path in folders if os.path.lexists(path) and not path.is_dir()]
+    for path in in_the_way:
+        fresh = aside(path)
+        with explained("Moving", path):
+            path.rename(fresh)
+        yield f"{path.name} is not a {'file' if path in files else 'directory'}; it is set aside as {fresh.name}"
 
 
 def _refuse_to_touch(home: Home, *, resume: bool) -> None:

@@ -63,8 +63,10 @@ def _is_rung(epochs: int, prune: PruneConfig) -> bool:
 
 def _reported(path: Path, monitor: str) -> Iterator[tuple[int, float]]:
     """Yield (epoch, value) of every epoch that is complete."""
+    if not path.is_file():
+        return
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8", "replace").splitlines()
     except OSError:
         return
     for line in lines:
@@ -72,5 +74,5 @@ def _reported(path: Path, monitor: str) -> Iterator[tuple[int, float]]:
             record = json.loads(line)
             if record["kind"] == "epoch" and monitor in record:
                 yield int(record["epoch"]), float(record[monitor])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue  # the last line of a job that was killed
