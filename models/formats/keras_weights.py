@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from models import names
-from models.formats import json_text
+from models.formats import json_text, variable_names
 from models.formats.arrays import Arrays
 from models.formats.errors import FileFormatError
 from models.formats.hdf5 import Contents, Hdf5File, read_contents
@@ -161,10 +161,10 @@ def _rehomed(array: Array, layers: Mapping[str, str]) -> Array:
     deeper = [name for name in layers if name.startswith(f"{top}/") and name.endswith(f"/{inner}")]
     if len(deeper) == 1:
         return replace(array, name=names.join(deeper[0], own))
-    leaf = names.snake(layers.get(top, "")) in names.KERAS_WORDS and not any(
-        name.startswith(f"{top}/") for name in layers
-    )
-    return replace(array, name=names.join(top, own)) if leaf and not _is_part(inner) else array
+    word = names.snake(layers.get(top, ""))
+    leaf = word in names.KERAS_WORDS and not any(name.startswith(f"{top}/") for name in layers)
+    scope = not _is_part(inner) or variable_names.has_no_parts(word)
+    return replace(array, name=names.join(top, own)) if leaf and scope else array
 
 
 def _is_part(inner: str) -> bool:
@@ -194,6 +194,7 @@ def _legacy_arrays(contents: Contents) -> list[Array]:
             arrays.append(Array(parts[-1].removesuffix(":0"), shape, dtype, path))
             continue
         layer, inner = parts[0], parts[1:]
-        inner = inner[1:] if inner and inner[0] == layer else inner
+        if layer in inner[:-1]:  # a variable's path, which in a Sequential of Keras 3 begins with that one's name
+            inner = inner[inner.index(layer) + 1 :]
         arrays.append(Array(names.join(layer, *inner).removesuffix(":0"), shape, dtype, path))
     return [_as_keras_3(array, {each.name for each in arrays}) for array in arrays]

@@ -62,6 +62,11 @@ def of_class(class_name: str, count: int, config: Mapping[str, Any] | None = Non
     return certain if config is None and len(certain) == count else None
 
 
+def has_no_parts(word: str) -> bool:
+    """Tell whether a layer of this class (`dense`) is known to hold its variables itself, and no other layers."""
+    return word in _VARIABLES
+
+
 def word(own: str, class_name: str, container_class: str) -> str:
     """Return the class of a layer, or the word it goes by where a file tells none: by its container, or its name."""
     if class_name != names.UNKNOWN_CLASS:

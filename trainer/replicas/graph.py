@@ -16,6 +16,7 @@ import tensorflow as tf
 from models.collector import collector_paused
 from trainer.data.batches import Batches, Share
 from trainer.data.feed import Feed
+from trainer.replicas.gathering import gathered
 from trainer.replicas.over_step import over_the_step
 from trainer.replicas.own_logs import OwnLogs
 from trainer.replicas.private.one_device import as_one_device
@@ -173,7 +174,7 @@ class PredictionGraph:
 
     def _once(self, output: Any, copies: int) -> tf.Tensor:
         """Return the rows of all replicas, or of one where each has the same; a model may give several an example."""
-        rows = self._strategy.gather(output, axis=0)
+        rows = gathered(output)
         return rows if copies == 1 else rows[: tf.shape(rows)[0] // copies]
 
 

@@ -84,6 +84,7 @@ TRAININGS = {
         nets.sequences("mean_with_sample_weight"), lambda size: words(size, weighted=True), size=21
     ),
     "masked sum": Training(nets.sequences("sum"), words, size=17),
+    "a bool beside the value": Training(nets.decides, lambda size: (vectors(size)[0], {"value": vectors(size)[1]})),
     "own compute_loss": Training(nets.own(nets.OwnLoss, "mae"), vectors),
     "own compute_loss of what is kept": Training(nets.own(nets.Keeps, "mae"), vectors),
     "own train_step": Training(nets.own(nets.OwnStep, "mae"), vectors, size=16),

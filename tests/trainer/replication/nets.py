@@ -264,6 +264,16 @@ def own(kind: type[keras.Model], *metrics: str) -> Callable[[], keras.Model]:
     return build
 
 
+def decides() -> keras.Model:
+    """Return a model whose second output is a bool, and is not trained."""
+    inputs = keras.Input((6,), name="features")
+    value = layers.Dense(2, name="value")(inputs)
+    positive = keras.ops.greater(value, 0.0)
+    model = keras.Model(inputs, {"value": value, "positive": positive}, name="decides")
+    model.compile(adam(), loss={"value": "mse"})
+    return model
+
+
 def sgd() -> keras.Optimizer:
     """Return gradient descent with momentum."""
     return keras.optimizers.SGD(0.05, momentum=0.9)

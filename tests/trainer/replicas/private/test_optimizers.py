@@ -48,7 +48,8 @@ def test_a_local_update_is_what_one_device_does(strategy: Any, kind: str) -> Non
         )
         for variable, expected in pairs:
             for copy in copies(variable):
-                np.testing.assert_array_equal(copy.numpy(), expected.numpy(), err_msg=variable.path)
+                # Two programs: a graph may multiply constants first, and round once less, in each of five updates.
+                np.testing.assert_allclose(copy.numpy(), expected.numpy(), 1e-6, 1e-7, err_msg=variable.path)
 
 
 def test_learning_at_is_told_by_the_configuration_and_gives_the_old_rate_back() -> None:

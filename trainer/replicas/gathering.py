@@ -1,0 +1,48 @@
+"""What the replicas have computed, in one piece on the host: tensors of any dtype, in the order of the replicas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from models.errors import NameplateError
+from trainer.workers import exchange
+
+# What collectives carry between workers; the rest travels as one of these that holds each of its values.
+_CARRIED = (tf.float16, tf.float32, tf.float64, tf.int32, tf.int64)
+_WIDER = (tf.bfloat16, tf.float32), (tf.bool, tf.int32), (tf.uint32, tf.int64)
+_WIDER += tuple((small, tf.int32) for small in (tf.int8, tf.uint8, tf.int16, tf.uint16))
+
+
+def gathered(value: Any) -> tf.Tensor:
+    """Return the rows of all replicas, (all of them, ...), from a replica's tensor (rows, ...); between replicas.
+
+    Raises:
+        NameplateError: the tensor has no rows, or is of a kind that does not travel between workers.
+    """
+    strategy = tf.distribute.get_strategy()
+    own = strategy.experimental_local_results(value)
+    if not own[0].shape.rank:
+        raise NameplateError(
+            f"the model gives a single number, of shape {own[0].shape}, for a batch; predictions have a row an example"
+        )
+    if exchange.several():
+        return _between_workers(strategy, value, own[0].dtype)
+    with tf.device("CPU:0"):  # where it is read, and where every dtype can be put together
+        return tf.concat(own, 0) if len(own) > 1 else own[0]
+
+
+def _between_workers(strategy: tf.distribute.Strategy, value: Any, dtype: tf.DType) -> tf.Tensor:
+    carried = dtype if dtype in _CARRIED else dict(_WIDER).get(dtype)
+    if carried is None:
+        raise NameplateError(
+            f"predictions of {dtype.name} cannot be gathered from several workers; they carry "
+            f"{', '.join(sorted(each.name for each in (*_CARRIED, *dict(_WIDER))))}. Give numbers, or predict in one process"
+        )
+    own = strategy.experimental_local_results(value)
+    first = exchange.first()
+    wide = strategy.experimental_distribute_values_from_function(
+        lambda context: tf.cast(own[context.replica_id_in_sync_group - first], carried)
+    )
+    return tf.cast(strategy.gather(wide, axis=0), dtype)
