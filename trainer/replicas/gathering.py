@@ -36,9 +36,10 @@ def gathered(value: Any) -> tf.Tensor:
 def _between_workers(strategy: tf.distribute.Strategy, value: Any, dtype: tf.DType) -> tf.Tensor:
     carried = dtype if dtype in _CARRIED else dict(_WIDER).get(dtype)
     if carried is None:
+        known = ", ".join(sorted(each.name for each in (*_CARRIED, *dict(_WIDER))))
         raise NameplateError(
-            f"predictions of {dtype.name} cannot be gathered from several workers; they carry "
-            f"{', '.join(sorted(each.name for each in (*_CARRIED, *dict(_WIDER))))}. Give numbers, or predict in one process"
+            f"predictions of {dtype.name} cannot be gathered from several workers, which exchange {known}; "
+            "give one of these, or predict in one process"
         )
     own = strategy.experimental_local_results(value)
     first = exchange.first()
