@@ -11,8 +11,8 @@ from trainer.workers import exchange
 
 # What collectives carry between workers; the rest travels as one of these that holds each of its values.
 _CARRIED = (tf.float16, tf.float32, tf.float64, tf.int32, tf.int64)
-_WIDER = (tf.bfloat16, tf.float32), (tf.bool, tf.int32), (tf.uint32, tf.int64)
-_WIDER += tuple((small, tf.int32) for small in (tf.int8, tf.uint8, tf.int16, tf.uint16))
+_SMALL = (tf.bool, tf.int8, tf.uint8, tf.int16, tf.uint16)
+_WIDER = {tf.bfloat16: tf.float32, tf.uint32: tf.int64, **dict.fromkeys(_SMALL, tf.int32)}
 
 
 def gathered(value: Any) -> tf.Tensor:
@@ -34,9 +34,9 @@ def gathered(value: Any) -> tf.Tensor:
 
 
 def _between_workers(strategy: tf.distribute.Strategy, value: Any, dtype: tf.DType) -> tf.Tensor:
-    carried = dtype if dtype in _CARRIED else dict(_WIDER).get(dtype)
+    carried = dtype if dtype in _CARRIED else _WIDER.get(dtype)
     if carried is None:
-        known = ", ".join(sorted(each.name for each in (*_CARRIED, *dict(_WIDER))))
+        known = ", ".join(sorted(each.name for each in (*_CARRIED, *_WIDER)))
         raise NameplateError(
             f"predictions of {dtype.name} cannot be gathered from several workers, which exchange {known}; "
             "give one of these, or predict in one process"
