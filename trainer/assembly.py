@@ -28,7 +28,7 @@ from trainer.data.dataset import Dataset
 from trainer.data.feed import Feed, by_seed, feed_of, in_file_order
 from trainer.data.source import Stream
 from trainer.first_weights.initial import Origins, take_slots
-from trainer.fitting import callback_list
+from trainer.fitting import callback_list, left_to_chance
 from trainer.given import batches_of
 from trainer.home import Home
 from trainer.loop import Loop, Plan
@@ -186,6 +186,8 @@ def _describe(job: Job, model: keras.Model, step: Step) -> None:
     if job.config.log.layer_table:
         job.screen.table(f"layers of {model.name}", LAYER_COLUMNS, layer_rows(model))
     job.screen.say(estimate_memory(model, job.batches))
+    if reason := left_to_chance(job.dataset.train, resumes=job.home is not None):
+        job.screen.say(f"data: {reason}")
     if step.is_users:
         job.screen.say(
             "train_step is the model's own: its gradients are averaged over the examples of all replicas, so losses "

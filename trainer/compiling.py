@@ -23,8 +23,8 @@ from trainer.config.optimizer import (
     ScheduleConfig,
     SgdConfig,
 )
-from trainer.data.source import leaves
-from trainer.replicas.private.compiled import adds_losses, build_compiled, overridden
+from trainer.data.source import leaves, mapped
+from trainer.replicas.private.compiled import adds_losses, build_compiled, evaluate_symbolically, overridden
 from trainer.replicas.rates import set_rates
 from trainer.schedule import WarmupDecay
 
@@ -106,6 +106,23 @@ def build(model: keras.Model, example: tuple[Any, ...]) -> None:
         ) from error
 
 
+def refuse_unlike(model: keras.Model, example: tuple[Any, ...], held_out: tuple[Any, ...]) -> None:
+    """Refuse data to validate on that the model cannot be evaluated on: it would fail only after an epoch.
+
+    Both are what `trainer.given.example_of` returns. Data of other sizes than the training data's is tried, without
+    computing anything: sequences of another length, pictures of another size.
+    """
+    if _shapes(example) == _shapes(held_out):
+        return
+    try:
+        evaluate_symbolically(model, held_out)
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise NameplateError(
+            f"validation_data has examples of {_shapes(held_out)}, the training data of {_shapes(example)}: "
+            f"{_reason(error)}"
+        ) from error
+
+
 def _reason(error: Exception) -> str:
     """Return the sentence of Keras' that says what is wrong: its last, but for a list of a call's arguments."""
     text = re.sub(r"\x1b\[\d*m", "", str(error)).partition("Arguments received by")[0].strip()
@@ -155,6 +172,11 @@ def output_names(model: keras.Model) -> list[str]:
     """Return the names by which losses and metrics are keyed; a subclassed model's single output is `output`."""
     names = getattr(model, "output_names", None)
     return list(names) if names else ["output"]
+
+
+def _shapes(example: tuple[Any, ...]) -> str:
+    """Return the shapes and dtypes of inputs and targets, without the batch's dimension."""
+    return str(mapped(lambda leaf: f"{leaf.dtype} {tuple(leaf.shape[1:])}", example[:2]))
 
 
 def _objective(config: ObjectiveConfig, outputs: list[str]) -> dict[str, Any]:

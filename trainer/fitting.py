@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,7 @@ import tensorflow as tf
 from models.errors import NameplateError
 from models.tree import layers
 from trainer.arguments import Arguments, joined
-from trainer.compiling import prepare
+from trainer.compiling import prepare, refuse_unlike
 from trainer.config.data import Resident
 from trainer.data.batches import Batches
 from trainer.data.feed import by_seed, feed_of, in_file_order
@@ -25,12 +26,13 @@ from trainer.given import (
     evaluation_feed,
     example_of,
     refuse_unclassed,
-    refuse_unlike,
     split_off,
+    within_limit,
 )
 from trainer.loop import Loop, Plan
 from trainer.replicas.class_weights import class_weights
 from trainer.replicas.graph import EvaluationGraph, TrainGraph
+from trainer.replicas.private.streams import runs_python, unseeded
 from trainer.replicas.replica import Step
 from trainer.resuming.progress import Progress
 
@@ -57,7 +59,7 @@ def fit(
     shuffle: bool = True,
     seed: int = 0,
     steps_per_loop: int | None = None,
-    xla: bool = False,
+    xla: bool | None = None,
     sync_batch_norm: bool = True,
     verbose: int | str = 0,
 ) -> keras.callbacks.History:
@@ -85,8 +87,8 @@ def fit(
         class_weight: class to weight in the loss; absent classes have 1.
         shuffle: a new order each epoch, from `seed`; false: in order. A `tf.data.Dataset` has its own.
         seed: decides the order.
-        steps_per_loop: steps a call to the graph makes at most; None: chosen.
-        xla: compile each replica's forward and backward pass.
+        steps_per_loop: steps a call to the graph makes at most; None: `compile(steps_per_execution=...)`, or chosen.
+        xla: compile each replica's forward and backward pass; None: as `compile(jit_compile=...)` has it.
         sync_batch_norm: take batch statistics over all replicas' shares, as one device would; false: each its own.
         verbose: 0 silent; 1, 2 or "auto" one line an epoch.
 
@@ -110,7 +112,7 @@ def fit(
         shuffle=shuffle,
         seed=seed,
         steps_per_loop=steps_per_loop,
-        xla=xla,
+        xla=bool(model.jit_compile) if xla is None and model.compiled else bool(xla),
         verbose=verbose,
     )
     arguments.refuse_nonsense(model)
@@ -137,17 +139,22 @@ def loop_of(
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     source = as_source(data)
     held_out = None if validation_data is None else as_source(validation_data, "validation_data")
-    refuse_unlike(source, held_out)
     source, batches = _portioned(source, arguments, replicas)
     example = example_of(source)
     if arguments.class_weight:
         refuse_unclassed(example)
     prepare(model, example)
+    if held_out is not None:
+        refuse_unlike(model, example, example_of(held_out))
+    _warn_of_chance(source, held_out, arguments, resumes=_resumes(callbacks))
     random = arguments.shuffle and not isinstance(source, Stream)
     order = by_seed(arguments.seed, source.size or 0) if random else in_file_order
     feed = feed_of(source, batches, order, Resident.AUTO)
     step = Step(model, class_weights=class_weights(arguments.class_weight), xla=arguments.xla)
-    total = arguments.steps or arguments.epochs * batches.steps
+    if reason := step.uncompiled():
+        warnings.warn(reason, stacklevel=2)
+    per_call = model.steps_per_execution
+    epochs, total = _length(arguments, batches)
     done = arguments.initial_epoch * batches.steps
     return Loop(
         model,
@@ -160,17 +167,38 @@ def loop_of(
             global_batch=batches.batch,
             validate_every=arguments.validation_freq,
             record_every=total,
-            steps_per_loop=arguments.steps_per_loop,
+            steps_per_loop=arguments.steps_per_loop or (per_call if per_call > 1 else None),
+            steps_per_hook=per_call,
         ),
         callback_list(
             model,
             _listed(callbacks),
-            epochs=arguments.epochs,
+            epochs=epochs,
             steps=batches.steps,
             verbose=bool(arguments.verbose),
         ),
         progress=Progress(step=done, epoch=arguments.initial_epoch),
     )
+
+
+def left_to_chance(source: Source | Stream, *, resumes: bool) -> str | None:
+    """Return, in words, why another process would get the examples in another order; None where nothing shows it.
+
+    Where `resumes`, and Python decides what is in the stream, the beginnings of two passes are compared.
+    """
+    if not isinstance(source, Stream):
+        return None
+    if operations := unseeded(source.dataset):
+        return (
+            f"{', '.join(operations)} without a seed: every run of the same program gets other examples, or another "
+            "order; give seed=..., or call keras.utils.set_random_seed(...) before the dataset is made"
+        )
+    if resumes and runs_python(source.dataset) and source.differs():
+        return (
+            "two passes begin with different examples: unless their order follows from a seed, a training that goes on "
+            "does not go on with the examples that are left"
+        )
+    return None
 
 
 def strategy_of(model: keras.Model) -> tf.distribute.Strategy:
@@ -209,12 +237,36 @@ def callbacks_of(
     )
 
 
+def _warn_of_chance(
+    source: Source | Stream, held_out: Source | Stream | None, arguments: Arguments, *, resumes: bool
+) -> None:
+    if reason := left_to_chance(source, resumes=resumes or arguments.initial_epoch > 0):
+        warnings.warn(f"data: {reason}", stacklevel=2)
+    if held_out is not None and arguments.validation_steps and (reason := left_to_chance(held_out, resumes=False)):
+        takes = f"each validation takes other {arguments.validation_steps} steps of it"
+        warnings.warn(f"validation_data: {takes}: {reason}", stacklevel=2)
+
+
+def _resumes(callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None) -> bool:
+    return any(isinstance(callback, keras.callbacks.BackupAndRestore) for callback in _listed(callbacks))
+
+
+def _length(arguments: Arguments, batches: Batches) -> tuple[int, int]:
+    """Return the epochs and steps of a training, cut to `keras.config.max_epochs()`, with a warning where they are."""
+    epochs, limit = arguments.epochs, keras.config.max_epochs()
+    total = arguments.steps or epochs * batches.steps
+    if limit and limit * batches.steps < total:
+        warnings.warn(f"keras.config.max_epochs() ends the training after {limit} epochs", stacklevel=2)
+        return min(epochs, limit), limit * batches.steps
+    return epochs, total
+
+
 def _portioned(source: Source | Stream, arguments: Arguments, replicas: int) -> tuple[Source | Stream, Batches]:
     """Return the data as it is trained on, and how it falls into steps."""
-    per_epoch = arguments.steps_per_epoch
+    size = batch_for(source, arguments.batch_size, arguments.steps_per_epoch)
+    per_epoch = within_limit(source, size, arguments.steps_per_epoch)
     if isinstance(source, Stream) and per_epoch and source.held(per_epoch + 1) != per_epoch:
         source = Stream(source.dataset.repeat(), batched=source.batched)
-    size = batch_for(source, arguments.batch_size, per_epoch)
     even = bool(arguments.batch_size or isinstance(source, Stream))  # else the batch is not the user's choice
     batches = batches_of(source, size, replicas, steps=arguments.steps, steps_per_epoch=per_epoch, even=even)
     if isinstance(source, Stream):

@@ -57,6 +57,7 @@ def run(config: RunConfig, *, observers: Sequence[Observer] = ()) -> Report:
         strategy = make_strategy(config.strategy)
         replicas = strategy.num_replicas_in_sync
         screen.say(f"{describe(strategy)}; {config.fit.precision} precision; seed {config.seed}")
+        keras.utils.set_random_seed(config.seed)  # what data of the user's own leaves to chance is the run's, too
         dataset = open_dataset(config.data, seed=config.seed, allow=resolver(config.trust))
         _refuse_unsuited(config, dataset, replicas)
         with strategy.scope():

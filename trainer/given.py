@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import keras
@@ -101,6 +102,7 @@ def batches_of(
 def evaluation_feed(source: Source | Stream, batch: int | None, replicas: int, *, steps: int | None = None) -> Feed:
     """Return the feed of an evaluation, in order, in steps of `batch` where the data has no batches of its own."""
     batch = batch_for(source, batch, steps)
+    steps = within_limit(source, batch, steps)
     if isinstance(source, Stream) and steps:
         source, steps = Stream(source.dataset.take(steps), batched=source.batched), None
     own = batches_of(source, batch, replicas, steps_per_epoch=steps, even=False)
@@ -113,13 +115,19 @@ def example_of(source: Source | Stream) -> tuple[Any, Any, Any]:
     return _parts(symbolic, "data")
 
 
-def refuse_unlike(source: Source | Stream, held_out: Source | Stream | None) -> None:
-    """Refuse validation data of another form than the training data: it would fail only after an epoch."""
-    if held_out is None:
-        return
-    trained, validated = (mapped(_form, _parts(each.spec(), "data")[:2]) for each in (source, held_out))
-    if [shape for shape, _ in _forms(trained)] != [shape for shape, _ in _forms(validated)]:
-        raise NameplateError(f"validation_data has examples of {validated}, the training data of {trained}")
+def within_limit(source: Source | Stream, batch: int, steps: int | None) -> int | None:
+    """Return the steps of an epoch, cut to `keras.config.max_steps_per_epoch()` where there are more, with a warning.
+
+    The batches stay as they are, also where Keras would make larger ones.
+    """
+    limit = keras.config.max_steps_per_epoch()
+    if not limit or (steps and steps <= limit):
+        return steps
+    held = source.held(limit + 1) if isinstance(source, Stream) else -(-source.size // batch)
+    if steps is None and held is not None and held <= limit:
+        return None
+    warnings.warn(f"keras.config.max_steps_per_epoch() ends every epoch after {limit} steps", stacklevel=2)
+    return limit
 
 
 def refuse_unclassed(example: tuple[Any, Any, Any]) -> None:
@@ -181,10 +189,6 @@ def _array(leaf: Any, name: str) -> np.ndarray:
     return array.astype(keras.config.floatx(), copy=False) if floats else array
 
 
-def _form(leaf: Any) -> tuple[tuple[int | None, ...], str]:
-    return tuple(leaf.shape), leaf.dtype.name
-
-
 def _of_endless(source: Stream, batch: int, steps: int | None) -> tuple[int, int]:
     if steps is None:
         raise NameplateError(
@@ -221,14 +225,6 @@ def _cut(size: int, batch: int, steps: int) -> int:
             f"at most {held}, or a dataset that repeats"
         )
     return min(size, steps * batch)
-
-
-def _forms(structure: Any) -> list[tuple[Any, str]]:
-    if isinstance(structure, dict):
-        return [form for key in sorted(structure) for form in _forms(structure[key])]
-    if isinstance(structure, tuple) and len(structure) == 2 and isinstance(structure[1], str):
-        return [structure]
-    return [] if structure is None else [form for part in structure for form in _forms(part)]
 
 
 def _refuse_uneven(batch: int, replicas: int) -> None:

@@ -41,6 +41,7 @@ class Plan:
     validate_every: int = 1  # epochs
     record_every: int = 50  # steps
     steps_per_loop: int | None = None  # at most so many steps a call; None: as many as take about half a second
+    steps_per_hook: int = 1  # steps between two calls of a callback's hooks of batches
     max_rollbacks: int = 0  # how often NaN leads back to the last good checkpoint before it ends the run
 
     def examples(self, step: int) -> int:
@@ -114,7 +115,11 @@ class Loop:
         )
 
     def _run(self) -> None:
-        self._pace = Pace(self.plan.steps_per_loop, by_batch=hooks.are_wanted(self.callbacks, hooks.TRAINING))
+        self._pace = Pace(
+            self.plan.steps_per_loop,
+            by_batch=hooks.are_wanted(self.callbacks, hooks.TRAINING),
+            per_hook=self.plan.steps_per_hook,
+        )
         self._saved_at = self.progress.step
         self._since_record = (0, 0.0)  # examples and seconds of training
         self._values: dict[str, float] = {}
@@ -177,7 +182,7 @@ class Loop:
         self._refuse_not_finite(losses, step)
         self._advance(step + count, losses)
         if self._pace.by_batch:
-            self.callbacks.on_train_batch_end(first, self._measured())
+            self.callbacks.on_train_batch_end(first + count - 1, self._measured())
 
     def _between_steps(self, epoch: int, end: int) -> None:
         """Do what is due at this step; what is due at the end of the epoch waits for its validation."""
@@ -301,10 +306,11 @@ def evaluate_all(model: keras.Model, graph: EvaluationGraph, callbacks: keras.ca
     if not hooks.are_wanted(callbacks, hooks.TESTING):
         graph.run()
         return
-    for step in range(graph.steps):
-        callbacks.on_test_batch_begin(step)
-        graph.part(step, 1)
-        callbacks.on_test_batch_end(step, metric_values(model))
+    for first in range(0, graph.steps, model.steps_per_execution):
+        count = min(model.steps_per_execution, graph.steps - first)
+        callbacks.on_test_batch_begin(first)
+        graph.part(first, count)
+        callbacks.on_test_batch_end(first + count - 1, metric_values(model))
         if model.stop_evaluating:
             return
 

@@ -319,6 +319,52 @@ def test_b2_arrays_of_double_precision_become_floatx(strategy: Any) -> None:
     assert set(seen) == {("float32", "float32")}
 
 
+def sequences() -> keras.Model:
+    layers = [keras.layers.Conv1D(3, 3, name="stem"), keras.layers.GlobalAveragePooling1D(name="pool")]
+    model = keras.Sequential([keras.Input((None, 4)), *layers, keras.layers.Dense(2, name="head")], name="sequences")
+    model.compile("sgd", "mse", metrics=["mae"])
+    return model
+
+
+def padded(lengths: list[int]) -> tf.data.Dataset:
+    signature = (tf.TensorSpec((None, 4), tf.float32), tf.TensorSpec((2,), tf.float32))
+    each = tf.data.Dataset.from_generator(
+        lambda: ((X[:length], Y[length]) for length in lengths), output_signature=signature
+    )
+    return each.padded_batch(4)
+
+
+SHORT, LONG = np.stack([X[:7]] * 8), np.stack([X[:11]] * 6)
+OTHER_SIZES: dict[str, dict[str, Any]] = {
+    "longer sequences": {"x": SHORT, "y": Y[:8], "batch_size": 4, "validation_data": (LONG, Y[:6])},
+    "padded batches beside arrays": {
+        "x": SHORT,
+        "y": Y[:8],
+        "batch_size": 4,
+        "validation_data": lambda: padded([5, 7, 9, 4, 8, 6]),
+    },
+    "arrays beside padded batches": {
+        "x": lambda: padded([5, 7, 9, 4, 8, 6]),
+        "validation_data": (LONG, Y[:6]),
+        "validation_batch_size": 4,
+    },
+}
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")  # Keras, of data whose length is not known
+@pytest.mark.parametrize("case", OTHER_SIZES)
+def test_b3_data_to_validate_on_may_have_another_length(strategy: Any, case: str) -> None:
+    measured = []
+    for by, scope in ((trainer.fit, strategy.scope()), (keras.Model.fit, keras.name_scope("alone"))):
+        with scope:
+            keras.utils.set_random_seed(1)
+            model = sequences()
+        arguments = {key: value() if callable(value) else value for key, value in OTHER_SIZES[case].items()}
+        history = by(model, **arguments, shuffle=False, verbose=0, epochs=2).history
+        measured.append([history["loss"], history["val_loss"], history["val_mae"]])
+    np.testing.assert_allclose(measured[0], measured[1], **SAME)
+
+
 MISTAKES: dict[str, tuple[Callable[[keras.Model], Any], str]] = {
     "weights alone": (lambda model: trainer.fit(model, (X, None, WEIGHT)), "weights without targets"),
     "four parts": (lambda model: trainer.fit(model, of((X, Y, WEIGHT, X))), "examples of 4 parts"),

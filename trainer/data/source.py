@@ -68,17 +68,24 @@ class Stream:
             self._sizes = found
         return self._sizes
 
+    def differs(self) -> bool:
+        """Say whether two passes begin with different elements; both are begun."""
+        firsts = [[leaf.numpy() for element in self.dataset.take(1) for leaf in leaves(element)] for _ in range(2)]
+        return any(one.tobytes() != other.tobytes() for one, other in zip(*firsts, strict=True))
+
     def spec(self) -> Example:
         """Return the structure of one example, as `Source.spec`."""
         drop = 1 if self.batched else 0
         return mapped(lambda leaf: tf.TensorSpec(leaf.shape[drop:], leaf.dtype), self.dataset.element_spec)
 
 
+@tf.autograph.experimental.do_not_convert  # which a `tf.data` pipeline would, and cannot
 def mapped(change: Callable[[Any], Any], example: Example) -> Any:
     """Return the example with each leaf changed, in the same structure; what is None stays None."""
     return keras.tree.map_structure(lambda leaf: None if absent(leaf) else change(leaf), example, none_is_leaf=False)
 
 
+@tf.autograph.experimental.do_not_convert
 def leaves(example: Example) -> list[Any]:
     """Return the leaves of an example, in a fixed order, without those that are None."""
     return [leaf for leaf in keras.tree.flatten(example) if not absent(leaf)]

@@ -12,9 +12,9 @@ GROWTH = 8  # a call makes at most so many times the steps of the one before
 class Pace:
     """Chooses the steps of each call from how long the last one took."""
 
-    def __init__(self, at_most: int | None, *, by_batch: bool) -> None:
-        self.by_batch = by_batch  # Python runs at every step, because a callback asks for it
-        self._most = 1 if by_batch else at_most
+    def __init__(self, at_most: int | None, *, by_batch: bool, per_hook: int = 1) -> None:
+        self.by_batch = by_batch  # Python runs every `per_hook` steps, because a callback asks for it
+        self._most = per_hook if by_batch else at_most
         self._count = self._most or FIRST
         self._calls = 0
 

@@ -57,6 +57,17 @@ class Step:
         """Say whether the model brings its own `train_step`, which then does all of it."""
         return overridden(self.model, "train_step")
 
+    def uncompiled(self) -> str | None:
+        """Return why `xla` does not compile the passes, where it was asked for and cannot."""
+        if self.xla and self.is_users:
+            return "xla: not compiled, the model brings a train_step of its own"
+        crosses = self.xla and crosses_replicas(self.model)
+        return (
+            "xla: not compiled, batch statistics cross the replicas; sync_batch_norm=False compiles"
+            if crosses
+            else None
+        )
+
     def train(self, examples: Any, shares: list[Share]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Update the replica's copies by its share of a step; return its part of the loss, and of what else is told.
 

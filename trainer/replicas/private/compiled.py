@@ -40,6 +40,18 @@ def build_compiled(model: keras.Model, example: tuple[Any, ...]) -> None:
     model._symbolic_build(data_batch=example)
 
 
+def evaluate_symbolically(model: keras.Model, example: tuple[Any, ...]) -> None:
+    """Go through an evaluation of a built model without computing it; raises what Keras would."""
+
+    def evaluate(x: Any, y: Any, weight: Any) -> Any:
+        predicted = model(x, training=False) if takes_training(model) else model(x)
+        model._compute_loss(x=x, y=y, y_pred=predicted, sample_weight=weight, training=False)
+        model.compute_metrics(x, y, predicted, sample_weight=weight)
+        return predicted
+
+    backend.compute_output_spec(evaluate, *example)
+
+
 def adds_losses(model: keras.Model, example: tuple[Any, ...]) -> bool:
     """Say whether a built model's layers add losses in training; `example` as for `build_compiled`."""
     found = []

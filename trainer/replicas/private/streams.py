@@ -1,0 +1,69 @@
+"""What in a `tf.data.Dataset` leaves the order or the content of its examples to chance (tensorflow 2.21)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+_SHUFFLES = ("ShuffleDataset", "ShuffleAndRepeatDataset", "RandomDataset")
+_PYTHON = ("PyFunc", "EagerPyFunc", "PyFuncStateless")
+
+
+def unseeded(dataset: tf.data.Dataset) -> list[str]:
+    """Return the operations of a pipeline that draw random numbers without a seed, sorted.
+
+    One is seeded by its own argument, or by `tf.random.set_seed` before it is made. A dataset keeps its `_seed` and
+    `_seed2`, 0 and 0 where there is none (data/ops/shuffle_op.py, random_op.py); a function's graph has them as
+    attributes or, of a dataset inside, as inputs.
+    """
+    found = {_operation(part) for part in _parts(dataset) if _is_unseeded(part)}
+    found |= {node.op for nodes in _functions(dataset) for node in nodes.values() if _draws(node, nodes)}
+    return sorted(found)
+
+
+def runs_python(dataset: tf.data.Dataset) -> bool:
+    """Say whether Python decides what is in the dataset: what it draws cannot be seen from here."""
+    return any(node.op in _PYTHON for nodes in _functions(dataset) for node in nodes.values())
+
+
+def _parts(dataset: tf.data.Dataset) -> Iterator[tf.data.Dataset]:
+    """Yield a dataset and all that it is made of (`DatasetV2._inputs`, data/ops/dataset_ops.py)."""
+    yield dataset
+    for source in dataset._inputs():
+        yield from _parts(source)
+
+
+def _functions(dataset: tf.data.Dataset) -> Iterator[Mapping[str, Any]]:
+    """Yield the nodes by name of each function that is mapped over examples, and of each function in those."""
+    for part in _parts(dataset):
+        for value in vars(part).values():
+            graph = getattr(getattr(value, "function", None), "graph", None)  # `StructuredFunctionWrapper.function`
+            if graph is not None:
+                whole = graph.as_graph_def()
+                yield {node.name: node for node in whole.node}
+                yield from ({node.name: node for node in each.node_def} for each in whole.library.function)
+
+
+def _operation(dataset: tf.data.Dataset) -> str:
+    return type(dataset).__name__.strip("_")
+
+
+def _is_unseeded(dataset: tf.data.Dataset) -> bool:
+    seeds = [getattr(dataset, name, None) for name in ("_seed", "_seed2")]
+    return all(seed is not None and not int(seed) for seed in seeds)
+
+
+def _draws(node: Any, nodes: Mapping[str, Any]) -> bool:
+    """Say whether a node of a function draws without a seed."""
+    if node.op.startswith(_SHUFFLES):
+        seeds = [nodes.get(name.partition(":")[0]) for name in node.input[2:4]]
+        return all(seed is not None and seed.op == "Const" and not _number(seed) for seed in seeds)
+    if not {"seed", "seed2"} <= set(node.attr) or node.op.startswith("Stateless"):
+        return False
+    return not node.attr["seed"].i and not node.attr["seed2"].i
+
+
+def _number(constant: Any) -> int:
+    return int(tf.make_ndarray(constant.attr["value"].tensor))
