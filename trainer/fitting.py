@@ -153,23 +153,13 @@ def loop_of(
     step = Step(model, class_weights=class_weights(arguments.class_weight), xla=arguments.xla)
     if reason := step.uncompiled():
         warnings.warn(reason, stacklevel=2)
-    per_call = model.steps_per_execution
     epochs, total = _length(arguments, batches)
     done = arguments.initial_epoch * batches.steps
     return Loop(
         model,
         TrainGraph(step, feed),
         _validation(step, held_out, arguments, batches),
-        Plan(
-            total_steps=total,
-            steps_per_epoch=batches.steps,
-            examples_per_epoch=batches.size,
-            global_batch=batches.batch,
-            validate_every=arguments.validation_freq,
-            record_every=total,
-            steps_per_loop=arguments.steps_per_loop or (per_call if per_call > 1 else None),
-            steps_per_hook=per_call,
-        ),
+        _plan(model, arguments, batches, total_steps=total),
         callback_list(
             model,
             _listed(callbacks),
@@ -259,6 +249,20 @@ def _length(arguments: Arguments, batches: Batches) -> tuple[int, int]:
         warnings.warn(f"keras.config.max_epochs() ends the training after {limit} epochs", stacklevel=2)
         return min(epochs, limit), limit * batches.steps
     return epochs, total
+
+
+def _plan(model: keras.Model, arguments: Arguments, batches: Batches, *, total_steps: int) -> Plan:
+    per_call = model.steps_per_execution
+    return Plan(
+        total_steps=total_steps,
+        steps_per_epoch=batches.steps,
+        examples_per_epoch=batches.size,
+        global_batch=batches.batch,
+        validate_every=arguments.validation_freq,
+        record_every=total_steps,
+        steps_per_loop=arguments.steps_per_loop or (per_call if per_call > 1 else None),
+        steps_per_hook=per_call,
+    )
 
 
 def _portioned(source: Source | Stream, arguments: Arguments, replicas: int) -> tuple[Source | Stream, Batches]:
