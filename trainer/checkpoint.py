@@ -54,6 +54,9 @@ class Checkpoints:
         self._memory = Memory(callbacks)
         self._writes = writes
         self._upwards = config.improves_upwards(monitor)
+        self._mode = "max" if self._upwards else "min"
+        self._reported: set[Path] = set()  # damaged checkpoints that were passed over
+        self._verified: set[Path] = set()  # checkpoints that this process has written, or read to the last byte
         self._writer = ThreadPoolExecutor(1, "checkpoint") if config.async_save else None
         self._pending: Future[Path] | None = None
         self._resumed_from: Path | None = None
@@ -88,6 +91,11 @@ class Checkpoints:
         if self._writes:
             store.sweep_leftovers(self.directory)
         found = store.load_newest(self.directory, self._load, self._report_damage)
+        for path, lost in store.lacking(self.directory).items():
+            if path not in self._reported:
+                self.say(str(lost))
+        if self._writes and found is not None:
+            self._point_to_best()
         return found or Progress()
 
     def remind(self) -> None:
@@ -111,8 +119,17 @@ class Checkpoints:
             return value
         return max(best, value) if self._upwards else min(best, value)
 
-    def save(self, progress: Progress, values: Mapping[str, float], *, stage: Mapping[str, Any] | None = None) -> None:
+    def save(
+        self,
+        progress: Progress,
+        values: Mapping[str, float],
+        *,
+        stage: Mapping[str, Any] | None = None,
+        partial: bool = False,
+    ) -> None:
         """Save where the job stands; `values` are what was measured there, `stage` is what ends there, and stays.
+
+        `partial` says that the values are of a part of an epoch: they do not decide what is best.
 
         Under `async_save` this returns when everything is copied to host memory; an error of the writing appears at
         the next step or at `close`.
@@ -130,11 +147,12 @@ class Checkpoints:
         snapshot = self._snapshot(progress, values, arrays, plain, remembered)
         if stage is not None:
             snapshot = replace(snapshot, about={**snapshot.about, store.STAGE: dict(stage)})
-        is_best = self.monitor in values and values[self.monitor] == progress.best
+        if partial:
+            snapshot = replace(snapshot, about={**snapshot.about, store.PARTIAL: True})
         if self._writer is None:
-            self._write(snapshot, is_best=is_best)
+            self._write(snapshot)
         else:
-            self._pending = self._writer.submit(self._write, snapshot, is_best=is_best)
+            self._pending = self._writer.submit(self._write, snapshot)
 
     def wait(self) -> None:
         """Wait for a save under way; raises what went wrong in it."""
@@ -163,7 +181,7 @@ class Checkpoints:
             self.say(f"the save under way failed: {error}")
         return f"the last good checkpoint is {self.last}" if self.last else "no checkpoint was saved yet"
 
-    def _write(self, snapshot: store.Snapshot, *, is_best: bool) -> Path:
+    def _write(self, snapshot: store.Snapshot) -> Path:
         spoilt = not_finite(snapshot.weights, snapshot.optimizer, self._state.trained)
         if spoilt:
             safe = f"the last good checkpoint is {self.last}" if self.last else "no checkpoint was saved yet"
@@ -171,21 +189,42 @@ class Checkpoints:
         with _enough_memory():
             path = store.save(self.directory, snapshot)
         store.point(self.directory, "latest", path)
-        if is_best:
-            store.point(self.directory, "best", path)
+        self._verified.add(path)
+        self._point_to_best()
         self.last = path
         deleted = store.keep(
             self.directory,
             last=self.config.keep_last,
             best=self.config.keep_best,
             metric=self.monitor,
-            mode="max" if self._upwards else "min",
+            mode=self._mode,
             every=self.config.keep_every,
             protect=[self._resumed_from] if self._resumed_from else [],
         )
         for failed, error in deleted.failed.items():
             self.say(f"an old checkpoint stays, {failed.name} could not be deleted: {error}")
         return path
+
+    def _point_to_best(self) -> None:
+        """Let `best` lead to the best checkpoint that is there and good; what is damaged is passed over and said."""
+        best = store.best_of(self.directory, metric=self.monitor, mode=self._mode, good=self._is_good)
+        try:
+            pointed = store.resolve(self.directory, "best")
+        except store.DamagedError:  # it is written again, or has nothing to lead to any more
+            pointed = None
+            (self.directory / "best").unlink(missing_ok=True)
+        if best is not None and best != pointed:
+            store.point(self.directory, "best", best)
+        elif best is None and pointed is not None and not self._is_good(pointed):
+            (self.directory / "best").unlink()
+
+    def _is_good(self, path: Path) -> bool:
+        if path not in self._verified:
+            if damages := store.verify(path):
+                self.say(f"{path.name} is damaged and cannot be the best: {damages[0]}")
+                return False
+            self._verified.add(path)
+        return True
 
     def _snapshot(
         self,
@@ -211,7 +250,11 @@ class Checkpoints:
                 "history": progress.history,
                 "finished": progress.finished,
                 "rollbacks": {"count": progress.rollbacks, "passed_over": list(progress.passed_over)},
-                "best": {"monitor": self.monitor, "value": None if progress.best is None else repr(progress.best)},
+                "best": {
+                    "monitor": self.monitor,
+                    "mode": self._mode,
+                    "value": None if progress.best is None else repr(progress.best),
+                },
                 "callbacks": plain,
             },
             classes=self._texts.classes,
@@ -251,6 +294,7 @@ class Checkpoints:
         raise ResumeError("\n".join([head, *(f"  {each}" for each in problems), *(bridge if rules else [])]))
 
     def _report_damage(self, path: Path, error: Exception) -> None:
+        self._reported.add(path)
         self.say(f"{path.name} is damaged and passed over, the one before it is used: {error}")
 
 

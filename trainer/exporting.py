@@ -144,7 +144,7 @@ def _foreign(path: Path) -> tuple[tuple[str, ...], bool]:
 
 
 def _best(checkpoints: Path) -> Path:
-    return store.resolve(checkpoints, "best") or store.checkpoints(checkpoints)[-1]
+    return store.best(checkpoints, lambda *_: None) or store.checkpoints(checkpoints)[-1]
 
 
 def _prove(model: keras.Model, path: Path, inputs: Any, *, plain: bool) -> None:

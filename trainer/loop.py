@@ -196,9 +196,9 @@ class Loop:
         if step % self.plan.record_every == 0:
             self._record(epoch, self._measured(), of_epoch=False)
         if self.checkpoints and self.checkpoints.due(step):
-            self._save(self._measured())
+            self._save(self._measured(), partial=True)
         if self.stop.received:
-            self._stop(self._measured())
+            self._stop(self._measured(), partial=True)
 
     def _end_epoch(self, epoch: int) -> None:
         """Validate, tell everyone, save; the metrics of an epoch that is not complete outlive its validation."""
@@ -283,18 +283,18 @@ class Loop:
         single = [at for each in self.observers for at in each.at_steps if at > step]
         return min(end, *single, *((step // interval + 1) * interval for interval in intervals))
 
-    def _save(self, values: dict[str, float], *, stage: dict[str, Any] | None = None) -> None:
+    def _save(self, values: dict[str, float], *, stage: dict[str, Any] | None = None, partial: bool = False) -> None:
         assert self.checkpoints is not None
         recheck(self.model)  # a name that was assigned since compile would be the key of its weights
         self._saved_at = self.progress.step
-        self.checkpoints.save(self.progress, values, stage=stage)
+        self.checkpoints.save(self.progress, values, stage=stage, partial=partial)
 
-    def _stop(self, values: dict[str, float]) -> None:
+    def _stop(self, values: dict[str, float], *, partial: bool = False) -> None:
         assert self.stop.received is not None
         saved = "there are no checkpoints"
         if self.checkpoints:
             if self._saved_at != self.progress.step:
-                self._save(values)
+                self._save(values, partial=partial)
             self.checkpoints.wait()
             saved = self.checkpoints.saved()
         raise StoppedError(self.stop.received, self.progress.step, saved)

@@ -41,6 +41,8 @@ def find(text: str) -> Place:
     for directory in (path, path / CHECKPOINTS):
         if paths := _steps(directory):
             return Place(directory, tuple(paths))
+        if lost := store.lacking(directory):  # pointers, and nothing that they could lead to
+            raise store.DamagedError("\n".join(map(str, lost.values())))
     raise PlaceError(f"There are no checkpoints in {path}.{_inside(path)}")
 
 

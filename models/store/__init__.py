@@ -16,15 +16,17 @@ from models.store.leftovers import sweep_leftovers
 from models.store.lock import RunLock
 from models.store.pointers import point, pointers, resolve
 from models.store.probe import probe
+from models.store.ranking import PARTIAL, best, best_of
 from models.store.reading import Checkpoint, Tensors
 from models.store.reading import open_checkpoint as open
-from models.store.recovery import load_newest, newest_good
+from models.store.recovery import lacking, load_newest, newest_good
 from models.store.retention import STAGE, Deleted, keep, to_delete
 from models.store.single import TensorFile, open_tensors, save_tensors
 from models.store.snapshot import Snapshot
 from models.store.verifying import Damage, verify
 
 __all__ = [
+    "PARTIAL",
     "STAGE",
     "Checkpoint",
     "Damage",
@@ -38,8 +40,11 @@ __all__ = [
     "StoreError",
     "TensorFile",
     "Tensors",
+    "best",
+    "best_of",
     "checkpoints",
     "keep",
+    "lacking",
     "load_newest",
     "newest_good",
     "open",

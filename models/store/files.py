@@ -28,7 +28,7 @@ _FLAGS = (
 def open_regular(path: Path) -> int:
     """Return a descriptor for reading the file at `path`; links are followed, and nothing is waited for.
 
-    Raises `DamagedError` for a pipe, a device or a directory, `OSError` as `os.open`.
+    Raises `DamagedError` for a pipe or a device, `OSError` for a directory and as `os.open`.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     return _regular(descriptor, path)
@@ -63,8 +63,11 @@ def open_lock(path: Path) -> int:
 
 def _regular(descriptor: int, path: Path) -> int:
     """Return the descriptor where it is of a file; else close it and raise `DamagedError`."""
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
         os.close(descriptor)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         raise DamagedError(f"{path} is not a file")
     return descriptor
 

@@ -46,13 +46,27 @@ def resolve(directory: Path, name: str) -> Path | None:
         if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError | IsADirectoryError):
             return None
         raise
-    word = data.split(b" ")[0].decode("ascii", "replace")
-    if layout.step_of(word) is None or data != _text(name, word):
+    target = _target(path, data)
+    if target is None:
         raise DamagedError(f"The pointer {path} is damaged. Delete it; the next save writes it again.")
-    target = path.with_name(word)
     if not layout.has_manifest(target):
-        raise DamagedError(f"The pointer {path} leads to {word}, which is gone.")
+        raise DamagedError(f"The pointer {path} leads to {target.name}, which is gone.")
     return target
+
+
+def leads_to(directory: Path, name: str) -> Path | None:
+    """Return what a pointer says, whether or not it is there; None where it is damaged or missing."""
+    path = Path(directory) / name
+    try:
+        return _target(path, files.read_regular(path, most=_LARGEST))
+    except (OSError, DamagedError):
+        return None
+
+
+def _target(path: Path, data: bytes) -> Path | None:
+    word = data.split(b" ")[0].decode("ascii", "replace")
+    sound = layout.step_of(word) is not None and data == _text(path.name, word)
+    return path.with_name(word) if sound else None
 
 
 def pointers(directory: Path) -> dict[str, Path]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from models.store import layout
 from models.store.errors import DamagedError, NothingGoodError, StoreError
+from models.store.pointers import leads_to, resolve
 from models.store.reading import Checkpoint, open_checkpoint
 from models.store.verifying import verify
 
 T = TypeVar("T")
+
+_POINTERS = ("latest", "best")
 
 
 def newest_good(directory: Path, on_damage: Callable[[Path, Exception], None]) -> Checkpoint | None:
@@ -31,11 +35,18 @@ def load_newest(
     when there is none.
 
     `load` may have used a part of a checkpoint when the damage shows; it is then called again with the one
-    before. Raises `NothingGoodError` when there are checkpoints and none is good; any other error passes
+    before. `on_damage` hears of every newer one that is lost too: without its manifest, or gone while `latest` leads
+    to it. Raises `NothingGoodError` when there are, or were, checkpoints and none is good; any other error passes
     through.
     """
     directory = Path(directory)
+    newest = layout.step_of(found[-1].name) if (found := layout.checkpoints(directory)) else None
     seen: dict[Path, str] = {}
+    for path, lost in lacking(directory).items():
+        step = layout.step_of(path.name)
+        if step is not None and (newest is None or step > newest):
+            on_damage(path, lost)
+            seen[path] = str(lost)
     while left := [path for path in layout.checkpoints(directory) if path not in seen]:
         path = left[-1]
         try:
@@ -51,8 +62,29 @@ def load_newest(
     reports = "\n".join(f"  {message}" for message in seen.values())
     raise NothingGoodError(
         f"None of the {len(seen)} checkpoints in {directory} is good:\n{reports}\n"
-        "Restore one from a backup, or start afresh with another run=NAME."
+        f"Restore one from a backup, or start afresh: with another run=NAME, or by deleting {directory}."
     )
+
+
+def lacking(directory: Path) -> dict[Path, DamagedError]:
+    """Return what `directory` has no whole checkpoint for, and why: steps without a manifest, and those that a pointer
+    leads to and that are gone; and pointers that are damaged themselves.
+    """
+    directory = Path(directory)
+    steps = [directory / name for name in layout.listing(directory) if layout.step_of(name) is not None]
+    found = {
+        path: DamagedError(f"{path} has no {layout.MANIFEST}; it was emptied, or deleted in part")
+        for path in steps
+        if not layout.has_manifest(path) and os.path.lexists(path)
+    }
+    for name in filter(layout.is_pointer_name, layout.listing(directory)):
+        try:
+            resolve(directory, name)
+        except DamagedError as error:
+            target = leads_to(directory, name)
+            if target or name in _POINTERS:  # else any file that somebody left there
+                found.setdefault(target or directory / name, error)
+    return found
 
 
 def _load(checkpoint: Checkpoint, load: Callable[[Checkpoint], T]) -> T:

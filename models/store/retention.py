@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from models.store import durable, layout
 from models.store.errors import StoreError, explained
 from models.store.pointers import pointers
+from models.store.ranking import ranked
 from models.store.reading import open_checkpoint, read_manifest
 from models.store.verifying import verify
 
@@ -34,6 +34,7 @@ def keep(
     every: int | None = None,
     protect: Collection[Path] = (),
     thorough: bool = False,
+    partial: bool = False,
 ) -> Deleted:
     """Delete the checkpoints in `directory` that `to_delete` names; the caller holds the run's lock.
 
@@ -50,6 +51,7 @@ def keep(
         every=every,
         protect=protect,
         thorough=thorough,
+        partial=partial,
     ):
         try:
             with explained("Deleting", path):
@@ -70,13 +72,14 @@ def to_delete(
     every: int | None = None,
     protect: Collection[Path] = (),
     thorough: bool = False,
+    partial: bool = False,
 ) -> list[Path]:
     """Return the checkpoints that may go, by step. They are ordered by step, never by time.
 
-    Kept are the newest `last`, the `best` by `metric` (`mode` "min" or "max"; where it is NaN or missing it
-    does not count), those whose step is a multiple of `every`, those at the end of a stage of their run, those in
-    `protect`, those a pointer leads to, and the newest good one: one that opens with all its files, or, when
-    `thorough`, one of which every byte is verified.
+    Kept are the newest `last`, the `best` by `metric` (`mode` "min" or "max"; where it is NaN or missing it does not
+    count, nor, unless `partial`, where it is of a part of an epoch), those whose step is a multiple of `every`, those
+    at the end of a stage of their run, those in `protect`, those a pointer leads to, and the newest good one: one that
+    opens with all its files, or, when `thorough`, one of which every byte is verified.
     """
     directory = Path(directory)
     _require_valid(last=last, best=best, metric=metric, mode=mode, every=every)
@@ -87,7 +90,7 @@ def to_delete(
     if every:
         kept |= {path for path in paths if (layout.step_of(path.name) or 0) % every == 0}
     if best and metric is not None:
-        kept |= set(_best(paths, count=best, metric=metric, mode=mode))
+        kept |= set(ranked(paths, metric=metric, mode=mode, partial=partial)[:best])
     if not any(_is_good(path, thorough=thorough) for path in sorted(kept, reverse=True)):
         rest = [path for path in reversed(paths) if path not in kept]
         kept |= set([path for path in rest if _is_good(path, thorough=thorough)][:1])
@@ -109,24 +112,6 @@ def _require_valid(*, last: int, best: int, metric: str | None, mode: str, every
         raise StoreError(f"The better value is the min or the max; received mode={mode!r}.")
     if best and metric is None:
         raise StoreError(f"To keep the best {best}, name the metric that tells them.")
-
-
-def _best(paths: Sequence[Path], *, count: int, metric: str, mode: str) -> list[Path]:
-    """Return the `count` best of `paths`; of equal ones the older, which was there first."""
-    sign = 1 if mode == "min" else -1
-    scored = []
-    for path in paths:
-        value = _metric(path, metric)
-        if value is not None and not math.isnan(value):
-            scored.append((sign * value, layout.step_of(path.name), path))
-    return [path for _, _, path in sorted(scored)[:count]]
-
-
-def _metric(path: Path, metric: str) -> float | None:
-    try:
-        return read_manifest(path).metrics.get(metric)
-    except StoreError:
-        return None
 
 
 def _ends_stage(path: Path) -> bool:

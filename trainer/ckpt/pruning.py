@@ -18,11 +18,12 @@ def prune(arguments: argparse.Namespace) -> int:
     directory = places.find_directory(arguments.path)
     run = directory.parent if directory.name == places.CHECKPOINTS else directory
     rule = {name: getattr(arguments, name) for name in ("last", "best", "metric", "mode", "every")}
+    rule |= {"thorough": True, "partial": True}
     if arguments.dry_run:
-        paths = store.to_delete(directory, **rule, thorough=True)
+        paths = store.to_delete(directory, **rule)
         return _report(arguments, store.Deleted(tuple(paths), {}), "would be deleted")
     with store.RunLock(run):
-        return _report(arguments, store.keep(directory, **rule, thorough=True), "deleted")
+        return _report(arguments, store.keep(directory, **rule), "deleted")
 
 
 def _report(arguments: argparse.Namespace, deleted: store.Deleted, what: str) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from models import store
+from models.store import layout
 from models.store.manifest import Manifest, TensorRecord
 from models.store.reading import read_manifest
 from trainer import places
@@ -24,6 +25,9 @@ def ls(arguments: argparse.Namespace) -> int:
     if arguments.json:
         printing.as_json(rows)
         return 0
+    for path, error in store.lacking(place.directory).items() if place.directory else ():
+        if path not in place.paths:  # else it is a row of the table
+            printing.line(str(error))
     metrics = sorted({name for row in rows for name in row["metrics"]})
     printing.table(
         str(place.directory or place.newest),
@@ -53,9 +57,19 @@ def show(arguments: argparse.Namespace) -> int:
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    """Read every byte of every checkpoint named, and say all that is wrong; exit 1 when anything is."""
-    paths = [path for text in arguments.path for path in places.find(text).paths]
-    found = {path: store.verify(path) for path in paths}
+    """Read every byte of every checkpoint named, and say all that is wrong; exit 1 when anything is.
+
+    Of a run its pointers too, and the checkpoints that they lead to and that are gone.
+    """
+    found: dict[Path, list[store.Damage]] = {}
+    for text in arguments.path:
+        place = places.find(text)
+        found |= {path: store.verify(path) for path in place.paths if layout.has_manifest(path)}
+        lost = store.lacking(place.directory or place.newest.parent)
+        named = place.paths if place.directory is None else lost
+        found |= {path: [store.Damage(path.name, None, str(lost[path]))] for path in named if path in lost}
+        for path in set(place.paths) - found.keys():  # gone since it was listed, or what is no checkpoint
+            store.verify(path)
     if arguments.json:
         printing.as_json([_verdict(path, damages) for path, damages in found.items()])
     else:

@@ -49,8 +49,8 @@ def take_weights(model: keras.Model, init: CheckpointInitConfig, *, show: Show) 
         NameplateError: no such source, or a rule or leniency that is for nothing.
     """
     if isinstance(init, TransferInitConfig):
-        return transfer(model, init, _opened(init.path), show=show)
-    with _opened(init.path) as source:
+        return transfer(model, init, _opened(init.path, show), show=show)
+    with _opened(init.path, show) as source:
         account = plan(source.forms, _forms(model), init)
         rows = [(line.target or "", line.source or "", line.verdict, line.detail) for line in account.lines]
         show(f"first weights from {source.label}", COLUMNS, rows)
@@ -192,16 +192,21 @@ def _forms(model: keras.Model) -> dict[str, Form]:
 
 
 @contextmanager
-def _opened(text: str) -> Iterator[Source]:
-    """Open a source; of a run the checkpoint that `best` leads to, or else the newest."""
-    with open_source(_best(Path(text)) or text) as source:
+def _opened(text: str, show: Show = lambda *_: None) -> Iterator[Source]:
+    """Open a source; of a run the best checkpoint that is good, or else the newest. What is passed over is shown."""
+    damaged: list[tuple[str, ...]] = []
+    best = _best(Path(text), damaged)
+    if damaged:
+        show(f"damaged in {text}, and passed over", ("checkpoint", "reason"), damaged)
+    with open_source(best or text) as source:
         yield source
 
 
-def _best(path: Path) -> str | None:
+def _best(path: Path, damaged: list[tuple[str, ...]]) -> str | None:
     for directory in (path / places.CHECKPOINTS, path):
-        if (directory / "best").is_file() and (found := store.resolve(directory, "best")):
-            return str(found)
+        if (directory / "best").is_file() or store.checkpoints(directory):
+            found = store.best(directory, lambda each, error: damaged.append((each.name, str(error))))
+            return None if found is None else str(found)
     return None
 
 
