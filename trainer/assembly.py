@@ -17,6 +17,7 @@ from trainer.callbacks.profile import Profile
 from trainer.callbacks.progress import ShowProgress
 from trainer.callbacks.tensorboard import TensorBoard
 from trainer.checkpoint import Checkpoints
+from trainer.compiling import refuse_unlike
 from trainer.compose import to_yaml
 from trainer.config.fit import OnNan
 from trainer.config.init import CheckpointInitConfig
@@ -29,7 +30,7 @@ from trainer.data.feed import Feed, by_seed, feed_of, in_file_order
 from trainer.data.source import Stream
 from trainer.first_weights.initial import Origins, take_slots
 from trainer.fitting import callback_list, left_to_chance
-from trainer.given import batches_of
+from trainer.given import batches_of, example_of
 from trainer.home import Home
 from trainer.loop import Loop, Plan
 from trainer.monitor import known_values, monitored
@@ -171,6 +172,7 @@ def _validation(job: Job, step: Step) -> EvaluationGraph | None:
     source = job.dataset.validation
     if source is None:
         return None
+    refuse_unlike(step.model, example_of(job.dataset.train), example_of(source), name="the validation data")
     batch = job.config.fit.validation_batch or job.batches.batch
     own = batches_of(source, batch, job.batches.replicas)
     return EvaluationGraph(step, feed_of(source, own, in_file_order, job.config.data.resident))

@@ -106,11 +106,13 @@ def build(model: keras.Model, example: tuple[Any, ...]) -> None:
         ) from error
 
 
-def refuse_unlike(model: keras.Model, example: tuple[Any, ...], held_out: tuple[Any, ...]) -> None:
+def refuse_unlike(
+    model: keras.Model, example: tuple[Any, ...], held_out: tuple[Any, ...], *, name: str = "validation_data"
+) -> None:
     """Refuse data to validate on that the model cannot be evaluated on: it would fail only after an epoch.
 
-    Both are what `trainer.given.example_of` returns. Data of other sizes than the training data's is tried, without
-    computing anything: sequences of another length, pictures of another size.
+    Both are what `trainer.given.example_of` returns; `name` is what an error calls it. Data of other sizes than the
+    training data's, such as longer sequences, is tried without computing anything.
     """
     if _shapes(example) == _shapes(held_out):
         return
@@ -118,8 +120,7 @@ def refuse_unlike(model: keras.Model, example: tuple[Any, ...], held_out: tuple[
         evaluate_symbolically(model, held_out)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise NameplateError(
-            f"validation_data has examples of {_shapes(held_out)}, the training data of {_shapes(example)}: "
-            f"{_reason(error)}"
+            f"{name} has examples of {_shapes(held_out)}, the training data of {_shapes(example)}: {_reason(error)}"
         ) from error
 
 

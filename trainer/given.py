@@ -12,9 +12,12 @@ import tensorflow as tf
 from models.errors import NameplateError
 from trainer.config.data import Resident
 from trainer.data.batches import Batches
+from trainer.data.columns import Column
 from trainer.data.feed import Feed, feed_of, in_file_order
+from trainer.data.mapped import Mapped
 from trainer.data.memory import Memory
 from trainer.data.source import Source, Stream, leaves, mapped
+from trainer.data.sparse import SparseRows, dense, sparse_rows
 from trainer.data.splits import take
 
 BATCH = 32  # examples a step, over all replicas together, where nothing is said
@@ -31,16 +34,21 @@ def as_source(data: Data, name: str = "data") -> Source | Stream:
     """
     if isinstance(data, tf.data.Dataset):
         _parts(data.element_spec, name)
-        return Stream(data, batched=True)
+        return Stream(dense(data, name), batched=True)
     if isinstance(data, Source | Stream):
         return data
-    if not isinstance(data, tuple | list | dict) and not hasattr(data, "__array__"):
+    if not isinstance(data, tuple | list | dict) and not _is_array(data):
         raise NameplateError(
             f"{name}: {type(data).__name__} cannot be trained on; give x, (x, y), (x, y, sample_weight), "
             "a tf.data.Dataset of batches, or a source with random access; "
             "tf.data.Dataset.from_generator makes one of a generator"
         )
-    return Memory(_packed(data, name))
+    arrays = _packed(data, name)
+    if not any(isinstance(array, SparseRows) for array in leaves(arrays)):
+        return Memory(arrays)
+    return Mapped(
+        mapped(lambda array: array if isinstance(array, SparseRows) else Column(name, array, array.dtype), arrays)
+    )
 
 
 def split_off(source: Source | Stream, share: float) -> tuple[Source, Source]:
@@ -178,8 +186,17 @@ def _arrays(structure: Any, name: str) -> Any:
     return None if structure is None else _array(structure, name)
 
 
-def _array(leaf: Any, name: str) -> np.ndarray:
+def _is_array(leaf: Any) -> bool:
+    """Say whether something is an array of any kind that `_array` takes or refuses."""
+    return hasattr(leaf, "__array__") or hasattr(leaf, "shape")
+
+
+def _array(leaf: Any, name: str) -> np.ndarray | SparseRows:
     """Return a leaf as an array: floats in Keras' floatx, a column of a table as (n, 1), text as it is."""
+    if isinstance(leaf, tf.RaggedTensor):
+        raise NameplateError(f"{name}: ragged tensors have no rows of one size; pad them, x.to_tensor()")
+    if (rows := sparse_rows(leaf)) is not None:
+        return rows
     array = np.asarray(leaf)
     if array.dtype == object and not all(isinstance(entry, str | bytes) for entry in array.flat):
         raise NameplateError(f"{name}: {type(leaf).__name__} is not an array of numbers or text")

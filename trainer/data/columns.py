@@ -26,6 +26,10 @@ class Column:
         # Labels are often stored as a column of their own, (n, 1).
         return () if self.dtype == np.int64 and shape == (1,) else shape
 
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.array)
+
     def rows(self, indices: np.ndarray | slice) -> np.ndarray:
         """Return the rows at `indices`, converted."""
         rows = np.asarray(self.array[indices]).astype(self.dtype)

@@ -22,6 +22,7 @@ from trainer.data.dataset import Allow, Dataset, Kind, Output, describe
 from trainer.data.errors import DataError, refuse
 from trainer.data.memory import Memory
 from trainer.data.source import Source, Stream, bundle, named
+from trainer.data.sparse import dense
 from trainer.data.splits import Splits, split
 from trainer.targets import call
 
@@ -75,10 +76,16 @@ def _part_problems(target: str, given: Mapping[str, Any]) -> list[str]:
     if other or "train" not in given:
         keys = ", ".join(map(str, given)) or "no key"
         return [f"{target} returned a dict with {keys}; the keys are {', '.join(PARTS)}, and 'train' is needed"]
+    there = {part: each for part, each in given.items() if each is not None or part == "train"}
     return [
         f"{target} returned a {type(each).__name__} for {part!r}; it may return {FORMS}"
-        for part, each in given.items()
-        if not _is_data(each) and not (each is None and part != "train")
+        for part, each in there.items()
+        if not _is_data(each)
+    ] + [
+        f"{target} returned a tf.data.Dataset of {each.element_spec} for {part!r}; its elements have to be (x, y) or "
+        "(x, y, sample_weight), each a tensor or a dict of tensors by name"
+        for part, each in there.items()
+        if isinstance(each, tf.data.Dataset) and not _has_examples(each.element_spec)
     ]
 
 
@@ -98,6 +105,14 @@ def _size(each: Any) -> int | None:
 def _is_data(each: Any) -> bool:
     arrays = isinstance(each, tuple | list) and len(each) in (2, 3)
     return arrays or isinstance(each, tf.data.Dataset | Source | Stream)
+
+
+def _has_examples(element: Any) -> bool:
+    """Say whether a dataset's elements are examples with targets, by the names that a configured run needs."""
+    if not isinstance(element, tuple) or len(element) not in (2, 3):
+        return False
+    specs = [spec for part in element for spec in named(part, "").values()]
+    return all(isinstance(spec, tf.TensorSpec | tf.SparseTensorSpec | tf.RaggedTensorSpec) for spec in specs)
 
 
 def _columns(example: Any) -> tuple[list[Column], list[Column], list[Column]]:
@@ -130,7 +145,7 @@ def _declared(
 
 def _source(made: Any, columns: tuple[list[Column], list[Column], list[Column]] | None) -> Source | Stream:
     if isinstance(made, tf.data.Dataset):
-        return Stream(made)
+        return Stream(dense(made, "data"))
     if columns is None:
         return made
     inputs, targets, weights = columns

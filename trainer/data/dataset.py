@@ -85,19 +85,18 @@ def _name_problems(inputs: list[str], outputs: list[str]) -> Iterator[str]:
 
 
 def _part_problems(splits: Splits) -> Iterator[str]:
-    """Find parts whose examples have another form than those to train on."""
-    wanted = _form(splits.train)
+    """Find parts whose examples have another form than those to train on; other sizes are the model's to refuse."""
     for name, part in (("validation", splits.validation), ("test", splits.test)):
-        if part is not None and (found := _form(part)) != wanted:
-            yield f"the examples of {name} are {found}, and those to train on are {wanted}"
+        if part is not None and _form(part, sizes=False) != _form(splits.train, sizes=False):
+            yield f"the examples of {name} are {_form(part)}, and those to train on are {_form(splits.train)}"
 
 
-def _form(source: Source | Stream) -> str:
-    """Return the shapes and dtypes of an example as text."""
+def _form(source: Source | Stream, *, sizes: bool = True) -> str:
+    """Return the shapes and dtypes of an example as text; without `sizes`, the number of axes for a shape."""
 
     def text(part: Any) -> str:
         if isinstance(part, dict):
             return "{" + ", ".join(f"{name}: {text(leaf)}" for name, leaf in sorted(part.items())) + "}"
-        return f"{part.dtype.name} {part.shape}"
+        return f"{part.dtype.name} {part.shape if sizes else part.shape.rank}"
 
     return ", ".join(text(part) for part in source.spec())

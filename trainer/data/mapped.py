@@ -6,30 +6,31 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.data.columns import Column
-from trainer.data.source import Example
+from trainer.data.source import Example, leaves, mapped
+from trainer.data.sparse import SparseRows
 
 
 class Mapped:
     """A source that reads the rows it is asked for from memory-mapped arrays."""
 
     def __init__(self, content: Example) -> None:
-        """Take an example whose leaves are `Column`s."""
-        self._columns: list[Column] = tf.nest.flatten(content)
+        """Take an example whose leaves are `Column`s, or have rows of a shape and dtype as these have."""
+        self._columns: list[Column | SparseRows] = leaves(content)
         self._content = content
-        self.size = len(self._columns[0].array)
+        self.size = len(self._columns[0])
 
     def spec(self) -> Example:
         """Return the structure of one example."""
-        specs = [tf.TensorSpec(each.shape, each.dtype) for each in self._columns]
-        return tf.nest.pack_sequence_as(self._content, specs)
+        return mapped(lambda column: tf.TensorSpec(column.shape, column.dtype), self._content)
 
     def load(self, indices: tf.Tensor) -> Example:
         """Return the examples at `indices` (n,)."""
         dtypes = [each.dtype for each in self._columns]
-        leaves = tf.numpy_function(self._rows, [indices], dtypes, stateful=False)
-        for leaf, column in zip(leaves, self._columns, strict=True):
+        read = tf.numpy_function(self._rows, [indices], dtypes, stateful=False)
+        for leaf, column in zip(read, self._columns, strict=True):
             leaf.set_shape([indices.shape[0], *column.shape])
-        return tf.nest.pack_sequence_as(self._content, leaves)
+        rest = iter(read)
+        return mapped(lambda _: next(rest), self._content)
 
     def arrays(self) -> None:
         """Return None: what is mapped is taken to be larger than the memory."""

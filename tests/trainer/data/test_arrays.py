@@ -84,10 +84,17 @@ def test_labels_that_are_no_class_are_refused(
 
 def test_parts_of_another_form_are_refused(tmp_path: Path) -> None:
     train = saved(tmp_path, x=IMAGES, y=LABELS)
-    held = saved(tmp_path, "held.npz", x=IMAGES[:, :2], y=LABELS)
-    message = r"validation are uint8 \(2, 4, 1\), int64 \(\), and those to train on are uint8 \(4, 4, 1\)"
+    held = saved(tmp_path, "held.npz", x=IMAGES[:, :, 0], y=LABELS)
+    message = r"validation are uint8 \(4, 1\), int64 \(\), and those to train on are uint8 \(4, 4, 1\)"
     with pytest.raises(DataError, match=message):
         open_dataset(ArraysConfig(path=train, validation_path=held), seed=0)
+
+
+def test_b3_parts_may_have_another_size(tmp_path: Path) -> None:
+    train, held = saved(tmp_path, x=IMAGES, y=LABELS), saved(tmp_path, "held.npz", x=IMAGES[:, :2], y=LABELS)
+    opened = open_dataset(ArraysConfig(path=train, validation_path=held), seed=0)
+    assert opened.validation is not None
+    assert opened.validation.spec()[0].shape == (2, 4, 1)
 
 
 def test_names_that_no_layer_may_have_are_refused_together(tmp_path: Path) -> None:

@@ -87,6 +87,9 @@ def test_a_whole_data_set_goes_through() -> None:
         (Memory((X, Y)), {}, "how many classes has the target 'y'? e.g. 'data.classes={y: 10}'"),
         (lambda size: (X, Y), {}, "data.arguments: missing a required argument: 'size'"),
         (lambda: (X, Y), {"arguments": {"sise": 1}}, "got an unexpected keyword argument 'sise'"),
+        (lambda: tf.data.Dataset.from_tensor_slices(X), {}, "elements have to be (x, y) or (x, y, sample_weight)"),
+        (lambda: tf.data.Dataset.from_tensor_slices((X,)), {}, "elements have to be (x, y) or (x, y, sample_weight)"),
+        (lambda: tf.data.Dataset.from_tensor_slices(((X, X), X)), {}, "each a tensor or a dict of tensors by name"),
         (
             lambda: tf.data.Dataset.from_tensor_slices((X, X)),
             {"validation": 0.1},
