@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from models import names
+from models.formats import archive as archives
 from models.formats.errors import FileFormatError
 from models.formats.keras_file import CONFIG, read_config
 
+_LARGEST_MEMBER = 1 << 40  # bytes; together they are in proportion to the file
 _TRIES = 4096  # ways of reading a graph that are gone through
 
 
@@ -45,20 +47,21 @@ def mend(path: str | os.PathLike[str], to: str | os.PathLike[str]) -> list[Mende
     """
     source, target = Path(path), Path(to)
     try:
-        with zipfile.ZipFile(source) as archive:
+        with archives.opened(source, ".keras") as archive:
             config = dict(read_config(archive, source))
             found = [each for where, container in _containers(config, "") for each in _mended(where, container, source)]
-            _write(archive, target, json.dumps(config))
-    except (OSError, zipfile.BadZipFile) as error:
+            _write(archive, source, target, json.dumps(config))
+    except OSError as error:
         raise FileFormatError(f"{path} cannot be read as a .keras file: {error}") from None
     return found
 
 
-def _write(archive: zipfile.ZipFile, target: Path, config: str) -> None:
+def _write(archive: zipfile.ZipFile, source: Path, target: Path, config: str) -> None:
     draft = target.with_name(f".{target.name}.draft")
     with zipfile.ZipFile(draft, "w") as copy:
         for item in archive.infolist():
-            copy.writestr(item, config if item.filename == CONFIG else archive.read(item))
+            read = archives.member(archive, item.filename, source, largest=_LARGEST_MEMBER)
+            copy.writestr(item, config if item.filename == CONFIG else read)
     os.replace(draft, target)
 
 

@@ -2,35 +2,59 @@
 
 from __future__ import annotations
 
+import io
+import os
 import stat
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from models.formats.budget import Budget, budget_of
 from models.formats.errors import FileFormatError
 from models.store import keys
 
-_MOST_MEMBERS = 100_000
-_MOST_EXPANSION = 100  # times; Keras and PyTorch compress nothing
-_SMALL = 64 << 20  # bytes; smaller members may be compressed to any few
+_MOST_MEMBERS = 30_000  # a storage each in a PyTorch file, a few in a `.keras` file
+_LARGEST_READ = 8 << 20  # bytes; a directory of so many members has 3 MiB
+_DIRECTORY_ENTRY = b"PK\1\2"
 _PIECE = 1 << 20  # bytes
 
 
+class _TooManyError(Exception):
+    pass
+
+
+class _Guarded(io.FileIO):
+    """A file whose directory of members is looked at before a thousand bytes are made of each entry."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or size < 0:  # all that is left
+            size = os.fstat(self.fileno()).st_size - self.tell()
+        if size > _LARGEST_READ:
+            raise _TooManyError(f"its directory claims {size} bytes; at most {_LARGEST_READ} are read")
+        found = super().read(max(0, size)) or b""
+        if found.count(_DIRECTORY_ENTRY) > _MOST_MEMBERS:
+            raise _TooManyError(f"it has more than {_MOST_MEMBERS} members")
+        return found
+
+
 @contextmanager
-def opened(path: Path, kind: str) -> Iterator[zipfile.ZipFile]:
-    """Open a zip file of this kind (`.keras`) whose members are sound.
+def opened(path: Path, kind: str, *, budget: Budget | None = None) -> Iterator[zipfile.ZipFile]:
+    """Open a zip file of this kind (`.keras`) whose members are sound, and all together within the budget of the file.
 
     Raises:
         FileFormatError: when it is none, or a member leaves its directory, is a link, is there twice, lies over
-            another, or would grow without measure.
+            another, or all together would grow without measure.
     """
-    try:
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise FileFormatError(f"{path} cannot be read as a {kind} file: {error}") from None
-    with archive:
-        if faults := _faults(archive, path.stat().st_size):
+    with ExitStack() as stack:
+        try:
+            budget = budget or budget_of(path)
+            archive = stack.enter_context(zipfile.ZipFile(stack.enter_context(_Guarded(path))))
+        except _TooManyError as error:
+            raise FileFormatError(f"{path} is refused: {error}") from None
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            raise FileFormatError(f"{path} cannot be read as a {kind} file: {error}") from None
+        if faults := _faults(archive, budget):
             raise FileFormatError("\n".join([f"{path} is refused:", *(f"  {each}" for each in faults[:10])]))
         yield archive
 
@@ -87,10 +111,9 @@ def _listed(archive: zipfile.ZipFile) -> str:
     return ", ".join(f"{each!r:.80}" for each in found[:5]) + (", ..." if len(found) > 5 else "") or "nothing"
 
 
-def _faults(archive: zipfile.ZipFile, size: int) -> list[str]:
+def _faults(archive: zipfile.ZipFile, budget: Budget) -> list[str]:
     members = archive.infolist()
-    if len(members) > _MOST_MEMBERS:
-        return [f"it has {len(members)} members; at most {_MOST_MEMBERS} are read"]
+    budget.spend(sum(info.file_size for info in members), items=len(members))
     faults = []
     seen: set[str] = set()
     for info in members:
@@ -102,8 +125,6 @@ def _faults(archive: zipfile.ZipFile, size: int) -> list[str]:
             faults.append(f"{name!r:.120} {what}")
         if stat.S_ISLNK(info.external_attr >> 16):
             faults.append(f"{name!r:.120} is a link")
-        if info.file_size > _SMALL and info.file_size > _MOST_EXPANSION * max(1, info.compress_size):
-            faults.append(f"{name!r:.120} would grow from {info.compress_size} to {info.file_size} bytes")
-    if sum(info.compress_size for info in members) > size:
+    if sum(info.compress_size for info in members) > budget.stored:
         faults.append("its members lie over each other")
     return faults

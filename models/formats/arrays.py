@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from models.formats.budget import Budget
 from models.formats.errors import FileFormatError
 from models.formats.table import Array
 from models.matching import Form
+from models.store import dtypes
 
 _SHOWN = 10
 
@@ -28,13 +30,14 @@ class Arrays(Mapping[str, np.ndarray]):
         *,
         path: Path,
         format: str,
+        budget: Budget | None = None,
         close: Callable[[], None] = lambda: None,
         unnamed: bool = False,
     ) -> None:
-        """Take what a file holds, and how a place in it is read.
+        """Take what a file holds, how a place in it is read, and how much may come out; no budget where all is proved.
 
         Raises:
-            FileFormatError: when two arrays have one name.
+            FileFormatError: when two arrays have one name, one has no shape that can be, or all are too large together.
         """
         listed = list(arrays)
         self.path = path
@@ -44,6 +47,12 @@ class Arrays(Mapping[str, np.ndarray]):
         self.forms = {array.name: Form(array.shape, array.dtype) for array in listed}
         self._read = read
         self._close = close
+        try:
+            if budget is not None:
+                budget.spend_arrays((array.name, array.shape, _itemsize(array.dtype)) for array in listed)
+        except FileFormatError:
+            self.close()
+            raise
         if len(self.places) != len(listed):
             self.close()
             raise FileFormatError(_twice(path, listed))
@@ -70,6 +79,11 @@ class Arrays(Mapping[str, np.ndarray]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _itemsize(dtype: str) -> int:
+    found = dtypes.of_name(dtype)
+    return found.itemsize if found is not None else 1  # a text, which is not read
 
 
 def _twice(path: Path, listed: list[Array]) -> str:

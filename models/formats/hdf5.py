@@ -19,12 +19,14 @@ from typing import IO, Any
 
 import numpy as np
 
+from models.formats.budget import Budget, budget_of
 from models.formats.errors import FileFormatError
 from models.formats.hdf5_child import SECONDS
 from models.store import dtypes
 
 _PATIENCE = SECONDS  # seconds without a byte before the process is given up
 _PIECE = 1 << 20  # bytes
+_MOST_PIECES = 4096  # of one answer: each as much as a pipe holds, 64 KiB as a rule
 
 
 @dataclass(frozen=True)
@@ -40,18 +42,24 @@ class Hdf5File:
 
     Args:
         path: the file.
-        label: how messages call it, where it lies in another.
+        budget: what may come out, where it lies in another file or is one of several; messages call it as that does.
     """
 
-    def __init__(self, path: Path, *, label: str = "") -> None:
+    def __init__(self, path: Path, *, budget: Budget | None = None) -> None:
         if not Path(path).is_file():
-            raise FileFormatError(f"{label or path}: there is no such file")
-        self._label = label or str(path)
+            raise FileFormatError(f"{budget.label if budget else path}: there is no such file")
+        budget = budget or budget_of(Path(path))
+        self._label = budget.label
         self._ahead = b""  # what came behind a line of JSON
-        self._process = _started(Path(path))
+        self._process = _started(Path(path), budget)
         self._end = weakref.finalize(self, _stop, self._process)
         try:
             found = self._ask("contents")
+        except BaseException:
+            self.close()
+            raise
+        try:
+            budget.spend(found["bytes"], items=len(found["datasets"]) + len(found["attributes"]))
         except BaseException:
             self.close()
             raise
@@ -101,6 +109,9 @@ class Hdf5File:
         pieces = [b""]
         while b"\n" not in pieces[-1]:
             pieces.append(self._wait().read(_PIECE) or self._give_up())
+            if len(pieces) > _MOST_PIECES:
+                self.close()
+                raise FileFormatError(f"{self._label} is refused: its names and texts are larger than any model's")
         line, _, self._ahead = b"".join(pieces).partition(b"\n")
         found: dict[str, Any] = json.loads(line)
         if "error" in found:
@@ -133,7 +144,7 @@ def read_contents(path: Path) -> Contents:
         return file.contents
 
 
-def _started(path: Path) -> subprocess.Popen[bytes]:
+def _started(path: Path, budget: Budget) -> subprocess.Popen[bytes]:
     root = Path(__file__).resolve().parents[2]
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith(("HDF5_", "PYTHON"))},
@@ -142,7 +153,8 @@ def _started(path: Path) -> subprocess.Popen[bytes]:
         "OPENBLAS_NUM_THREADS": "1",
         "PYTHONPATH": str(root),
     }
-    command = [sys.executable, "-m", "models.formats.hdf5_child", str(path.resolve())]
+    limits = [str(budget.stored), str(budget.allowed)]
+    command = [sys.executable, "-m", "models.formats.hdf5_child", str(path.resolve()), *limits]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, bufsize=0)
 

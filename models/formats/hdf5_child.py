@@ -12,14 +12,15 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-SECONDS = 120  # of processor time
+SECONDS = 120  # without an answer
+_SECONDS = 20  # of processor time, and one more for every `_PER_SECOND` bytes that may come out
+_PER_SECOND = 32 << 20
 _MEMORY = 4 << 30  # bytes of address space
-_MOST_OBJECTS = 500_000
+_MOST_OBJECTS = 40_000  # groups and arrays; a layer has two to four
 _DEEPEST = 64
-_LARGEST_TEXT = 64 << 20  # bytes of one attribute
+_LONGEST_PATH = 4096  # characters
+_TEXTS = 4 << 20  # characters of names and texts that any file may have, and twice its bytes
 _PIECE = 16 << 20  # bytes read at once
-_SMALL = 64 << 20  # bytes; smaller arrays may be stored in any few bytes
-_MOST_EXPANSION = 100  # times the bytes that are stored; Keras compresses nothing
 
 
 def main() -> None:
@@ -28,8 +29,9 @@ def main() -> None:
     import ml_dtypes  # noqa: F401  h5py asks NumPy for such types
     import numpy as np  # noqa: F401  imported now: later no file can be opened
 
+    stored, allowed = int(sys.argv[2]), int(sys.argv[3])  # bytes of the file, and bytes that may come out
     _rehearse(h5py)
-    _limit()
+    _limit(_SECONDS + allowed // _PER_SECOND)
     try:
         file = h5py.File(sys.argv[1], "r")
     except Exception as failure:
@@ -41,18 +43,18 @@ def main() -> None:
             what, *arguments = json.loads(line)
             try:
                 if what == "contents":
-                    _answer(_contents(file, h5py))
+                    _answer(_contents(file, h5py, stored, allowed))
                 else:
                     _send(file[arguments[0]])
             except Exception as failure:
                 _answer({"error": f"it cannot be read as HDF5: {_told(failure)}"})
 
 
-def _limit() -> None:
+def _limit(seconds: int) -> None:
     import resource
 
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
@@ -63,7 +65,7 @@ def _rehearse(h5py: Any) -> None:
         file["group/array"] = [1.0]
         for index, text in enumerate(("name", ["a", "é"], b"x", "é")):
             file["group"].attrs[str(index)] = text
-        _contents(file, h5py)
+        _contents(file, h5py, 0, 1 << 20)
 
 
 def _close_the_door() -> None:
@@ -77,18 +79,43 @@ def _answer(found: dict[str, Any]) -> None:
     sys.stdout.buffer.flush()
 
 
-def _contents(file: Any, h5py: Any) -> dict[str, Any]:
+def _contents(file: Any, h5py: Any, stored: int, allowed: int) -> dict[str, Any]:
     attributes: dict[str, dict[str, Any]] = {}
     datasets: dict[str, tuple[list[int], str]] = {}
+    nbytes = 0
+    texts_left = _TEXTS + 2 * stored
     for where, thing in _things(file, h5py):
+        texts_left -= len(where)
         if isinstance(thing, h5py.Dataset):
-            _refuse_bomb(where, thing)
+            nbytes += (thing.size or 0) * thing.dtype.itemsize
+            if nbytes > allowed:
+                raise ValueError(f"its {stored} bytes would grow to {nbytes} or more; such files are refused")
             datasets[where] = ([int(size) for size in thing.shape or ()], _dtype(thing))
             continue
-        texts = {key: _text(thing.attrs[key]) for key in thing.attrs}
+        texts = _texts(thing, texts_left)
+        texts_left -= sum(map(_length, texts.values()))
+        if texts_left < 0:
+            raise ValueError("its names and texts are larger than the file; such files are refused")
         if texts:
-            attributes[where] = {key: value for key, value in texts.items() if value is not None}
-    return {"attributes": attributes, "datasets": datasets}
+            attributes[where] = texts
+    return {"attributes": attributes, "datasets": datasets, "bytes": nbytes}
+
+
+def _texts(group: Any, left: int) -> dict[str, Any]:
+    """Return the attributes of a group that are texts or lists of them, of so many characters at most and one more."""
+    found = {}
+    for key in group.attrs:
+        text = _text(group.attrs[key])
+        if text is not None:
+            found[key] = text
+            left -= _length(text)
+        if left < 0:
+            break
+    return found
+
+
+def _length(text: Any) -> int:
+    return len(text) if isinstance(text, str) else sum(map(len, text))
 
 
 def _things(file: Any, h5py: Any) -> Iterator[tuple[str, Any]]:
@@ -101,11 +128,13 @@ def _things(file: Any, h5py: Any) -> Iterator[tuple[str, Any]]:
         if len(where.split("/")) > _DEEPEST:
             raise ValueError(f"groups are nested deeper than {_DEEPEST}")
         children = []
+        objects += len(group)
+        if objects > _MOST_OBJECTS:
+            raise ValueError(f"it has more than {_MOST_OBJECTS} groups and arrays; such files are refused")
         for key in group:
-            objects += 1
-            if objects > _MOST_OBJECTS:
-                raise ValueError(f"more than {_MOST_OBJECTS} objects")
             place = f"{where}/{key}" if where else key
+            if len(place) > _LONGEST_PATH:
+                raise ValueError(f"{place:.80}... is longer than {_LONGEST_PATH} characters; such files are refused")
             if not _plain(group, key, h5py):
                 raise ValueError(f"{place} is a link that can leave the file; such files are refused")
             child = group[key]
@@ -125,13 +154,6 @@ def _plain(group: Any, key: str, h5py: Any) -> bool:
         return False
 
 
-def _refuse_bomb(place: str, dataset: Any) -> None:
-    size = dataset.size or 0
-    nbytes, stored = size * dataset.dtype.itemsize, dataset.id.get_storage_size()
-    if nbytes > _SMALL and nbytes > _MOST_EXPANSION * stored:
-        raise ValueError(f"{place} would grow from {stored} to {nbytes} bytes; such files are refused")
-
-
 def _dtype(dataset: Any) -> str:
     """Return NumPy's name of a number format, or what else the file says it holds."""
     marked = dataset.attrs.get("dtype")
@@ -147,7 +169,6 @@ def _send(dataset: Any) -> None:
         raise ValueError(f"{dataset.name} holds no numbers but {dataset.dtype}")
     if dataset.external or dataset.is_virtual:
         raise ValueError(f"{dataset.name} has its data in another file; such files are refused")
-    _refuse_bomb(dataset.name, dataset)
     little = dataset.dtype.newbyteorder("<")
     _answer({"nbytes": (dataset.size or 0) * dataset.dtype.itemsize})
     out = sys.stdout.buffer
@@ -166,8 +187,8 @@ def _text(value: Any) -> Any:
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
     if isinstance(value, str):
-        return value if len(value) <= _LARGEST_TEXT else None
-    if hasattr(value, "tolist"):
+        return value
+    if hasattr(value, "tolist") and value.dtype.kind in "OSU":
         listed = value.tolist()
         if isinstance(listed, list) and all(isinstance(each, str | bytes) for each in listed):
             return [each.decode(errors="replace") if isinstance(each, bytes) else each for each in listed]

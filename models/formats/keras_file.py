@@ -11,6 +11,7 @@ from typing import Any
 from models.formats import archive as archives
 from models.formats import json_text
 from models.formats.arrays import Arrays
+from models.formats.budget import budget_of
 from models.formats.errors import FileFormatError
 from models.formats.hdf5 import Hdf5File
 from models.formats.keras_weights import arrays_by_name, has_names
@@ -75,4 +76,4 @@ def open_part(archive: zipfile.ZipFile, path: Path) -> Hdf5File:
     with tempfile.TemporaryDirectory(prefix="nameplate-") as folder:  # once the file is open it needs no name
         copy = Path(folder) / "weights.h5"
         archives.copy_member(archive, WEIGHTS, path, copy)
-        return Hdf5File(copy, label=f"{path}: {WEIGHTS}")
+        return Hdf5File(copy, budget=budget_of(path, label=f"{path}: {WEIGHTS}"))

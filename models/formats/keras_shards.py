@@ -9,6 +9,7 @@ from typing import Any
 
 from models.formats import json_text
 from models.formats.arrays import Arrays
+from models.formats.budget import budget_of_files
 from models.formats.errors import FileFormatError
 from models.formats.hdf5 import Contents, Hdf5File
 from models.formats.keras_weights import arrays_by_name, has_names
@@ -56,11 +57,13 @@ def _merged(path: Path, stack: ExitStack) -> tuple[Contents, dict[str, Hdf5File]
     attributes: dict[str, dict[str, Any]] = {}
     datasets: dict[str, tuple[tuple[int, ...], str]] = {}
     holders: dict[str, Hdf5File] = {}
-    for name in _files(path):
-        shard = path.parent / name
+    files = {name: path.parent / name for name in _files(path)}
+    for name, shard in files.items():
         if shard.is_symlink():
             raise FileFormatError(f"{path}: {name} is a link; such files are refused")
-        file = stack.enter_context(Hdf5File(shard))
+    budget = budget_of_files(str(path), files.values())
+    for shard in files.values():
+        file = stack.enter_context(Hdf5File(shard, budget=budget))
         for where, texts in file.contents.attributes.items():
             attributes.setdefault(where, {}).update(texts)
         if twice := sorted(datasets.keys() & file.contents.datasets.keys()):

@@ -16,15 +16,18 @@ import numpy as np
 
 from models.formats import archive as archives
 from models.formats.arrays import Arrays
+from models.formats.budget import budget_of
 from models.formats.errors import FileFormatError
 from models.formats.pytorch_pickle import Tensor, structure
 from models.formats.table import Array, Table, of_arrays
 from models.names import SEPARATOR, join
 from models.store import dtypes, keys
 
-_LARGEST_PICKLE = 64 << 20  # bytes; about 200 a tensor
+_PICKLE = 4 << 20  # bytes, and so many more a member: about 200 a tensor
+_PICKLE_MEMBER = 2048
 _LARGEST_TENSOR = 1 << 40  # bytes
-_MOST_VALUES = 1 << 20
+_STEPS = 200_000  # of the pickle, and values in it, and so many more a member: a tensor takes some 40
+_STEPS_MEMBER = 100
 _DEEPEST = 50
 
 
@@ -54,14 +57,15 @@ def open_pytorch(path: Path) -> Arrays:
             order = archives.member(archive, f"{top}/byteorder", path, largest=16)
             if order.strip() != b"little":
                 raise FileFormatError(f"{path} has the byte order {order!r}; only little-endian files are read")
-        found = structure(archives.member(archive, f"{top}/data.pkl", path, largest=_LARGEST_PICKLE), str(path))
-        tensors = dict(_tensors(found, path))
         sizes = {info.filename: info.file_size for info in archive.infolist()}
+        steps = _STEPS + _STEPS_MEMBER * len(sizes)
+        code = archives.member(archive, f"{top}/data.pkl", path, largest=_PICKLE + _PICKLE_MEMBER * len(sizes))
+        tensors = dict(_tensors(structure(code, str(path), steps=steps), path, steps))
     faults = [*_name_faults(tensors), *_storage_faults(tensors, top, sizes)]
     if faults:
         raise FileFormatError("\n".join([f"{path} is refused:", *(f"  {each}" for each in faults[:10])]))
     listed = [Array(name, tensor.shape, tensor.dtype, name) for name, tensor in tensors.items()]
-    return Arrays(listed, _Reader(path, top, tensors).read, path=path, format="PyTorch")
+    return Arrays(listed, _Reader(path, top, tensors).read, path=path, format="PyTorch", budget=budget_of(path))
 
 
 class _Reader:
@@ -102,19 +106,23 @@ def _top(archive: zipfile.ZipFile, path: Path) -> str:
     return tops[0]
 
 
-def _tensors(whole: Any, path: Path) -> Iterator[tuple[str, Tensor]]:
+def _tensors(whole: Any, path: Path, most: int) -> Iterator[tuple[str, Tensor]]:
     """Yield each tensor under the keys that lead to it, in the order of the file."""
     stack: list[tuple[str, Any, int]] = [("", whole, 0)]
-    for _ in range(_MOST_VALUES):
+    for _ in range(most):
         if not stack:
             return
         name, value, depth = stack.pop()
+        if len(name) > keys.LONGEST_KEY:
+            raise FileFormatError(f"{path} is refused: {name!r:.120} is longer than {keys.LONGEST_KEY} characters")
         if isinstance(value, Tensor):
             yield name or "tensor", value
         elif depth < _DEEPEST:
             pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, _LISTS) else ()
             stack += reversed([(join(name, str(key)), each, depth + 1) for key, each in pairs])
-    raise FileFormatError(f"{path} has more than {_MOST_VALUES} values; no state dictionary has")
+            if len(stack) > most:
+                break
+    raise FileFormatError(f"{path} has more than {most} values; no state dictionary of its size has")
 
 
 _LISTS = (list, tuple)
@@ -136,8 +144,6 @@ def _storage_faults(tensors: Mapping[str, Tensor], top: str, sizes: Mapping[str,
         empty = not math.prod(tensor.shape)
         if not empty and (last + 1) * dtype.itemsize > size:
             faults.append(f"{name}: shape {tensor.shape} and strides {tensor.strides} leave its {size} bytes")
-        elif math.prod(tensor.shape) * dtype.itemsize > max(size, 64 << 20):  # strides of 0 repeat numbers
-            faults.append(f"{name}: shape {tensor.shape} repeats {size} bytes beyond measure")
     return faults
 
 

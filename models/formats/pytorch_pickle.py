@@ -14,8 +14,8 @@ from typing import Any
 
 from models.formats.errors import FileFormatError
 
-_MOST_STEPS = 5_000_000  # some 40 a tensor
 _MOST_DEPTH = 100_000  # values on the stack
+_MOST_AXES = 32
 
 # How PyTorch calls number formats, and NumPy's name for them (bfloat16 and float8 are those of ml_dtypes).
 _STORAGES = {
@@ -78,14 +78,14 @@ class _RefusalError(Exception):
     pass
 
 
-def structure(code: bytes, label: str) -> Any:
-    """Return the dictionaries, lists, numbers, texts and `Tensor` descriptions that a pickle says.
+def structure(code: bytes, label: str, *, steps: int) -> Any:
+    """Return the dictionaries, lists, numbers, texts and `Tensor` descriptions that a pickle says in so many steps.
 
     Raises:
         FileFormatError: for anything else, with what it would have imported, called or done.
     """
     try:
-        return _Machine(code).run()
+        return _Machine(code).run(steps)
     except _RefusalError as error:
         raise FileFormatError(
             f"{label} is refused: {error}. Only tensors in dictionaries and lists are read; where you trust its "
@@ -104,8 +104,8 @@ class _Machine:
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
 
-    def run(self) -> Any:
-        for _ in range(_MOST_STEPS):
+    def run(self, steps: int) -> Any:
+        for _ in range(steps):
             op = self._take(1)
             if op == b".":
                 return self._stack[-1]
@@ -115,7 +115,7 @@ class _Machine:
             step(self)
             if len(self._stack) > _MOST_DEPTH:
                 raise _RefusalError("its pickle stacks too many values")
-        raise _RefusalError("its pickle does not end")
+        raise _RefusalError(f"its pickle does not end within {steps} steps, which is more than its tensors need")
 
     def _take(self, count: int) -> bytes:
         found = self._code[self._at : self._at + count]
@@ -240,6 +240,8 @@ def _dictionary(*pairs: Any) -> dict[Any, Any]:
 
 
 def _size(sizes: Any) -> tuple[Any, ...]:
+    if type(sizes) not in (list, tuple) or len(sizes) > _MOST_AXES:
+        raise _RefusalError("a shape has more axes than any tensor")
     return tuple(sizes)
 
 
@@ -251,7 +253,7 @@ def _tensor(
         raise _RefusalError("a tensor is described by something else than its storage, offset, shape and strides")
     named = next((each.text.rpartition(".")[2] for each in more if isinstance(each, _Name)), "")
     dtype = _DTYPES.get(named, "") or storage.dtype
-    if not dtype or len(shape) != len(strides) or len(shape) > 32:
+    if not dtype or len(shape) != len(strides) or len(shape) > _MOST_AXES:
         raise _RefusalError("a tensor has no type that is known here, or a shape without strides")
     return Tensor(storage, dtype, offset, tuple(shape), tuple(strides))
 

@@ -10,6 +10,7 @@ import numpy as np
 from models import names
 from models.formats import json_text
 from models.formats.arrays import Arrays
+from models.formats.budget import budget_of_files
 from models.formats.errors import FileFormatError
 from models.formats.table import Array, Table, of_arrays
 from models.store import StoreError, keys
@@ -47,20 +48,22 @@ def open_safetensors(path: Path) -> Arrays:
 
 
 def _single(path: Path) -> Arrays:
-    file = _opened(path)
+    file = _opened(path)  # whose tensors fill it without overlap
     return Arrays(_arrays(file), _reader({"": file}), path=path, format=".safetensors")
 
 
 def _sharded(path: Path) -> Arrays:
     listed = _weight_map(path)
-    shards = {shard: _opened(_shard(path, shard)) for shard in dict.fromkeys(listed.values())}
+    files = {shard: _shard(path, shard) for shard in dict.fromkeys(listed.values())}
+    budget = budget_of_files(str(path), files.values())
+    shards = {shard: _opened(file) for shard, file in files.items()}
     arrays = [array for shard, file in shards.items() for array in _arrays(file, shard)]
     held = {(array.name, array.place.partition("\0")[0]) for array in arrays}
     problems = [f"  {name}: not in {shard}" for name, shard in listed.items() if (name, shard) not in held]
     problems += [f"  {name}: in {shard}, not in the index" for name, shard in held if listed.get(name) != shard]
     if problems:
         raise FileFormatError("\n".join([f"{path} does not agree with its files:", *sorted(problems)[:20]]))
-    return Arrays(arrays, _reader(shards), path=path, format=".safetensors")
+    return Arrays(arrays, _reader(shards), path=path, format=".safetensors", budget=budget)
 
 
 def _arrays(file: TensorFile, shard: str = "") -> list[Array]:

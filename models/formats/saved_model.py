@@ -55,7 +55,8 @@ def open_saved_model(path: Path) -> Arrays:
             raise FileFormatError(f"{path}: the name {name!r:.120} {what}")
         entry = bundle.entries[key]
         arrays.append(Array(name, entry.shape, entry.dtype, key))
-    return Arrays(arrays, bundle.read, path=path, format="SavedModel" if path.is_dir() else "TensorFlow checkpoint")
+    kind = "SavedModel" if path.is_dir() else "TensorFlow checkpoint"
+    return Arrays(arrays, bundle.read, path=path, format=kind, budget=bundle.budget)
 
 
 def _ours(path: Path) -> dict[str, str]:

@@ -15,13 +15,17 @@ from pathlib import Path
 import numpy as np
 
 from models.formats import protobuf
+from models.formats.budget import Budget, budget_of
 from models.formats.errors import FileFormatError
 from models.store import dtypes
 
 GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"  # the one text: a TrackableObjectGraph
 _STRING = 7
-_LARGEST_INDEX = 256 << 20  # bytes
-_MOST_ENTRIES = 1_000_000
+_LARGEST_INDEX = 64 << 20  # bytes; some 80 an entry
+_LONGEST_KEY = 4096  # bytes
+_GRAPH_FLOOR = 1 << 20  # bytes of the object graph, and so many more an entry of the index
+_GRAPH_ENTRY = 4096
+_OVERHEAD = 400  # bytes that an entry takes here beside its key and value, which are held some four times
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER = 48  # bytes
 _TRAILER = 5  # bytes behind a block: its compression, its sum
@@ -68,9 +72,10 @@ class Bundle:
         self._prefix = prefix
         index = prefix.with_name(f"{prefix.name}.index")
         try:
-            if index.stat().st_size > _LARGEST_INDEX:
+            self.budget = budget_of(index)
+            if self.budget.stored > _LARGEST_INDEX:
                 raise FileFormatError(f"{index} has more than {_LARGEST_INDEX} bytes")
-            table = dict(_table(index.read_bytes()))
+            table = dict(_table(index.read_bytes(), self.budget))
             head = protobuf.fields(table.pop(b"", b""))
             self._shards = protobuf.number(head, 1)
             self._texts: dict[str, Entry] = {}
@@ -83,7 +88,8 @@ class Bundle:
             raise FileFormatError(f"{index} is no index of a TensorFlow checkpoint: {error}") from None
         if protobuf.number(head, 2):
             raise FileFormatError(f"{index}: only little-endian files are read")
-        self._check()
+        sizes = self._check()
+        self.budget = Budget(str(index), self.budget.stored + sum(sizes.values()))
 
     def read(self, key: str) -> np.ndarray:
         """Return one tensor."""
@@ -97,6 +103,11 @@ class Bundle:
         entry = self._texts.get(GRAPH)
         if entry is None:
             return b""
+        if entry.nbytes > _GRAPH_FLOOR + _GRAPH_ENTRY * (len(self.entries) + len(self._texts)):
+            raise FileFormatError(
+                f"{self._prefix} is refused: its object graph has {entry.nbytes} bytes for "
+                f"{len(self.entries)} variables"
+            )
         data = self._bytes(entry)
         length, at = protobuf.varint(data, 0)
         return data[at + 4 : at + 4 + length]  # a sum of the lengths lies between
@@ -115,10 +126,13 @@ class Bundle:
         elif entry.dtype and 7 not in message:  # slices of a tensor that was split over devices
             self.entries[key] = entry
 
-    def _check(self) -> None:
+    def _check(self) -> dict[int, int]:
+        """Compare every entry with its file, and return the sizes of the files."""
         sizes: dict[int, int] = {}
         for key, entry in {**self.entries, **self._texts}.items():
-            size = sizes.setdefault(entry.shard, self._size(entry.shard))
+            if entry.shard not in sizes:
+                sizes[entry.shard] = self._size(entry.shard)
+            size = sizes[entry.shard]
             dtype = dtypes.of_name(entry.dtype)
             wrong = dtype is not None and math.prod(entry.shape) * dtype.itemsize != entry.nbytes
             if wrong or entry.offset + entry.nbytes > size:
@@ -126,6 +140,7 @@ class Bundle:
                     f"{self._prefix}: {key!r:.120} of shape {entry.shape!s:.80} does not lie in the {size} bytes "
                     f"of its file with {entry.nbytes} of its own"
                 )
+        return sizes
 
     def _data(self, shard: int) -> Path:
         return self._prefix.with_name(f"{self._prefix.name}.data-{shard:05}-of-{self._shards:05}")
@@ -145,7 +160,7 @@ class Bundle:
         return found
 
 
-def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _table(data: bytes, budget: Budget) -> Iterator[tuple[bytes, bytes]]:
     """Yield the keys and values of a sorted string table."""
     footer = data[-_FOOTER:]
     if len(footer) < _FOOTER or int.from_bytes(footer[-8:], "little") != _MAGIC:
@@ -154,18 +169,17 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     _, at = protobuf.varint(footer, at)
     offset, at = protobuf.varint(footer, at)
     size, _ = protobuf.varint(footer, at)
-    count = 0
-    for _, handle in _block(data, offset, size):
+    together = 0
+    for _, handle in _block(data, offset, size, budget):
         start, at = protobuf.varint(handle, 0)
         length, _ = protobuf.varint(handle, at)
-        for pair in _block(data, start, length):
-            count += 1
-            if count > _MOST_ENTRIES:
-                raise ValueError(f"it has more than {_MOST_ENTRIES} entries")
-            yield pair
+        together += length
+        if together > len(data):
+            raise ValueError("its blocks lie over each other")
+        yield from _block(data, start, length, budget)
 
 
-def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
+def _block(data: bytes, offset: int, size: int, budget: Budget) -> Iterator[tuple[bytes, bytes]]:
     if offset + size + _TRAILER > len(data):
         raise ValueError("a block ends behind the file")
     if data[offset + size]:
@@ -177,6 +191,9 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
         shared, at = protobuf.varint(block, at)
         fresh, at = protobuf.varint(block, at)
         length, at = protobuf.varint(block, at)
+        if shared + fresh > _LONGEST_KEY:
+            raise ValueError(f"it has a key of more than {_LONGEST_KEY} bytes")
         key = key[:shared] + block[at : at + fresh]
+        budget.spend(4 * (len(key) + length) + _OVERHEAD)
         yield key, block[at + fresh : at + fresh + length]
         at += fresh + length

@@ -41,7 +41,8 @@ def foreign_fault(key: str) -> str | None:
         return "is reserved by the safetensors format"
     if not key or len(key) > LONGEST_KEY:
         return f"is {len(key)} characters long; 1 to {LONGEST_KEY} are allowed"
-    if any(unicodedata.category(letter) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"} for letter in key):
+    plain = key.isascii() and key.isprintable()  # nearly all are, and are told at once
+    if not plain and any(unicodedata.category(letter) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"} for letter in key):
         return "has control characters, direction marks or half characters"
     if key.startswith("/") or "\\" in key or any(part in {"", ".", ".."} for part in key.split("/")):
         return "looks like a path that leaves its directory"
