@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from models.formats.errors import FileFormatError
@@ -31,6 +32,19 @@ def parsed(text: str | bytes, label: str, *, largest: int = LARGEST) -> Any:
     if _depth(found) > _DEEPEST:
         raise FileFormatError(f"{label} is nested deeper than {_DEEPEST} levels; no model is")
     return found
+
+
+def read(path: Path) -> Any:
+    """Return the data of a JSON file.
+
+    Raises:
+        FileFormatError: as `parsed`.
+        OSError: when it cannot be read.
+    """
+    size = path.stat().st_size
+    if size > LARGEST:
+        raise FileFormatError(f"{path} has {size} bytes; at most {LARGEST} are read")
+    return parsed(path.read_bytes(), str(path))
 
 
 def _measure(text: str) -> None:

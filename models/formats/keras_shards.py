@@ -75,8 +75,7 @@ def _merged(path: Path, stack: ExitStack) -> tuple[Contents, dict[str, Hdf5File]
 
 def _files(path: Path) -> list[str]:
     try:
-        with path.open("rb") as file:
-            listed = json_text.parsed(file.read(json_text.LARGEST + 1), str(path))["weight_map"]
+        listed = json_text.read(path)["weight_map"]
     except (OSError, KeyError, TypeError) as error:
         raise FileFormatError(f"{path} is not the index of Keras' weights: {error!r:.200}") from None
     if not isinstance(listed, Mapping) or not all(isinstance(names, list | str) for names in listed.values()):

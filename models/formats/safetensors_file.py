@@ -88,8 +88,7 @@ def _opened(path: Path) -> TensorFile:
 def _weight_map(path: Path) -> dict[str, str]:
     """Return `{tensor: file}` of an index."""
     try:
-        with path.open("rb") as file:
-            listed = json_text.parsed(file.read(json_text.LARGEST + 1), str(path))["weight_map"]
+        listed = json_text.read(path)["weight_map"]
     except (OSError, KeyError, TypeError) as error:
         raise FileFormatError(f"{path} is not the index of safetensors files: {error!r:.200}") from None
     if not isinstance(listed, dict) or not all(isinstance(shard, str) for shard in listed.values()):

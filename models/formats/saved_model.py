@@ -65,8 +65,7 @@ def _ours(path: Path) -> dict[str, str]:
     if not path.is_dir() or file.is_symlink() or not file.is_file():
         return {}
     try:
-        with file.open("rb") as opened:
-            found = json_text.parsed(opened.read(json_text.LARGEST + 1), str(file))["variables"]
+        found = json_text.read(file)["variables"]
     except (OSError, KeyError, TypeError) as error:
         raise FileFormatError(f"{file} is not what an export writes: {error!r:.200}") from None
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):

@@ -62,6 +62,6 @@ def _header(file: IO[bytes], name: str, size: int) -> Entry:
     version = npy.read_magic(file)
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, _, dtype = read(file)
-    if math.prod(shape) * dtype.itemsize > size:
-        raise ValueError(f"{name!r:.120} claims the shape {shape!s:.80} of {dtype!s:.40}, and has {size} bytes")
+    if math.prod(shape) * dtype.itemsize > size - file.tell():
+        raise ValueError(f"{name!r:.120} claims the shape {shape!s:.80} of {dtype!s:.40}, and has {size} bytes in all")
     return Entry(shape, dtype)
