@@ -248,7 +248,8 @@ BOMBS: dict[str, Callable[[Path], Path]] = {
         make.__name__: make
         for make in (
             assets, weights_in_archive, repeated, zip_bomb, endless, copied_shapes, doubled, long_names, empty_sets,
-            many_groups, long_paths, one_file_under_many_names, shared_keys, shared_shorter_keys, blocks_over_each_other,
+            many_groups, long_paths, one_file_under_many_names, shared_keys, shared_shorter_keys,
+            blocks_over_each_other,
             hundred_axes, huge_empty,
         )
     },
