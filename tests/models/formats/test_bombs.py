@@ -37,7 +37,7 @@ def measured(read: Callable[[], object]) -> tuple[float, int]:
 def test_f3_a_bomb_is_refused_at_once_and_before_it_grows(bomb: str, tmp_path: Path) -> None:
     path = bombs.BOMBS[bomb](tmp_path)
     seconds, most = measured(lambda: open_weights(path))
-    assert seconds < 4  # 1 s and some, since every allocation is traced
+    assert seconds < 10  # 1 s, and the rest since every allocation is traced
     assert most < 64 << 20
 
 
