@@ -14,6 +14,7 @@ from models.formats.arrays import Arrays
 from models.formats.budget import budget_of
 from models.formats.errors import FileFormatError
 from models.formats.hdf5 import Hdf5File
+from models.formats.keras_counters import named_by_config
 from models.formats.keras_weights import arrays_by_name, has_names
 from models.formats.table import Table, of_config
 
@@ -35,7 +36,7 @@ def read_keras_table(path: Path) -> Table:
         if WEIGHTS not in archive.namelist():
             return of_config(config)
         with open_part(archive, path) as part:
-            return of_config(config, *arrays_by_name(part.contents))
+            return _table(config, part)[0]
 
 
 def open_keras(path: Path) -> Arrays:
@@ -47,9 +48,17 @@ def open_keras(path: Path) -> Arrays:
     with archives.opened(path, ".keras") as archive:
         config = read_config(archive, path)
         part = open_part(archive, path)
-    table = of_config(config, *arrays_by_name(part.contents))
-    unnamed = not has_names(part.contents)
+    table, unnamed = _table(config, part)
     return Arrays(table.arrays, part.read, path=path, format=".keras", close=part.close, unnamed=unnamed)
+
+
+def _table(config: Mapping[str, Any], part: Hdf5File) -> tuple[Table, bool]:
+    """Return the table of a file, and whether some of its arrays have places for names."""
+    arrays, classes = arrays_by_name(part.contents)
+    if has_names(part.contents):
+        return of_config(config, arrays, classes), False
+    arrays, known = named_by_config(config, arrays)
+    return of_config(config, arrays, classes), not known
 
 
 def read_config(archive: zipfile.ZipFile, path: Path, member: str = CONFIG) -> Mapping[str, Any]:
