@@ -10,6 +10,7 @@ from models.store import layout
 from trainer.config.init import From
 from trainer.ledger.board import board_of
 from trainer.ledger.ledger import Ledger, is_sweep
+from trainer.ledger.record import Record
 from trainer.places import find_one
 
 
@@ -60,10 +61,29 @@ def best_home(directory: Path) -> Path:
     """Return the directory of a sweep's best job.
 
     Raises:
-        SweepError: none is done with a number.
+        SweepError: none is done with a number, or a record is damaged.
     """
     ledger = Ledger(directory)
-    best = board_of(ledger.records()).best
+    best = best_job(ledger)
     if best is None:
         raise SweepError(f"No job of the sweep {directory} is done with a number; there is no best one to begin from.")
     return ledger.home(best.job)
+
+
+def best_job(ledger: Ledger) -> Record | None:
+    """Return a sweep's best job, None where none is done with a number.
+
+    Raises:
+        SweepError: a record is damaged, so that its job may be the best.
+    """
+    if damaged := ledger.damaged():
+        raise SweepError(
+            "\n".join(
+                [
+                    *damaged.values(),
+                    "Which job is best is not known without it. The sweep's own command does the job again, from its "
+                    "last checkpoint; or delete the record, to leave the job out.",
+                ]
+            )
+        )
+    return board_of(ledger.records()).best

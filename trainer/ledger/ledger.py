@@ -10,15 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from models.store import durable, layout
-from models.store.errors import DamagedError, explained
+from models.store import durable, files, layout
+from models.store.errors import DamagedError, explained, reason
 from models.store.patience import patiently
 from trainer.ledger import locks
-from trainer.ledger.record import Record, State, decode, encode
+from trainer.ledger.record import Record, State, decode, encode, is_name
 
 FOLDER = "ledger"  # inside a sweep's directory
 ABOUT = "sweep.json"
 _RECORD, _LOCK, _FRESH = ".job", ".lock", ".new-"
+_LARGEST = 16 << 20  # bytes of a record
 _OLD = 3600.0  # seconds after which a temporary is nobody's any more
 
 
@@ -57,29 +58,55 @@ class Ledger:
                 durable.replace_file(path, encode(record), temporary=fresh)
 
     def record(self, job: str) -> Record | None:
-        """Return what is known of a job, None for nothing: also where its record is damaged, and is done again.
+        """Return what is known of a job, None for nothing: also where its record is damaged, as `damaged` tells.
 
         A job that says it runs, and that nobody holds, was interrupted.
         """
         try:
-            found = decode(patiently(self._path(job, _RECORD).read_bytes))
+            found = self._read(job)
+            if found.state is State.running and locks.is_free(self._path(job, _LOCK)):
+                # Its end may have been written between the two looks.
+                again = self._read(job)
+                return replace(again, state=State.interrupted) if again.state is State.running else again
         except (FileNotFoundError, DamagedError):
             return None
-        if found.state is State.running and locks.is_free(self._path(job, _LOCK)):
-            # Its end may have been written between the two looks.
-            again = decode(patiently(self._path(job, _RECORD).read_bytes))
-            return replace(again, state=State.interrupted) if again.state is State.running else again
         return found
 
     def records(self) -> list[Record]:
-        """Return all records, in the order in which the jobs were planned."""
+        """Return all records that are whole, in the order in which the jobs were planned."""
         found = [record for job in self.jobs() if (record := self.record(job)) is not None]
         return sorted(found, key=lambda each: (each.planned or each.started or "", each.job))
+
+    def damaged(self) -> dict[str, str]:
+        """Return the jobs whose records are damaged, and why: what they have reached is not known."""
+        found = {}
+        for job in self.jobs():
+            try:
+                self._read(job)
+            except FileNotFoundError:
+                continue
+            except DamagedError as error:
+                found[job] = f"the record of {job} is damaged: {self._path(job, _RECORD)}: {error}"
+        return found
+
+    def _read(self, job: str) -> Record:
+        """Return a job's record. Raises `DamagedError`, or `FileNotFoundError` where there is none."""
+        path = self._path(job, _RECORD)
+        try:
+            data = patiently(lambda: files.read_regular(path, most=_LARGEST))
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise DamagedError(reason(error)) from None
+        found = decode(data)
+        if found.job != job:
+            raise DamagedError(f"it is of another job, {found.job!r:.80}")
+        return found
 
     def jobs(self) -> Iterator[str]:
         """Yield the name of every job that has a record."""
         for name in layout.listing(self.directory / FOLDER):
-            if name.endswith(_RECORD) and not name.startswith("."):
+            if name.endswith(_RECORD) and is_name(name.removesuffix(_RECORD)):
                 yield name.removesuffix(_RECORD)
 
     def changed(self) -> int:
@@ -108,10 +135,17 @@ class Ledger:
     def about(self) -> dict[str, Any]:
         """Return what `tell` wrote; empty where there is nothing."""
         try:
-            found = json.loads((self.directory / ABOUT).read_text("utf-8"))
-        except (OSError, ValueError):
+            found = json.loads(files.read_regular(self.directory / ABOUT, most=_LARGEST))
+        except (OSError, ValueError, RecursionError, DamagedError):
             return {}
         return found if isinstance(found, dict) else {}
+
+    def command(self) -> list[str]:
+        """Return the command that made the sweep, as `tell` wrote it; empty where it is no call of this program."""
+        found = self.about().get("command")
+        if not isinstance(found, list) or not all(isinstance(word, str) for word in found):
+            return []
+        return found if found[1:3] == ["-m", "trainer"] else []
 
     def _path(self, job: str, ending: str) -> Path:
         return self.directory / FOLDER / f"{job}{ending}"

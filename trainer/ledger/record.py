@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -76,15 +77,69 @@ def decode(data: bytes) -> Record:
     """Return the record that `encode` wrote.
 
     Raises:
-        DamagedError: the bytes are not what was written.
+        DamagedError: the bytes are not what was written, or say what no record of a job says.
     """
     text, _, digest = data.partition(b"\n")
     if digest != f"{xxh3_128_hexdigest(text)}\n".encode():
         raise DamagedError("it does not have its hash")
     values = plain.decode(text)
+    if not isinstance(values, dict):
+        raise DamagedError("it is not an object")
     known = {each.name for each in fields(Record)}  # a later version may write more
     values = {name: value for name, value in values.items() if name in known}
+    problems = [f"{name} is missing" for name in ("job", "state", "overrides", "settings") if name not in values]
+    problems += [f"{name} is {value!r:.80}" for name, value in values.items() if not _ALLOWED[name](value)]
+    if problems:
+        raise DamagedError("; ".join(problems[:3]))
     return Record(**values | {"state": State(values["state"]), "overrides": tuple(values["overrides"])})
+
+
+def is_name(text: object) -> bool:
+    """Say whether a job may be called so: its record and its directory are, and lie in the sweep's."""
+    return isinstance(text, str) and bool(_NAME.fullmatch(text))
+
+
+_NAME = re.compile(r"[A-Za-z0-9_-][\w.-]{0,199}", re.ASCII)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_time(value: object) -> bool:
+    try:
+        return datetime.fromisoformat(str(value)).tzinfo is not None
+    except ValueError:
+        return False
+
+
+def _optional(test: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: value is None or test(value)
+
+
+_ALLOWED: Mapping[str, Callable[[Any], bool]] = {
+    "job": is_name,
+    "state": lambda value: value in [str(each) for each in State],
+    "overrides": lambda value: isinstance(value, list) and all(map(_is_text, value)),
+    **dict.fromkeys(("settings", "usual"), lambda value: isinstance(value, dict)),
+    **dict.fromkeys(("planned", "ended"), _optional(_is_text)),
+    "started": _optional(_is_time),
+    "seconds": lambda value: _is_number(value) and 0 <= value < math.inf,
+    "attempts": lambda value: _is_count(value) and value >= 0,
+    **dict.fromkeys(("host", "monitor", "pruned", "error"), _optional(_is_text)),
+    **dict.fromkeys(("pid", "exit_code", "steps"), _optional(_is_count)),
+    "upwards": lambda value: isinstance(value, bool),
+    "best": _optional(_is_number),
+    "values": lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
+}
 
 
 def _plain(value: Any) -> Any:

@@ -18,7 +18,7 @@ from trainer.command_line.interrupts import interruptible
 from trainer.command_line.overrides import key_of
 from trainer.console import Screen
 from trainer.ledger import board
-from trainer.ledger.finding import SweepError, find_sweep, sweeps_in
+from trainer.ledger.finding import SweepError, best_job, find_sweep, sweeps_in
 from trainer.ledger.ledger import Ledger
 from trainer.ledger.record import Record, State
 from trainer.outcome import Exit, exit_code
@@ -44,11 +44,11 @@ def ls(asked: argparse.Namespace) -> int:
             printing.as_json([board.job_as_plain(each) for each in records])
         else:
             _jobs(ledger, records)
-        return Exit.DONE
+        return _damaged(ledger)
     found = sweeps_in(Path(asked.runs))
     if asked.json:
         printing.as_json({ledger.directory.name: dict(_counted(ledger.records())) for ledger in found})
-        return Exit.DONE
+        return max(map(_damaged, found), default=Exit.DONE)
     if not found:
         raise SweepError(f"There are no sweeps in {asked.runs}; python -m trainer -m KEY=A,B makes one.")
     rows = []
@@ -59,7 +59,7 @@ def ls(asked: argparse.Namespace) -> int:
         counted = ", ".join(f"{count} {state}" for state, count in _counted(records).items())
         rows.append((ledger.directory.name, counted, reached, ledger.about().get("called", "")))
     printing.table(f"sweeps in {asked.runs}", ("sweep", "jobs", "best", "called"), rows)
-    return Exit.DONE
+    return max(map(_damaged, found))
 
 
 def show(asked: argparse.Namespace) -> int:
@@ -70,30 +70,30 @@ def show(asked: argparse.Namespace) -> int:
     made = board.board_of(ledger.records())
     if asked.json:
         printing.as_json(board.as_plain(made))
-        return Exit.DONE
+        return _damaged(ledger)
     printing.table(f"leaderboard of {ledger.directory}", board.columns(made), board.rows(made))
-    if command := ledger.about().get("command"):
-        printing.line(f"  again        {shlex.join(map(str, command))}")
-    return Exit.DONE
+    if command := ledger.command():
+        printing.line(f"  again        {shlex.join(command)}")
+    return _damaged(ledger)
 
 
 def best(asked: argparse.Namespace) -> int:
     """Tell the best job of a sweep: its directory alone with --path, for a script."""
     ledger = find_sweep(asked.sweep, runs=asked.runs)
-    made = board.board_of(ledger.records())
-    if made.best is None:
+    found = best_job(ledger)
+    if found is None:
         raise SweepError(f"No job of {ledger.directory} is done with a number; see python -m trainer.sweep ls")
     if asked.path:
-        print(ledger.home(made.best.job))
+        print(ledger.home(found.job))
         return Exit.DONE
-    return _show_job(ledger, made.best, json=asked.json)
+    return _show_job(ledger, found, json=asked.json)
 
 
 def rerun(asked: argparse.Namespace) -> int:
     """Run a sweep's last command again, or single jobs of it; either does only what is not done."""
     ledger = find_sweep(asked.sweep, runs=asked.runs)
     if not asked.jobs:
-        command = [str(word) for word in ledger.about().get("command", [])]
+        command = ledger.command()
         if not command:
             raise SweepError(f"{ledger.directory} does not say by which command it was made; give the command again.")
         return subprocess.run([sys.executable, *command[1:]], check=False).returncode
@@ -161,12 +161,22 @@ def _jobs(ledger: Ledger, records: Sequence[Record]) -> None:
     printing.table(str(ledger.directory), ("job", "state", *names, ">best", ">seconds", ">exit", ""), rows)
 
 
+def _damaged(ledger: Ledger) -> int:
+    """Say which records are damaged; return the exit code."""
+    found = ledger.damaged()
+    for line in found.values():
+        Screen().fail(line)
+    return Exit.FAILED if found else Exit.DONE
+
+
 def _job(ledger: Ledger, name: str) -> Record:
     """Return the record of the job whose name begins so."""
     found = [record for record in ledger.records() if record.job.startswith(name)]
     if len(found) == 1:
         return found[0]
     names = list(ledger.jobs())
+    for line in (line for job, line in ledger.damaged().items() if job.startswith(name)):
+        raise SweepError(f"{line}\nThe sweep's own command does the job again, from its last checkpoint.")
     if found:
         raise SweepError(f"{name} begins the names of {len(found)} jobs: {', '.join(each.job for each in found)}")
     raise SweepError(f"{ledger.directory} has no job {name}.{did_you_mean(name, names)} It has {', '.join(names)}")

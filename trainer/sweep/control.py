@@ -84,6 +84,9 @@ def _planned(ledger: Ledger, request: Request, jobs: Sequence[Job] | None, scree
             f"{len(jobs)} jobs, and {len(found)} results: the others differ in nothing that decides one. "
             "sweep.distinct=[KEY] tells them apart by a key all the same"
         )
+    for job_name, damage in ledger.damaged().items():
+        again = "the job goes on from its last checkpoint" if job_name in found else "no job of this call is it"
+        screen.fail(f"{damage}; {again}")
     there = {record.job for record in records}
     for job in found.values():
         if job.name not in there:
@@ -158,6 +161,8 @@ def _told(
             reason = (record.error or "").partition("\n")[0]
             where = ledger.home(record.job) / "failure.txt"
             screen.fail(f"{record.job} failed, exit {record.exit_code}: {reason}\n  {where}")
+    for damage in ledger.damaged().values():
+        screen.fail(f"{damage}; the leaderboard lacks it")
     if received is not None:
         screen.fail(f"stopped by {received.name}. The same command goes on from there.")
         return Exit.INTERRUPTED if received is signal.SIGINT else Exit.TERMINATED
