@@ -74,7 +74,7 @@ def built(config: Mapping[str, Any], path: Path, objects: Mapping[str, Any]) -> 
     Raises:
         FileFormatError: when Keras cannot build it.
     """
-    config = {**config, "compile_config": None}
+    config = vetting.uncompiled(config)
     if "module" not in config:  # as Keras 2 wrote it
         config = modernized(config)
         class_name = config.get("class_name")

@@ -27,6 +27,7 @@ from trainer.data.augment import augmentation, image_inputs
 from trainer.data.batches import Batches
 from trainer.data.dataset import Dataset
 from trainer.data.feed import Feed, by_seed, feed_of, in_file_order
+from trainer.data.finite import not_finite
 from trainer.data.source import Stream
 from trainer.first_weights.initial import Origins, take_slots
 from trainer.fitting import callback_list, left_to_chance
@@ -190,6 +191,8 @@ def _describe(job: Job, model: keras.Model, step: Step) -> None:
     job.screen.say(estimate_memory(model, job.batches))
     if reason := left_to_chance(job.dataset.train, resumes=job.home is not None):
         job.screen.say(f"data: {reason}")
+    for found in not_finite(job.dataset):
+        job.screen.say(f"data: {found}")
     if step.is_users:
         job.screen.say(
             "train_step is the model's own: its gradients are averaged over the examples of all replicas, so losses "

@@ -7,7 +7,7 @@ devices and Python does not run. The number of steps a call changes nothing in w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -123,6 +123,7 @@ class Loop:
         self._saved_at = self.progress.step
         self._since_record = (0, 0.0)  # examples and seconds of training
         self._values: dict[str, float] = {}
+        self._said_not_finite = False
         self.model.stop_training = False
         self.train.begin(max(self.progress.step, self.progress.passed_over[1]))
         self.callbacks.on_train_begin()
@@ -237,9 +238,20 @@ class Loop:
             evaluate_all(self.model, self.validation, self.callbacks)
         measured = metric_values(self.model)
         self.callbacks.on_test_end(dict(measured))
+        self._say_not_finite(measured)
         if held is not None:
             _set_metric_values(held)
         return {f"val_{name}": value for name, value in measured.items()}
+
+    def _say_not_finite(self, measured: Mapping[str, Any]) -> None:
+        """Say once that a validation gave no number: training goes on, and its end would look like any other."""
+        spoilt = [f"val_{name}" for name, value in measured.items() if not np.isfinite(value).all()]
+        if spoilt and not self._said_not_finite:
+            self._said_not_finite = True
+            self.say(
+                f"{', '.join(spoilt)}: NaN or infinite after step {self.progress.step}, while the loss in training is "
+                "finite. Look for NaN in the validation data, or in what only validation computes; NaN is never best"
+            )
 
     def _measured(self) -> dict[str, float]:
         """Read the metrics from the devices: the only time that anything is."""

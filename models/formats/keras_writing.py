@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from models.formats import archive as archives
 from models.formats.hdf5 import Hdf5File
 from models.formats.keras_file import ASSETS, CONFIG, METADATA, WEIGHTS, open_part, read_config
+from models.formats.vetting import uncompiled
 from models.store import dtypes
 
 _LARGEST_ASSET = 1 << 30  # bytes
@@ -27,7 +26,7 @@ def write_copy(source: Path, target: Path) -> None:
     with archives.opened(source, ".keras") as archive, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as copy:
         for member in (CONFIG, METADATA):
             if member in archive.namelist():
-                copy.writestr(member, json.dumps(_uncompiled(read_config(archive, source, member))))
+                copy.writestr(member, json.dumps(uncompiled(read_config(archive, source, member))))
         for name in archive.namelist():
             if name.startswith(ASSETS) and not name.endswith("/"):
                 copy.writestr(name, archives.member(archive, name, source, largest=_LARGEST_ASSET))
@@ -36,10 +35,6 @@ def write_copy(source: Path, target: Path) -> None:
             _write_hdf5(part, weights)
         copy.write(part, WEIGHTS)
     part.unlink()
-
-
-def _uncompiled(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key != "compile_config"}
 
 
 def _write_hdf5(path: Path, source: Hdf5File) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from models import names
@@ -10,9 +10,18 @@ from models import names
 # Layers whose configuration is code, or says what else to load.
 _CODE = frozenset(["Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "__lambda__", "__typespec__"])
 _PATHS = frozenset(["vocabulary", "idf_weights", "filepath", "file_path", "path", "filename", "url", "origin"])
+_LAYER_MODULES = ("keras.layers", "keras.src.layers")  # of which the layers in `names.KERAS_WORDS` are built
+_MODEL_MODULES = ("keras", "keras.models")
+_OTHER_NAMES = frozenset(  # under which Keras has some of them, and what is beside them
+    """
+    InputLayer GroupQueryAttention AvgPool1D AvgPool2D AvgPool3D Convolution1D Convolution1DTranspose Convolution2D
+    Convolution2DTranspose Convolution3D Convolution3DTranspose GlobalAvgPool1D GlobalAvgPool2D GlobalAvgPool3D
+    GlobalMaxPool1D GlobalMaxPool2D GlobalMaxPool3D MaxPool1D MaxPool2D MaxPool3D SeparableConvolution1D
+    SeparableConvolution2D
+    """.split()  # noqa: SIM905  a list of so many lines is harder to compare
+)
+_MODELS = frozenset(["Functional", "Model", "Sequential"])
 _ALLOWED = (
-    "keras.layers",
-    "keras.models",
     "keras.initializers",
     "keras.regularizers",
     "keras.constraints",
@@ -24,15 +33,13 @@ _ALLOWED = (
     "keras.dtype_policies",
     "keras.random",
     "keras.ops",
-    "keras.src.layers",
-    "keras.src.models",
     "keras.src.ops",
     "keras.src.activations",
     "keras.src.initializers",
     "keras.src.backend.common.keras_tensor",
 )
 _OLD = ("InputLayer", "Model")  # what Keras 2 has beside the layers that are in `names.KERAS_WORDS`
-_EXACTLY = ("keras", "builtins")
+_PLAIN = frozenset(["DTypePolicy", "FloatDTypePolicy", "KerasTensor", "Variable"])  # what `keras` itself has beside
 # Layers that `keras.applications` keeps beside functions that do more than a layer; each by its name alone.
 _LAYERS = frozenset(
     [
@@ -41,7 +48,7 @@ _LAYERS = frozenset(
         ("keras.src.applications.inception_resnet_v2", "CustomScaleLayer"),
     ]
 )
-_NOT_BUILT = frozenset(["compile_config", "training_config", "build_config"])  # `load` compiles nothing
+_COMPILED = frozenset(["compile_config", "training_config"])  # `uncompiled` leaves them out: nothing is built from them
 
 
 def dangers(config: Any, *, known: Callable[[str], bool]) -> list[str]:
@@ -89,6 +96,21 @@ def strangers(config: Any, *, known: Callable[[str], bool]) -> list[str]:
     return sorted(found)
 
 
+def uncompiled(config: Any) -> Any:
+    """Return a configuration without what compiles, of the models in it too: `load` compiles nothing.
+
+    Keras would build the losses and optimizers of a nested model while it builds that one.
+    """
+    if isinstance(config, Mapping):
+        left_out = _COMPILED if _is_object(config) else ()
+        return {key: uncompiled(value) for key, value in config.items() if key not in left_out}
+    return [uncompiled(value) for value in config] if isinstance(config, list) else config
+
+
+def _is_object(value: Mapping[str, Any]) -> bool:
+    return "class_name" in value and "config" in value
+
+
 def _objects(config: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield (name of the layer it is in, object) for every serialized object."""
     stack: list[tuple[str, Any]] = [("the model", config)]
@@ -100,17 +122,22 @@ def _objects(config: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 own = inner.get("name") if isinstance(inner, Mapping) else None
                 where = own if isinstance(own, str) else where
                 yield where, value
-            stack += [(where, each) for key, each in list(value.items())[::-1] if key not in _NOT_BUILT]
+            skipped = _COMPILED if _is_object(value) else ()
+            stack += [(where, each) for key, each in list(value.items())[::-1] if key not in skipped]
         elif isinstance(value, list):
             stack += [(where, each) for each in reversed(value)]
 
 
 def _is_allowed(module: str, class_name: str) -> bool:
-    return (
-        module in _EXACTLY
-        or (module, class_name) in _LAYERS
-        or any(module == each or module.startswith(f"{each}.") for each in _ALLOWED)
-    )
+    if _is_in(module, _LAYER_MODULES):
+        return class_name in _OTHER_NAMES or names.snake(class_name) in names.KERAS_WORDS
+    if module in _MODEL_MODULES or _is_in(module, ("keras.src.models",)):
+        return class_name in _MODELS or (module == "keras" and class_name in _PLAIN)
+    return module == "builtins" or (module, class_name) in _LAYERS or _is_in(module, _ALLOWED)
+
+
+def _is_in(module: str, packages: Sequence[str]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
 def _names_known(inner: Any, known: Callable[[str], bool]) -> bool:
