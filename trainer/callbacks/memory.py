@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from models.errors import NameplateError
+
 _NOT_MEMORY = ("model", "params", "_model")
 _OPERATION = "keras.ops"  # how a comparison is remembered that a callback chose at its first epoch
 Plain = dict[str, list[str]]  # attribute -> [type, text]; text, because JSON has no infinity
@@ -40,10 +42,12 @@ class Memory:
         for key, callback in self._callbacks.items():
             if key not in plain:
                 continue
-            for name, encoded in (self._first[key] | plain[key]).items():
-                setattr(callback, name, _decode(encoded))
-            for name, listed in _listed(arrays, f"callbacks/{key}/").items():
-                setattr(callback, name, listed)
+            found = {name: _decode(encoded) for name, encoded in (self._first[key] | plain[key]).items()}
+            for name, value in (found | _listed(arrays, f"callbacks/{key}/")).items():
+                if (
+                    name.isidentifier() and not name.startswith("__") and name not in _NOT_MEMORY
+                ):  # as `remember` has it
+                    setattr(callback, name, value)
 
 
 def _plain(callback: keras.callbacks.Callback) -> Plain:
@@ -87,5 +91,8 @@ def _decode(encoded: Sequence[str]) -> Any:
         case "NoneType":
             return None
         case "keras.ops":
-            return getattr(keras.ops, text)
+            found = getattr(keras.ops, text, None)
+            if _encode(found) != [kind, text]:  # an operation, and not what a module has beside them
+                raise NameplateError(f"a callback's memory names {text!r:.80}, which is not an operation of Keras")
+            return found
     return text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import subprocess
 import sys
@@ -90,17 +91,23 @@ def best(asked: argparse.Namespace) -> int:
 
 
 def rerun(asked: argparse.Namespace) -> int:
-    """Run a sweep's last command again, or single jobs of it; either does only what is not done."""
+    """Run a sweep's last command again, or single jobs of it; either does only what is not done.
+
+    Both come from the sweep's directory, so the packages that they trust count only where `--trust` names them too.
+    """
     ledger = find_sweep(asked.sweep, runs=asked.runs)
     if not asked.jobs:
         command = ledger.command()
         if not command:
             raise SweepError(f"{ledger.directory} does not say by which command it was made; give the command again.")
+        _refuse_trust(command, asked.trust)
         return subprocess.run([sys.executable, *command[1:]], check=False).returncode
     from trainer.sweep.control import sweep  # the other commands do without Hydra
 
+    records = [_job(ledger, name) for name in asked.jobs]
+    _refuse_trust([override for record in records for override in record.overrides], asked.trust)
     codes = []
-    for record in [_job(ledger, name) for name in asked.jobs]:
+    for record in records:
         if record.state is State.done and not asked.again:
             printing.line(f"{record.job} is done; --again sets it aside and trains it anew")
             continue
@@ -110,6 +117,16 @@ def rerun(asked: argparse.Namespace) -> int:
         where = [f"run={ledger.directory.name}", f"runs={ledger.directory.parent}"]
         codes.append(sweep(["-m", *own, *where], tells=False))
     return next((code for code in codes if code), Exit.DONE)
+
+
+def _refuse_trust(overrides: Sequence[str], given: Sequence[str]) -> None:
+    """Find packages that a stored command trusts, and this one does not: their code would run."""
+    trusted = [word for each in overrides if key_of(each) == "trust" for word in re.split(r"[^\w.]+", each)[1:] if word]
+    if unsaid := sorted(set(trusted) - set(given)):
+        raise SweepError(
+            f"the sweep was made with trust=[{','.join(unsaid)}], and the code of what is trusted would run; where that "
+            f"is meant, say it again: --trust {' '.join(unsaid)}"
+        )
 
 
 def _set_aside(ledger: Ledger, record: Record) -> Path:
@@ -198,6 +215,7 @@ def _parser() -> argparse.ArgumentParser:
         own.add_argument("--runs", default="runs", help="the directory of runs (default: runs)")
         if command is rerun:
             own.add_argument("jobs", nargs="*", metavar="JOB", help="only these; the beginning of a name is enough")
+            own.add_argument("--trust", nargs="+", default=[], metavar="PACKAGE", help="packages whose code it may run")
             own.add_argument("--again", action="store_true", help="also what is done; what it had is set aside")
         else:
             own.add_argument("--json", action="store_true", help="for a program")

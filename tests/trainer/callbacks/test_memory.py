@@ -7,7 +7,9 @@ from typing import Any
 
 import keras
 import numpy as np
+import pytest
 
+from models.errors import NameplateError
 from trainer.callbacks.memory import Memory
 
 LOSSES = [1.0, 0.5, 0.6, 0.55, 0.7, 0.4, 0.45, 0.46, 0.47]
@@ -80,3 +82,23 @@ def test_going_back_in_one_process_brings_back_what_had_not_changed_yet() -> Non
     told(model, callbacks, LOSSES[:3], first=0)
     memory.recall(plain, arrays)
     assert (callbacks[2].epochs, callbacks[2].best) == (0, float("inf"))
+
+
+@pytest.mark.parametrize("name", ["load", "__loader__", "absent", "backend"])
+def test_f1_a_memory_from_elsewhere_names_operations_alone(name: str) -> None:
+    _, _, memory = made()
+    plain, arrays = memory.remember()
+    first = next(iter(plain))
+    plain[first]["monitor_op"] = ["keras.ops", name]
+    with pytest.raises(NameplateError, match="not an operation of Keras"):
+        memory.recall(plain, arrays)
+
+
+def test_f1_a_memory_from_elsewhere_does_not_change_what_a_callback_is() -> None:
+    _, callbacks, memory = made()
+    plain, arrays = memory.remember()
+    plain[next(iter(plain))] |= {"__class__": ["str", "x"], "_model": ["str", "x"], "a b": ["str", "x"]}
+    model = callbacks[0].model
+    memory.recall(plain, arrays)
+    assert callbacks[0].model is model
+    assert "a b" not in vars(callbacks[0])

@@ -145,3 +145,15 @@ def test_f4_a_sweep_is_run_again_by_this_program_alone(
     assert main(["rerun", "tried", "--runs", str(ledger.directory.parent)]) == 2
     assert "does not say by which command" in capsys.readouterr().err
     assert main(["show", "tried", "--runs", str(ledger.directory.parent)]) == 0
+
+
+@pytest.mark.parametrize("trust", ["trust=[os]", "+trust=[os]", "trust=['os','sys']", "++trust=[os]", "trust=os"])
+def test_f1_a_sweep_from_elsewhere_does_not_bring_its_trust(
+    trust: str, ledger: Ledger, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran = tmp_path / "ran"
+    evil = ["model=custom", "model._target_=os.system", f"model.arguments={{command: 'touch {ran}'}}", trust]
+    ledger.tell({"command": ["python", "-m", "trainer", "-m", "seed=1", *evil]})
+    assert main(["rerun", "tried", "--runs", str(ledger.directory.parent)]) == 2
+    assert "say it again: --trust os" in capsys.readouterr().err
+    assert not ran.exists()

@@ -71,9 +71,12 @@ def test_jobs_that_die_are_told_and_stop_nobody(
     assert not (homes["well"] / "failure.txt").exists()
     assert "ended by SIGKILL" in capsys.readouterr().err
 
-    assert main(["rerun", str(tmp_path / "sweep"), found["exit"].job[:8], found["well"].job]) == 1
+    asked = ["rerun", str(tmp_path / "sweep"), found["exit"].job[:8], found["well"].job]
+    assert main(asked) == 2
+    assert "say it again: --trust wrong" in capsys.readouterr().err
+    assert main([*asked, "--trust", "wrong"]) == 1
     assert [each.attempts for each in records(tmp_path)] == [1, 1, 1, 2, 1, 1]
-    assert main(["rerun", str(tmp_path / "sweep"), found["well"].job, "--again"]) == 0
+    assert main(["rerun", str(tmp_path / "sweep"), found["well"].job, "--again", "--trust", "wrong"]) == 0
     again = Ledger(tmp_path / "sweep").record(found["well"].job)
     assert again is not None
     assert (again.state, again.attempts) == (DONE, 1)
