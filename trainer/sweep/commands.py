@@ -124,8 +124,8 @@ def _refuse_trust(overrides: Sequence[str], given: Sequence[str]) -> None:
     trusted = [word for each in overrides if key_of(each) == "trust" for word in re.split(r"[^\w.]+", each)[1:] if word]
     if unsaid := sorted(set(trusted) - set(given)):
         raise SweepError(
-            f"the sweep was made with trust=[{','.join(unsaid)}], and the code of what is trusted would run; where that "
-            f"is meant, say it again: --trust {' '.join(unsaid)}"
+            f"the sweep was made with trust=[{','.join(unsaid)}], and the code of what is trusted would run; where "
+            f"that is meant, say it again: --trust {' '.join(unsaid)}"
         )
 
 
