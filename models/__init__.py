@@ -3,6 +3,7 @@
 The verbs are handed out lazily: `import models` imports neither TensorFlow nor Keras.
 """
 
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -63,3 +64,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+if "keras" in sys.modules:  # from here on each layer keeps whether Keras made up its name
+    import_module("models.given_names")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -93,14 +94,42 @@ def built(config: Mapping[str, Any], path: Path, objects: Mapping[str, Any]) -> 
         raise unbuildable(path, error) from None
 
 
-def unbuildable(path: Path, error: Exception) -> FileFormatError:
+class UnbuildableError(FileFormatError):
+    """A model that Keras could not build; `cause` is what it said at the bottom, without what stands around it."""
+
+    def __init__(self, message: str, cause: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+def unbuildable(path: Path, error: Exception) -> UnbuildableError:
     """Return the answer to what Keras raised while it built a model."""
-    reason = " ".join(str(error).split())
-    return FileFormatError(
-        f"{path} cannot be loaded: {reason:.600} Pass custom_objects={{name: class}} for classes of your own, and "
-        "trust=True only when you would run its author's code, of which Keras' safe mode still keeps Python lambdas "
-        f"out until you call keras.config.enable_unsafe_deserialization(). {_ALL}"
-    )
+    reason = cause(error)
+    unknown = any(word in reason.lower() for word in ("could not locate", "could not deserialize class", "unknown"))
+    advice = "Pass custom_objects={name: class} for classes of your own. " if unknown else ""
+    if any(word in reason.lower() for word in ("lambda", "safe_mode", "safe mode", "unsafe")):
+        advice = (
+            "Pass trust=True only when you would run its author's code, of which Keras' safe mode still keeps Python "
+            "lambdas out until you call keras.config.enable_unsafe_deserialization(). "
+        )
+    if "unexpected keyword argument" in reason:
+        advice = "The class that is here takes other arguments than those in the file. "
+    return UnbuildableError(f"{path} cannot be loaded: {reason} {advice}{_ALL}", reason)
+
+
+def cause(error: Exception) -> str:
+    """Return in one line what was at the bottom of an error of Keras', which wraps it in whole configurations."""
+    text = str(error)
+    *around, last = text.split(_ENCOUNTERED)
+    bottom = " ".join(last.partition("Example:")[0].split())  # of a class, which no message needs
+    classes = re.findall(r"(?:deserializing class '|<class ')([\w.]+)'", _ENCOUNTERED.join(around))
+    where = f"{classes[-1].rpartition('.')[2]}: " if classes else ""
+    shown = bottom if len(bottom) <= _LONGEST else f"{bottom[: _LONGEST // 2]} ... {bottom[-_LONGEST // 2 :]}"
+    return f"{where}{shown}" if shown else f"{where}{type(error).__name__}"
+
+
+_ENCOUNTERED = "Exception encountered:"
+_LONGEST = 600  # characters of a cause
 
 
 _MODULES = {"Functional": "keras.src.models.functional", "Sequential": "keras"}

@@ -79,6 +79,12 @@ def advice(layer: Any, error: Exception | None = None) -> str:
     # Keras looks for the very word `kwargs` where it makes the configuration itself (`Operation.get_config`); a class
     # with its own may call them anything.
     own_config = kind.get_config is not keras.layers.Layer.get_config
+    words = [each.name for each in parameters if each.kind is each.VAR_KEYWORD]
+    if words and words != ["kwargs"] and not own_config:
+        return (
+            f"call **{words[0]} of {kind.__name__}.__init__ **kwargs, the word that Keras looks for: "
+            "def __init__(self, ..., **kwargs): super().__init__(**kwargs)"
+        )
     takes_name = any(
         each.name == "name" or (each.kind is each.VAR_KEYWORD and (own_config or each.name == "kwargs"))
         for each in parameters
@@ -100,4 +106,28 @@ def _fault(layer: Any) -> str:
             copy = carries(layer, _PROBE)
         except Exception:  # whatever a user's class raises: it cannot be tried
             return ""
-    return "" if copy.name == _PROBE else f"its class drops the name; {advice(layer)}"
+    if copy.name != _PROBE:
+        return f"its class drops the name; {advice(layer)}"
+    refused = _refused_by_constructor(layer)
+    if not refused:
+        return ""
+    kind = type(layer).__name__
+    return (
+        f"a file with it cannot be loaded: {kind}.__init__ does not take {', '.join(refused)}, which Keras gives it; "
+        f"add **kwargs to {kind}.__init__ and hand them on: super().__init__(**kwargs)"
+    )
+
+
+def _refused_by_constructor(layer: Any) -> list[str]:
+    """Return what Keras gives every layer that it loads, and this one's constructor does not take."""
+    kind = type(layer)
+    if (
+        kind.from_config.__func__ is not keras.layers.Layer.from_config.__func__
+    ):  # it makes of its configuration what it
+        return []  # likes
+    taken = inspect.signature(kind.__init__).parameters.values()
+    if any(each.kind is each.VAR_KEYWORD for each in taken):
+        return []
+    known = {each.name for each in taken}
+    config = layer.get_config()
+    return [key for key in _EVERY_LAYER if key in config and key not in known]

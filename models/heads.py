@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from models import keras_private, names
+from models import given_names, keras_private, names
 from models.convention import Convention, convention_of
 from models.errors import NameplateError
 from models.policy import Kind
@@ -120,7 +120,7 @@ def _own_names(body: Any) -> list[str]:
         for entry in walk(body)
         if entry.kind is Kind.LAYER
         and not is_input(entry.layer)
-        and not names.is_automatic(entry.own, type(entry.layer).__name__)
+        and (given_names.has_given_name(entry.layer) or not names.is_automatic(entry.own, type(entry.layer).__name__))
     ]
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "carry_functions",
     "carry_seed",
     "cast_operator",
+    "constructor_arguments",
     "copy_flags",
     "deep_graphs",
     "graph_of",
@@ -45,6 +46,7 @@ __all__ = [
     "outputs_struct",
     "own_variables",
     "probing",
+    "reads_configuration",
     "rebuilds_from_tensors",
     "rename_layer",
     "rename_outputs",
@@ -275,6 +277,16 @@ def rename_variable(variable: Any, path: str) -> None:
     for index, component in enumerate(getattr(inner, "values", None) or [inner]):
         if hasattr(component, "_handle_name"):
             component._handle_name = f"{path}{f'/replica_{index}' if index else ''}:0"
+
+
+def reads_configuration() -> bool:
+    """Tell whether Keras is making objects of a configuration (`SafeModeScope`, saving/serialization_lib.py)."""
+    return global_state.get_global_attribute("safe_mode_saving") is not None
+
+
+def constructor_arguments(layer: Any) -> dict[str, Any]:
+    """Return what a layer was made with, without its name, where that is plain data (`Operation.__new__`)."""
+    return getattr(getattr(layer, "_auto_config", None), "config", None) or {}
 
 
 def automatic_counts() -> dict[str, int]:

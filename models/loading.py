@@ -24,7 +24,7 @@ from models.formats.torch_weights import ROWS_UNKNOWN, Converted, to_keras, torc
 from models.mapping import NameRule
 from models.matching import Form, Line, Plan, match
 from models.store import dtypes
-from models.tree import owned_variables, walk
+from models.tree import owned_variables, require_built, walk
 from models.weights import Weights, require_matches
 from models.weights import matches as named_by
 
@@ -109,6 +109,7 @@ def load_weights(
     """
     if layout not in (None, "keras", "torch"):
         raise LoadingError(f"layout={layout!r}: it is 'keras' or 'torch'")
+    require_built(model)
     wanted = _Wanted(only, name_rules(rename), partial, cast, by_order)
     if isinstance(source, Mapping):
         return _load(model, source, "weights", layout or layout_of(source), wanted)
@@ -166,7 +167,7 @@ def _load(model: keras.Model, source: Weights, label: str, layout: str, wanted: 
         new = {name: aliases.get(step := aliases.get(name, name), step) for name in forms}
         offered, here = _Under(source, {new[name]: name for name in forms}), {new[name]: forms[name] for name in forms}
         plan = match(here, there, rules=wanted.rules)
-    plan = _chosen(_casting(plan, here, there) if wanted.cast else plan, wanted.only, there)
+    plan = _chosen(casting(plan, here, there) if wanted.cast else plan, wanted.only, there)
     told = with_origins(plan, converted) if converted else _with_names_of_the_file(plan, new)
     ignored = [Line(None, name, "dropped", "a random generator, named by a count") for name in drawn]
     report = Report(label, Plan((*told.lines, *ignored)))
@@ -175,7 +176,7 @@ def _load(model: keras.Model, source: Weights, label: str, layout: str, wanted: 
         _say_unknown_rows(label, converted)
     values = {target: offered[origin] for target, origin in plan.sources.items()}  # all read before one is written
     for target, value in values.items():
-        dtype = _numpy_dtype(there[target].dtype)
+        dtype = numpy_dtype(there[target].dtype)
         targets[target].assign(value if value.dtype == dtype else value.astype(dtype))
     return report
 
@@ -191,7 +192,7 @@ def _say_unknown_rows(label: str, converted: Converted) -> None:
 # ---- the plan ---------------------------------------------------------------------------------------------------
 
 
-def _casting(plan: Plan, here: Mapping[str, Form], there: Mapping[str, Form]) -> Plan:
+def casting(plan: Plan, here: Mapping[str, Form], there: Mapping[str, Form]) -> Plan:
     """Return the plan with numbers turned into the model's types where both are floating-point."""
 
     def cast(line: Line) -> Line:
@@ -264,10 +265,12 @@ def _require(report: Report, model: keras.Model, source: Weights, *, partial: bo
     lines += [f"  ... and {len(bad) - _SHOWN} more"] if len(bad) > _SHOWN else []
     if getattr(source, "unnamed", False):
         lines.append("The file has no names: by_order=True takes each class's layers in the order in which they come.")
-    elif not report.loaded:
+    elif not any(line.target and line.source for line in report.plan.lines):
         lines.append("Not one name is in both; rename={old: new} says which is which.")
     else:
         lines.append("rename={old: new} says which is which, partial=True loads what fits.")
+    if any(line.verdict == "dtype" for line in bad):
+        lines.append("cast=True turns floating-point numbers into the model's types.")
     raise LoadingError("\n".join(lines))
 
 
@@ -337,7 +340,8 @@ def _class_with_layout(kind: type) -> str:
     return next((name for name in bases if torch_layouts.role(name)), kind.__name__)
 
 
-def _numpy_dtype(name: str) -> np.dtype:
+def numpy_dtype(name: str) -> np.dtype:
+    """Return NumPy's type of a variable's. Raises `LoadingError` for one that no file holds."""
     found = dtypes.of_name(name)
     if found is None:
         raise LoadingError(f"the model has a variable of {name}, which no file holds")

@@ -21,7 +21,11 @@ _log = logging.getLogger(__name__)
 
 
 def check(model: keras.Model, policy: Policy | str = "strict") -> list[Violation]:
-    """Return every rule that a name of the model's tree breaks; under `off` nothing. No name makes it raise.
+    """Return every rule that a name of the model's tree breaks, and the grammar for its own; under `off` nothing.
+
+    A name that the caller gave is not automatic, though Keras might have made it up; of a model from a file nobody
+    knows, so that there the look decides. Layers whose class loses a name in a file, or cannot be loaded from one, are
+    found too. No name makes it raise.
 
     Raises:
         NameplateError: for what is no model, and for a policy that does not exist or cannot be used.
@@ -32,7 +36,8 @@ def check(model: keras.Model, policy: Policy | str = "strict") -> list[Violation
         return []
     with collector_paused():  # a large model would be looked through for every few layers
         entries = walk(model)
-        return policies.violations(policy, named(entries), outputs=output_names(model)) + uncarried(entries)
+        found = policies.violations(policy, named(entries), outputs=output_names(model))
+        return policies.of_the_model(model.name) + found + uncarried(entries)
 
 
 def enforce(
@@ -40,11 +45,12 @@ def enforce(
     policy: Policy | str = "strict",
     *,
     report: Callable[[list[Violation]], None] | None = None,
+    remedy: str = policies.REMEDY,
 ) -> keras.Model:
     """Return a model that keeps the policy; its names freeze when it is compiled, except under `off`.
 
     Under `strict` and `off` it is the model itself. Under `report` too, and the violations go to `report`, or
-    to the log as a table.
+    to the log as a table. `remedy` is what a refusal advises where all names can be repaired.
 
     Raises:
         NamingError: with every violation, under `strict`.
@@ -59,11 +65,11 @@ def enforce(
         if report is not None:
             report(found)
         else:
-            _log.warning("%s", policies.text(found, model=model.name, policy=policy))
+            _log.warning("%s", policies.text(found, model=model.name, policy=policy, remedy=remedy))
         return arm(model)
     if policy.mode is Mode.repair:
         model = repaired(model, policy)
         found = check(model, policy)
         if not found:
             return arm(model)
-    raise NamingError(policies.text(found, model=model.name, policy=policy), found)
+    raise NamingError(policies.text(found, model=model.name, policy=policy, remedy=remedy), found)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from models import names
+from models import columns, names
 from models.errors import NameplateError
 from models.suggesting import NEUTRAL, Wish, candidates
 
@@ -35,6 +35,8 @@ class Demand(enum.StrEnum):
     all = "all"  # every rule
     grammar = "grammar"  # the grammar and uniqueness only
 
+
+REMEDY = "Or take these names: models.enforce(model, 'repair') gives a model that has them."
 
 _Word = TypeVar("_Word", Mode, Demand)
 
@@ -121,6 +123,7 @@ class Named:
     parent: int = -1  # place of the container in the list; -1 is the model itself
     origin: str = ""  # where it was found, as container/place
     is_text: bool = True  # False where something else than a string was assigned
+    given: bool = False  # whether a caller gave this name, though Keras might have made it up
 
 
 def named_policy(policy: Policy | str) -> Policy:
@@ -163,6 +166,14 @@ def violations(policy: Policy, tree: Sequence[Named], *, outputs: Sequence[str] 
     return found + _absent(policy, tree, outputs)
 
 
+def of_the_model(name: object) -> list[Violation]:
+    """Return what is wrong with a model's own name, which is in no tree: the grammar, as for layers."""
+    reason = names.fault(name)
+    if not reason:
+        return []
+    return [Violation(str(name), "grammar", f"the model's own name: {reason}", names.sanitized(name) or "model")]
+
+
 def broken(policy: Policy, tree: Sequence[Named]) -> dict[int, list[tuple[str, str]]]:
     """Return `{place: [(rule, message), ...]}` for the layers whose names break a rule, in the order of the tree."""
     found = {index: _faults(policy, item, item.own, tree) for index, item in enumerate(tree)}
@@ -198,23 +209,22 @@ def suggestions(policy: Policy, tree: Sequence[Named], places: Sequence[int]) ->
     return answers
 
 
-def text(found: Sequence[Violation], *, model: str, policy: Policy) -> str:
-    """Return violations as a table: where, what is wrong, what would do; a hint at `naming=repair` below."""
+def text(found: Sequence[Violation], *, model: str, policy: Policy, remedy: str = REMEDY) -> str:
+    """Return violations as a table: where, what is wrong, what would do; below, what takes all that would do."""
     layers = len({violation.name for violation in found})
     subject = "1 name" if layers == 1 else f"{layers} names"
     head = f"{subject} of {model!r} break{'s' * (layers == 1)} the policy {policy.mode.value!r}:"
     rows = [(violation.name, violation.message, _advice(violation)) for violation in found]
-    widths = [max(len(row[column]) for row in rows) for column in range(2)]
-    lines = [f"  {name:<{widths[0]}}   {message:<{widths[1]}}   {advice}".rstrip() for name, message, advice in rows]
+    lines = [f"  {line}" for line in columns.lines(rows, gap=3)]
     repairable = all(violation.suggestion for violation in found)
-    tail = ["Or run with naming=repair to take these names."] if repairable else []
+    tail = [remedy] if repairable else []
     return "\n".join([head, *lines, *tail])
 
 
 def _advice(violation: Violation) -> str:
     if not violation.suggestion:
         return ""
-    container, _ = names.split(violation.name)
+    container = "" if violation.message.startswith("the model's own name") else names.split(violation.name)[0]
     return f"e.g. {names.join(container, violation.suggestion)}"
 
 
@@ -227,7 +237,8 @@ def _faults(policy: Policy, item: Named, own: str, tree: Sequence[Named]) -> lis
     found += [("forbidden", f"matches the forbidden {each!r}") for each in _forbidden(policy, item, own)]
     if not _held_to_all(policy, item):
         return found
-    if not policy.automatic and names.is_automatic(own, item.classes[0]):
+    written = item.given and own == item.own
+    if not policy.automatic and not written and names.is_automatic(own, item.classes[0]):
         found.append(("automatic", "made up by Keras"))
     pattern = _pattern(policy, item)
     if pattern and not re.fullmatch(pattern, own):
@@ -306,7 +317,8 @@ def _candidates(policy: Policy, item: Named, ordinal: int, tree: Sequence[Named]
     """Yield names for a layer: its own mended, its class's word with its number, then neutral ones."""
     word = "input" if item.kind is Kind.INPUT else names.snake(item.classes[0]) or "layer"
     mended = names.sanitized(item.own)
-    made_up = not mended or names.is_automatic(mended, item.classes[0]) or names.fault(mended) is not None
+    automatic = names.is_automatic(mended, item.classes[0]) and not (item.given and mended == item.own)
+    made_up = not mended or automatic or names.fault(mended) is not None
     bases = [] if made_up else [mended]
     held = _held_to_all(policy, item)
     wish = Wish(

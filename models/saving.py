@@ -7,14 +7,16 @@ import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
-from models import keras_private, names, store
+from models import keras_private, store
 from models import policy as policies
 from models.bridge import read
-from models.carrying import uncarried
+from models.building import UnbuildableError, cause
+from models.carrying import advice, uncarried
 from models.channel_order import rows_by_layer
 from models.custom import custom_objects
 from models.errors import NameplateError
@@ -27,7 +29,7 @@ from models.loading import classes_of, plan_weights
 from models.opening import load, loaded
 from models.policy import NamingError, Policy
 from models.told_names import add_names, names_and_config, take_names
-from models.tree import named, seeds, walk
+from models.tree import named, require_built, require_model, seeds, walk
 
 __all__ = ["SavingError", "load", "save"]
 
@@ -72,6 +74,10 @@ def save(
     if (modules or counters) and ending not in _TORCH:
         raise SavingError(f"{target}: modules and counters are for {' and '.join(_TORCH)} files")
     recheck(model)
+    if ending == ".keras":
+        require_model(model)
+    else:
+        require_built(model)
     _refuse_names(model)
     with tempfile.TemporaryDirectory(prefix=".nameplate-", dir=target.parent) as folder:
         draft = Path(folder) / target.name
@@ -101,8 +107,12 @@ def round_trip(model: keras.Model) -> keras.Model:
 
 
 def _write_keras(model: keras.Model, draft: Path) -> keras.Model:
-    with keras_private.deep_graphs(len(walk(model))):
-        keras.saving.save_model(model, draft)
+    try:
+        with keras_private.deep_graphs(len(walk(model))):
+            keras.saving.save_model(model, draft)
+    except Exception as error:  # whatever Keras and the classes of a user raise
+        told = [advice(layer, error) for layer in _without_configuration(model)]
+        raise SavingError("\n  ".join([f"{model.name!r} cannot be saved: {cause(error)}", *told])) from None
     add_names(model, draft)
     return _prove(model, draft)
 
@@ -145,9 +155,7 @@ _WRITERS: dict[str, Callable[[keras.Model, Path], object]] = {
 def _refuse_names(model: keras.Model) -> None:
     entries = walk(model)
     found = policies.violations(_LOADABLE, named(entries)) + uncarried(entries)
-    reason = names.fault(model.name)
-    if reason:
-        found.append(policies.Violation(str(model.name), "grammar", f"the model itself: {reason}", ""))
+    found = policies.of_the_model(model.name) + found
     if found:
         table = policies.text(found, model=str(model.name), policy=_LOADABLE)
         raise NamingError(f"not saved, since it could not be loaded again: {table}", found)
@@ -162,6 +170,8 @@ def _prove(model: keras.Model, path: Path) -> keras.Model:
             with keras_private.deep_graphs(len(wanted)):
                 copy = loaded(path, path, custom_objects(every))
             take_names(copy, wanted, path)
+    except UnbuildableError as error:
+        raise SavingError(f"not saved, since it could not be loaded again: {error.cause}") from None
     except FileFormatError as error:
         raise SavingError(f"not saved, since it could not be loaded again: {error}") from None
     before, after = read(model), read(copy)
@@ -171,6 +181,21 @@ def _prove(model: keras.Model, path: Path) -> keras.Model:
     problems += [f"{name}: other values after loading" for name in kept if not _equal(before[name], after[name])]
     _refuse(model, problems)
     return copy
+
+
+def _without_configuration(model: keras.Model) -> list[Any]:
+    """Return a layer of each class that gives no configuration."""
+    found: dict[type, Any] = {}
+    for layer in [model, *(entry.layer for entry in walk(model))]:
+        if type(layer).__module__.startswith("keras."):
+            continue
+        try:
+            layer.get_config()
+        except NotImplementedError:
+            found.setdefault(type(layer), layer)
+        except Exception:  # its own reason was raised already
+            continue
+    return list(found.values())
 
 
 def _prove_weights(model: keras.Model, path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from models import keras_private
+from models import given_names, keras_private
 
 Chain = list[tuple[frozenset[str], str]]  # of a layer and its containers, innermost first: old names, new name
 Told = tuple[str, str | None, list[str]]  # own name, path, paths of the variables that `held` returns
@@ -49,6 +49,9 @@ def settle(pairs: Sequence[tuple[Any, Any]], parents: Sequence[int], *, renamed:
     for (old, _), parent in zip(pairs[1:], parents, strict=True):
         chains.append([_link(old, renamed), *chains[parent + 1]])
     todo = [(old, new, chain) for (old, new), chain in zip(pairs, chains, strict=True)]
+    for old, new, _ in todo:
+        if new is not old:
+            given_names.carry(old, new, renamed=id(old) in renamed)
     take([new for _, new, _ in todo], [(chain[0][1], *_paths(old, chain)) for old, _, chain in todo])
 
 

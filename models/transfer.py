@@ -11,17 +11,17 @@ from typing import Any, TypeAlias
 import keras
 import numpy as np
 
-from models import bridge, mapping, matching, store
+from models import bridge, columns, mapping, matching, store
 from models.adapting import Classes, refusal, reshaped
 from models.channel_order import rows_by_layer
 from models.cloning import clone
 from models.errors import NameplateError
 from models.formats import open_weights
 from models.formats.torch_weights import Converted, to_keras, torch_rules
-from models.loading import classes_of, layout_of, with_origins
+from models.loading import casting, classes_of, layout_of, numpy_dtype, with_origins
 from models.mapping import NameRule
 from models.matching import Form, Line, Plan
-from models.tree import seeds, variables
+from models.tree import require_built, seeds, variables
 from models.weights import Weights, matches, require_matches
 
 GOOD = ("taken", "renamed", "dropped", "kept", "adapted")
@@ -79,8 +79,7 @@ class TransferPlan:
     def table(self) -> str:
         """Return a line a name in columns, and the counts."""
         rows = [(line.verdict, line.target or "", line.source or "", line.detail) for line in self.lines]
-        widths = [max([len(row[place]) for row in rows], default=0) for place in range(3)]
-        lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, [*widths, 0], strict=True)) for row in rows]
+        lines = columns.lines(rows)
         total = ", ".join(f"{count} {verdict}" for verdict, count in self.counts().items())
         return "\n".join([*(line.rstrip() for line in lines), f"from {self.source}: {total}"])
 
@@ -104,6 +103,7 @@ def plan(
     classes: Classes | None = None,
     label: str = "",
     layout: str | None = None,
+    cast: bool = False,
 ) -> TransferPlan:
     """Return what a transfer would do; nothing is written.
 
@@ -121,10 +121,12 @@ def plan(
         layout: "keras" or "torch", whose order of axes the arrays have; by default what the file or its names say.
             From PyTorch's they are transposed by the role of each layer, and the rows behind a flattened picture put
             into Keras' order; the details of the plan say so.
+        cast: whether floating-point numbers are turned into the target's types.
 
     Raises:
         NameplateError: for rules and patterns that are for nothing, and a path at which there is no source.
     """
+    require_built(target)
     arrays, where = _opened(source)
     if layout not in (None, "keras", "torch"):
         raise TransferError(f"layout={layout!r}: it is 'keras' or 'torch'")
@@ -143,6 +145,7 @@ def plan(
     made = matching.match(forms, free, rules=given)
     new = mapping.apply(list(forms), given).names
     lines = [_left_alone(line, new, take, keep) for line in made.lines]
+    lines = list(casting(Plan(tuple(lines)), forms, wanted).lines) if cast else lines
     lines += [Line(name, None, "kept", "keeps its own values") for name in wanted if name not in free]
     lines, adapted = _adapted(lines, forms, wanted, adapt or {}, classes)
     lines = list(with_origins(Plan(tuple(lines)), converted).lines) if converted else lines
@@ -178,7 +181,9 @@ def write_plan(plan: TransferPlan, model: keras.Model) -> None:
             value = reshaped(plan.rules[target], value, own.shape, own=own, classes=plan.classes)
         values[target] = value
     for target, value in values.items():
-        targets[target].assign(value)
+        dtype = numpy_dtype(str(targets[target].dtype))  # another one only where the plan casts
+        values[target] = value if value.dtype == dtype else value.astype(dtype)
+        targets[target].assign(values[target])
     prove(values, model)
 
 
@@ -212,6 +217,8 @@ def _refuse(plan: TransferPlan, model: Any) -> None:
         f"{len(plan.taken)} of {len(plan.shapes)} arrays would be taken from {plan.source}, {len(bad)} are left over:"
     )
     ways = "Rename with rules OLD=NEW, drop with OLD=, keep=[...] what is new here, or adapt={NAME: rule} a shape."
+    if any(line.verdict == "dtype" for line in bad):
+        ways += " cast=True turns floating-point numbers into the model's types."
     raise TransferError("\n".join([head, *lines, ways]))
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import keras
 
-from models import keras_private, names
+from models import given_names, keras_private, names
 from models.errors import NameplateError
 from models.policy import Kind, Named, NamingError
 
@@ -119,6 +119,21 @@ def require_model(model: object) -> None:
         raise NameplateError(f"a keras.Model is needed, not {model!r:.80} ({type(model).__name__})")
 
 
+def require_built(model: keras.Model) -> None:
+    """Refuse a model that has no weights yet.
+
+    Raises:
+        NameplateError: with what to do; and for what is no model.
+    """
+    require_model(model)
+    empty = not owned_variables(model) and not all(_built(entry.layer) for entry in walk(model))
+    if empty or not model.built:
+        raise NameplateError(
+            f"{model.name!r} has not seen a shape, so that it has no weights yet: call it on data, or build it with "
+            "build(input_shape), first"
+        )
+
+
 def walk(model: keras.Model) -> list[Entry]:
     """Return every layer of the tree once, containers before what they contain; names may occur twice.
 
@@ -163,6 +178,7 @@ def named(entries: Sequence[Entry]) -> list[Named]:
             parent=entry.parent,
             origin=entry.origin,
             is_text=isinstance(entry.layer.name, str),
+            given=given_names.has_given_name(entry.layer),
         )
         for entry, weight in zip(entries, weighty, strict=True)
     ]
@@ -313,4 +329,6 @@ def _refuse_duplicates(model: Any, found: Sequence[tuple[str, str]], what: str) 
     if twice:
         lines = [f"  {name}   used {len(origins)} times: {', '.join(origins)}" for name, origins in twice.items()]
         head = f"{len(twice)} {what} name{'s' * (len(twice) != 1)} of {model.name!r} mean more than one {what}:"
-        raise NamingError("\n".join([head, *lines, "Rename them, or run with naming=repair."]))
+        raise NamingError(
+            "\n".join([head, *lines, "Rename them; models.enforce(model, 'repair') gives names of their own."])
+        )

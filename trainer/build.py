@@ -19,6 +19,8 @@ from trainer.config.objective import ObjectiveConfig
 from trainer.data.dataset import Dataset, Kind
 from trainer.targets import TargetError, call
 
+REPAIR = "Or run with naming=repair to take these names."
+
 
 def build_model(
     config: ModelConfig, dataset: Dataset, *, precision: Precision, seed: int, resolve: Callable[[str], Any]

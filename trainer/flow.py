@@ -9,8 +9,9 @@ from dataclasses import replace
 import keras
 
 import models
+from models.saving import round_trip
 from trainer.assembly import Job, assemble
-from trainer.build import build_model, output_problems, synchronise_batch_norm
+from trainer.build import REPAIR, build_model, output_problems, synchronise_batch_norm
 from trainer.callbacks.observer import Observer
 from trainer.compiling import compile_model
 from trainer.config.base import ConfigError
@@ -68,6 +69,7 @@ def run(config: RunConfig, *, observers: Sequence[Observer] = ()) -> Report:
             stages.prepare(model)
             origins = first_weights(job, model)
             compile_for(job, model)
+            _prove_export(job, model)
             loop = assemble(job, model, origins, stages)
             with training(), lost_workers(team), loop.checkpoints or nullcontext():
                 loop.run()
@@ -82,7 +84,7 @@ def named_model(config: RunConfig, dataset: Dataset) -> keras.Model:
     model = build_model(
         config.model, dataset, precision=config.fit.precision, seed=config.seed, resolve=resolver(config.trust)
     )
-    model = models.enforce(model, config.naming)
+    model = models.enforce(model, config.naming, remedy=REPAIR)
     if problems := output_problems(model, dataset, config.objective):
         raise ConfigError(problems)
     synchronise_batch_norm(model, synchronised=config.strategy.sync_batch_norm)
@@ -95,6 +97,16 @@ def first_weights(job: Job, model: keras.Model) -> Origins:
     if not begins or not isinstance(job.config.init, CheckpointInitConfig):
         return {}
     return take_weights(model, job.config.init, show=job.screen.table)
+
+
+def _prove_export(job: Job, model: keras.Model) -> None:
+    """Find out before training whether a model can be exported in the end, where that is asked for.
+
+    Raises:
+        NameplateError: the model cannot be saved as a whole, with the line to add.
+    """
+    if job.home and job.config.checkpoint.export_keras is Export.best:
+        round_trip(model)
 
 
 def compile_for(job: Job, model: keras.Model) -> None:

@@ -13,7 +13,7 @@ import models
 from models import bridge, store
 from models.errors import NameplateError
 from trainer import places
-from trainer.build import build_model
+from trainer.build import REPAIR, build_model
 from trainer.compose import stored_config
 from trainer.data.dataset import Dataset
 from trainer.data.opening import open_dataset
@@ -56,7 +56,7 @@ def rebuild(path: str, *, trust: Sequence[str] = ()) -> Rebuilt:
                 "Where the data is, write the model with checkpoint.export_keras=best and use that .keras file."
             ) from error
         model = build_model(config.model, dataset, precision=config.fit.precision, seed=config.seed, resolve=resolve)
-        model = models.enforce(model, config.naming)
+        model = models.enforce(model, config.naming, remedy=REPAIR)
         bridge.write(model, bridge.read(model) | checkpoint.weights.load())
         return Rebuilt(model, str(place), checkpoint.step, dataset)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from models import keras_private, names
+from models import given_names, keras_private, names
 from models.cloning import clone
 from models.custom import custom_objects
 from models.surgery.addresses import Addresses
@@ -70,6 +70,7 @@ def _with_another(addresses: Addresses, now: Any, holder: Any, edit: Replace) ->
     if len(given) != 1 or edit.at is not None:
         raise SurgeryError(f"{edit.name!r} lies inside a class: one layer can take its place, at all its calls")
     automatic = names.is_automatic(str(given[0].name), type(given[0]).__name__)
+    automatic = automatic and not given_names.has_given_name(given[0])
     new = clone(given[0], renamed={id(given[0]): str(layer.name)} if automatic else {})
     objects = custom_objects([now, new, *(entry.layer for entry in [*walk(now), *walk(new)])])
     with keras_private.undisturbed(), keras_private.live_code(), keras.saving.custom_object_scope(objects):

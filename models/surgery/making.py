@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras import tree
 
-from models import keras_private
+from models import given_names, keras_private
 from models.cloning import Copier, clone, paired, refusal, rekeyed
 from models.collector import collector_paused
 from models.custom import custom_objects
@@ -166,6 +166,7 @@ class _Maker:
                 made.weights += self._carry_agreeing(old, self._made[key], given)
         made.anew += [(given, self._made[key]) for key, given in self._order.given.items() if key in self._made]
         for old, new in self._containers:
+            given_names.carry(old, new, renamed=id(old) in self._order.own_names or new.name != old.name)
             if isinstance(old, keras.Layer) and type(old) is type(new):
                 keras_private.copy_flags(old, new)
                 keras_private.rename_layer(new, new.name, getattr(old, "path", None) and new.name)

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from models import names
+from models import given_names, names
 from models import policy as policies
 from models.policy import Kind, Mode, NamingError, Policy, Violation
 from models.surgery.addresses import Addresses, is_input
@@ -33,7 +33,8 @@ def newcomers_names(addresses: Addresses, done: Rewritten, policy: Policy | str)
         own = [each for each in done.newcomers.values() if each.container is container]
         found += _christen(addresses, addresses.graph(container), own, policy, chosen, done)
     if found:
-        raise NamingError(policies.text(found, model=f"the edited {addresses.model.name}", policy=policy), found)
+        told = f"the edited {addresses.model.name}"
+        raise NamingError(policies.text(found, model=told, policy=policy, remedy=_REMEDY), found)
     return chosen
 
 
@@ -91,6 +92,7 @@ def _judged(
     ]
 
 
+_REMEDY = "Or take these names with policy='repair'."
 _CLASHES = ("grammar", "duplicate", "case")  # what no model can be without
 
 
@@ -98,7 +100,8 @@ def _wish(newcomer: Newcomer, taken: set[str], addresses: Addresses) -> str:
     """Return the name that a newcomer would have."""
     layer, old = newcomer.layer, newcomer.stands_for
     given = str(layer.name)
-    if old is None or not names.is_automatic(given, type(layer).__name__):
+    automatic = names.is_automatic(given, type(layer).__name__) and not given_names.has_given_name(layer)
+    if old is None or not automatic:
         return given
     base = names.split(addresses.name(old))[1]
     if newcomer.alone and newcomer.everywhere:

@@ -30,7 +30,10 @@ def test_strict_refuses_with_every_violation_in_a_table() -> None:
 
     assert len(caught.value.violations) == 4
     assert str(caught.value).splitlines()[0].startswith("4 names of 'functional")
-    assert str(caught.value).splitlines()[-1] == "Or run with naming=repair to take these names."
+    assert (
+        str(caught.value).splitlines()[-1]
+        == "Or take these names: models.enforce(model, 'repair') gives a model that has them."
+    )
 
 
 @pytest.mark.parametrize("mode", ["strict", "repair", "report", "off"])

@@ -187,7 +187,7 @@ def test_the_table_has_a_line_a_violation_and_what_to_do() -> None:
         "2 names of 'classifier' break the policy 'strict':",
         "  head/dense_3   made up by Keras                     e.g. head/dense1",
         "  b              used twice: first at 2, again at 3   e.g. b_b",
-        "Or run with naming=repair to take these names.",
+        "Or take these names: models.enforce(model, 'repair') gives a model that has them.",
     ]
 
 

@@ -503,7 +503,8 @@ def test_an_operator_can_be_given_a_name() -> None:
 
 
 def test_repair_of_a_compiled_model_is_refused() -> None:
-    model = rename(functional(), {"hidden": "dense_4"})
+    x = keras.Input((3,), name="x")
+    model = keras.Model(x, layers.Dense(2)(x), name="unnamed")
     model.compile("sgd", "mse")
 
     with pytest.raises(NamingError, match="compiled"):
