@@ -10,7 +10,7 @@ import numpy as np
 
 from models import names
 from models.errors import NameplateError
-from models.tree import variables
+from models.tree import require_model, variables
 from models.weights import Weights
 
 
@@ -20,6 +20,7 @@ def read(model: keras.Model) -> dict[str, np.ndarray]:
     Raises:
         NamingError: when two variables have the same name.
     """
+    require_model(model)
     return {name: np.array(variable.numpy()) for name, variable in variables(model).items()}
 
 

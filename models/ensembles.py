@@ -72,6 +72,8 @@ def siamese(
         raise JoiningError(
             f"no compare={compare!r}; there are {', '.join(COMPARE)}.{names.did_you_mean(compare, COMPARE)}"
         )
+    if isinstance(sides, str) or len(set(sides)) != 2 or len(sides) != 2:
+        raise JoiningError(f"sides={sides!r}: two different names, e.g. ('left', 'right')")
     joined = join(dict.fromkeys(sides, tower), shared=shared, name=name, verify=verify)
     if compare is None:
         return joined

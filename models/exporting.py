@@ -19,7 +19,7 @@ from models.formats.opening import open_weights
 from models.formats.saved_model import NAMES
 from models.freezing import recheck
 from models.keras_private import inputs_struct, stack_graph
-from models.tree import output_names, variables
+from models.tree import output_names, require_built, variables
 
 
 class ExportError(NameplateError):
@@ -40,6 +40,9 @@ def export(model: keras.Model, path: str | os.PathLike[str]) -> None:
     Raises:
         ExportError: when the model has no named inputs and outputs, two have one name, or something is at `path`.
     """
+    require_built(model)
+    if isinstance(model, keras.Sequential) and stack_graph(model) is None:
+        raise ExportError(f"{model.name!r} has no named inputs: give it a keras.Input first")
     target = Path(path)
     if target.exists() or target.is_symlink():
         raise ExportError(f"{target} is there already; an export takes a new directory")

@@ -11,7 +11,7 @@ import keras
 
 from models import names
 from models.policy import NamingError
-from models.tree import walk
+from models.tree import require_model, walk
 
 # Keras' own methods that hand names on; each looks at the manifest first once a model is frozen. The last two are what
 # `keras.saving.save_model` asks a model for when it writes a `.keras` file, and an `.h5` file.
@@ -45,6 +45,7 @@ class Frozen:
 
 def freeze(model: keras.Model) -> Frozen:
     """Return the manifest of the model's names, and let all of Keras that trains or saves it check it from now on."""
+    require_model(model)
     return _frozen(model, growing=False)
 
 

@@ -63,6 +63,7 @@ def attach(
     require_model(backbone)
     if not isinstance(heads, Mapping):
         raise HeadError(f"heads is {{output: units}}, not a {type(heads).__name__}; e.g. {{'label': 10}}")
+    _refuse_forms(hidden, activation, name)
     end = after if after is not None else _last(backbone)
     body = extract(backbone, end, name=name or str(backbone.name), verify=False)
     given = _given(body, end)
@@ -77,6 +78,19 @@ def attach(
         _name_inputs(body, heads)
         inputs = keras_private.inputs_struct(keras_private.graph_of(body))
         return keras.Model(inputs, outputs if len(outputs) > 1 else next(iter(outputs.values())), name=body.name)
+
+
+def _refuse_forms(hidden: Any, activation: Any, name: Any) -> None:
+    """Refuse arguments that are something else than they are to be, before any is looked at."""
+    several = isinstance(hidden, Sequence) and not isinstance(hidden, str)
+    problems = [] if several else [f"hidden={hidden!r}: a list of units, e.g. [64]"]
+    try:
+        keras.activations.get(activation)
+    except ValueError:
+        problems.append(f"activation={activation!r}: Keras has no such function")
+    problems += [f"name={name!r}: {fault}" for fault in [name is not None and names.fault(name)] if fault]
+    if problems:
+        raise HeadError("\n".join(["no head can be attached so:", *(f"  {each}" for each in problems)]))
 
 
 def _last(backbone: Any) -> str:
@@ -134,7 +148,7 @@ def _words(written: Convention, hidden: Sequence[int], dropout: float, *, pooled
 
 def _named(output: str, words: tuple[Any, ...]) -> str:
     written, word, number = words
-    return str(written.name(output, word, number=number))
+    return str(written.name(str(output), word, number=number))
 
 
 def _refuse(
@@ -143,13 +157,15 @@ def _refuse(
     problems = [] if heads else ["there is no output; give {name: units}"]
     problems += [f"{output}: {units!r} units; a whole number from 1" for output, units in heads.items() if _odd(units)]
     problems += [f"hidden={units!r}: a whole number of units from 1" for units in hidden if _odd(units)]
-    problems += [] if 0 <= dropout < 1 else [f"dropout={dropout}: a share from 0 to below 1"]
+    share = isinstance(dropout, int | float) and 0 <= dropout < 1
+    problems += [] if share else [f"dropout={dropout!r}: a share from 0 to below 1"]
     taken = {entry.own.casefold(): entry.own for entry in walk(body) if entry.parent < 0}
     for output, parts in plan.items():
         for own in (output, *(_named(output, words) for words in parts.values())):
             if fault := names.fault(own):
                 problems.append(f"the name {own!r}: {fault}")
-            elif own.casefold() in taken:
+                continue
+            if own.casefold() in taken:
                 problems.append(f"the name {own!r} is taken by {taken[own.casefold()]!r}; call the output otherwise")
             taken.setdefault(own.casefold(), own)
     if problems:

@@ -18,7 +18,7 @@ from models.policy import Kind
 from models.saving import round_trip
 from models.surgery.graph import same
 from models.surgery.verifying import differences, outputs_of, packed, run
-from models.tree import layer, output_names, walk
+from models.tree import layer, output_names, require_model, walk
 
 
 class JoiningError(NameplateError):
@@ -33,7 +33,8 @@ def prefixed(model: keras.Model, prefix: str) -> keras.Model:
     Raises:
         JoiningError: for a prefix with which no name can begin.
     """
-    fault = names.fault(f"{prefix}x")
+    require_model(model)
+    fault = names.fault(f"{prefix}x") if isinstance(prefix, str) else "not a string"
     if fault:
         raise JoiningError(f"no name can begin with {prefix!r}: {fault}; e.g. 'left_'")
     renamed = {id(model): f"{prefix}{model.name}"}
@@ -189,8 +190,12 @@ def _behind(key: str, own: str) -> str:
 
 def _name_problems(branches: Mapping[str, Any], name: str) -> list[str]:
     problems = [f"the name {each!r}: {fault}" for each in [name, *branches] if (fault := names.fault(each))]
+    strangers = [key for key, model in branches.items() if not isinstance(model, keras.Model)]
+    problems += [f"{key!r} is a {type(branches[key]).__name__}, not a keras.Model" for key in strangers]
     folded: dict[str, str] = {}
     for key in branches:
+        if not isinstance(key, str):  # as its fault says
+            continue
         if key.casefold() in folded:
             problems.append(f"{key!r} and {folded[key.casefold()]!r} are the same name but for case")
         folded[key.casefold()] = key
@@ -202,6 +207,8 @@ def _name_problems(branches: Mapping[str, Any], name: str) -> list[str]:
 def _input_problems(branches: Mapping[str, Any], inputs: str) -> list[str]:
     if inputs not in ("own", "same"):
         return [f"inputs={inputs!r} is neither 'own' nor 'same'"]
+    if not all(isinstance(model, keras.Model) for model in branches.values()):
+        return []
     blind = [key for key, model in branches.items() if not specs_of(model)]
     problems = [f"{key!r} has not seen a shape; build it first, or give it an Input" for key in blind]
     if inputs == "own" or problems or not branches:

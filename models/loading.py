@@ -110,11 +110,24 @@ def load_weights(
     if layout not in (None, "keras", "torch"):
         raise LoadingError(f"layout={layout!r}: it is 'keras' or 'torch'")
     require_built(model)
+    only = [only] if isinstance(only, str) else only
     wanted = _Wanted(only, name_rules(rename), partial, cast, by_order)
     if isinstance(source, Mapping):
+        require_arrays(source)
         return _load(model, source, "weights", layout or layout_of(source), wanted)
+    if not isinstance(source, str | os.PathLike):
+        raise LoadingError(f"a source is a path or weights by name, not a {type(source).__name__}")
     with open_weights(source) as arrays:
         return _load(model, arrays, str(source), layout or layout_of(arrays), wanted)
+
+
+def require_arrays(weights: Weights) -> None:
+    """Raise `LoadingError` with each name of weights that stands for something else than an array; reads no file."""
+    if not isinstance(weights, dict):
+        return
+    strangers = [f"{name}: a {type(each).__name__}" for name, each in weights.items() if not hasattr(each, "dtype")]
+    if strangers:
+        raise LoadingError("\n  ".join(["weights are NumPy arrays by name; these are not:", *strangers[:_SHOWN]]))
 
 
 def plan_weights(model: keras.Model, source: Arrays) -> Plan:
@@ -131,7 +144,7 @@ def name_rules(rename: Rename) -> list[NameRule]:
     """Return the rules of `{old: new}` or of texts. Raises `MappingError` for what cannot be read."""
     if isinstance(rename, Mapping):
         return [NameRule(f"{old}={new}", old.strip("/"), new.strip("/")) for old, new in rename.items()]
-    return mapping.parse(rename)
+    return mapping.parse([rename] if isinstance(rename, str) else rename)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,8 @@ def load(
         WeightsError: for a pattern of `only` that matches nothing.
     """
     source = Path(path)
-    model = None if only is not None else _model(source, custom_objects or {}, trust=trust)
+    with keras_private.undisturbed():
+        model = None if only is not None else _model(source, custom_objects or {}, trust=trust)
     if model is None:
         return _weights(source, only, rename or ())
     _reserve(model)

@@ -64,7 +64,12 @@ def save(
         NamingError: for names that Keras could save but not load: duplicates, a slash, what fails in graph mode.
         SavingError: when what was saved cannot be loaded or comes back different; nothing is at `path` then.
     """
+    require_model(model)
+    if not isinstance(path, str | os.PathLike):
+        raise SavingError(f"a path is needed, not a {type(path).__name__}")
     target = Path(path)
+    if not target.parent.is_dir():
+        raise SavingError(f"{target}: there is no directory {target.parent}")
     ending = next((ending for ending in (*_WRITERS, *_TORCH) if target.name.endswith(ending)), None)
     if ending is None:
         raise FileFormatError(
@@ -74,9 +79,7 @@ def save(
     if (modules or counters) and ending not in _TORCH:
         raise SavingError(f"{target}: modules and counters are for {' and '.join(_TORCH)} files")
     recheck(model)
-    if ending == ".keras":
-        require_model(model)
-    else:
+    if ending != ".keras":
         require_built(model)
     _refuse_names(model)
     with tempfile.TemporaryDirectory(prefix=".nameplate-", dir=target.parent) as folder:

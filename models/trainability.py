@@ -8,7 +8,7 @@ import keras
 
 from models.errors import NameplateError
 from models.names import did_you_mean
-from models.tree import Entry, owned_variables, walk
+from models.tree import Entry, owned_variables, require_model, walk
 from models.weights import matches
 
 
@@ -22,6 +22,8 @@ def set_trainable(model: keras.Model, patterns: Sequence[str], trainable: bool =
     Raises:
         NameplateError: with every pattern that names no layer, and the nearest that it has.
     """
+    require_model(model)
+    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
     entries = walk(model)
     named = [entry.name for entry in entries if isinstance(entry.layer, keras.Layer)]
     idle = [pattern for pattern in patterns if not any(matches(name, pattern) for name in named)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from models.cloning import clone
 from models.errors import NameplateError
 from models.formats import open_weights
 from models.formats.torch_weights import Converted, to_keras, torch_rules
-from models.loading import casting, classes_of, layout_of, numpy_dtype, with_origins
+from models.loading import casting, classes_of, layout_of, numpy_dtype, require_arrays, with_origins
 from models.mapping import NameRule
 from models.matching import Form, Line, Plan
 from models.tree import require_built, seeds, variables
@@ -127,6 +128,7 @@ def plan(
         NameplateError: for rules and patterns that are for nothing, and a path at which there is no source.
     """
     require_built(target)
+    take, keep = ([each] if isinstance(each, str) else list(each) for each in (take, keep))
     arrays, where = _opened(source)
     if layout not in (None, "keras", "torch"):
         raise TransferError(f"layout={layout!r}: it is 'keras' or 'torch'")
@@ -227,7 +229,10 @@ def _opened(source: Source) -> tuple[Weights, str]:
         drawn = {f"{name}/state" for name in seeds(source)}
         return {name: value for name, value in bridge.read(source).items() if name not in drawn}, str(source.name)
     if isinstance(source, Mapping):
+        require_arrays(source)
         return source, "weights"
+    if not isinstance(source, str | os.PathLike):
+        raise TransferError(f"a source is a model, weights by name or a path, not a {type(source).__name__}")
     path = Path(source)
     if (path / "manifest.json").is_file():
         return store.open(path).weights, str(path)
@@ -260,7 +265,9 @@ def _converted(
 def _rules(rules: Iterable[str] | Mapping[str, str]) -> list[NameRule]:
     if isinstance(rules, Mapping):
         return [NameRule(f"{old}={new}", old.strip("/"), new.strip("/")) for old, new in rules.items()]
-    return mapping.parse(rules)
+    if not isinstance(rules, str | Iterable):
+        raise TransferError(f"rules={rules!r}: {{old: new}}, or a list of OLD=NEW")
+    return mapping.parse([rules] if isinstance(rules, str) else rules)
 
 
 def _left_alone(line: Line, new: Mapping[str, str], take: Sequence[str], keep: Sequence[str]) -> Line:

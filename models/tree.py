@@ -45,6 +45,7 @@ def layers(model: keras.Model) -> dict[str, keras.Layer]:
     Raises:
         NamingError: when two layers have the same qualified name; it has both places.
     """
+    require_model(model)
     entries = walk(model)
     _refuse_duplicate_layers(model, entries)
     return {entry.name: entry.layer for entry in entries}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -11,13 +11,14 @@ import keras
 from models import names
 from models.surgery.edits import Sites, SurgeryError
 from models.surgery.graph import Call, Graph, Head, is_graph, read
-from models.tree import Entry, direct, walk
+from models.tree import Entry, direct, require_model, walk
 
 
 class Addresses:
     """The names of a model's tree, and its graphs, each read when it is first asked for."""
 
     def __init__(self, model: keras.Model) -> None:
+        require_model(model)
         self.model = model
         self.entries = walk(model)
         self.names = {id(model): ""} | {id(entry.layer): entry.name for entry in self.entries}
@@ -40,6 +41,8 @@ class Addresses:
         Raises:
             SurgeryError: for a name that nothing has, with the nearest, or that several have.
         """
+        if not isinstance(name, str):
+            raise SurgeryError(f"a layer is meant by its qualified name, not by {name!r}")
         found = self._by_name.get(name, [])
         if len(found) == 1:
             return found[0].layer
@@ -95,7 +98,10 @@ class Addresses:
         found = [(graph, call) for graph in graphs for call in graph.calls if call.layer is layer]
         if at is None:
             return found
-        wanted = [at] if isinstance(at, int) else list(at)
+        asked = list(at) if isinstance(at, Sequence) else [at]
+        wanted = [each for each in asked if isinstance(each, int)]
+        if wanted != asked:
+            raise SurgeryError(f"at={at!r}: which calls, counted from 0, e.g. 0 or [0, 2]")
         absent = [each for each in wanted if not 0 <= each < len(found)]
         if absent:
             count = f"{len(found)} times" if len(found) != 1 else "once"

@@ -18,6 +18,7 @@ from models.surgery.making import Order, make
 from models.surgery.report import Line, Report
 from models.surgery.shapes import Shapes
 from models.surgery.verifying import verify_edit
+from models.tree import require_model
 
 Outputs = str | Sequence[str] | Mapping[str, str]
 
@@ -48,8 +49,10 @@ def extract(
     Raises:
         SurgeryError: for names that do not exist, and for a part that also depends on something else.
     """
+    require_model(model)
     addresses = Addresses(_editable(model))
     wanted = _wanted(outputs)
+    inputs = [inputs] if isinstance(inputs, str) else inputs
     if inputs is None:
         graph, opened = _from_the_inputs(addresses, wanted, at or {})
     else:
@@ -83,6 +86,8 @@ def _editable(model: Any) -> Any:
 
 
 def _wanted(outputs: Outputs) -> list[str]:
+    if not isinstance(outputs, str | Sequence | Mapping):
+        raise SurgeryError(f"outputs={outputs!r}: a qualified name, a list of them, or {{key: name}}")
     found = (
         [outputs] if isinstance(outputs, str) else list(outputs.values() if isinstance(outputs, Mapping) else outputs)
     )

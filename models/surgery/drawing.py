@@ -14,6 +14,7 @@ from models.surgery.addresses import Addresses
 from models.surgery.edits import SurgeryError
 from models.surgery.graph import Graph, is_graph, read
 from models.surgery.picturing import picture
+from models.tree import require_model
 
 STYLES = ("text", "mermaid", "dot")
 _COLOURS = {"+": ', color="darkgreen"', "-": ', color="red"', "~": ', color="orange"'}
@@ -50,6 +51,7 @@ def draw(
     Raises:
         SurgeryError: for names that do not exist, a model without a graph, and a file without Graphviz.
     """
+    require_model(model)
     if to is not None:
         drawn = draw(model, around, reach=reach, style="dot", after=after)
         picture(drawn, to)

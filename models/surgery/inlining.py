@@ -17,6 +17,7 @@ from models.surgery.lint import lint
 from models.surgery.making import Order, make
 from models.surgery.report import Line, Report
 from models.surgery.verifying import verify_edit
+from models.tree import require_model
 
 
 @collector_paused()
@@ -33,8 +34,11 @@ def flatten(model: keras.Model, *, separator: str = ".", verify: bool = True, re
     Raises:
         SurgeryError: when a container is called in a way that its layers cannot be, or two names become one.
     """
+    require_model(model)
     if not is_graph(model) or not getattr(model, "inputs", None):
         raise SurgeryError(f"{model.name!r}, a {type(model).__name__}, has no graph whose containers could be opened")
+    if not isinstance(separator, str):
+        raise SurgeryError(f"separator={separator!r} is not a string; e.g. '.' or '_'")
     if names.fault(f"a{separator}b"):
         raise SurgeryError(f"no name can have {separator!r} in it: {names.fault(f'a{separator}b')}; e.g. '.' or '_'")
     addresses = Addresses(model)

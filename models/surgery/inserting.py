@@ -18,6 +18,8 @@ def insert_in(addresses: Addresses, edit: Insert, done: Rewritten) -> None:
     given = layers_of(edit.layer)
     if edit.after is None and edit.before is None:
         raise SurgeryError("insert needs after=NAME, before=NAME, or both for the edge between them")
+    if edit.output is not None and not isinstance(edit.output, int):
+        raise SurgeryError(f"output={edit.output!r}: which of the tensors that `after` gives, counted from 0")
     if edit.output is not None and edit.after is None:
         raise SurgeryError(f"output={edit.output} is which of several tensors `after` gives: give after=NAME too")
     if any(is_input(each) for each in given):

@@ -16,6 +16,7 @@ from models.collector import collector_paused
 from models.custom import custom_objects
 from models.settling import carry, settle
 from models.surgery.addresses import Addresses
+from models.surgery.edits import SurgeryError
 from models.surgery.graph import Call, Graph, Value, same
 from models.tree import owned_variables, seeds, walk
 
@@ -92,6 +93,8 @@ class _Maker:
         if self._copier.faults:
             raise refusal(self._addresses.model, self._copier.faults)
         name = self._order.own_names.get(id(graph.container), graph.name)
+        if not graph.calls and not all(id(head) in heads for head in graph.heads):
+            raise SurgeryError(f"nothing would be left of {str(graph.name)!r}, which has not seen a shape")
         if graph.stack and graph.is_row():
             row = [*heads.values(), *(layers[id(call.layer)] for call in graph.calls)]
             model = keras.Sequential(row, name=name)

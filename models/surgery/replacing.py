@@ -20,7 +20,9 @@ CONTEXT = ("training", "mask")  # call arguments that not every layer has, and t
 def replace_in(addresses: Addresses, edit: Replace, done: Rewritten, touched: set[int]) -> None:
     """Put layers where one, a block or an input was."""
     given = layers_of(edit.layer)
-    if not isinstance(edit.name, str):
+    if isinstance(edit.name, tuple) and len(edit.name) != 2:
+        raise SurgeryError(f"{edit.name!r}: a block is (first, last), two names")
+    if isinstance(edit.name, tuple):
         _replace_block(addresses, edit.name, edit.at, given, done, touched)
         return
     layer = addresses.layer(edit.name)

@@ -61,6 +61,9 @@ def edit(
         RebuildError: for layers that cannot be made again from their configuration.
     """
     addresses = Addresses(model)
+    strangers = [each for each in edits if not isinstance(each, Edit)]
+    if strangers:
+        raise SurgeryError(f"{strangers[0]!r} is not an edit; there are models.Replace, Insert and Remove")
     asked = edits
     edits, closed = lifted(addresses, edits)
     if closed is not None:
@@ -105,6 +108,8 @@ def replace(
     """Return a copy in which each of these layers is another: `{name: layer}`, `{name: [layer, layer]}` for several in
     a row, `{(first, last): layer}` for a block; `at` picks calls of a shared layer. Options as for `edit`.
     """
+    if not isinstance(layers, Mapping):
+        raise SurgeryError(f"layers is {{name: layer}}, not a {type(layers).__name__}")
     return edit(model, [Replace(name, layer, at=at) for name, layer in layers.items()], **options)
 
 
@@ -128,6 +133,8 @@ def remove(model: keras.Model, *layers: str, at: Sites = None, keep: str | None 
     """Return a copy without these layers; what used one's output uses its input, of several that of `keep`. Options as
     for `edit`.
     """
+    if not layers:
+        raise SurgeryError("remove needs the name of a layer at least")
     return edit(model, [Remove(name, at=at, keep=keep) for name in layers], **options)
 
 

@@ -16,6 +16,8 @@ from models import store
 from models.formats import open_weights
 from tests.models.formats.files import image_model, keras_2
 from trainer.ckpt import main
+from trainer.config.init import CheckpointInitConfig
+from trainer.first_weights.initial import take_weights
 from trainer.names import read_table
 
 
@@ -73,6 +75,38 @@ def test_a_checkpoint_goes_to_pytorch_in_its_layout_with_modules_named(tmp_path:
     other = dense()
     models.load_weights(other, tmp_path / "m.pt", rename={"layer.0": "hidden", "layer.1": "norm"})
     assert same(models.read(model), models.read(other))
+
+
+def flattening() -> keras.Model:
+    """Return a model with a square kernel behind a flattened picture of 2 x 2 pixels and 3 channels."""
+    x = image = keras.Input((4, 4, 1), name="image")
+    x = layers.Flatten(name="flat")(layers.Conv2D(3, 3, name="conv")(x))
+    return keras.Model(image, layers.Dense(12, name="head")(x), name="net")
+
+
+def test_c5_a_checkpoint_goes_to_pytorch_with_a_flattened_picture_in_its_order(tmp_path: Path) -> None:
+    model, other = flattening(), flattening()
+    source = run(tmp_path / "run", model)
+    assert main(["convert", str(source), str(tmp_path / "m.pt")]) == 0
+    models.save(model, tmp_path / "same.pt")
+    models.load_weights(other, tmp_path / "m.pt")
+
+    assert same(models.read(model), models.read(other))
+    with open_weights(tmp_path / "m.pt") as here, open_weights(tmp_path / "same.pt") as there:
+        assert all(np.array_equal(here[name], there[name]) for name in there)
+        assert not np.array_equal(here["head.weight"], models.read(model)["head/kernel"].T)
+
+
+def test_c5_a_runs_first_weights_from_pytorch_are_in_keras_layout(tmp_path: Path) -> None:
+    model, other = flattening(), flattening()
+    models.save(model, tmp_path / "m.pt", modules={"features.0": "conv", "fc": "head"})
+    shown: list[Any] = []
+    init = CheckpointInitConfig(path=str(tmp_path / "m.pt"), rename=["features.0=conv", "fc=head"])
+    origins = take_weights(other, init, show=lambda *table: shown.append(table))
+
+    assert same(models.read(model), models.read(other))
+    assert origins["head/kernel"]["name"] == "fc.weight"
+    assert ("head/kernel", "fc.weight", "renamed", "rows from 3 x 2 x 2 to 2 x 2 x 3") in shown[0][2]
 
 
 def test_an_old_file_of_keras_becomes_a_new_one(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,8 @@ def write_foreign(target: str, source: Source, *, modules: Mapping[str, str]) ->
             f"{path}: such files are {kept}; weights are written to {', '.join((SUFFIX, *_KERAS, *_TORCH))}, and "
             "to a run: a path without such an ending. models.export writes a SavedModel"
         )
-    state = to_torch(source.weights, classes=_layers(source), modules=modules)
+    layers = _layers(source)
+    state = to_torch(source.weights, classes=layers, modules=modules, rows=_rows(path, source, layers))
     temporary = durable.beside(path, layout.SAVING)
     try:
         write_state_dict(temporary, state)
@@ -106,6 +108,29 @@ def write_foreign(target: str, source: Source, *, modules: Mapping[str, str]) ->
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def _rows(path: Path, source: Source, layers: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return where PyTorch counts the features of flattened pictures in another order; the model's graph says it.
+
+    Raises:
+        FileFormatError: when there are such features, and the model cannot be built to ask it.
+    """
+    kinds = set(layers.values())
+    if not kinds & {"Flatten", "Reshape"} or not any(kind.startswith("Conv") for kind in kinds):
+        return {}
+    import_tensorflow()
+    try:
+        model = models.load(source.label)
+    except FileFormatError as error:
+        raise FileFormatError(
+            f"{path}: PyTorch flattens a picture in another order, and the model that says which rows these are cannot "
+            f"be built here; write it with models.save(model, {path.name!r}) instead. {error}"
+        ) from None
+    found: Mapping[str, Any] = {}
+    if not isinstance(model, dict):
+        found = import_module("models.channel_order").rows_by_layer(model)
+    return found
 
 
 def _layers(source: Source) -> dict[str, str]:

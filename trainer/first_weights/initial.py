@@ -13,8 +13,11 @@ import numpy as np
 
 import models
 from models import bridge, mapping, matching, store
+from models.channel_order import rows_by_layer
 from models.errors import NameplateError
-from models.matching import Form, Line
+from models.formats.torch_weights import Converted, to_keras, torch_rules
+from models.loading import classes_of, layout_of, with_origins
+from models.matching import Form, Line, Plan
 from models.names import did_you_mean
 from models.tree import seeds
 from models.weights import matches, require_matches
@@ -50,14 +53,16 @@ def take_weights(model: keras.Model, init: CheckpointInitConfig, *, show: Show) 
     """
     if isinstance(init, TransferInitConfig):
         return transfer(model, init, _opened(init.path, show), show=show)
-    with _opened(init.path, show) as source:
-        account = plan(source.forms, _forms(model), init)
+    with _opened(init.path, show) as opened:
+        source, init, converted = _in_keras_layout(opened, model, init)
+        account = _with_names_of_the_file(plan(source.forms, _forms(model), init), converted)
         rows = [(line.target or "", line.source or "", line.verdict, line.detail) for line in account.lines]
         show(f"first weights from {source.label}", COLUMNS, rows)
         _refuse(account, source, model, init)
         values = bridge.read(model)
         for target, name in account.taken.items():
-            values[target] = np.asarray(source.weights[name]).astype(values[target].dtype, copy=False)
+            array = source.weights[target if converted else name]
+            values[target] = np.asarray(array).astype(values[target].dtype, copy=False)
         bridge.write(model, values)
         rules = {line.target: line.detail for line in account.lines if line.verdict == "renamed"}
         file = {"file": source.label, "step": source.step} if source.checkpoint else {"file": source.label}
@@ -131,6 +136,33 @@ def plan(source: Mapping[str, Form], target: Mapping[str, Form], init: Checkpoin
     }
     refused = tuple(line for line in judged if line.verdict in allowed)
     return Account(tuple(judged), refused, taken)
+
+
+def _in_keras_layout(
+    source: Source, model: keras.Model, init: CheckpointInitConfig
+) -> tuple[Source, CheckpointInitConfig, Converted | None]:
+    """Return a source of PyTorch's as one in Keras' layouts, under the names that `init.rename` gives; others as is."""
+    if layout_of(source.weights) != "torch":
+        return source, init, None
+    converted = to_keras(
+        source.weights,
+        source.forms,
+        classes=classes_of(model),
+        targets=_forms(model),
+        rules=torch_rules(mapping.parse(init.rename)),
+        rows=rows_by_layer(model),
+    )
+    return replace(source, weights=converted.weights), replace(init, rename=[]), converted
+
+
+def _with_names_of_the_file(account: Account, converted: Converted | None) -> Account:
+    """Return the account with PyTorch's names for where arrays come from."""
+    if converted is None:
+        return account
+    lines = with_origins(Plan(account.lines), converted).lines
+    refused = with_origins(Plan(account.refused), replace(converted, dropped={})).lines
+    taken = {target: converted.origins.get(name, name) for target, name in account.taken.items()}
+    return Account(lines, refused, taken)
 
 
 def _judged(line: Line, allowed: Mapping[str, list[str]]) -> Line:
