@@ -83,6 +83,8 @@ class _Tracer:
         seen = {id(head.value): each for head, each in zip(graph.heads, given, strict=False)}
         for call in graph.calls:
             tensors = values_in(call.args)
+            if type(call.layer).__name__ == "Reshape" and call.took and len(call.took[0].shape) == 2:
+                self._becomes_a_picture(graph, call)
             results = self._call(call, [seen.get(id(value), _UNKNOWN) for value in tensors])
             results += [_UNKNOWN] * (len(call.outputs) - len(results))
             seen.update((id(value), each) for value, each in zip(call.outputs, results, strict=False))
@@ -97,6 +99,8 @@ class _Tracer:
         first, shape, result = given[0], tuple(took[0].shape), tuple(gave[0].shape)
         if isinstance(layer, layers.Flatten) or (type(layer).__name__ == "Reshape" and len(result) == 2):
             return [_flattened(layer, first, shape)]
+        if type(layer).__name__ == "Reshape" and len(shape) == 2 and len(result) >= 4:
+            return [_Seen("picture", last=keras.config.image_data_format() == "channels_last")]
         if isinstance(layer, layers.Dense):
             self._note(layer, first, shape)
             return [_PLAINLY if len(result) == 2 or first.kind == "plain" else _UNKNOWN]
@@ -119,6 +123,31 @@ class _Tracer:
         before = self._found.get(id(layer), rows)
         self._found[id(layer)] = rows if before == rows else Rows(None, _SEVERAL)
 
+    def _becomes_a_picture(self, graph: Graph, call: Call) -> None:
+        """Take note of the Dense, and the normalizations behind it, whose features a Reshape makes a picture of."""
+        sides = [int(side or 0) for side in call.gave[0].shape[1:]]
+        if len(sides) < 3 or keras.config.image_data_format() != "channels_last":
+            return
+        here = _pixels([sides[-1], *sides[:-1]], last=True)
+        order = tuple(here.ravel().tolist())
+        told = f"from {' x '.join(map(str, [sides[-1], *sides[:-1]]))} to {' x '.join(map(str, sides))}"
+        makers = {id(value): each for each in graph.calls for value in each.outputs}
+        taken = [id(value) for each in graph.calls for value in each.inputs()] + list(map(id, values_in(graph.outputs)))
+        value, alone, between = values_in(call.args)[0], True, []
+        while (maker := makers.get(id(value))) and isinstance(maker.layer, (*_SAME, *_PER_FEATURE)):
+            between += [maker.layer] if isinstance(maker.layer, _PER_FEATURE) else []
+            alone = alone and taken.count(id(value)) == 1
+            value = values_in(maker.args)[0]
+        if maker is None or not isinstance(maker.layer, layers.Dense) or order == tuple(range(len(order))):
+            return
+        if not alone or taken.count(id(value)) != 1 or sum(each.layer is maker.layer for each in graph.calls) != 1:
+            self._found[id(maker.layer)] = Rows(None, f"columns that become a picture, {told}, go elsewhere too")
+            return
+        before = self._found.get(id(maker.layer), Rows(None, ""))
+        words = "; ".join(part for part in (before.told, f"columns {told}") if part)
+        self._found[id(maker.layer)] = Rows(before.order, words, order)
+        self._found.update((id(layer), Rows(order, f"rows {told}")) for layer in between)
+
 
 _SEVERAL = "it is called on features in several orders"
 _BLIND = "whether PyTorch flattened channels first cannot be seen in the graph"
@@ -130,9 +159,8 @@ def _flattened(layer: Any, seen: _Seen, shape: Sequence[int | None]) -> _Seen:
         return seen if seen.kind == "flat" else _PLAINLY
     if seen.kind == "unknown" or None in sides:
         return _UNKNOWN
-    channels_first = [sides[-1], *sides[:-1]] if seen.last else sides
-    torch = np.arange(math.prod(int(side or 0) for side in sides)).reshape([int(side or 0) for side in channels_first])
-    here = np.moveaxis(torch, 0, -1) if seen.last else torch
+    channels_first = [int(side or 0) for side in ([sides[-1], *sides[:-1]] if seen.last else sides)]
+    here = _pixels(channels_first, last=seen.last)
     if isinstance(layer, layers.Flatten) and layer.data_format == "channels_first":  # it turns what it gets first
         here = np.moveaxis(here, 0, -1)
     order = tuple(here.ravel().tolist())
@@ -140,6 +168,12 @@ def _flattened(layer: Any, seen: _Seen, shape: Sequence[int | None]) -> _Seen:
         return _PLAINLY
     told = f"rows from {' x '.join(map(str, channels_first))} to {' x '.join(map(str, here.shape))}"
     return _Seen("flat", rows=Rows(order, told))
+
+
+def _pixels(channels_first: Sequence[int], *, last: bool) -> np.ndarray:
+    """Return PyTorch's place of each pixel of a picture of these sides, with its channels where they are here."""
+    torch = np.arange(math.prod(channels_first)).reshape(channels_first)
+    return np.moveaxis(torch, 0, -1) if last else torch
 
 
 def _beside(given: Sequence[_Seen], shapes: Sequence[Sequence[int | None]]) -> _Seen:

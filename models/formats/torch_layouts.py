@@ -37,29 +37,48 @@ class Pair:
 
 @dataclass(frozen=True)
 class Rows:
-    """In which order a layer's features come that are the pixels of a flattened picture."""
+    """In which order a layer's features come that are the pixels of a flattened picture.
 
-    order: tuple[int, ...] | None  # for each of Keras', PyTorch's place of it; None where nobody can tell
+    An order has PyTorch's place for each place of Keras'.
+    """
+
+    order: tuple[int, ...] | None  # of what the layer takes; None where it is PyTorch's, or nobody can tell
     told: str  # in words: from which order to which, or why it is not known
+    columns: tuple[int, ...] | None = None  # of what a dense layer gives, where that becomes a picture
+
+    @property
+    def known(self) -> bool:
+        """Whether any order is known."""
+        return self.order is not None or self.columns is not None
+
+    def concerns(self, leaf: str) -> bool:
+        """Tell whether a variable has a place for each of these features."""
+        return leaf == "kernel" or (leaf == "bias" and self.columns is not None) or leaf in _PER_FEATURE
+
+
+_PER_FEATURE = ("gamma", "beta", "moving_mean", "moving_variance", "scale")
 
 
 def behind(pair: Pair, rows: Rows | None) -> Pair:
     """Return a pair whose Keras side has its features in the order of a flattened picture."""
-    if rows is None or rows.order is None or not per_feature(pair.keras[0]):
+    if rows is None or not rows.known or not rows.concerns(pair.keras[0]):
         return pair
-    there = np.asarray(rows.order)
-    back = np.argsort(there)
+    leaf = pair.keras[0]
     return Pair(
         pair.torch,
         pair.keras,
-        lambda arrays, shapes: [array[there] for array in pair.forward(arrays, shapes)],
-        lambda arrays: pair.backward([array[back] for array in arrays]),
+        lambda arrays, shapes: [_ordered(array, rows, leaf, back=False) for array in pair.forward(arrays, shapes)],
+        lambda arrays: pair.backward([_ordered(array, rows, leaf, back=True) for array in arrays]),
     )
 
 
-def per_feature(leaf: str) -> bool:
-    """Tell whether a variable of a dense layer or a normalization has a row for each feature that the layer takes."""
-    return leaf in ("kernel", "gamma", "beta", "moving_mean", "moving_variance", "scale")
+def _ordered(array: np.ndarray, rows: Rows, leaf: str, *, back: bool) -> np.ndarray:
+    """Return an array with its features in Keras' order, or back in PyTorch's."""
+    first = rows.columns if leaf == "bias" else rows.order
+    for axis, order in ((0, first), (1, rows.columns if leaf == "kernel" else None)):
+        if order is not None:
+            array = np.take(array, np.argsort(order) if back else np.asarray(order), axis=axis)
+    return array
 
 
 def role(class_name: str) -> str | None:

@@ -108,9 +108,9 @@ class _Converter:
         for name in here:
             del self._found[name]
         fits = all(form.shape == shape for form, shape in zip(forms, shapes, strict=True))
-        if rows is not None and fits and torch_layouts.per_feature(pair.keras[0]):
+        if rows is not None and fits and rows.concerns(pair.keras[0]):
             pair = torch_layouts.behind(pair, rows)
-            self._notes[there[0]] = rows.told if rows.order is not None else f"{ROWS_UNKNOWN}: {rows.told}"
+            self._notes[there[0]] = rows.told if rows.known else f"{ROWS_UNKNOWN}: {rows.told}"
         for index, (name, form) in enumerate(zip(there, forms, strict=True)):
             self._add(name, form, " + ".join(origins), partial(self._read, origins, pair, shapes, index))
 

@@ -155,6 +155,27 @@ def test_c5_a_rule_that_gives_keras_name_does_not_change_the_layout() -> None:
         assert np.array_equal(models.read(made)["fc/kernel"], module[0].weight.detach().numpy().T)
 
 
+def test_c5_columns_that_become_a_picture_are_in_keras_order(tmp_path: Path) -> None:
+    torch.manual_seed(6)
+    module = nn.Sequential(
+        nn.Linear(24, 24), nn.BatchNorm1d(24), nn.ReLU(), nn.Unflatten(1, (4, 3, 2)), nn.Conv2d(4, 2, 2), nn.Flatten()
+    )
+    module.train()(torch.randn(8, 24) * 3 + 1)
+    noise = keras.Input((24,), name="noise")
+    x = layers.BatchNormalization(epsilon=1e-5, name="norm")(layers.Dense(24, name="fc")(noise))
+    x = layers.Reshape((3, 2, 4), name="picture")(layers.ReLU(name="act")(x))
+    model = keras.Model(noise, layers.Conv2D(2, 2, name="conv")(x), name="generator")
+    rules = {"0": "fc", "1": "norm", "4": "conv"}
+    made = by_plan(module.eval(), model, rules)
+    drawn = np.random.default_rng(0).normal(size=(3, 24)).astype("float32")
+    theirs = module(torch.from_numpy(drawn)).detach().numpy()
+
+    assert np.allclose(np.moveaxis(np.asarray(made(drawn)), -1, 1).reshape(3, -1), theirs, atol=1e-5, rtol=1e-4)
+    models.save(made, tmp_path / "back.pt", modules=rules, counters={"1.num_batches_tracked": np.int64(1)})
+    back = torch.load(tmp_path / "back.pt", weights_only=True)
+    assert all(torch.equal(value, back[name]) for name, value in module.state_dict().items())
+
+
 def sequence() -> keras.Model:
     """Return a model of which nobody can tell whether PyTorch has its features in another order."""
     x = keras.Input((4, 5), name="x")
