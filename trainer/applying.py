@@ -67,8 +67,12 @@ def evaluate(
         heard = callbacks_of(model, callbacks, steps=feed.batches.steps)
         heard.on_test_begin()
         model.reset_metrics()
-        with in_agreement(model.non_trainable_variables):
-            evaluate_all(model, EvaluationGraph(Step(model), feed), heard)
+        graph = EvaluationGraph(Step(model), feed)
+        try:
+            with in_agreement(model.non_trainable_variables):
+                evaluate_all(model, graph, heard)
+        finally:
+            graph.release()
         measured = metric_values(model)
         heard.on_test_end(dict(measured))
     if verbose:

@@ -77,15 +77,23 @@ class Loop:
             StoppedError: a signal asked for the end; everything is saved.
         """
         retell(self.model.history, self.progress)
-        if self.progress.finished or self.progress.step >= self.plan.total_steps:
-            return self.progress
-        while True:
-            try:
-                self._observed()
-            except NotFiniteError as error:
-                self._roll_back(error)
-            else:
-                return self.progress
+        try:
+            while not self.progress.finished and self.progress.step < self.plan.total_steps:
+                try:
+                    self._observed()
+                except NotFiniteError as error:
+                    self._roll_back(error)
+                else:
+                    break
+        finally:
+            self._release()
+        return self.progress
+
+    def _release(self) -> None:
+        """Let go of the data."""
+        self.train.release()
+        if self.validation:
+            self.validation.release()
 
     def _observed(self) -> None:
         journey = Journey(self.progress.step, self.plan.total_steps, self.plan.steps_per_epoch)

@@ -43,6 +43,9 @@ class Feed(Protocol):
     def examples(self, taken: Take, share: Share) -> Any:
         """Return a replica's share, in the structure of the source's examples; called on the replica."""
 
+    def release(self) -> None:
+        """Let go of the examples; the feed is over."""
+
 
 def in_file_order(positions: tf.Tensor, epoch: Any) -> tf.Tensor:
     """Leave the examples as they come: the order of an evaluation."""
@@ -106,6 +109,12 @@ class ResidentFeed:
         own = tf.slice(indices, [begin + share.start], [share.length])
         return mapped(lambda held: tf.gather(held, own), self._held)
 
+    def release(self) -> None:
+        """Empty the memory on every device: graphs hold on to it until Python collects cycles, which may take long."""
+        for variable in leaves(self._held):
+            for copy in tf.distribute.get_strategy().experimental_local_results(variable):
+                tf.raw_ops.AssignVariableOp(resource=copy.handle, value=tf.zeros([0], copy.dtype))
+
 
 class _IteratorFeed:
     """What comes through one iterator, which is where the run is."""
@@ -118,6 +127,9 @@ class _IteratorFeed:
         """Return what comes next: the examples of a step, or a share for each replica."""
         del ahead, step
         return (iterator.get_next(),)
+
+    def release(self) -> None:
+        """Do nothing: the iterator ends with whoever has it."""
 
 
 class HostFeed(_IteratorFeed):

@@ -6,6 +6,7 @@ not spend its first second on rewriting functions.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -60,6 +61,11 @@ class TrainGraph:
         """Return how often the step was traced: once, and once more for a smaller last step that needs its own."""
         return self._steps.experimental_get_tracing_count()
 
+    def release(self) -> None:
+        """Let go of the data, which a graph keeps until Python collects cycles; nothing can be run afterwards."""
+        self._iterator = None
+        self._feed.release()
+
     def _train(
         self, iterator: Any, epoch: tf.Tensor, first: tf.Tensor, count: tf.Tensor, *, last: bool | None
     ) -> tf.Tensor:
@@ -113,6 +119,11 @@ class EvaluationGraph:
         """Steps of a pass."""
         return self._feed.batches.steps
 
+    def release(self) -> None:
+        """Let go of the data, which a graph keeps until Python collects cycles; nothing can be run afterwards."""
+        self._iterator = None
+        self._feed.release()
+
     def _evaluate(self, iterator: Any, first: tf.Tensor, count: tf.Tensor, *, last: bool | None) -> None:
         batches = self._feed.batches
         ahead = self._feed.ahead(_int64(0), first * batches.batch, _examples(batches, first, count))
@@ -146,11 +157,14 @@ class PredictionGraph:
         """Return the outputs of all examples in their order, arrays of (size, ...) in the model's structure."""
         outputs, model = [], self._step.model
         model.stop_predicting = False
-        for step, output in enumerate(self._each_step(callbacks)):
-            outputs.append(output)
-            callbacks.on_predict_batch_end(step, {"outputs": output})
-            if model.stop_predicting:
-                break
+        try:
+            for step, output in enumerate(self._each_step(callbacks)):
+                outputs.append(output)
+                callbacks.on_predict_batch_end(step, {"outputs": output})
+                if model.stop_predicting:
+                    break
+        finally:
+            self._feed.release()
         return tf.nest.map_structure(lambda *each: np.concatenate([output.numpy() for output in each]), *outputs)
 
     def _each_step(self, callbacks: keras.callbacks.CallbackList) -> Iterator[Any]:
@@ -179,7 +193,16 @@ class PredictionGraph:
 
 
 def _graph_of(steps: Callable[..., Any]) -> Any:
-    return tf.function(steps, autograph=False, reduce_retracing=True)
+    """Return a bound method as a graph that its object may hold: without a cycle, both go when they are dropped."""
+    method = weakref.WeakMethod(steps)
+
+    def of_object(*arguments: Any, **keywords: Any) -> Any:
+        held = method()
+        assert held is not None  # it is the object that runs the graph
+        return held(*arguments, **keywords)
+
+    of_object.__name__ = steps.__name__
+    return tf.function(of_object, autograph=False, reduce_retracing=True)
 
 
 def _examples(batches: Batches, first: tf.Tensor, count: Any) -> tf.Tensor:
