@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from models.errors import NameplateError
 from trainer.arguments import count_problems, joined, verbose_problems
-from trainer.compiling import build
+from trainer.compiling import build, in_words
 from trainer.data.feed import Feed
 from trainer.data.source import Source, Stream
 from trainer.fitting import callbacks_of, strategy_of
@@ -69,7 +69,7 @@ def evaluate(
         model.reset_metrics()
         graph = EvaluationGraph(Step(model), feed)
         try:
-            with in_agreement(model.non_trainable_variables):
+            with in_words(model), in_agreement(model.non_trainable_variables):
                 evaluate_all(model, graph, heard)
         finally:
             graph.release()
@@ -111,10 +111,11 @@ def predict(
         source = as_source(joined(model, data, x, None, None, alone=True))
         feed = _feed(source, batch_size, steps, verbose, strategy)
         if not model.built:
-            model(example_of(source)[0])
+            with in_words(model):
+                model(example_of(source)[0])
         heard = callbacks_of(model, callbacks, steps=feed.batches.steps)
         heard.on_predict_begin()
-        with in_agreement(model.non_trainable_variables):
+        with in_words(model), in_agreement(model.non_trainable_variables):
             outputs = PredictionGraph(Step(model), feed).run(heard)
         heard.on_predict_end()
     return outputs

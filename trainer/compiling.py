@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -104,6 +106,21 @@ def build(model: keras.Model, example: tuple[Any, ...]) -> None:
             f"the data or the objective does not fit {model.name!r} with outputs "
             f"{', '.join(output_names(model))}: {reason}"
         ) from error
+
+
+@contextmanager
+def in_words(model: keras.Model) -> Iterator[None]:
+    """Answer in words where Keras finds, as it calls the model, that data does not fit it.
+
+    Raises:
+        NameplateError: a layer cannot take what it gets.
+    """
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        if "Exception encountered when calling" not in str(error):  # as Keras begins what a layer raises
+            raise
+        raise NameplateError(f"the data does not fit {model.name!r}: {_reason(error)}") from error
 
 
 def refuse_unlike(

@@ -13,7 +13,7 @@ import tensorflow as tf
 from models.errors import NameplateError
 from models.tree import layers
 from trainer.arguments import Arguments, joined
-from trainer.compiling import prepare, refuse_unlike
+from trainer.compiling import in_words, prepare, refuse_unlike
 from trainer.config.data import Resident
 from trainer.data.batches import Batches
 from trainer.data.feed import by_seed, feed_of, in_file_order
@@ -69,10 +69,10 @@ def fit(
         model: compiled; variables are created where it has none yet.
         data: arrays `(x, y)` or `(x, y, sample_weight)` with equal leading dimensions, or a source with random
             access, shuffled by the seed; or a `tf.data.Dataset` of batches, over all replicas together, as it comes.
-            Or x alone, with `y` and `sample_weight` beside it.
-        y: targets, where `data` or `x` is the inputs alone.
+            Or x alone, with or without `y` and `sample_weight` beside it. Arrays of floats become `floatx`.
+        y: targets, where `data` or `x` is the inputs alone; None in it for an output that has no target.
         sample_weight: the weight of each example, beside `y`.
-        x: another name for `data`.
+        x: another name for `data`; a tuple or list of arrays is the inputs, where the model's graph does not tell.
         validation_data: the same kinds as `data`; evaluated at the end of epochs, each example once.
         validation_split: hold out this share of the arrays, their end, where there is no `validation_data`.
         validation_freq: epochs between validations; the last epoch has one always.
@@ -122,7 +122,9 @@ def fit(
     elif validation_data is not None:
         validation_data = as_source(joined(model, validation_data, None, None, None), "validation_data")
     with strategy_of(model).scope(), _synchronised(model, sync_batch_norm=sync_batch_norm):
-        loop_of(model, data, arguments, validation_data=validation_data, callbacks=callbacks).run()
+        loop = loop_of(model, data, arguments, validation_data=validation_data, callbacks=callbacks)
+        with in_words(model):
+            loop.run()
         model.optimizer.finalize_variable_values(model.trainable_variables)  # as Keras: averages become the weights
     return model.history
 

@@ -17,7 +17,7 @@ from trainer.data.feed import Feed, feed_of, in_file_order
 from trainer.data.mapped import Mapped
 from trainer.data.memory import Memory
 from trainer.data.source import Source, Stream, leaves, mapped
-from trainer.data.sparse import SparseRows, dense, sparse_rows
+from trainer.data.sparse import SparseRows, dense, in_floatx, sparse_rows
 from trainer.data.splits import take
 
 BATCH = 32  # examples a step, over all replicas together, where nothing is said
@@ -202,8 +202,7 @@ def _array(leaf: Any, name: str) -> np.ndarray | SparseRows:
         raise NameplateError(f"{name}: {type(leaf).__name__} is not an array of numbers or text")
     if array.ndim == 1 and type(leaf).__module__.startswith("pandas."):
         array = array[:, None]  # as Keras
-    floats = keras.backend.is_float_dtype(array.dtype.name)
-    return array.astype(keras.config.floatx(), copy=False) if floats else array
+    return in_floatx(array)
 
 
 def _of_endless(source: Stream, batch: int, steps: int | None) -> tuple[int, int]:

@@ -55,10 +55,10 @@ def sparse_rows(leaf: Any) -> SparseRows | None:
         order = np.argsort(indices[:, 0], kind="stable")
         starts = np.searchsorted(indices[order, 0], np.arange(shape[0] + 1))
         places = np.ravel_multi_index(tuple(indices[order, 1:].T), shape[1:])
-        return SparseRows(starts, places, _in_floatx(values[order]), shape[1:])
+        return SparseRows(starts, places, in_floatx(values[order]), shape[1:])
     if type(leaf).__module__.startswith("scipy.sparse") and len(leaf.shape) == 2:
         matrix = leaf.tocsr()
-        return SparseRows(np.asarray(matrix.indptr), matrix.indices, _in_floatx(matrix.data), tuple(matrix.shape[1:]))
+        return SparseRows(np.asarray(matrix.indptr), matrix.indices, in_floatx(matrix.data), tuple(matrix.shape[1:]))
     return None
 
 
@@ -88,6 +88,7 @@ def dense(dataset: tf.data.Dataset, name: str) -> tf.data.Dataset:
     return dataset.map(made_dense, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
-def _in_floatx(values: np.ndarray) -> np.ndarray:
-    floats = keras.backend.is_float_dtype(values.dtype.name)
-    return values.astype(keras.config.floatx(), copy=False) if floats else values
+def in_floatx(array: np.ndarray) -> np.ndarray:
+    """Return an array of floats, bfloat16 among them, in Keras' floatx, as Keras casts arrays; others as they are."""
+    floats = array.dtype.kind == "f" or "float" in array.dtype.name
+    return array.astype(keras.config.floatx(), copy=False) if floats else array
