@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,11 @@ import keras
 
 from models import keras_private, store
 from models.formats import json_text, vetting
+from models.formats.budget import Budget
 from models.formats.errors import FileFormatError
 from models.formats.keras2 import modernized
 from models.formats.keras_weights import legacy_config
+from models.store import dtypes
 from models.store.layout import MANIFEST
 
 _SHOWN = 10
@@ -69,11 +74,21 @@ def stored_config(path: Path) -> Mapping[str, Any] | None:
     return None
 
 
+def within_budget(path: Path) -> AbstractContextManager[None]:
+    """Return a context in which a model may be built whose weights are in proportion to the file or checkpoint `path`.
+
+    A configuration of a few bytes can ask for a layer of any size. Inside, a weight beyond what may come out of the
+    file raises `FileFormatError` before it is made.
+    """
+    files = [each for each in path.iterdir() if each.is_file()] if path.is_dir() else [path]
+    return _weights_within(Budget(f"the model of {path}", sum(file.stat().st_size for file in files)).spend)
+
+
 def built(config: Mapping[str, Any], path: Path, objects: Mapping[str, Any]) -> keras.Model:
     """Return the model of a configuration of Keras 2 or 3, with new weights.
 
     Raises:
-        FileFormatError: when Keras cannot build it.
+        FileFormatError: when Keras cannot build it, or its weights would be out of proportion to the file at `path`.
     """
     config = vetting.uncompiled(config)
     if "module" not in config:  # as Keras 2 wrote it
@@ -86,10 +101,13 @@ def built(config: Mapping[str, Any], path: Path, objects: Mapping[str, Any]) -> 
             warnings.catch_warnings(),
             keras_private.scopes_kept(),
             keras_private.deep_graphs(_count(config)),
+            within_budget(path),
             keras.saving.custom_object_scope(dict(objects)),
         ):
             warnings.simplefilter("ignore")
             return keras.saving.deserialize_keras_object(config, custom_objects=dict(objects), safe_mode=True)
+    except FileFormatError:
+        raise
     except Exception as error:  # whatever Keras and the classes of a user raise
         raise unbuildable(path, error) from None
 
@@ -139,3 +157,27 @@ def _count(config: Mapping[str, Any]) -> int:
     inner = config.get("config")
     layers = inner.get("layers") if isinstance(inner, Mapping) else None
     return len(layers) if isinstance(layers, list) else 0
+
+
+@contextmanager
+def _weights_within(spend: Callable[[int], None]) -> Iterator[None]:
+    """Tell `spend` how many bytes each weight of a layer will have, before it is made (`Layer.add_weight`).
+
+    What it raises ends the building. For the time of one model's building: the class itself is changed.
+    """
+    own = keras.layers.Layer.add_weight
+
+    @functools.wraps(own)
+    def add_weight(self: Any, *arguments: Any, shape: Any = None, dtype: Any = None, **keywords: Any) -> Any:
+        given = shape if shape is not None else next(iter(arguments), None)
+        sizes = [given] if isinstance(given, int) else given or ()
+        if all(isinstance(size, int) and size >= 0 for size in sizes):  # others Keras refuses itself
+            numbers = dtypes.of_name(keras.backend.standardize_dtype(dtype or self.variable_dtype))
+            spend(math.prod(sizes) * (numbers.itemsize if numbers is not None else 1))
+        return own(self, *arguments, shape=shape, dtype=dtype, **keywords)
+
+    keras.layers.Layer.add_weight = add_weight
+    try:
+        yield
+    finally:
+        keras.layers.Layer.add_weight = own

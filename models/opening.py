@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from models import building, keras_private, mapping, names, renaming
+from models.formats.errors import FileFormatError
 from models.formats.keras_writing import write_copy
 from models.formats.opening import open_weights
 from models.loading import load_weights, name_rules
@@ -67,6 +68,8 @@ def loaded(path: Path, source: Path, objects: Mapping[str, Any]) -> keras.Model:
         with warnings.catch_warnings(), keras_private.scopes_kept():
             warnings.simplefilter("ignore")
             return keras.saving.load_model(path, custom_objects=dict(objects), compile=False, safe_mode=True)
+    except FileFormatError:
+        raise
     except Exception as error:  # whatever Keras and the classes of a user raise
         raise building.unbuildable(source, error) from None
 
@@ -78,7 +81,8 @@ def _model(source: Path, objects: Mapping[str, Any], *, trust: bool) -> keras.Mo
         building.vet(config, source, objects, trust=trust)
         with keras_private.deep_graphs(len(wanted)), tempfile.TemporaryDirectory(prefix="nameplate-") as folder:
             write_copy(source, Path(folder) / "copy.keras")
-            model = loaded(Path(folder) / "copy.keras", source, objects)
+            with building.within_budget(source):
+                model = loaded(Path(folder) / "copy.keras", source, objects)
         take_names(model, wanted, source)
         return model
     stored = building.stored_config(source)

@@ -11,6 +11,7 @@ import keras
 
 import models
 from models import bridge, store
+from models.building import within_budget
 from models.errors import NameplateError
 from trainer import places
 from trainer.build import REPAIR, build_model
@@ -55,7 +56,10 @@ def rebuild(path: str, *, trust: Sequence[str] = ()) -> Rebuilt:
                 f"{place}: the shapes of its model come from the run's data, which cannot be opened here: {error}\n"
                 "Where the data is, write the model with checkpoint.export_keras=best and use that .keras file."
             ) from error
-        model = build_model(config.model, dataset, precision=config.fit.precision, seed=config.seed, resolve=resolve)
+        with within_budget(place):
+            model = build_model(
+                config.model, dataset, precision=config.fit.precision, seed=config.seed, resolve=resolve
+            )
         model = models.enforce(model, config.naming, remedy=REPAIR)
         bridge.write(model, bridge.read(model) | checkpoint.weights.load())
         return Rebuilt(model, str(place), checkpoint.step, dataset)

@@ -292,3 +292,10 @@ def test_f1_the_list_has_every_application_that_keras_has() -> None:
     from trainer.targets import KERAS
 
     assert {f"keras.applications.{name}" for name in known()} == KERAS
+
+
+def test_f3_an_architecture_out_of_proportion_to_its_checkpoint_is_not_made(honest: Path, tmp_path: Path) -> None:
+    run = foreign.copied(honest, tmp_path / "theirs")
+    foreign.with_config(run, model={"_option_": "mlp", "hidden": [4_000_000_000]})
+    with pytest.raises(NameplateError, match=r"the model of .* would grow to"):
+        rebuild(str(run))

@@ -44,15 +44,18 @@ class Memory:
                 continue
             found = {name: _decode(encoded) for name, encoded in (self._first[key] | plain[key]).items()}
             for name, value in (found | _listed(arrays, f"callbacks/{key}/")).items():
-                if (
-                    name.isidentifier() and not name.startswith("__") and name not in _NOT_MEMORY
-                ):  # as `remember` has it
+                if _is_remembered(name):
                     setattr(callback, name, value)
 
 
 def _plain(callback: keras.callbacks.Callback) -> Plain:
     encoded = {name: _encode(value) for name, value in vars(callback).items() if name not in _NOT_MEMORY}
     return {name: each for name, each in encoded.items() if each}
+
+
+def _is_remembered(name: str) -> bool:
+    """Say whether `remember` could have written an attribute of this name."""
+    return name.isidentifier() and not name.startswith("__") and name not in _NOT_MEMORY
 
 
 def _listed(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, list[np.ndarray]]:
