@@ -16,9 +16,10 @@ from trainer.data.source import Source, Stream
 from trainer.fitting import callbacks_of, strategy_of
 from trainer.given import Data, as_source, evaluation_feed, example_of
 from trainer.loop import evaluate_all
+from trainer.monitor import numbers
 from trainer.replicas.consensus import in_agreement
 from trainer.replicas.graph import EvaluationGraph, PredictionGraph
-from trainer.replicas.private.compiled import in_keras_order, metric_values
+from trainer.replicas.private.compiled import in_keras_order
 from trainer.replicas.replica import Step
 
 
@@ -71,12 +72,12 @@ def evaluate(
         try:
             with in_words(model), in_agreement(model.non_trainable_variables):
                 evaluate_all(model, graph, heard)
+            measured = graph.measured()
         finally:
             graph.release()
-        measured = metric_values(model)
         heard.on_test_end(dict(measured))
     if verbose:
-        print("  ".join(f"{name} {value:.4f}" for name, value in measured.items()))
+        print("  ".join(f"{name} {value:.4f}" for name, value in numbers(measured).items()))
     return measured if return_dict else in_keras_order(model, measured)
 
 

@@ -195,8 +195,8 @@ def _describe(job: Job, model: keras.Model, step: Step) -> None:
         job.screen.say(f"data: {found}")
     if step.is_users:
         job.screen.say(
-            "train_step is the model's own: its gradients are averaged over the examples of all replicas, so losses "
-            "must be means; what it reports is averaged too; fit.xla does not reach it"
+            "train_step is the model's own: on several replicas its losses must be means or sums over examples, not "
+            "divided by the number of replicas; fit.xla does not reach it"
         )
     elif step.xla and crosses_replicas(model):
         job.screen.say(

@@ -30,6 +30,7 @@ from trainer.given import (
     within_limit,
 )
 from trainer.loop import Loop, Plan
+from trainer.monitor import numbers
 from trainer.replicas.class_weights import class_weights
 from trainer.replicas.graph import EvaluationGraph, TrainGraph
 from trainer.replicas.private.streams import runs_python, unseeded
@@ -313,4 +314,4 @@ def _synchronised(model: keras.Model, *, sync_batch_norm: bool) -> Iterator[None
 
 
 def _line(epoch: int, logs: Mapping[str, float] | None) -> None:
-    print(f"epoch {epoch + 1}  " + "  ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items()))
+    print(f"epoch {epoch + 1}  " + "  ".join(f"{name} {value:.4f}" for name, value in numbers(logs or {}).items()))

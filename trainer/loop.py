@@ -18,10 +18,12 @@ from models.freezing import recheck
 from trainer.callbacks.observer import Journey, Observer, Record
 from trainer.checkpoint import Checkpoints
 from trainer.device_errors import device_errors
+from trainer.monitor import numbers
 from trainer.outcome import NotFiniteError, StoppedError
 from trainer.replicas import hooks
-from trainer.replicas.consensus import in_agreement
-from trainer.replicas.graph import EvaluationGraph, TrainGraph
+from trainer.replicas.consensus import in_agreement, settle, unsynchronised
+from trainer.replicas.graph import EvaluationGraph, TrainGraph, told_or
+from trainer.replicas.own_logs import Value
 from trainer.replicas.pace import Pace
 from trainer.replicas.private.compiled import copies, metric_values
 from trainer.resuming.history import history_of, retell
@@ -68,6 +70,7 @@ class Loop:
 
     def __post_init__(self) -> None:
         self._stage = len(self.stages) - 1
+        self._apart = unsynchronised(self.model)
 
     def run(self) -> Progress:
         """Train to the end of the plan and return where the run then stands.
@@ -130,7 +133,7 @@ class Loop:
         )
         self._saved_at = self.progress.step
         self._since_record = (0, 0.0)  # examples and seconds of training
-        self._values: dict[str, float] = {}
+        self._values: dict[str, Value] = {}
         self._said_not_finite = False
         self.model.stop_training = False
         self.train.begin(max(self.progress.step, self.progress.passed_over[1]))
@@ -147,6 +150,7 @@ class Loop:
         self.progress = replace(self.progress, finished=bool(self.model.stop_training))
         if self.checkpoints and (self._saved_at != self.progress.step or self.progress.finished):
             self._save(self._values)
+        settle(self._apart)
         # After the save: early stopping brings back the best weights, and these are not what was measured last.
         self.callbacks.on_train_end(dict(self._values))
 
@@ -191,7 +195,8 @@ class Loop:
         self._refuse_not_finite(losses, step)
         self._advance(step + count, losses)
         if self._pace.by_batch:
-            self.callbacks.on_train_batch_end(first + count - 1, self._measured())
+            with in_agreement(self._apart):
+                self.callbacks.on_train_batch_end(first + count - 1, self._measured())
 
     def _between_steps(self, epoch: int, end: int) -> None:
         """Do what is due at this step; what is due at the end of the epoch waits for its validation."""
@@ -217,9 +222,10 @@ class Loop:
         if self.validation and (last or (complete and (epoch + 1) % self.plan.validate_every == 0)):
             values |= self._validated(keep_metrics=not complete)
         self._values = values
-        best = self.checkpoints.better(values, self.progress.best) if self.checkpoints else None
+        best = self.checkpoints.better(numbers(values), self.progress.best) if self.checkpoints else None
         self.progress = replace(self.progress, best=best)
-        self.callbacks.on_epoch_end(epoch, dict(values))
+        with in_agreement(self._apart):  # so that what a callback saves is what was measured
+            self.callbacks.on_epoch_end(epoch, dict(values))
         self.progress = replace(self.progress, history=history_of(self.model))
         self._record(epoch, values, of_epoch=True)
         stage = self._stage_ended(epoch) if complete else None
@@ -237,14 +243,14 @@ class Loop:
         over = self.progress.step >= self.plan.total_steps and len(self.stages) > 1
         return self.stages.told(self._stage) if over or self.stages.ends(epoch + 1) else None
 
-    def _validated(self, *, keep_metrics: bool) -> dict[str, float]:
+    def _validated(self, *, keep_metrics: bool) -> dict[str, Value]:
         assert self.validation is not None
         held = _metric_values(self.model) if keep_metrics else None
         self.callbacks.on_test_begin()
         self.model.reset_metrics()
         with device_errors(), in_agreement(self.model.non_trainable_variables):
             evaluate_all(self.model, self.validation, self.callbacks)
-        measured = metric_values(self.model)
+        measured = self.validation.measured()
         self.callbacks.on_test_end(dict(measured))
         self._say_not_finite(measured)
         if held is not None:
@@ -261,23 +267,21 @@ class Loop:
                 "finite. Look for NaN in the validation data, or in what only validation computes; NaN is never best"
             )
 
-    def _measured(self) -> dict[str, float]:
+    def _measured(self) -> dict[str, Value]:
         """Read the metrics from the devices: the only time that anything is."""
-        values, own = metric_values(self.model), self.train.own_logs()
-        if own and own.keys() != values.keys():
-            values = own  # as Keras: what a `train_step` tells counts, unless it is the metrics
+        values = told_or(metric_values(self.model), self.train.own_logs())
         begun = (self.progress.step - 1) // self.plan.steps_per_epoch * self.plan.steps_per_epoch
         after, last = self.progress.passed_over
         untrained = after <= begun and self.progress.step <= last  # the epoch's data is passed over: no 0, no number
         return dict.fromkeys(values, np.nan) if untrained else values
 
-    def _record(self, epoch: int, values: dict[str, float], *, of_epoch: bool) -> None:
+    def _record(self, epoch: int, values: dict[str, Value], *, of_epoch: bool) -> None:
         examples, seconds = self._since_record
         self._since_record = (0, 0.0)
         extra = {"learning_rate": float(np.asarray(self.model.optimizer.learning_rate)), "step_loss": self._step_loss}
         if examples:
             extra["examples_per_second"] = examples / seconds
-        record = Record(self.progress.step, epoch, {**values, **extra}, of_epoch)
+        record = Record(self.progress.step, epoch, {**numbers(values), **extra}, of_epoch)
         for observer in self.observers:
             observer.recorded(record)
 
@@ -303,13 +307,13 @@ class Loop:
         single = [at for each in self.observers for at in each.at_steps if at > step]
         return min(end, *single, *((step // interval + 1) * interval for interval in intervals))
 
-    def _save(self, values: dict[str, float], *, stage: dict[str, Any] | None = None, partial: bool = False) -> None:
+    def _save(self, values: dict[str, Value], *, stage: dict[str, Any] | None = None, partial: bool = False) -> None:
         assert self.checkpoints is not None
         recheck(self.model)  # a name that was assigned since compile would be the key of its weights
         self._saved_at = self.progress.step
-        self.checkpoints.save(self.progress, values, stage=stage, partial=partial)
+        self.checkpoints.save(self.progress, numbers(values), stage=stage, partial=partial)
 
-    def _stop(self, values: dict[str, float], *, partial: bool = False) -> None:
+    def _stop(self, values: dict[str, Value], *, partial: bool = False) -> None:
         assert self.stop.received is not None
         saved = "there are no checkpoints"
         if self.checkpoints:
@@ -330,7 +334,7 @@ def evaluate_all(model: keras.Model, graph: EvaluationGraph, callbacks: keras.ca
         count = min(model.steps_per_execution, graph.steps - first)
         callbacks.on_test_batch_begin(first)
         graph.part(first, count)
-        callbacks.on_test_batch_end(first + count - 1, metric_values(model))
+        callbacks.on_test_batch_end(first + count - 1, graph.measured())
         if model.stop_evaluating:
             return
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import keras
+import numpy as np
 
 from models.names import did_you_mean
 from trainer.config.base import ConfigError
@@ -12,8 +14,8 @@ from trainer.config.run import RunConfig
 
 
 def known_values(model: keras.Model, *, validated: bool) -> list[str]:
-    """Return the names of all values that a run of this compiled model measures at the end of an epoch."""
-    own = list(model.get_metrics_result())
+    """Return the names of all single numbers that a run of this compiled model measures at the end of an epoch."""
+    own = [name for name, value in model.get_metrics_result().items() if np.ndim(value) == 0]
     return own + ([f"val_{name}" for name in own] if validated else [])
 
 
@@ -43,6 +45,15 @@ def monitored(config: RunConfig, known: list[str]) -> tuple[str, list[keras.call
         )
         callbacks.append(stopping)
     return config.checkpoint.monitor or most_telling(known), callbacks
+
+
+def numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """Return measured values as single numbers: those of an array are `name/0`, `name/1` and so on."""
+    found: dict[str, float] = {}
+    for name, value in values.items():
+        flat = np.ravel(value)
+        found |= {name: value} if not np.ndim(value) else {f"{name}/{i}": float(each) for i, each in enumerate(flat)}
+    return found
 
 
 def most_telling(known: Iterable[str]) -> str:

@@ -19,6 +19,7 @@ from trainer.config.run import RunConfig
 from trainer.console import Screen, in_words, tool
 from trainer.data.batches import Batches
 from trainer.home import Home
+from trainer.monitor import numbers
 from trainer.replicas.slots import named_variables
 from trainer.resuming.progress import Progress
 from trainer.workers.cluster import LAUNCHED, LAUNCHER
@@ -46,7 +47,7 @@ def finish(
 ) -> Report:
     """Print where the run is, what it reached and what can be done with it; return the same."""
     history = dict(progress.history.get("values", {}))
-    values = {name: series[-1] for name, series in history.items() if series}
+    values = numbers({name: series[-1] for name, series in history.items() if series})
     if home is None or checkpoints is None:
         screen.say(f"dry run: one step of {model.name} works; nothing was written  {in_words(values)}")
         return Report(None, progress.step, None, None, values, history)

@@ -96,12 +96,6 @@ def test_batch_statistics_are_those_of_one_device_and_the_layers_stay_as_they_we
     assert norm.synchronized is False
 
 
-def test_a_metric_that_gives_a_vector_is_told_as_its_mean(strategy: Any) -> None:
-    labels = keras.utils.to_categorical(NUMBERS.integers(0, 2, 20))
-    model = compiled(strategy, loss="categorical_crossentropy", metrics=[keras.metrics.F1Score()])
-    assert 0 <= trainer.fit(model, (X, labels), batch_size=8).history["f1_score"][0] <= 1
-
-
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"data": (X, Y[:10])}, r"\[20, 10\] examples"),
     ({"data": (X[:0], Y[:0])}, "at least 1"),

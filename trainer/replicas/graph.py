@@ -7,7 +7,7 @@ not spend its first second on rewriting functions.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -18,10 +18,12 @@ from models.collector import collector_paused
 from trainer.data.batches import Batches, Share
 from trainer.data.feed import Feed
 from trainer.replicas.gathering import gathered
-from trainer.replicas.over_step import over_the_step
-from trainer.replicas.own_logs import OwnLogs
+from trainer.replicas.over_step import Result, over_the_step
+from trainer.replicas.own_logs import OwnLogs, Value
+from trainer.replicas.private.compiled import as_logged, metric_values
 from trainer.replicas.private.one_device import as_one_device
-from trainer.replicas.replica import Step, share_of_this_replica
+from trainer.replicas.replica import Logs, Step, share_of_this_replica
+from trainer.replicas.scalars import UnknownScalarsError
 from trainer.replicas.stretch import shares_at, stretches
 from trainer.workers import exchange
 
@@ -50,12 +52,20 @@ class TrainGraph:
         with collector_paused():
             for each in stretches(self._feed.batches, first, count, apart=self._step.xla):
                 numbers = _int64(epoch), _int64(each.first), _int64(each.count)
-                losses.append(self._steps(self._iterator, *numbers, last=each.last).numpy())
+                losses.append(self._run(*numbers, last=each.last).numpy())
         return np.concatenate(losses)
 
-    def own_logs(self) -> dict[str, float]:
-        """Return what the model's own `train_step` said of the last step, averaged over the examples."""
-        return self._own_logs.read()
+    def _run(self, *numbers: tf.Tensor, last: bool | None) -> tf.Tensor:
+        try:
+            return self._steps(self._iterator, *numbers, last=last)
+        except UnknownScalarsError as unknown:
+            self._step.try_out(unknown.examples, training=True)
+        self.renew()
+        return self._steps(self._iterator, *numbers, last=last)
+
+    def own_logs(self) -> dict[str, Value]:
+        """Return what the model's own methods said of the last step, over the examples of all replicas."""
+        return self._own_logs.read() | _read(self._step.results[True])
 
     def traces(self) -> int:
         """Return how often the step was traced: once, and once more for a smaller last step that needs its own."""
@@ -84,7 +94,7 @@ class TrainGraph:
     def _one(self, iterator: Any, ahead: Any, index: tf.Tensor, shares: list[Share]) -> tf.Tensor:
         taken = self._feed.take(iterator, ahead, index)
 
-        def of_replica(*taken: Any) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        def of_replica(*taken: Any) -> tuple[tf.Tensor, Logs]:
             share = share_of_this_replica(shares)
             return self._step.train(self._feed.examples(taken, share), shares)
 
@@ -100,6 +110,7 @@ class EvaluationGraph:
         self._step, self._feed = step, feed
         self._strategy = tf.distribute.get_strategy()
         self._iterator: Any = None
+        self._own_logs = OwnLogs()
         self._steps = _graph_of(self._evaluate)
 
     def run(self) -> None:
@@ -112,7 +123,21 @@ class EvaluationGraph:
             self._iterator = self._feed.begin(0)
         with collector_paused():
             for each in stretches(self._feed.batches, first, count):
-                self._steps(self._iterator, _int64(each.first), _int64(each.count), last=each.last)
+                self._run(_int64(each.first), _int64(each.count), last=each.last)
+
+    def measured(self) -> dict[str, Value]:
+        """Return what was measured, as Keras does: what the model's own methods told last, or else its metrics."""
+        return told_or(metric_values(self._step.model), self._own_logs.read() | _read(self._step.results[False]))
+
+    def _run(self, *numbers: tf.Tensor, last: bool | None) -> None:
+        try:
+            self._steps(self._iterator, *numbers, last=last)
+        except UnknownScalarsError as unknown:
+            self._step.try_out(unknown.examples, training=False)
+        else:
+            return
+        self._steps = _graph_of(self._evaluate)
+        self._steps(self._iterator, *numbers, last=last)
 
     @property
     def steps(self) -> int:
@@ -138,11 +163,11 @@ class EvaluationGraph:
     def _one(self, iterator: Any, ahead: Any, index: tf.Tensor, shares: list[Share]) -> None:
         taken = self._feed.take(iterator, ahead, index)
 
-        def of_replica(*taken: Any) -> None:
+        def of_replica(*taken: Any) -> Logs:
             share = share_of_this_replica(shares)
-            self._step.evaluate(self._feed.examples(taken, share), shares)
+            return self._step.evaluate(self._feed.examples(taken, share), shares)
 
-        self._strategy.run(of_replica, taken)
+        self._own_logs.keep(self._strategy.run(of_replica, taken))
 
 
 class PredictionGraph:
@@ -190,6 +215,19 @@ class PredictionGraph:
         """Return the rows of all replicas, or of one where each has the same; a model may give several an example."""
         rows = gathered(output)
         return rows if copies == 1 else rows[: tf.shape(rows)[0] // copies]
+
+
+def told_or(measured: dict[str, Value], own: dict[str, Value]) -> dict[str, Value]:
+    """Return what a model's own methods tell, as Keras: it counts, unless it is the metrics."""
+    return own if own and own.keys() != measured.keys() else measured
+
+
+def _read(results: Mapping[str, Result]) -> dict[str, Value]:
+    found: dict[str, Value] = {}
+    for name, (metric, key) in results.items():
+        result = metric.result()
+        found[name] = as_logged(result if key is None else result[key])
+    return found
 
 
 def _graph_of(steps: Callable[..., Any]) -> Any:

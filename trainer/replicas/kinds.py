@@ -28,24 +28,30 @@ class Kind(Enum):
     OTHER = "something else"
 
 
-def same(one: Any, other: Any) -> bool:
-    """Say whether two values differ by rounding alone: float32's is 1e-7, in sums of a few hundred numbers."""
-    return bool(np.allclose(one, other, rtol=1e-4, atol=1e-6))
+def same(one: Any, other: Any, tolerance: float = 1e-4) -> bool:
+    """Say whether two values differ by rounding alone, which is up to 1e-7 of the largest a sum, in float32."""
+    one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
+    scale = max(np.abs(one).max(initial=0.0), np.abs(other).max(initial=0.0))
+    return bool(np.allclose(one, other, rtol=0.0, atol=tolerance * scale))
 
 
-def kind_of(first: Any, second: Any, both: Any) -> Kind:
+def kind_of(first: Any, second: Any, both: Any, *, tolerance: float = 1e-4) -> Kind:
     """Return what the value over both parts is; a value that is both a mean and a sum (zero) counts as a mean."""
-    first, second, both = (np.asarray(value, np.float64) for value in (first, second, both))
+    first, second, both = (np.asarray(_number(value), np.float64) for value in (first, second, both))
     if not all(np.isfinite(value).all() for value in (first, second, both)):
         return Kind.OTHER
     sizes = [value.shape[:1] for value in (first, second, both)]
     if sizes == [(FIRST,), (SECOND,), (BOTH,)] and first.shape[1:] == second.shape[1:] == both.shape[1:]:
-        return Kind.ROWS if same(np.concatenate([first, second]), both) else Kind.OTHER
+        return Kind.ROWS if same(np.concatenate([first, second]), both, tolerance) else Kind.OTHER
     if not first.shape == second.shape == both.shape:
         return Kind.OTHER
-    if same((FIRST * first + SECOND * second) / BOTH, both):
+    if same((FIRST * first + SECOND * second) / BOTH, both, tolerance):
         return Kind.MEAN
-    return Kind.SUM if same(first + second, both) else Kind.OTHER
+    return Kind.SUM if same(first + second, both, tolerance) else Kind.OTHER
+
+
+def _number(value: Any) -> Any:
+    return tf.cast(value, tf.float64) if tf.is_tensor(value) else value  # NumPy knows no bfloat16
 
 
 def found_kind(function: Callable[..., Any], like: Sequence[Any]) -> Kind:

@@ -6,6 +6,7 @@ row an example, a mean or a sum of such rows stays with the shares; all else is 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -26,7 +27,10 @@ from trainer.replicas.private.compiled import (
     read_on_first_replica,
     replaced_losses,
 )
+from trainer.replicas.scalars import require_known
 from trainer.replicas.whole_batch import in_one_piece
+
+Result = tuple[keras.metrics.Metric, str | None]  # a metric, and the name of one of its results where it has several
 
 
 @contextmanager
@@ -37,6 +41,7 @@ def over_the_step(model: keras.Model) -> Iterator[None]:
         return
     with ExitStack() as stack:
         stack.enter_context(replaced_losses(model, _over_the_step))
+        stack.enter_context(results_known(model))
         for metric in measured_metrics(model):
             if not adds_up(metric):
                 stack.enter_context(_whole_updates(metric))
@@ -89,7 +94,10 @@ def _whole_updates(metric: keras.metrics.Metric) -> Iterator[None]:
 
     def of_replica(*arguments: Any, **keywords: Any) -> Any:
         part, given = current(), (list(arguments), keywords)
-        if part is None or part.alone or not _rows(given):
+        if part is None or part.alone:
+            return update(*arguments, **keywords)
+        if not has_rows(given):
+            require_known()
             return update(*arguments, **keywords)
         if not adding:
             adding.append(_states_add_up(metric, update, given))
@@ -100,18 +108,61 @@ def _whole_updates(metric: keras.metrics.Metric) -> Iterator[None]:
         with alone():
             return update(*arguments, **keywords)
 
-    before = vars(metric).get("update_state")
-    vars(metric)["update_state"] = of_replica
+    with shadowed(metric, "update_state", of_replica):
+        yield
+
+
+@contextmanager
+def results_known(model: keras.Model) -> Iterator[None]:
+    """Inside, what the model's metrics give as results is known again when a step returns it: see `result_behind`."""
+
+    def remembering(metric: keras.metrics.Metric, result: Callable[[], Any]) -> Callable[[], Any]:
+        def of_replica() -> Any:
+            value = result()
+            for key, each in value.items() if isinstance(value, dict) else [(None, value)]:
+                _results.behind[id(each)] = (each, metric, key)
+            return value
+
+        return of_replica
+
+    with ExitStack() as stack:
+        for metric in {id(metric): metric for metric in (*measured_metrics(model), *model.metrics)}.values():
+            stack.enter_context(shadowed(metric, "result", remembering(metric, metric.result)))
+        yield
+
+
+def result_behind(value: Any) -> Result | None:
+    """Return which metric's result a value is, of those that this thread has asked for."""
+    found = _results.behind.get(id(value))
+    return None if found is None else (found[1], found[2])
+
+
+class _Results(threading.local):
+    """The results that a replica's step has asked for; the values are held, so that their identities stay theirs."""
+
+    def __init__(self) -> None:
+        self.behind: dict[int, tuple[Any, keras.metrics.Metric, str | None]] = {}
+
+
+_results = _Results()
+
+
+@contextmanager
+def shadowed(what: Any, method: str, replaced: Any) -> Iterator[None]:
+    """Give one object another method, past what Keras does when attributes change."""
+    before = vars(what).get(method)
+    vars(what)[method] = replaced
     try:
         yield
     finally:
         if before is None:
-            vars(metric).pop("update_state", None)
+            del vars(what)[method]
         else:
-            vars(metric)["update_state"] = before
+            vars(what)[method] = before
 
 
-def _rows(given: Any) -> bool:
+def has_rows(given: Any) -> bool:
+    """Say whether there is a tensor among arguments that has rows, and not just numbers."""
     return any(each is not None and len(each.shape) > 0 for each in map(_tensor, tf.nest.flatten(given)))
 
 

@@ -89,11 +89,11 @@ def times(value: tf.Tensor, factor: float | tf.Tensor) -> tf.Tensor:
     return value * (tf.cast(factor, value.dtype) if isinstance(factor, tf.Tensor) else factor)
 
 
-def weighted(gradient: Any, part: Part) -> Any:
-    """Return a part of the step's gradient, from that of a mean over the replica's examples; None stays None."""
+def weighted(gradient: Any, weight: float | tf.Tensor) -> Any:
+    """Return a multiple of a gradient; None stays None."""
     if isinstance(gradient, tf.IndexedSlices):
-        return tf.IndexedSlices(times(gradient.values, part.weight), gradient.indices, gradient.dense_shape)
-    return None if gradient is None else times(gradient, part.weight)
+        return tf.IndexedSlices(times(gradient.values, weight), gradient.indices, gradient.dense_shape)
+    return None if gradient is None else times(gradient, weight)
 
 
 def counted_once(gradient: Any, part: Part) -> Any:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from models.errors import NameplateError
 from models.tree import layers
 from trainer.data.batches import Share
 from trainer.data.source import leaves
 from trainer.replicas.class_weights import weighted_by_class
+from trainer.replicas.kinds import Kind
+from trainer.replicas.over_step import Result, result_behind
 from trainer.replicas.part import Part, counted_once, counting, times, tracing
 from trainer.replicas.private.compiled import (
     compute_loss,
@@ -25,8 +28,13 @@ from trainer.replicas.private.compiled import (
     takes_training,
     unpack,
 )
-from trainer.replicas.sums import CrossesReplicasError, added_up, keeping
+from trainer.replicas.scalars import Scalars, UnknownScalarsError, Walk, require_known, walking, weight_of
+from trainer.replicas.scalars import walk as current_walk
+from trainer.replicas.sums import CrossesReplicasError, added_up, keeping, over_several
+from trainer.replicas.trial import tried
 from trainer.workers.exchange import number_of_this_replica
+
+Logs = dict[str, tf.Tensor]  # what a step of the user's own tells, by name
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,8 @@ class Step:
     augmentation: Augmentation | None = None  # applied to x in training
     class_weights: tf.Tensor | None = None  # (classes,) in floatx; the last is for all other labels
     xla: bool = False  # compile forward and backward
+    scalars: dict[bool, Scalars] = field(default_factory=dict)  # in training and not, once they have been tried
+    results: dict[bool, dict[str, Result]] = field(default_factory=lambda: {True: {}, False: {}})  # told by name
 
     @property
     def is_users(self) -> bool:
@@ -68,39 +78,103 @@ class Step:
             else None
         )
 
-    def train(self, examples: Any, shares: list[Share]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    def train(self, examples: Any, shares: list[Share]) -> tuple[tf.Tensor, Logs]:
         """Update the replica's copies by its share of a step; return its part of the loss, and of what else is told.
 
         The parts of all replicas add up to the loss over the step's examples, however unequal the shares. So do the
-        gradients, which are summed over the replicas before the update. A model's own `train_step` may tell more.
-        """
-        with keeping(self._of_the_user()):
-            return self._trained(self._prepared(examples), share_of_this_replica(shares))
+        gradients, which are summed over the replicas before the update. A model's own methods may tell more.
 
-    def _trained(self, examples: Any, share: Share) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        Raises:
+            UnknownScalarsError: the model's own code makes numbers that have not been tried yet, see `try_out`.
+        """
+        share, examples = share_of_this_replica(shares), self._prepared(examples)
+        with self._walked(examples, share, training=True):
+            return self._trained(examples, share)
+
+    def _trained(self, examples: Any, share: Share) -> tuple[tf.Tensor, Logs]:
         if self.is_users:
-            return self._users_train_step(examples, share)
+            require_known()
+            with self._whole_step(share):
+                logs = self.model.train_step(examples)
+            parts = self._parts(logs, share, training=True)
+            return _loss_of(logs, share), parts
         x, y, weight = unpack(examples)
         predicted, loss, gradients = self._passes(x, y, weight, share)
         gradients = added_up([counted_once(gradient, _part(share)) for gradient in gradients])
         self.model.optimizer.apply(gradients, self.model.trainable_variables)
-        if share.counts:
-            self._measure(x, y, weight, predicted, times(loss, 1 / share.part), share)
-        return tf.cast(loss, tf.float32), {}
+        logs = self._measure(x, y, weight, predicted, times(loss, 1 / share.part), share)
+        return tf.cast(loss, tf.float32), self._parts(logs, share, training=True)
 
-    def evaluate(self, examples: Any, shares: list[Share]) -> None:
-        """Add the replica's share to the metrics."""
+    def evaluate(self, examples: Any, shares: list[Share]) -> Logs:
+        """Add the replica's share to the metrics; return its part of what the model's own methods tell beside them.
+
+        Raises:
+            UnknownScalarsError: as `train`.
+        """
         share = share_of_this_replica(shares)
-        if overridden(self.model, "test_step"):
-            with keeping(self._of_the_user()), self._whole_step(share):
-                self.model.test_step(examples)
-            return
-        x, y, weight = unpack(examples)
-        with keeping(self._of_the_user()):
-            predicted = self._call(x, training=False)
+        with self._walked(examples, share, training=False):
+            if overridden(self.model, "test_step"):
+                with self._whole_step(share):
+                    logs = self.model.test_step(examples)
+                return self._parts(logs, share, training=False)
+            x, y, weight = unpack(examples)
+            with tracing(_part(share)):
+                predicted = self._call(x, training=False)
             loss = self._loss(x, y, predicted, weight, share, training=False)
-        if share.counts:
-            self._measure(x, y, weight, predicted, times(loss, 1 / share.part), share)
+            logs = self._measure(x, y, weight, predicted, times(loss, 1 / share.part), share)
+            return self._parts(logs, share, training=False)
+
+    def try_out(self, examples: Any, *, training: bool) -> None:
+        """Find out what the numbers are that the model's own code makes of examples like these, outside of a graph.
+
+        Raises:
+            NameplateError: they can be neither means nor sums.
+        """
+
+        def once(examples: Any) -> tuple[Any, Logs]:
+            if overridden(self.model, "train_step" if training else "test_step"):
+                logs = self.model.train_step(examples) if training else self.model.test_step(examples)
+                return None, self._numbers(logs)
+            x, y, weight = unpack(examples)
+            predicted, loss, logs = self._call(x, training=training), None, None
+            if overridden(self.model, "compute_loss"):
+                loss = compute_loss(self.model, x, y, predicted, weight, training=training)
+            if overridden(self.model, "compute_metrics"):
+                logs = self.model.compute_metrics(x, y, predicted, sample_weight=weight)
+            return loss, self._numbers(logs)
+
+        self.scalars[training] = tried(self.model, once, examples)
+
+    @contextmanager
+    def _walked(self, examples: Any, share: Share, *, training: bool) -> Iterator[None]:
+        """Trace a step in which nothing is counted twice, and what the user's code keeps is the replica's own."""
+        uncounted = [] if share.counts else [each for metric in self.model.metrics for each in metric.variables]
+        with ExitStack() as stack:
+            if over_several():
+                stack.enter_context(walking(Walk(self.scalars.get(training))))
+            stack.enter_context(keeping(self._of_the_user()))
+            stack.enter_context(_unchanged(uncounted))
+            try:
+                yield
+            except UnknownScalarsError as unknown:
+                unknown.examples = tf.nest.map_structure(_like, examples)
+                raise
+
+    def _numbers(self, logs: Any) -> Logs:
+        """Return what a step tells, by name, but for the results of metrics: those are read when it is over."""
+        return {name: each for name, each in _flat_logs(logs) if result_behind(each) is None}
+
+    def _parts(self, logs: Any, share: Share, *, training: bool) -> Logs:
+        """Return the replica's part of each number that a step of the user's tells, and note the results of metrics."""
+        parts: Logs = {}
+        for name, value in _flat_logs(logs):
+            source = result_behind(value)
+            if source is not None:
+                self.results[training][name] = source
+                parts[name] = tf.zeros(())
+            else:
+                parts[name] = times(_as_float(value), weight_of(_log_kind(name), _part(share)))
+        return parts
 
     def predict(self, examples: Any) -> Any:
         """Return what the model makes of the replica's share."""
@@ -128,19 +202,10 @@ class Step:
     def _call(self, x: Any, *, training: bool) -> Any:
         return self.model(x, training=training) if takes_training(self.model) else self.model(x)
 
-    def _users_train_step(self, examples: Any, share: Share) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """Leave the step to the model; what it hands to an optimizer is weighted by the replica's examples there."""
-        with self._whole_step(share):
-            logs = self.model.train_step(examples)
-        parts = {name: times(each, share.part) for name, each in _flat_logs(logs)}
-        return parts.get("loss", tf.zeros(())), parts
-
     @contextmanager
     def _whole_step(self, share: Share) -> Iterator[None]:
-        """Trace a step of the user's own, in which the metrics are updated too, by what counts."""
-        metrics = [] if share.counts else [variable for metric in self.model.metrics for variable in metric.variables]
-        trackers = output_trackers(self.model)
-        with tracing(_part(share, later=True)), _unchanged(metrics), counting(share.length, trackers):
+        """Trace a step of the user's own; what it hands to an optimizer is weighted by the replica's examples there."""
+        with tracing(_part(share, later=True)), counting(share.length, output_trackers(self.model)):
             yield
 
     def _passes(self, x: Any, y: Any, weight: Any, share: Share) -> tuple[Any, tf.Tensor, list[Any]]:
@@ -164,6 +229,9 @@ class Step:
     def _forward_backward(
         self, x: Any, y: Any, weight: Any, share: Share, *, compiled: bool = False
     ) -> tuple[Any, tf.Tensor, list[Any]]:
+        walk = current_walk()
+        if walk is not None:
+            walk.begin_pass()
         with tf.GradientTape() as tape:
             with tracing(_part(share, compiled=compiled)):
                 predicted = self._call(x, training=True)
@@ -174,19 +242,20 @@ class Step:
     def _loss(
         self, x: Any, y: Any, predicted: Any, weight: Any, share: Share, *, training: bool, compiled: bool = False
     ) -> tf.Tensor:
-        """Return the replica's part of the loss; what a `compute_loss` of the user's returns is taken as a mean."""
+        """Return the replica's part of the loss; what a `compute_loss` of the user's returns is what a trial says."""
         users = overridden(self.model, "compute_loss")
-        trackers = output_trackers(self.model)
-        uncounted = [] if share.counts else [variable for tracker in trackers for variable in tracker.variables]
-        part = _part(share, later=users, compiled=compiled)
-        with tracing(part), _unchanged(uncounted), counting(share.length, trackers):
+        part, walk = _part(share, later=users, compiled=compiled), current_walk()
+        kind = walk.scalars().loss if users and walk is not None else Kind.MEAN
+        with tracing(part), counting(share.length, output_trackers(self.model)):
             loss = compute_loss(self.model, x, y, predicted, weight, training=training)
-        return times(loss, share.part) if users else loss
+        return times(loss, weight_of(kind, part)) if users else loss
 
-    def _measure(self, x: Any, y: Any, weight: Any, predicted: Any, loss: tf.Tensor, share: Share) -> None:
+    def _measure(self, x: Any, y: Any, weight: Any, predicted: Any, loss: tf.Tensor, share: Share) -> Any:
+        """Update the metrics; return what a `compute_metrics` of the model's own tells."""
         loss_tracker(self.model).update_state(loss, sample_weight=share.length)
         with tracing(_part(share)):
-            self.model.compute_metrics(x, y, predicted, sample_weight=weight)
+            logs = self.model.compute_metrics(x, y, predicted, sample_weight=weight)
+        return logs if overridden(self.model, "compute_metrics") else None
 
 
 def crosses_replicas(model: keras.Model) -> bool:
@@ -220,10 +289,34 @@ def _unchanged(variables: list[keras.Variable]) -> Iterator[None]:
         variable.assign(value)
 
 
-def _flat_logs(logs: Any) -> Iterator[tuple[str, tf.Tensor]]:
-    """Yield what a model's own `train_step` says, as scalars by name: Keras keeps compiled metrics in a dict inside."""
+def _flat_logs(logs: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what a step of the user's says, by name: Keras keeps compiled metrics in a dict inside."""
     for name, value in logs.items() if isinstance(logs, dict) else ():
         if isinstance(value, dict):
             yield from _flat_logs(value)
-        else:
-            yield name, tf.reduce_mean(tf.cast(value, tf.float32))
+        elif value is not None:
+            yield name, value
+
+
+def _log_kind(name: str) -> Kind:
+    walk = current_walk()
+    if walk is None:
+        return Kind.MEAN
+    kinds = walk.scalars().logs
+    if name not in kinds:
+        raise NameplateError(f"the step returns {name!r}, which it did not when it was tried with random numbers")
+    return kinds[name]
+
+
+def _loss_of(logs: Any, share: Share) -> tf.Tensor:
+    """Return the replica's part of the loss of a step of the user's own, zero where it tells none."""
+    loss = dict(_flat_logs(logs)).get("loss")
+    return tf.zeros(()) if loss is None else times(tf.reduce_mean(_as_float(loss)), share.part)
+
+
+def _as_float(value: Any) -> tf.Tensor:
+    return tf.cast(value, tf.float32)
+
+
+def _like(leaf: Any) -> Any:
+    return None if leaf is None else keras.KerasTensor((None, *leaf.shape[1:]), leaf.dtype.name)

@@ -39,18 +39,44 @@ def test_synchronised_statistics_weights_slots_and_seeds_are_the_same_on_all_rep
 
 
 def test_statistics_that_are_not_synchronised_are_each_replicas_own_share(strategy: Any) -> None:
-    model = fitted(strategy, sync_batch_norm=False)
-    statistics = [f"norm_{each}/moving_{kind}" for each in "ab" for kind in ("mean", "variance")]
-    assert (
-        apart(strategy, model.variables) == [f"normed/{each}" for each in statistics]
-        or apart(strategy, model.variables) == statistics
-    )
-    own = [copy.numpy() for copy in strategy.experimental_local_results(model.get_layer("norm_a").moving_mean.value)]
+    names: list[str] = []
+    own: list[np.ndarray] = []
+
+    class Looks(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            if epoch == 1:  # at the end of an epoch, and of training, they agree
+                norm = self.model.get_layer("norm_a")
+                names.extend(apart(strategy, self.model.variables))
+                own.extend(copy.numpy() for copy in strategy.experimental_local_results(norm.moving_mean.value))
+
+    fitted(strategy, sync_batch_norm=False, callbacks=[Looks()])
+    assert [name.removeprefix("normed/") for name in names] == [
+        f"norm_{each}/moving_{kind}" for each in "ab" for kind in ("mean", "variance")
+    ]
     for copy, shares in zip(own, ((X[:4], X[8:11]), (X[4:8], X[11:13])), strict=True):
         expected = np.zeros(4)
-        for share in (*shares, *shares):
+        for share in shares:
             expected = 0.99 * expected + 0.01 * share.mean(0)
         np.testing.assert_allclose(copy, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_a15_what_is_evaluated_is_what_is_saved_while_training_and_afterwards(strategy: Any, tmp_path: Path) -> None:
+    """Statistics that are not synchronised are one value, everywhere: in a callback that saves, and after `fit`."""
+
+    class Saves(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            self.model.save(tmp_path / f"{epoch}.keras")
+
+    model = fitted(strategy, sync_batch_norm=False, validation_data=(X, Y), callbacks=[Saves()])
+    measured = model.history.history["val_loss"]
+    for epoch, expected in enumerate(measured):
+        saved = keras.saving.load_model(tmp_path / f"{epoch}.keras")
+        assert saved.evaluate(X, Y, verbose=0) == pytest.approx(expected, rel=1e-5)
+    assert apart(strategy, model.variables) == []
+    model.save(tmp_path / "after.keras")
+    alone = keras.saving.load_model(tmp_path / "after.keras")
+    assert alone.evaluate(X, Y, verbose=0) == pytest.approx(measured[-1], rel=1e-5)
+    assert trainer.evaluate(model, (X, Y))["loss"] == pytest.approx(measured[-1], rel=1e-5)
 
 
 def test_validation_measures_with_the_mean_of_statistics_that_are_not_synchronised(strategy: Any) -> None:

@@ -74,7 +74,7 @@ def trained(training: Training) -> Numbers:
             "losses": np.concatenate(seen.losses),
             "history": _values({name: each[-1] for name, each in history.history.items()}),
             "evaluation": _values(trainer.evaluate(model, data, batch_size=BATCH)),
-            "predictions": _flat(tf.nest.flatten(trainer.predict(model, data, batch_size=BATCH))),
+            "predictions": _flat(tf.nest.flatten(trainer.predict(model, data[0], batch_size=BATCH))),
             "weights": _weights(model),
             "traces": np.array(traces - _expected_traces(training)),
         }

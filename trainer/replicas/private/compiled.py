@@ -15,6 +15,7 @@ from keras.src.trainers.data_adapters.data_adapter_utils import unpack_x_y_sampl
 
 __all__ = [
     "adds_up",
+    "as_logged",
     "build_compiled",
     "compute_loss",
     "copies",
@@ -81,12 +82,18 @@ def loss_tracker(model: keras.Model) -> keras.metrics.Metric:
     return model._loss_tracker
 
 
-def metric_values(model: keras.Model) -> dict[str, float]:
-    """Return the model's metrics by name; one that gives a vector, such as an F1 score a class, as its mean."""
-    found = model.get_metrics_result()
-    # NumPy knows no bfloat16.
-    numbers = {name: tf.cast(each, tf.float64) if tf.is_tensor(each) else each for name, each in found.items()}
-    return {name: float(np.mean(np.asarray(each))) for name, each in numbers.items()}
+def metric_values(model: keras.Model) -> dict[str, float | np.ndarray]:
+    """Return the model's metrics by name, as Keras logs them: one that gives several numbers as an array."""
+    return {name: as_logged(each) for name, each in model.get_metrics_result().items()}
+
+
+def as_logged(value: Any) -> float | np.ndarray:
+    """Return a metric's result as a number, or as an array where it is several."""
+    if tf.is_tensor(value) or isinstance(value, keras.Variable):
+        value = tf.convert_to_tensor(value)
+        value = tf.cast(value, tf.float32) if value.dtype.size < 4 else value  # NumPy knows no bfloat16
+    array = np.asarray(value)
+    return float(array) if array.ndim == 0 else array
 
 
 def output_trackers(model: keras.Model) -> list[keras.metrics.Metric]:

@@ -14,7 +14,7 @@ from keras.src.losses import loss as loss_module
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 
 from models.errors import NameplateError
-from trainer.replicas import part, sums
+from trainer.replicas import part, scalars, sums
 from trainer.replicas.moments import moments
 from trainer.replicas.private.optimizers import updating_locally
 
@@ -144,13 +144,51 @@ def _reduced(original: Any) -> Any:
 
 
 def _counted(original: Any) -> Any:
-    """Weight the losses of several outputs by examples, which CompileLoss counts only where shapes are static."""
+    """Weight means over shares by examples: the losses of several outputs, and numbers that user code counts.
+
+    CompileLoss counts the examples behind a loss only where shapes are static.
+    """
 
     def update_state(metric: keras.metrics.Metric, values: Any, sample_weight: Any = None) -> Any:
-        examples = part.examples_behind(metric)
-        return original(metric, values, sample_weight if examples is None else examples)
+        traced, examples = part.current(), part.examples_behind(metric)
+        if examples is not None:
+            return original(metric, values, examples)
+        if sample_weight is None and traced is not None and not traced.alone and _is_number(values):
+            scalars.require_known()
+            sample_weight = traced.weight * traced.copies  # a number for the share: its part of one for the step
+        return original(metric, values, sample_weight)
 
     return update_state
+
+
+def _summed(original: Any) -> Any:
+    """Let a number that user code adds up be tried: of a mean over a share it would make too much."""
+
+    def update_state(metric: keras.metrics.Metric, values: Any, sample_weight: Any = None) -> Any:
+        traced = part.current()
+        if traced is not None and not traced.alone and _is_number(values):
+            scalars.require_known()
+        return original(metric, values, sample_weight)
+
+    return update_state
+
+
+def _is_number(value: Any) -> bool:
+    return len(getattr(value, "shape", ())) == 0
+
+
+def _added(original: Any) -> Any:
+    """Let losses that layers add enter the step's as what they are, means or sums over the share's examples."""
+
+    def add_loss(layer: keras.Layer, loss: Any) -> Any:
+        walk = scalars.walk()
+        if walk is None:
+            return original(layer, loss)
+        return original(
+            layer, [walk.added(layer, each) if tf.is_tensor(each) else each for each in tf.nest.flatten(loss)]
+        )
+
+    return add_loss
 
 
 def _applied(original: Any) -> Any:
@@ -163,7 +201,9 @@ def _applied(original: Any) -> Any:
         traced = part.current()
         if traced is None or not traced.later:
             return original(optimizer, grads, trainable_variables)
-        grads = [part.counted_once(part.weighted(each, traced), traced) for each in grads]
+        walk = scalars.walk()
+        weight = traced.weight if walk is None else scalars.weight_of(walk.gradients_kind(), traced)
+        grads = [part.counted_once(part.weighted(each, weight), traced) for each in grads]
         grads = sums.added_up(grads)
         with part.tracing(None):  # an optimizer inside this one gets what is weighted already
             return original(optimizer, grads, trainable_variables)
@@ -208,6 +248,8 @@ _PATCHES: tuple[tuple[Any, str, Callable[[Any], Any]], ...] = (
     (loss_module, "reduce_weighted_values", _reduced),
     (nn_module, "_compute_moments_sync", lambda _: _moments),
     (keras.metrics.Mean, "update_state", _counted),
+    (keras.metrics.Sum, "update_state", _summed),
+    (keras.Layer, "add_loss", _added),
     (BaseOptimizer, "apply", _applied),
     (keras.optimizers.LossScaleOptimizer, "apply", _applied),
     (keras.optimizers.MultiOptimizer, "apply", _applied),
