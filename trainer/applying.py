@@ -46,7 +46,8 @@ def evaluate(
         y: targets, where `data` or `x` is the inputs alone.
         sample_weight: the weight of each example, beside `y`.
         x: another name for `data`, for the inputs or a dataset.
-        batch_size: examples a step over all replicas together, which need not divide among them; 32 where None.
+        batch_size: examples a step over all replicas together, which need not divide among them; None: as many as make
+            `steps` steps of all, else 32.
         steps: evaluate so many steps from the beginning; None: all.
         verbose: 0 silent; 1, 2 or "auto" a line at the end.
         callbacks: Keras callbacks; one that does something at each batch makes Python run at every step.
@@ -99,7 +100,8 @@ def predict(
             batches, or a source. Of a dataset or source, and of (x, y) where the model's graph has fewer inputs, the
             targets are not looked at.
         x: another name for `data`.
-        batch_size: examples a step over all replicas together, which need not divide among them; 32 where None.
+        batch_size: examples a step over all replicas together, which need not divide among them; None: as many as make
+            `steps` steps of all, else 32.
         steps: predict so many steps from the beginning; None: all.
         verbose: as in Keras; nothing is printed.
         callbacks: Keras callbacks.

@@ -189,6 +189,8 @@ def _describe(job: Job, model: keras.Model, step: Step) -> None:
     if job.config.log.layer_table:
         job.screen.table(f"layers of {model.name}", LAYER_COLUMNS, layer_rows(model))
     job.screen.say(estimate_memory(model, job.batches))
+    if keras.config.max_epochs() or keras.config.max_steps_per_epoch():
+        job.screen.say("keras.config's max_epochs and max_steps_per_epoch end no run; fit.epochs and fit.steps do")
     if reason := left_to_chance(job.dataset.train, resumes=job.home is not None):
         job.screen.say(f"data: {reason}")
     for found in not_finite(job.dataset):

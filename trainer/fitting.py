@@ -33,7 +33,7 @@ from trainer.loop import Loop, Plan
 from trainer.monitor import numbers
 from trainer.replicas.class_weights import class_weights
 from trainer.replicas.graph import EvaluationGraph, TrainGraph
-from trainer.replicas.private.streams import runs_python, unseeded
+from trainer.replicas.private.streams import runs_python, unordered, unseeded
 from trainer.replicas.replica import Step
 from trainer.resuming.progress import Progress
 
@@ -83,7 +83,8 @@ def fit(
         initial_epoch: epochs that are done already; it decides orders and schedules, a dataset begins at its beginning.
         steps_per_epoch: steps of an epoch; a dataset goes on from one to the next, and over again at its end.
         steps: end after this many steps in all, whatever `epochs` says.
-        batch_size: examples a step over all replicas together; 32 where None. A `tf.data.Dataset` has its own.
+        batch_size: examples a step over all replicas together; None: as many as make `steps_per_epoch` steps of all
+            arrays, else 32. A `tf.data.Dataset` has its own.
         callbacks: Keras callbacks; one that does something at each batch makes Python run at every step.
         class_weight: class to weight in the loss; absent classes have 1.
         shuffle: a new order each epoch, from `seed`; false: in order. A `tf.data.Dataset` has its own.
@@ -185,6 +186,11 @@ def left_to_chance(source: Source | Stream, *, resumes: bool) -> str | None:
         return (
             f"{', '.join(operations)} without a seed: every run of the same program gets other examples, or another "
             "order; give seed=..., or call keras.utils.set_random_seed(...) before the dataset is made"
+        )
+    if unordered(source.dataset):
+        return (
+            "deterministic=False lets examples overtake each other: every run of the same program gets them in another "
+            "order; leave it out"
         )
     if resumes and runs_python(source.dataset) and source.differs():
         return (

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 import trainer
+from trainer.data.source import Stream
 from trainer.replicas.replica import Step
 
 NUMBERS = np.random.default_rng(5)
@@ -149,3 +150,20 @@ def test_a16_a_validation_of_some_steps_in_an_order_left_to_chance_is_said(strat
     with pytest.warns(UserWarning, match=r"^validation_data: each validation takes other 2 steps.*without a seed"):
         trainer.fit(model, X, Y, batch_size=4, validation_data=held_out, validation_steps=2)
     trainer.fit(compiled(strategy), X, Y, batch_size=4, validation_data=held_out)
+
+
+def test_a16_examples_that_overtake_each_other_are_said(strategy: Any) -> None:
+    whole = tf.data.Dataset.from_tensor_slices((X, Y)).map(
+        lambda x, y: (x, y), num_parallel_calls=2, deterministic=False
+    )
+    with pytest.warns(UserWarning, match="^data: deterministic=False lets examples overtake"):
+        trainer.fit(compiled(strategy), whole.batch(4))
+
+
+@pytest.mark.parametrize("texts", [np.array([b"a", b"b"]), np.array([[b"a"], [b"b"]])])
+def test_a16_two_passes_over_text_are_compared_by_what_it_says(texts: np.ndarray) -> None:
+    order = iter([texts, texts, texts, texts[::-1]])
+    signature = tf.TensorSpec(texts.shape[1:], tf.string)
+    stream = Stream(tf.data.Dataset.from_generator(lambda: iter(next(order)), output_signature=signature))
+    assert not stream.differs()
+    assert stream.differs()

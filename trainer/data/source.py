@@ -70,8 +70,11 @@ class Stream:
 
     def differs(self) -> bool:
         """Say whether two passes begin with different elements; both are begun."""
-        firsts = [[leaf.numpy() for element in self.dataset.take(1) for leaf in leaves(element)] for _ in range(2)]
-        return any(one.tobytes() != other.tobytes() for one, other in zip(*firsts, strict=True))
+        first, again = (
+            [tf.io.serialize_tensor(leaf).numpy() for element in self.dataset.take(1) for leaf in leaves(element)]
+            for _ in range(2)
+        )
+        return first != again
 
     def spec(self) -> Example:
         """Return the structure of one example, as `Source.spec`."""

@@ -23,6 +23,17 @@ def unseeded(dataset: tf.data.Dataset) -> list[str]:
     return sorted(found)
 
 
+def unordered(dataset: tf.data.Dataset) -> bool:
+    """Say whether elements may overtake each other: `deterministic=False` of the options or of a parallel step.
+
+    A parallel step keeps it as `_deterministic`, a word (data/ops/map_op.py, batch_op.py); an interleaving one has it
+    in its graph alone, which is looked through from the interleaved files on (`DatasetV2._as_serialized_graph`).
+    """
+    return dataset.options().deterministic is False or any(
+        getattr(part, "_deterministic", None) == "false" or _interleaves_in_any_order(part) for part in _parts(dataset)
+    )
+
+
 def runs_python(dataset: tf.data.Dataset) -> bool:
     """Say whether Python decides what is in the dataset: what it draws cannot be seen from here."""
     return any(node.op in _PYTHON for nodes in _functions(dataset) for node in nodes.values())
@@ -44,6 +55,15 @@ def _functions(dataset: tf.data.Dataset) -> Iterator[Mapping[str, Any]]:
                 whole = graph.as_graph_def()
                 yield {node.name: node for node in whole.node}
                 yield from ({node.name: node for node in each.node_def} for each in whole.library.function)
+
+
+def _interleaves_in_any_order(dataset: tf.data.Dataset) -> bool:
+    if "ParallelInterleave" not in type(dataset).__name__:
+        return False
+    ignore = tf.data.experimental.ExternalStatePolicy.IGNORE
+    graph = tf.compat.v1.GraphDef.FromString(dataset._as_serialized_graph(external_state_policy=ignore).numpy())
+    steps = [node for node in graph.node if node.op.startswith("ParallelInterleave")]
+    return any(node.attr["deterministic"].s == b"false" for node in steps)
 
 
 def _operation(dataset: tf.data.Dataset) -> str:

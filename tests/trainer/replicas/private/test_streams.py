@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.replicas.private.streams import runs_python, unseeded
+from trainer.replicas.private.streams import runs_python, unordered, unseeded
 
 Make = Callable[[int | None], tf.data.Dataset]
 
@@ -43,29 +43,33 @@ PIPELINES: dict[str, tuple[Make, str]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def unseeded_process() -> None:
-    tf.random.set_seed(None)
-
-
 @pytest.mark.parametrize("pipeline", PIPELINES)
 def test_a16_what_draws_without_a_seed_is_found(pipeline: str) -> None:
     make, operation = PIPELINES[pipeline]
+    tf.random.set_seed(None)  # every test begins with a seed
     assert unseeded(make(None)) == [operation]
     assert unseeded(make(3)) == []
     assert not runs_python(make(3))
 
 
-@pytest.fixture
-def seeded() -> Iterator[None]:
+def test_a16_the_seed_of_the_process_counts() -> None:
     tf.random.set_seed(7)
-    yield
-    tf.random.set_seed(None)
-
-
-def test_a16_the_seed_of_the_process_counts(seeded: None) -> None:
     for make, _ in PIPELINES.values():
         assert unseeded(make(None)) == []
+
+
+def test_a16_elements_that_may_overtake_each_other_are_found() -> None:
+    def doubled(**options: Any) -> tf.data.Dataset:
+        return numbers().map(lambda x: 2 * x, num_parallel_calls=2, **options).batch(2)
+
+    options = tf.data.Options()
+    options.deterministic = False
+    parallel = {"num_parallel_calls": 2, "deterministic": False}
+    assert unordered(doubled(deterministic=False))
+    assert unordered(numbers().interleave(lambda x: tf.data.Dataset.range(x), **parallel))
+    assert unordered(numbers().with_options(options).batch(2))
+    assert not unordered(doubled())
+    assert not unordered(doubled(deterministic=True))
 
 
 def test_a16_what_python_gives_is_known_to_be() -> None:
