@@ -8,9 +8,10 @@ is handed out.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -19,9 +20,11 @@ from keras import tree
 from models import keras_private, names
 from models.carrying import advice, carries, live_lambdas
 from models.collector import collector_paused
+from models.constructor_arguments import completed, graph_arguments
 from models.custom import custom_objects, shared_by_code
+from models.equivalence import carry_attributes, computes_otherwise, differing
 from models.errors import NameplateError
-from models.settling import carry, settle
+from models.settling import born, born_with, carry, settle
 from models.tree import Entry, direct, walk
 
 
@@ -41,14 +44,16 @@ def clone(model: keras.Model, *, renamed: Mapping[int, str] | None = None) -> ke
         add.
     """
     entries = walk(model)
+    every = [model, *(entry.layer for entry in entries)]
     copier = Copier(renamed or {}, {id(entry.layer): entry.name for entry in entries})
-    size = sum(len(entry.sites) for entry in entries)
     with (
         keras_private.undisturbed(),
         collector_paused(),
         keras_private.live_code(),
-        keras_private.deep_graphs(size),
-        keras.saving.custom_object_scope(custom_objects([model, *(entry.layer for entry in entries)])),
+        keras_private.deep_graphs(sum(len(entry.sites) for entry in entries)),
+        keras.saving.custom_object_scope(custom_objects(every)),
+        completed(every),
+        copier.ties(every),
     ):
         copy = copier.copy(model)
         if copier.faults:
@@ -56,10 +61,34 @@ def clone(model: keras.Model, *, renamed: Mapping[int, str] | None = None) -> ke
         _build(model, copy)
         pairs = [(model, copy), *paired(model, copy, entries, copier)]
         for _, new in pairs:
-            keras_private.born(new)
+            born(new)
         carry(pairs, done=copier.made)
+        places = ["the model itself", *(entry.name for entry in entries)]
+        prove_equivalent(pairs, [entry.parent for entry in entries], places, renamed=copier.renamed)
         settle(pairs, [entry.parent for entry in entries], renamed=copier.renamed)
     return copy
+
+
+def prove_equivalent(
+    pairs: Sequence[tuple[Any, Any]], parents: Sequence[int], places: Sequence[str], *, renamed: Mapping[int, str]
+) -> None:
+    """Carry what the user's classes keep on themselves, and compare: configurations, arguments, ties and outputs.
+
+    Args:
+        pairs: a model, or a layer, with its copy, and then those of its walk.
+        parents: for each of the walk, the place of its container in it; -1 is the model itself.
+        places: what each of the pairs is called in messages.
+        renamed: `{id(layer): new own name}`.
+
+    Raises:
+        RebuildError: with all that differs, and the line to add.
+    """
+    (original, copy), *_ = pairs
+    carry_attributes(pairs, renamed={str(old.name): renamed[id(old)] for old, _ in pairs if id(old) in renamed})
+    problems = differing(pairs, places, parents, what="after rebuilding")
+    problems = problems or computes_otherwise(original, copy, pairs, what="after rebuilding")
+    if problems:
+        raise refusal(original, problems)
 
 
 class Copier:
@@ -73,16 +102,50 @@ class Copier:
         self._copies: dict[int, Any] = {}
         self.made: set[int] = set()  # ids of variables that were born with their values
         self._keys: dict[int, tuple[dict[str, str], dict[str, str]]] = {}
+        self._makers: dict[int, tuple[Any, int]] = {}
+
+    @contextlib.contextmanager
+    def ties(self, layers: Sequence[Any]) -> Iterator[None]:
+        """Keep shared what these layers share while they are copied.
+
+        A layer that is in the configuration of several becomes one copy; one that the code of a class makes, and that
+        is called outside it too, is taken from that class' copy.
+        """
+        graphs = [each for each in layers if self.is_replayed(each)]
+        for layer in layers:
+            if not self.is_replayed(layer):
+                for place, child in enumerate(direct(layer)):
+                    self._makers.setdefault(id(child), (layer, place))
+        if not any(id(child) in self._makers for graph in graphs for child in direct(graph)):
+            self._makers.clear()  # nothing is called outside of what makes it
+        with keras_private.sharing(self._copies, [id(each) for each in layers if isinstance(each, keras.Layer)]):
+            yield
 
     def copy(self, layer: Any) -> Any:
         """Return the copy of a layer with all that is in it, the same one each time; None where that went wrong."""
         if id(layer) not in self._copies:
-            self._copies[id(layer)] = self._route(layer)(layer)
+            made = self._made_by_its_class(layer) if id(layer) in self._makers else None
+            self._copies[id(layer)] = self._route(layer)(layer) if made is None else made
         return self._copies[id(layer)]
 
     def copied(self, layer: Any) -> Any:
         """Return the copy that was made of a layer; None for what its container's class made."""
         return self._copies.get(id(layer))
+
+    def _made_by_its_class(self, layer: Any) -> Any:
+        """Return what the copy of the class that makes a layer has in its place, None where there is none yet."""
+        maker, place = self._makers[id(layer)]
+        copy = self.copy(maker)
+        inside = direct(copy) if copy is not None else []
+        if place >= len(inside) and maker.built and copy is not None:
+            _build(maker, copy)
+            inside = direct(copy)
+        return inside[place] if place < len(inside) and type(inside[place]) is type(layer) else None
+
+    def is_replayed(self, layer: Any) -> bool:
+        """Tell whether a container is copied call by call, not by its class."""
+        graph = isinstance(layer, keras_private.Functional) and keras_private.rebuilds_from_tensors(layer)
+        return graph or type(layer) is keras.Sequential
 
     def _route(self, layer: Any) -> Callable[[Any], Any]:
         if isinstance(layer, keras_private.Functional) and keras_private.rebuilds_from_tensors(layer):
@@ -112,7 +175,7 @@ class Copier:
         self._keys[id(model)] = input_keys, {new: old for old, new in output_keys.items()}
         with warnings.catch_warnings():  # of keys that differ from the inputs' names, as they did in the original
             warnings.filterwarnings("ignore", message="When providing `inputs` as a dict")
-            return type(model)(inputs, outputs, name=self._name(model))
+            return type(model)(inputs, outputs, name=self._name(model), **graph_arguments(model))
 
     def _stack(self, model: Any) -> Any:
         layers = [self.copy(layer) for layer in keras_private.stacked(model)]
@@ -146,7 +209,7 @@ class Copier:
         if copy.name != name and id(layer) in self.renamed and id(layer) in self._places:
             self.faults.append(f"{self._place(layer)}: its class drops the name; {advice(layer)}")
         if layer.built and not copy.built:
-            keras_private.born_with(copy, layer, self.made)
+            born_with(copy, layer, self.made)
         return copy
 
     def _structure(self, struct: Any, tensors: Mapping[int, Any]) -> tuple[Any, dict[str, str]]:
@@ -228,7 +291,7 @@ def paired(model: Any, copy: Any, entries: list[Entry], copier: Copier) -> list[
     for entry in entries:
         above = copy if entry.parent < 0 else pairs[entry.parent][1]
         new = copier.copied(entry.layer)
-        if new is None:
+        if new is None or not copier.is_replayed(entries[entry.parent].layer if entry.parent >= 0 else model):
             made = inside.setdefault(id(above), direct(above))
             new = made[entry.place] if entry.place < len(made) else None
         pairs.append((entry.layer, new))

@@ -5,19 +5,19 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 from keras import tree
 
-from models import keras_private, names
+from models import keras_private, names, sharing
 from models.cloning import clone
 from models.errors import NameplateError
+from models.outputs import differences, outputs_of, packed, run, specs_of
 from models.policy import Kind
 from models.saving import round_trip
 from models.surgery.graph import same
-from models.surgery.verifying import differences, outputs_of, packed, run
 from models.tree import layer, output_names, require_model, walk
 
 
@@ -103,16 +103,8 @@ def _joined(branches: Mapping[str, keras.Model], *, shared: bool, inputs: str, n
         warnings.filterwarnings("ignore", message="When providing `inputs` as a dict")
         model = keras.Model(next(iter(every.values())) if len(every) == 1 else every, answers, name=name)
     if verify:
-        _prove(model, branches, heads, {key: list(found) for key, found in outputs.items()})
+        _prove(model, branches, heads, {key: list(found) for key, found in outputs.items()}, shared)
     return model
-
-
-def specs_of(model: Any) -> list[Any]:
-    """Return the specs of a model's inputs, flat; empty for one that has not seen a shape."""
-    if getattr(model, "inputs", None):
-        return list(model.inputs)
-    shape = (model.get_build_config() or {}).get("input_shape") if model.built else None
-    return [keras.KerasTensor(tuple(shape))] if isinstance(shape, list | tuple) and shape else []
 
 
 def _all_heads(branches: Mapping[str, Any], inputs: str) -> dict[str, list[Any]]:
@@ -242,21 +234,37 @@ def _refuse(found: Iterable[str]) -> None:
         raise JoiningError("\n".join(["these models cannot be joined:", *(f"  {each}" for each in problems)]))
 
 
+def _originals(
+    branches: Mapping[str, Any], heads: Mapping[str, Sequence[Any]], given: Mapping[str, Any], *, shared: bool
+) -> Iterator[tuple[str, list[Any]]]:
+    """Yield each branch, and what the original gives for its inputs, flat.
+
+    A model that is shared by several branches is called once for each, so that its random numbers go on; a copy begins
+    where the original stands.
+    """
+    scopes: dict[int, keras.StatelessScope] = {}
+    for key, original in branches.items():
+        scope = keras.StatelessScope(initialize_variables=False)
+        if shared:
+            scope = scopes.setdefault(id(original), scope)
+        yield key, outputs_of(original, [given[tensor.name] for tensor in heads[key]], scope=scope)
+
+
 def _prove(
     model: Any,
     branches: Mapping[str, Any],
     heads: Mapping[str, Sequence[Any]],
     outputs: Mapping[str, Sequence[str]],
+    shared: bool,
 ) -> None:
     """Save, load, and compare each branch with the model that it was; `outputs` has each one's keys in flat order."""
-    loaded = round_trip(model)
+    loaded = model if sharing.between_graphs(model) else round_trip(model)
     values, results = run(model)
     given = dict(zip([tensor.name for tensor in model.inputs], values, strict=True))
     every = tree.flatten({key: key for keys in outputs.values() for key in keys})  # in the order of the results
     found = dict(zip(every, results, strict=True))
     problems = differences(results, outputs_of(loaded, values), names=every, what="after loading")
-    for key, original in branches.items():
-        before = outputs_of(original, [given[tensor.name] for tensor in heads[key]])
+    for key, before in _originals(branches, heads, given, shared=shared):
         after = [found[each] for each in outputs[key]]
         problems += differences(before, after, names=outputs[key], what="in the joined model")
     if problems:

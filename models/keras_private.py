@@ -6,63 +6,23 @@ tests/models/test_keras_private.py fails when one of them changes.
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, MutableMapping, Sequence
 from typing import Any
 
 import keras
 from keras.src.backend.common import global_state
 from keras.src.backend.common.stateless_scope import StatelessScope
-from keras.src.models.functional import Functional, functional_like_constructor
+from keras.src.models.functional import Functional as Functional
+from keras.src.models.functional import functional_like_constructor
 from keras.src.ops.core import Cast
 from keras.src.ops.function import make_node_key
-from keras.src.ops.operation import Operation
+from keras.src.saving import saving_lib
 from keras.src.saving.serialization_lib import SafeModeScope
 from keras.src.utils.rng_utils import GLOBAL_RANDOM_SEED
 
 from models import random_stream
-
-__all__ = [
-    "Functional",
-    "Operation",
-    "assert_takes",
-    "automatic_counts",
-    "carry_functions",
-    "carry_seed",
-    "cast_operator",
-    "constructor_arguments",
-    "copy_flags",
-    "deep_graphs",
-    "graph_of",
-    "has_state",
-    "inputs_struct",
-    "live_code",
-    "live_lambda",
-    "makes_its_parts",
-    "mark_seed",
-    "mask_of",
-    "nodes",
-    "operations",
-    "outputs_struct",
-    "own_variables",
-    "probing",
-    "reads_configuration",
-    "rebuilds_from_tensors",
-    "rename_layer",
-    "rename_outputs",
-    "rename_variable",
-    "seed_generators",
-    "seed_given",
-    "source",
-    "stack_graph",
-    "stacked",
-    "sublayers",
-    "takes_context",
-    "takes_one_layer",
-    "undisturbed",
-    "wired_anew",
-]
-
 
 # ---- what a model is made of ------------------------------------------------------------------------------------
 
@@ -205,33 +165,9 @@ def live_lambda(layer: Any, name: str) -> Any:
     )
 
 
-def born_with(layer: Any, source: Any, made: set[int]) -> None:
-    """Let a new layer make its variables with the values of another's (`Layer.add_weight`, layer.py), until `born`.
-
-    It saves drawing random numbers that nobody will see. Matched by name and shape, the ids go to `made`; the rest
-    begins as usual.
-    """
-    values = {(each.name, tuple(each.shape)): each for each in own_variables(source)}
-    add_weight = layer.add_weight
-
-    def add_weight_with_value(*arguments: Any, **keywords: Any) -> Any:
-        shape = keywords.get("shape", arguments[0] if arguments else ())
-        known = values.pop((keywords.get("name"), tuple(shape or ())), None)
-        if known is None or len(arguments) > 1:
-            return add_weight(*arguments, **keywords)
-        value = known._value  # `value` would be rounded inside a call in lower precision
-        variable = add_weight(
-            *arguments, **{**keywords, "initializer": lambda *_, **__: keras.ops.convert_to_tensor(value)}
-        )
-        made.add(id(variable))
-        return variable
-
-    layer.__dict__["add_weight"] = add_weight_with_value
-
-
-def born(layer: Any) -> None:
-    """Give a layer its own `add_weight` back."""
-    layer.__dict__.pop("add_weight", None)
+def raw(variable: Any) -> Any:
+    """Return a variable's value in its own dtype, which `value` rounds inside a call in lower precision (`_value`)."""
+    return variable._value
 
 
 def carry_functions(source: Any, target: Any) -> None:
@@ -242,6 +178,82 @@ def carry_functions(source: Any, target: Any) -> None:
 def carry_seed(source: Any, target: Any) -> None:
     """Give a seed generator the name and first seed of another (random/seed_generator.py); its state is a variable."""
     target.name, target._initial_seed = source.name, source._initial_seed
+
+
+def kept_arguments(layer: Any) -> dict[str, Any]:
+    """Return the constructor's arguments, defaults too, as Keras keeps them (`Operation.__new__`, operation.py).
+
+    Empty where one is no plain value, and for every model: `Model.__new__` hands none of them on.
+    """
+    kept = getattr(layer, "_auto_config", None)
+    return {} if kept is None or isinstance(layer, keras.Model) else dict(kept.config)
+
+
+def makes_its_config(layer: Any) -> bool:
+    """Tell whether Keras makes a layer's configuration from its constructor's arguments (`python_utils.default`)."""
+    return bool(getattr(type(layer).get_config, "_is_default", False))
+
+
+@functools.cache
+def bookkeeping() -> frozenset[str]:
+    """Return the attributes that Keras itself gives to layers and models, whatever their class."""
+    with undisturbed():
+        image, layer = keras.Input((1,), name="image"), keras.layers.Identity(name="layer")
+        graph = keras.Model(image, layer(image), name="graph")
+        stack = keras.Sequential([keras.Input((1,), name="image"), layer], name="stack")
+        model = keras.Model(name="model")
+    return frozenset(_TRAINED).union(*(vars(each) for each in (layer, graph, stack, model)))
+
+
+_TRAINED = (  # what compile and fit add (trainers/trainer.py)
+    *("_compile_config", "_compiled_trainable_state", "_eval_epoch_iterator", "history", "optimizer"),
+    *("stop_evaluating", "stop_predicting", "stop_training"),
+)
+
+
+@contextlib.contextmanager
+def sharing(copies: MutableMapping[int, Any], known: Collection[int]) -> Iterator[None]:
+    """Let each layer that a configuration holds become the copy that there is, or the one that all others get.
+
+    Keras marks what it serialized before by its id, and makes one object of each mark (`ObjectSharingScope`,
+    saving/serialization_lib.py); here every layer in `known`, and nothing else, is marked from the start.
+
+    Args:
+        copies: `{id(layer): copy}`; read, and written to.
+        known: ids of layers that live as long as the scope.
+    """
+    keys = ("shared_objects/id_to_obj_map", "shared_objects/id_to_config_map")
+    before = [global_state.get_global_attribute(key) for key in keys]
+    try:
+        for key, value in zip(keys, (copies, _Marked({key: {} for key in known})), strict=True):
+            global_state.set_global_attribute(key, value)
+        yield
+    finally:
+        for key, value in zip(keys, before, strict=True):
+            global_state.set_global_attribute(key, value)
+
+
+@contextlib.contextmanager
+def marked(known: Collection[int]) -> Iterator[None]:
+    """Let a file that Keras writes say of each of these layers which one it is (`saving_lib.save_model`).
+
+    Keras marks what it meets again, and the first time after the fact; where that lies in a wrapper, the mark goes to a
+    dictionary that is not in the file, and what was one layer comes back as two.
+    """
+    scope = saving_lib.ObjectSharingScope
+    saving_lib.ObjectSharingScope = lambda: sharing({}, known)
+    try:
+        yield
+    finally:
+        saving_lib.ObjectSharingScope = scope
+
+
+class _Marked(dict[int, Any]):
+    """What counts as serialized before; an id that comes later may be that of something gone, and is not kept."""
+
+    def __setitem__(self, key: int, value: Any) -> None:
+        if key in self:
+            super().__setitem__(key, value)
 
 
 # ---- names ------------------------------------------------------------------------------------------------------

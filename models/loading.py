@@ -14,9 +14,10 @@ import keras
 import numpy as np
 
 from models import mapping, names
+from models.adapters import begin_again, merged_adapters
 from models.channel_order import rows_by_layer
 from models.errors import NameplateError
-from models.file_names import better_names, seed_states
+from models.file_names import better_names, once_each, seed_states
 from models.formats import torch_layouts
 from models.formats.arrays import Arrays
 from models.formats.opening import open_weights
@@ -134,8 +135,9 @@ def plan_weights(model: keras.Model, source: Arrays) -> Plan:
     """Return the plan of loading a file in Keras' layout into a model, without reading an array."""
     forms = _forms(source)
     there = {name: _form(variable) for name, variable in _targets(model, forms).items()}
-    aliases = better_names(model, list(forms), [], format_=source.format)
-    plan = match({aliases.get(name, name): form for name, form in forms.items()}, there)
+    better = better_names(model, list(forms), [], format_=source.format)
+    aliases, _ = once_each(source, {name: better.get(name, name) for name in forms})
+    plan = match({new: forms[name] for name, new in aliases.items()}, there)
     origins = {new: old for old, new in aliases.items()}
     return Plan(tuple(replace(line, source=origins.get(line.source or "", line.source)) for line in plan.lines))
 
@@ -161,12 +163,14 @@ class _Wanted:
 def _load(model: keras.Model, source: Weights, label: str, layout: str, wanted: _Wanted) -> Report:
     forms = _forms(source)
     targets = _targets(model, forms)
-    there = {name: _form(variable) for name, variable in targets.items()}
+    merged = merged_adapters(targets, source)
+    there = {name: _form(variable) for name, variable in targets.items() if name not in merged}
     drawn = [name for name in forms if name.endswith(_DRAWN) and name not in there]
     forms = {name: form for name, form in forms.items() if name not in drawn}
     converted = None
     offered: Weights
     new: dict[str, str] = {}  # name in the file -> a better one
+    again: dict[str, str] = {}  # name in the file -> another that is of the same variable
     if layout == "torch":
         rules = torch_rules(wanted.rules)
         converted = to_keras(
@@ -178,11 +182,13 @@ def _load(model: keras.Model, source: Weights, label: str, layout: str, wanted: 
         found = [aliases.get(name, name) for name in forms]
         aliases |= better_names(model, found, wanted.rules, format_=getattr(source, "format", ""))
         new = {name: aliases.get(step := aliases.get(name, name), step) for name in forms}
-        offered, here = _Under(source, {new[name]: name for name in forms}), {new[name]: forms[name] for name in forms}
+        new, again = once_each(source, new)
+        offered, here = _Under(source, {new[name]: name for name in new}), {new[name]: forms[name] for name in new}
         plan = match(here, there, rules=wanted.rules)
     plan = _chosen(casting(plan, here, there) if wanted.cast else plan, wanted.only, there)
     told = with_origins(plan, converted) if converted else _with_names_of_the_file(plan, new)
     ignored = [Line(None, name, "dropped", "a random generator, named by a count") for name in drawn]
+    ignored += [Line(None, name, "dropped", f"the same variable as {first}") for name, first in again.items()]
     report = Report(label, Plan((*told.lines, *ignored)))
     _require(report, model, source, partial=wanted.partial)
     if converted:
@@ -191,6 +197,7 @@ def _load(model: keras.Model, source: Weights, label: str, layout: str, wanted: 
     for target, value in values.items():
         dtype = numpy_dtype(there[target].dtype)
         targets[target].assign(value if value.dtype == dtype else value.astype(dtype))
+    begin_again(merged, targets, report.loaded)
     return report
 
 

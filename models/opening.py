@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from models import building, keras_private, mapping, names, renaming
+from models.adapters import take_adapters
 from models.formats.errors import FileFormatError
 from models.formats.keras_writing import write_copy
 from models.formats.opening import open_weights
@@ -84,6 +85,7 @@ def _model(source: Path, objects: Mapping[str, Any], *, trust: bool) -> keras.Mo
             with building.within_budget(source):
                 model = loaded(Path(folder) / "copy.keras", source, objects)
         take_names(model, wanted, source)
+        take_adapters(model, source)
         return model
     stored = building.stored_config(source)
     if stored is None:

@@ -12,13 +12,16 @@ from typing import Any
 import keras
 import numpy as np
 
-from models import keras_private, store
+from models import keras_private, sharing, store
 from models import policy as policies
+from models.adapters import add_adapters, is_adapter, merged, quantized, take_adapters
 from models.bridge import read
 from models.building import UnbuildableError, cause
 from models.carrying import advice, uncarried
 from models.channel_order import rows_by_layer
+from models.constructor_arguments import completed
 from models.custom import custom_objects
+from models.equivalence import computes_otherwise, differing
 from models.errors import NameplateError
 from models.formats.errors import FileFormatError
 from models.formats.opening import open_weights
@@ -110,17 +113,30 @@ def round_trip(model: keras.Model) -> keras.Model:
 
 
 def _write_keras(model: keras.Model, draft: Path) -> keras.Model:
+    layers = [model, *(entry.layer for entry in walk(model))]
+    _refuse_split(model)
     try:
-        with keras_private.deep_graphs(len(walk(model))):
+        with (
+            keras_private.deep_graphs(len(layers)),
+            completed(layers),
+            keras_private.marked(sharing.in_wrappers(model)),
+        ):
             keras.saving.save_model(model, draft)
     except Exception as error:  # whatever Keras and the classes of a user raise
         told = [advice(layer, error) for layer in _without_configuration(model)]
         raise SavingError("\n  ".join([f"{model.name!r} cannot be saved: {cause(error)}", *told])) from None
     add_names(model, draft)
+    add_adapters(model, draft)
     return _prove(model, draft)
 
 
 def _write_weights_h5(model: keras.Model, draft: Path) -> None:
+    rounded = quantized(model)
+    if rounded:
+        raise SavingError(
+            "not saved, since a .weights.h5 file holds kernels with their adapters (LoRA) merged in, which would be "
+            f"rounded once more: {', '.join(rounded[:20])}. Save the model (.keras), or .safetensors"
+        )
     with keras_private.deep_graphs(len(walk(model))):
         model.save_weights(draft)
     _prove_weights(model, draft)
@@ -164,6 +180,16 @@ def _refuse_names(model: keras.Model) -> None:
         raise NamingError(f"not saved, since it could not be loaded again: {table}", found)
 
 
+def _refuse_split(model: keras.Model) -> None:
+    problems = sharing.between_graphs(model)
+    if problems:
+        lines = "\n".join(f"  {each}" for each in problems)
+        raise SavingError(
+            f"not saved, since no .keras file holds a layer with weights that several graphs call, and {model.name!r} "
+            f"would come back with one for each:\n{lines}\nSave its weights alone, or models.flatten(model)."
+        )
+
+
 def _prove(model: keras.Model, path: Path) -> keras.Model:
     """Load what was saved, compare it, and return it."""
     every = [model, *(entry.layer for entry in walk(model))]
@@ -173,6 +199,7 @@ def _prove(model: keras.Model, path: Path) -> keras.Model:
             with keras_private.deep_graphs(len(wanted)):
                 copy = loaded(path, path, custom_objects(every))
             take_names(copy, wanted, path)
+            take_adapters(copy, path)
     except UnbuildableError as error:
         raise SavingError(f"not saved, since it could not be loaded again: {error.cause}") from None
     except FileFormatError as error:
@@ -182,7 +209,7 @@ def _prove(model: keras.Model, path: Path) -> keras.Model:
     problems += [f"{name}: there only after loading" for name in after if name not in before]
     kept = [name for name in before if name in after and not _is_seed(name)]
     problems += [f"{name}: other values after loading" for name in kept if not _equal(before[name], after[name])]
-    _refuse(model, problems)
+    _refuse(model, problems or _unlike(model, copy))
     return copy
 
 
@@ -201,9 +228,26 @@ def _without_configuration(model: keras.Model) -> list[Any]:
     return list(found.values())
 
 
+def _unlike(model: keras.Model, copy: keras.Model) -> list[str]:
+    """Return how a loaded model is not the one that was saved: configurations, arguments, ties, outputs."""
+    entries, again = walk(model), walk(copy)
+    kinds = [(entry.name, type(entry.layer)) for entry in entries]
+    if kinds != [(entry.name, type(entry.layer)) for entry in again]:
+        return [f"{len(entries)} layers come back as {len(again)}, or of other classes"]
+    generators = seeds(copy)
+    for name, generator in seeds(model).items():
+        generators[name].state.assign(generator.state.value)  # a Keras file has none
+    pairs = [(model, copy), *((one.layer, other.layer) for one, other in zip(entries, again, strict=True))]
+    places = ["the model itself", *(entry.name for entry in entries)]
+    problems = differing(pairs, places, [entry.parent for entry in entries], what="after loading")
+    return problems or computes_otherwise(model, copy, pairs, what="after loading")
+
+
 def _prove_weights(model: keras.Model, path: Path) -> None:
     """Read what was saved by name and compare it."""
     before = read(model)
+    if path.name.endswith(".weights.h5"):
+        before = {name: value for name, value in before.items() if not is_adapter(name)} | merged(model)
     with open_weights(path) as arrays:
         places = plan_weights(model, arrays).sources
         problems = [f"{name}: not there after saving" for name in before if name not in places and not _is_seed(name)]

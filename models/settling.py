@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
@@ -35,6 +36,37 @@ def carry(pairs: Sequence[tuple[Any, Any]], *, done: Container[int] = ()) -> Non
         keras_private.copy_flags(source, target)
         if isinstance(source, keras.layers.Lambda):  # inside a wrapper it went through its code's bytes
             keras_private.carry_functions(source, target)
+
+
+def born_with(layer: Any, source: Any, made: set[int]) -> None:
+    """Let a new layer make its variables with the values of another's (`add_weight`), until `born`.
+
+    It saves drawing random numbers that nobody will see. Matched by name and shape, the ids go to `made`; the rest
+    begins as usual.
+    """
+    held = [((each.name, tuple(each.shape)), each) for each in keras_private.own_variables(source)]
+    counts = Counter(key for key, _ in held)
+    values = {key: each for key, each in held if counts[key] == 1}  # which of two alike is made first, nobody knows
+    add_weight = layer.add_weight
+
+    def add_weight_with_value(*arguments: Any, **keywords: Any) -> Any:
+        shape = keywords.get("shape", arguments[0] if arguments else ())
+        known = values.pop((keywords.get("name"), tuple(shape or ())), None)
+        if known is None or len(arguments) > 1:
+            return add_weight(*arguments, **keywords)
+        value = keras_private.raw(known)
+        variable = add_weight(
+            *arguments, **{**keywords, "initializer": lambda *_, **__: keras.ops.convert_to_tensor(value)}
+        )
+        made.add(id(variable))
+        return variable
+
+    layer.__dict__["add_weight"] = add_weight_with_value
+
+
+def born(layer: Any) -> None:
+    """Give a layer its own `add_weight` back."""
+    layer.__dict__.pop("add_weight", None)
 
 
 def settle(pairs: Sequence[tuple[Any, Any]], parents: Sequence[int], *, renamed: Mapping[int, str]) -> None:

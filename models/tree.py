@@ -71,8 +71,8 @@ def owned_variables(model: keras.Model) -> list[tuple[str, keras.Variable, str]]
     """
     found: list[tuple[str, Any, str]] = []
     seen: set[int] = set()
-    for owner, layer in _holders(model):
-        for key, variable in [*_own_variables(layer), *_seed_states(layer)]:
+    for owner, _, held in every_holding(model):
+        for key, variable in held:
             if id(variable) not in seen:
                 seen.add(id(variable))
                 found.append((names.join(owner, key), variable, owner))
@@ -80,6 +80,12 @@ def owned_variables(model: keras.Model) -> list[tuple[str, keras.Variable, str]]
         _refuse_duplicate_layers(model, walk(model))  # which is why, unless one layer has two of one name
     _refuse_duplicates(model, [(name, f"of {owner or 'the model itself'}") for name, _, owner in found], "variable")
     return found
+
+
+def every_holding(model: keras.Model) -> Iterator[tuple[str, Any, list[tuple[str, Any]]]]:
+    """Yield (qualified name, layer, its own variables by key), the model first; what is shared comes each time."""
+    for owner, layer in _holders(model):
+        yield owner, layer, [*_own_variables(layer), *_seed_states(layer)]
 
 
 def seeds(model: keras.Model) -> dict[str, keras.random.SeedGenerator]:

@@ -82,6 +82,12 @@ def copy_member(archive: zipfile.ZipFile, name: str, path: Path, target: Path) -
             file.write(piece)
 
 
+def add_file(path: Path, name: str, source: Path) -> None:
+    """Add a file to an archive of ours, as it is."""
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:
+        archive.write(source, name)
+
+
 def _pieces(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Iterator[bytes]:
     left = info.file_size
     try:

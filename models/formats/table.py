@@ -124,16 +124,19 @@ class _Tree:
             if own.isdigit():
                 numbers[layer] = numbers.get(layer, 0) + 1
         places = {item.name: index for index, item in enumerate(self.layers)}
-        known = {layer: self._variables(places.get(layer), count) for layer, count in numbers.items()}
+        first = {names.split(array.name)[0]: array.dtype for array in placed if names.split(array.name)[1] == "0"}
+        known = {
+            layer: self._variables(places.get(layer), count, first.get(layer, "")) for layer, count in numbers.items()
+        }
         return [_named(array, known) for array in placed]
 
-    def _variables(self, place: int | None, count: int) -> tuple[str, ...] | None:
+    def _variables(self, place: int | None, count: int, first: str) -> tuple[str, ...] | None:
         if place is None:
             return None
         item = self.layers[place]
         above = self.layers[item.parent].classes[0] if item.parent >= 0 else names.UNKNOWN_CLASS
         word = variable_names.word(item.own, item.classes[0], above)
-        return variable_names.of_class(word, count, _inner(self._configs[place]) or None)
+        return variable_names.of_class(word, count, _inner(self._configs[place]) or None, first=first)
 
     def placed(self, array: Array) -> Array:
         """Return an array under the name that its layer has here."""

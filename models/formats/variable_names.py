@@ -44,14 +44,32 @@ _PARTS = {  # what the attributes of Keras' own layers hold, by their names
 }
 
 
-def of_class(class_name: str, count: int, config: Mapping[str, Any] | None = None) -> tuple[str, ...] | None:
+_BLOCKS = {name: (f"{name}_scale", f"{name}_zero", "g_idx") for name in ("kernel", "embeddings")}
+_QUANTIZED_KERNEL: dict[int, tuple[str, ...]] = {
+    2: ("kernel", "kernel_scale"),
+    3: ("kernel", "bias", "kernel_scale"),
+    4: ("kernel", *_BLOCKS["kernel"]),
+    5: ("kernel", "bias", *_BLOCKS["kernel"]),
+}
+_QUANTIZED: dict[str, dict[int, tuple[str, ...]]] = {  # by their number: 8 bits, 4 bits in blocks; a bias or none
+    **dict.fromkeys(["dense", "einsum_dense"], _QUANTIZED_KERNEL),
+    "embedding": {2: ("embeddings", "embeddings_scale"), 4: ("embeddings", *_BLOCKS["embeddings"])},
+}
+
+
+def of_class(
+    class_name: str, count: int, config: Mapping[str, Any] | None = None, *, first: str = ""
+) -> tuple[str, ...] | None:
     """Return the names of the `count` variables of a layer in the order in which they are saved; None if unknown.
 
     Args:
         class_name: as in a configuration (`Conv2D`) or as Keras counts it up (`conv2d`).
         count: how many the file has; with another number than the class makes nothing is known.
         config: the layer's own configuration, where the file has one.
+        first: the dtype of the first of them, which tells what is quantized.
     """
+    if first in ("int8", "uint8"):
+        return _QUANTIZED.get(names.snake(class_name), {}).get(count)
     declared = _VARIABLES.get(names.snake(class_name))
     if declared is None:
         return None

@@ -59,7 +59,14 @@ def _closed_holder(addresses: Addresses, edit: Edit) -> Any:
     if not addresses.has(edit.name):  # which is told with all that is wrong
         return None
     holders = addresses.holders(addresses.layer(edit.name))
-    return next((holder for holder in holders if not is_graph(holder)), None)
+    closed = next((holder for holder in holders if not is_graph(holder)), None)
+    if closed is not None and len(holders) > 1:
+        others = ", ".join(repr(addresses.name(each) or "the model itself") for each in holders if each is not closed)
+        raise SurgeryError(
+            f"{edit.name!r} is shared: a {type(closed).__name__} ({addresses.name(closed) or 'the model itself'}) "
+            f"holds it, and so does {others}; replaced in one of them it would be two. Replace what holds it"
+        )
+    return closed
 
 
 def _with_another(addresses: Addresses, now: Any, holder: Any, edit: Replace) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,10 +12,12 @@ import keras
 from keras import tree
 
 from models import given_names, keras_private
-from models.cloning import Copier, clone, paired, refusal, rekeyed
+from models.cloning import Copier, clone, paired, prove_equivalent, refusal, rekeyed
 from models.collector import collector_paused
+from models.constructor_arguments import completed, graph_arguments
 from models.custom import custom_objects
-from models.settling import carry, settle
+from models.equivalence import carry_attributes, untied
+from models.settling import born, carry, held, settle
 from models.surgery.addresses import Addresses
 from models.surgery.edits import SurgeryError
 from models.surgery.graph import Call, Graph, Value, same
@@ -54,16 +57,17 @@ def make(addresses: Addresses, order: Order) -> Made:
     """
     size = sum(len(entry.sites) for entry in addresses.entries) + sum(len(walk(each)) for each in order.given.values())
     everything = [addresses.model, *(entry.layer for entry in addresses.entries), *order.given.values()]
+    maker = _Maker(addresses, order)
     with (
         keras_private.undisturbed(),
         collector_paused(),
         keras_private.live_code(),
         keras_private.deep_graphs(size),
         keras.saving.custom_object_scope(custom_objects(everything)),
+        completed(everything),
+        maker.ties(),
     ):
-        maker = _Maker(addresses, order)
-        model = maker.container(order.top)
-        return maker.finished(model)
+        return maker.finished(maker.container(order.top))
 
 
 class _Maker:
@@ -76,6 +80,22 @@ class _Maker:
         self._containers: list[tuple[Any, Any]] = []
         self._kept_as_they_are: list[Any] = []
         self._keys: dict[int, dict[str, str]] = {}  # by container, keys of its inputs that are others now
+        self._pairs: list[tuple[Any, Any]] = []  # all of the original that came through, and its copies
+
+    def ties(self) -> contextlib.AbstractContextManager[None]:
+        """Keep shared what the layers that come through whole share with each other."""
+        found: dict[int, Any] = {}
+        waiting = [self._order.top]
+        while waiting:
+            for layer in waiting.pop().layers():
+                if id(layer) in found or id(layer) in self._order.given:
+                    continue
+                found[id(layer)] = layer
+                if id(layer) in self._order.opened:
+                    waiting.append(self._addresses.graph(layer))
+                elif isinstance(layer, keras.Layer):
+                    found.update((id(entry.layer), entry.layer) for entry in walk(layer))
+        return self._copier.ties([self._addresses.model, *found.values()])
 
     def container(self, graph: Graph) -> Any:
         """Return the model of a graph."""
@@ -130,7 +150,7 @@ class _Maker:
         kind = type(graph.container) if isinstance(graph.container, keras_private.Functional) else keras.Model
         with warnings.catch_warnings():  # of keys that differ from the inputs' names, as they did in the original
             warnings.filterwarnings("ignore", message="When providing `inputs` as a dict")
-            return kind(inputs, outputs, name=name)
+            return kind(inputs, outputs, name=name, **graph_arguments(graph.container))
 
     def _head(self, layer: Any, spec: Any) -> Any:
         """Return the input of a graph: a copy, or one of another shape."""
@@ -171,9 +191,36 @@ class _Maker:
         for old, new in self._containers:
             given_names.carry(old, new, renamed=id(old) in self._order.own_names or new.name != old.name)
             if isinstance(old, keras.Layer) and type(old) is type(new):
-                keras_private.copy_flags(old, new)
-                keras_private.rename_layer(new, new.name, getattr(old, "path", None) and new.name)
+                self._carry_container(old, new)
+        self._refuse_untied(made)
         return made
+
+    def _carry_container(self, old: Any, new: Any) -> None:
+        """Give a model of an edited graph the variables and attributes that its class has beside the graph."""
+        before, after = ([(each.name, tuple(each.shape)) for each in held(layer)] for layer in (old, new))
+        if before != after:
+            place = self._addresses.name(old) or "the model itself"
+            raise refusal(self._addresses.model, [f"{place}: has variables {before}, {after} after rebuilding"])
+        self._pairs.append((old, new))
+        carry([(old, new)])
+        renamed = {str(each.name): own for each, own in self._renamed()}
+        carry_attributes([(old, new)], renamed=renamed)
+        keras_private.rename_layer(new, new.name, getattr(old, "path", None) and new.name)
+
+    def _renamed(self) -> list[tuple[Any, str]]:
+        every = [entry.layer for entry in self._addresses.entries]
+        return [(each, self._order.own_names[id(each)]) for each in every if id(each) in self._order.own_names]
+
+    def _refuse_untied(self, made: Made) -> None:
+        """Refuse a model in which variables that were one are several, or that would change with the original."""
+        given = [(old, new) for layer, copy in made.anew for old, new in _with_parts(layer, copy)]
+        whole = [(each, each) for layer in self._kept_as_they_are for each, _ in _with_parts(layer, layer)]
+        pairs = [*whole, *self._pairs, *given]
+        problems = untied(pairs, [self._addresses.name(old) or "the model itself" for old, _ in pairs], what="after it")
+        if problems:
+            raise SurgeryError(
+                "\n".join(["the edit would change what is shared:", *(f"  {each}" for each in problems)])
+            )
 
     def _carry_unit(self, old: Any, new: Any) -> int:
         """Carry a kept layer with all that is in it; return how many variables it has."""
@@ -182,16 +229,19 @@ class _Maker:
             _build(old, new)
         pairs = [(old, new), *paired(old, new, entries, self._copier)] if entries else [(old, new)]
         for _, copy in pairs:
-            keras_private.born(copy)
+            born(copy)
         carry(pairs, done=self._copier.made)
+        self._pairs += pairs
+        places = [self._addresses.name(each) for each, _ in pairs]
+        prove_equivalent(pairs, [entry.parent for entry in entries], places, renamed=self._order.own_names)
         settle(pairs, [entry.parent for entry in entries], renamed=self._order.own_names)
         return len(owned_variables(old)) if isinstance(old, keras.Layer) else 0
 
     def _carry_agreeing(self, old: Any, new: Any, told: Any) -> list[tuple[str, str, str]]:
         """Give a new layer the values of an old one where name, shape and dtype agree; return what became of each."""
-        keras_private.born(new)
+        born(new)
         for entry in walk(new):
-            keras_private.born(entry.layer)
+            born(entry.layer)
         before = {name: variable for name, variable, _ in owned_variables(old)}
         states = {id(each.state) for each in seeds(new).values()}
         lines = []
@@ -209,6 +259,13 @@ class _Maker:
         if old is told and isinstance(old, keras.Layer):
             keras_private.copy_flags(old, new)
         return lines
+
+
+def _with_parts(layer: Any, copy: Any) -> list[tuple[Any, Any]]:
+    """Return a layer and its copy, and those of their walks where these are alike."""
+    before, after = ([entry.layer for entry in walk(each)] for each in (layer, copy))
+    pairs = [(layer, copy), *zip(before, after, strict=False)] if len(before) == len(after) else []
+    return [(old, new) for old, new in pairs if isinstance(old, keras.Layer) and len(held(old)) == len(held(new))]
 
 
 def same_form(one: Any, other: Any) -> bool:

@@ -17,6 +17,7 @@ from keras import tree
 from models import keras_private
 from models.cloning import Copier
 from models.custom import custom_objects
+from models.settling import born
 from models.surgery.addresses import Addresses
 from models.surgery.changes import Newcomer
 from models.surgery.edits import SurgeryError
@@ -195,7 +196,7 @@ class Shapes:
         with keras_private.undisturbed(), keras_private.probing(), keras_private.live_code(), _objects(layer):
             fresh = copier.copy(layer)
             if fresh is not None:
-                keras_private.born(fresh)
+                born(fresh)
         if copier.faults:
             raise SurgeryError("\n".join(["the edit cannot be done:", *(f"  {fault}" for fault in copier.faults)]))
         return fresh

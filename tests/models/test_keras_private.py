@@ -111,9 +111,9 @@ def test_variables_can_be_born_with_their_values() -> None:
     source, fresh = layers.Dense(2, name="a"), layers.Dense(2, name="a")
     source.build((None, 3))
     made: set[int] = set()
-    keras_private.born_with(fresh, source, made)
+    born_with(fresh, source, made)
     fresh.build((None, 3))
-    keras_private.born(fresh)
+    born(fresh)
 
     assert np.array_equal(source.kernel, fresh.kernel)
     assert made == {id(fresh.kernel), id(fresh.bias)}
