@@ -234,8 +234,22 @@ def _refuse(found: Iterable[str]) -> None:
         raise JoiningError("\n".join(["these models cannot be joined:", *(f"  {each}" for each in problems)]))
 
 
+def _in_order(model: Any, branches: Mapping[str, Any], *, shared: bool) -> list[str]:
+    """Return the branches in the order in which the joined model calls them, which is not that of the calls made."""
+    calls: dict[str, list[str]] = {}  # name of a container: the branches that it stands for
+    first: dict[int, str] = {}
+    for key, original in branches.items():
+        calls.setdefault(first.setdefault(id(original), key) if shared else key, []).append(key)
+    return [calls[operation.name][call] for _, operation, call in keras_private.nodes(model) if operation.name in calls]
+
+
 def _originals(
-    branches: Mapping[str, Any], heads: Mapping[str, Sequence[Any]], given: Mapping[str, Any], *, shared: bool
+    model: Any,
+    branches: Mapping[str, Any],
+    heads: Mapping[str, Sequence[Any]],
+    given: Mapping[str, Any],
+    *,
+    shared: bool,
 ) -> Iterator[tuple[str, list[Any]]]:
     """Yield each branch, and what the original gives for its inputs, flat.
 
@@ -243,7 +257,8 @@ def _originals(
     where the original stands.
     """
     scopes: dict[int, keras.StatelessScope] = {}
-    for key, original in branches.items():
+    for key in _in_order(model, branches, shared=shared):
+        original = branches[key]
         scope = keras.StatelessScope(initialize_variables=False)
         if shared:
             scope = scopes.setdefault(id(original), scope)
@@ -264,7 +279,7 @@ def _prove(
     every = tree.flatten({key: key for keys in outputs.values() for key in keys})  # in the order of the results
     found = dict(zip(every, results, strict=True))
     problems = differences(results, outputs_of(loaded, values), names=every, what="after loading")
-    for key, before in _originals(branches, heads, given, shared=shared):
+    for key, before in _originals(model, branches, heads, given, shared=shared):
         after = [found[each] for each in outputs[key]]
         problems += differences(before, after, names=outputs[key], what="in the joined model")
     if problems:

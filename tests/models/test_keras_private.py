@@ -14,6 +14,7 @@ from keras import layers
 
 from models import keras_private, names
 from models.patterns import examples
+from models.settling import born, born_with
 from tests.models.naming_models import KINDS, functional, sequential, shared, wrapped
 
 
@@ -174,3 +175,49 @@ def test_a_graph_says_which_inputs_it_does_not_take() -> None:
     keras_private.assert_takes(model, keras.KerasTensor((None, 4)))
     with pytest.raises(ValueError, match="incompatible"):
         keras_private.assert_takes(model, keras.KerasTensor((None, 5)))
+
+
+class Kept(layers.Layer):
+    def __init__(self, rate: float = 0.1, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.rate = rate
+
+
+class Lost(keras.Model):
+    def __init__(self, rate: float = 0.1, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+
+
+def test_keras_keeps_the_arguments_of_a_layer_and_not_those_of_a_model() -> None:
+    assert keras_private.kept_arguments(Kept(0.5)) == {"rate": 0.5}
+    assert Lost(0.5).get_config()["rate"] == 0.1  # which is why they are not looked at
+    assert keras_private.kept_arguments(Lost(0.5)) == {}
+    assert keras_private.makes_its_config(Kept())
+    assert not keras_private.makes_its_config(layers.Dense(1))
+
+
+def test_what_keras_itself_keeps_on_a_model_is_known() -> None:
+    model = functional()
+    model.compile("sgd", "mse")
+    model.fit(np.ones((2, 6)), np.ones((2, 3)), verbose=0)
+
+    assert set(vars(model)) <= keras_private.bookkeeping()
+    assert "rate" not in keras_private.bookkeeping()
+
+
+def test_a_layer_in_two_configurations_becomes_one_within_the_scope() -> None:
+    inner = layers.Dense(2, name="inner")
+    first, second = layers.TimeDistributed(inner, name="first"), layers.TimeDistributed(inner, name="second")
+    copies: dict[int, object] = {}
+    with keras_private.sharing(copies, [id(inner)]):
+        one, other = (type(each).from_config(each.get_config()) for each in (first, second))
+
+    assert one.layer is other.layer is copies[id(inner)]
+    assert one.layer is not inner
+
+
+def test_raw_is_the_value_that_no_autocast_rounds() -> None:
+    layer = layers.Dense(1, dtype="mixed_float16")
+    layer.build((None, 1))
+
+    assert keras_private.raw(layer._kernel).dtype == "float32"
