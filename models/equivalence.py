@@ -168,11 +168,14 @@ def _attributes(layer: Any) -> dict[str, Any]:
     """Return what a layer of a class of the user's keeps on itself as plain data or functions."""
     if not isinstance(layer, keras.Layer) or not is_custom(type(layer)):
         return {}
-    return {
-        key: value
-        for key, value in vars(layer).items()
-        if key not in keras_private.bookkeeping() and not callable(getattr(type(layer), key, None)) and is_value(value)
-    }
+    return {key: value for key, value in vars(layer).items() if not _is_bookkeeping(layer, key) and is_value(value)}
+
+
+def _is_bookkeeping(layer: Any, key: str) -> bool:
+    """Tell whether an attribute is Keras' own, ours, or stands for a method."""
+    return (
+        key in keras_private.bookkeeping() or key.startswith("_nameplate") or callable(getattr(type(layer), key, None))
+    )
 
 
 def _same_attributes(old: Any, new: Any) -> bool:

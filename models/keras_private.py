@@ -185,8 +185,7 @@ def kept_arguments(layer: Any) -> dict[str, Any]:
 
     Empty where one is no plain value, and for every model: `Model.__new__` hands none of them on.
     """
-    kept = getattr(layer, "_auto_config", None)
-    return {} if kept is None or isinstance(layer, keras.Model) else dict(kept.config)
+    return {} if isinstance(layer, keras.Model) else dict(constructor_arguments(layer))
 
 
 def makes_its_config(layer: Any) -> bool:
