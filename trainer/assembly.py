@@ -104,12 +104,13 @@ def assemble(job: Job, model: keras.Model, origins: Origins, stages: Stages) -> 
         observers=_observers(job, model) if job.writes else (),
         stop=AgreedStop(job.stop) if exchange.several() else job.stop,
         stages=stages,
+        averaged=job.config.optimizer.ema_momentum is not None,
         say=job.screen.say,
     )
     state = train_state(model, augment.layers if augment else None)
     init = job.config.init
     if origins and isinstance(init, CheckpointInitConfig) and init.optimizer:
-        take_slots(state.slots, state.shared["optimizer/iteration"], init, origins)
+        take_slots(state.weights, state.slots, state.shared["optimizer/iteration"], init, origins)
     if job.home:
         loop.checkpoints = _checkpoints(job, job.home, model, state, origins, monitor=monitor, callbacks=callbacks)
         _resume(job, job.home, loop, loop.checkpoints)

@@ -27,6 +27,7 @@ from trainer.config.optimizer import (
 )
 from trainer.data.source import leaves, mapped
 from trainer.replicas.private.compiled import adds_losses, build_compiled, evaluate_symbolically, overridden
+from trainer.replicas.private.optimizers import begin_averages
 from trainer.replicas.rates import set_rates
 from trainer.schedule import WarmupDecay
 
@@ -79,6 +80,7 @@ def prepare(model: keras.Model, example: tuple[Any, ...]) -> None:
         raise NameplateError(f"nothing to train: every variable of {model.name!r} is frozen")
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
+    begin_averages(model.optimizer)
     recheck(model)
     freeze(model)
 

@@ -127,7 +127,6 @@ def fit(
         loop = loop_of(model, data, arguments, validation_data=validation_data, callbacks=callbacks)
         with in_words(model):
             loop.run()
-        model.optimizer.finalize_variable_values(model.trainable_variables)  # as Keras: averages become the weights
     return model.history
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,11 +22,14 @@ from trainer.device_errors import device_errors
 from trainer.monitor import numbers
 from trainer.outcome import NotFiniteError, StoppedError
 from trainer.replicas import hooks
+from trainer.replicas.averages import averages_in_place
 from trainer.replicas.consensus import in_agreement, settle, unsynchronised
 from trainer.replicas.graph import EvaluationGraph, TrainGraph, told_or
 from trainer.replicas.own_logs import Value
 from trainer.replicas.pace import Pace
+from trainer.replicas.private.callbacks import restored_epoch, stop_on_nan
 from trainer.replicas.private.compiled import copies, metric_values
+from trainer.replicas.private.optimizers import finalize
 from trainer.resuming.history import history_of, retell
 from trainer.resuming.progress import Progress
 from trainer.signals import StopRequest
@@ -66,6 +70,7 @@ class Loop:
     progress: Progress = field(default_factory=Progress)
     stop: StopRequest = field(default_factory=StopRequest)
     stages: Stages = field(default_factory=Stages)  # the model stands at the last one: all train that ever will
+    averaged: bool = False  # at the ends of epochs, moving averages of the optimizer are in the weights' place
     say: Callable[[str], None] = print
 
     def __post_init__(self) -> None:
@@ -80,8 +85,10 @@ class Loop:
             StoppedError: a signal asked for the end; everything is saved.
         """
         retell(self.model.history, self.progress)
+        if self.averaged and self._is_over():
+            finalize(self.model.optimizer)
         try:
-            while not self.progress.finished and self.progress.step < self.plan.total_steps:
+            while not self._is_over():
                 try:
                     self._observed()
                 except NotFiniteError as error:
@@ -92,6 +99,9 @@ class Loop:
             self._release()
         return self.progress
 
+    def _is_over(self) -> bool:
+        return self.progress.finished or self.progress.step >= self.plan.total_steps
+
     def _release(self) -> None:
         """Let go of the data."""
         self.train.release()
@@ -100,8 +110,9 @@ class Loop:
 
     def _observed(self) -> None:
         journey = Journey(self.progress.step, self.plan.total_steps, self.plan.steps_per_epoch)
-        for observer in self.observers:
-            observer.began(self.model, journey)
+        with self._as_it_counts():
+            for observer in self.observers:
+                observer.began(self.model, journey)
         try:
             self._run()
         finally:
@@ -136,8 +147,9 @@ class Loop:
         self._values: dict[str, Value] = {}
         self._said_not_finite = False
         self.model.stop_training = False
-        self.train.begin(max(self.progress.step, self.progress.passed_over[1]))
         self.callbacks.on_train_begin()
+        self._go_on_at(restored_epoch(self.model))
+        self.train.begin(max(self.progress.step, self.progress.passed_over[1]))
         # Callbacks forget everything when training begins; a resume reminds them.
         retell(self.model.history, self.progress)
         if self.checkpoints:
@@ -151,8 +163,19 @@ class Loop:
         if self.checkpoints and (self._saved_at != self.progress.step or self.progress.finished):
             self._save(self._values)
         settle(self._apart)
-        # After the save: early stopping brings back the best weights, and these are not what was measured last.
+        # After the save: early stopping brings back the best weights, and these are not what was measured last. As in
+        # Keras averages become the weights before that, and are what callbacks save here.
+        finalize(self.model.optimizer)
         self.callbacks.on_train_end(dict(self._values))
+
+    def _go_on_at(self, epoch: int | None) -> None:
+        """Go on at the epoch that a callback brought the model back to, if one did; our own checkpoints know better."""
+        if epoch is not None and not self.checkpoints:
+            self.progress = replace(self.progress, step=epoch * self.plan.steps_per_epoch, epoch=epoch)
+
+    def _as_it_counts(self) -> AbstractContextManager[None]:
+        """Inside, the model has the weights that are validated and saved: the averages, where they are asked for."""
+        return averages_in_place(self.model.optimizer) if self.averaged else nullcontext()
 
     def _epoch(self) -> None:
         epoch, first = divmod(self.progress.step, self.plan.steps_per_epoch)
@@ -201,8 +224,9 @@ class Loop:
     def _between_steps(self, epoch: int, end: int) -> None:
         """Do what is due at this step; what is due at the end of the epoch waits for its validation."""
         step = self.progress.step
-        for observer in self.observers:
-            observer.advanced(step)
+        with self._as_it_counts():
+            for observer in self.observers:
+                observer.advanced(step)
         if self.checkpoints:
             self.checkpoints.surface()
         if step == end:
@@ -219,15 +243,16 @@ class Loop:
         values = self._measured()
         complete = self.progress.position == 0
         last = self.progress.step >= self.plan.total_steps or self.model.stop_training
-        if self.validation and (last or (complete and (epoch + 1) % self.plan.validate_every == 0)):
-            values |= self._validated(keep_metrics=not complete)
-        self._values = values
-        best = self.checkpoints.better(numbers(values), self.progress.best) if self.checkpoints else None
-        self.progress = replace(self.progress, best=best)
-        with in_agreement(self._apart):  # so that what a callback saves is what was measured
-            self.callbacks.on_epoch_end(epoch, dict(values))
-        self.progress = replace(self.progress, history=history_of(self.model))
-        self._record(epoch, values, of_epoch=True)
+        with self._as_it_counts():
+            if self.validation and (last or (complete and (epoch + 1) % self.plan.validate_every == 0)):
+                values |= self._validated(keep_metrics=not complete)
+            self._values = values
+            best = self.checkpoints.better(numbers(values), self.progress.best) if self.checkpoints else None
+            self.progress = replace(self.progress, best=best)
+            with in_agreement(self._apart):  # so that what a callback saves is what was measured
+                self.callbacks.on_epoch_end(epoch, dict(values))
+            self.progress = replace(self.progress, history=history_of(self.model))
+            self._record(epoch, values, of_epoch=True)
         stage = self._stage_ended(epoch) if complete else None
         if self.checkpoints and (stage or self._save_is_due(epoch)):
             self._save(values, stage=stage)
@@ -278,7 +303,10 @@ class Loop:
     def _record(self, epoch: int, values: dict[str, Value], *, of_epoch: bool) -> None:
         examples, seconds = self._since_record
         self._since_record = (0, 0.0)
-        extra = {"learning_rate": float(np.asarray(self.model.optimizer.learning_rate)), "step_loss": self._step_loss}
+        extra = {"step_loss": self._step_loss}
+        rate = getattr(self.model.optimizer, "learning_rate", None)  # a MultiOptimizer has several
+        if rate is not None:
+            extra["learning_rate"] = float(np.asarray(rate))
         if examples:
             extra["examples_per_second"] = examples / seconds
         record = Record(self.progress.step, epoch, {**numbers(values), **extra}, of_epoch)
@@ -293,7 +321,7 @@ class Loop:
 
     def _refuse_not_finite(self, losses: np.ndarray, first: int) -> None:
         wrong = np.flatnonzero(~np.isfinite(losses))
-        if wrong.size:
+        if wrong.size and (self.checkpoints or not stop_on_nan(self.callbacks)):
             saved = self.checkpoints.saved() if self.checkpoints else "there are no checkpoints"
             step = first + int(wrong[0]) + 1
             raise NotFiniteError(step, f"the loss of step {step} is {losses[wrong[0]]}", saved)

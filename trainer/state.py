@@ -16,10 +16,12 @@ from models import mapping, matching
 from models.errors import NameplateError
 from models.matching import Form
 from models.names import did_you_mean
+from models.store import averaged
 from models.store.keys import require as require_storable
 from models.tree import seeds
 from trainer.replicas.consensus import agreed, values_on_replicas
 from trainer.replicas.private.compiled import copies
+from trainer.replicas.private.optimizers import moving_averages
 from trainer.replicas.slots import named_variables
 from trainer.resuming.renewal import Renewal
 from trainer.workers import exchange
@@ -47,6 +49,7 @@ class TrainState:
     local: Mapping[str, keras.Variable]  # metrics: every replica has a value of its own, and they add up
     apart: Mapping[str, keras.Variable]  # weights that no gradient moves: replicas may differ, and their mean counts
     trained: frozenset[str]  # names of the weights that gradients move
+    averaged: frozenset[str] = frozenset()  # of those that the optimizer keeps moving averages of
 
     def require_storable(self) -> None:
         """Raise `StoreError` with every name that a checkpoint cannot hold, before anything is trained."""
@@ -54,12 +57,16 @@ class TrainState:
         require_storable(names, where="a checkpoint")
 
     def capture(self) -> dict[str, Arrays]:
-        """Return copies in host memory, by the group of the checkpoint that holds them."""
+        """Return copies in host memory, by the group of the checkpoint that holds them.
+
+        Averages are in the place of the weights that they are averages of; see `models.store.averaged`.
+        """
         state = _read(self.shared)
         own = values_on_replicas(dict(self.local) | {f"apart/{name}": each for name, each in self.apart.items()})
         state |= {f"{name}@replica{i}": value for name, values in own.items() for i, value in enumerate(values)}
-        weights = _read(self.weights) | {name: agreed(own[f"apart/{name}"]) for name in self.apart}
-        return {"weights": weights, "optimizer": _read(self.slots), "state": state}
+        stored, slots = averaged.as_stored(self.weights, self.slots, averaged=self.averaged)
+        weights = _read(stored) | {name: agreed(own[f"apart/{name}"]) for name in self.apart}
+        return {"weights": weights, "optimizer": _read(slots), "state": state}
 
     def restore(
         self,
@@ -81,6 +88,7 @@ class TrainState:
         renewal = renewal or Renewal()
         shared = {name: value for name, value in state.items() if "@replica" not in name}
         told: list[str] = []
+        weights, slots = averaged.as_trained(weights, slots)
         if renewal.forget_slots:
             slots = {}
         if renewal.slots:  # a moving average of weights begins at the weights
@@ -143,7 +151,14 @@ def train_state(model: keras.Model, augmentation: keras.Model | None = None) -> 
         local=_metric_variables(model.metrics),
         apart=apart,
         trained=frozenset(name for name, variable in weights.items() if id(variable) in trained),
+        averaged=_averaged(model.optimizer, weights),
     )
+
+
+def _averaged(optimizer: keras.Optimizer, weights: Mapping[str, keras.Variable]) -> frozenset[str]:
+    """Return the names of the weights that an optimizer keeps moving averages of."""
+    held = {id(variable) for variable, _ in moving_averages(optimizer)}
+    return frozenset(name for name, variable in weights.items() if id(variable) in held)
 
 
 def _metric_variables(metrics: Iterable[keras.metrics.Metric]) -> dict[str, keras.Variable]:

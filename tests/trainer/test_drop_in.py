@@ -111,8 +111,12 @@ def test_a_callback_hears_of_every_batch_of_a_validation(strategy: Any) -> None:
 def test_callbacks_that_act_at_epochs_do_not_make_python_run_at_every_step(strategy: Any, tmp_path: Path) -> None:
     its = keras.callbacks
     saves = its.ModelCheckpoint(str(tmp_path / "{epoch}.keras"))
-    at_epochs = [saves, its.TensorBoard(str(tmp_path)), its.TerminateOnNaN(), its.BackupAndRestore(tmp_path / "backup")]
-    at_batches = [its.ModelCheckpoint(str(tmp_path / "b.keras"), save_freq=2), its.TensorBoard(update_freq=1)]
+    at_epochs = [saves, its.TensorBoard(str(tmp_path)), its.BackupAndRestore(tmp_path / "backup")]
+    at_batches = [
+        its.ModelCheckpoint(str(tmp_path / "b.keras"), save_freq=2),
+        its.TensorBoard(update_freq=1),
+        its.TerminateOnNaN(),
+    ]
     assert not hooks.are_wanted(its.CallbackList(at_epochs), hooks.TRAINING + hooks.TESTING)
     assert all(hooks.are_wanted(its.CallbackList([each]), hooks.TRAINING) for each in at_batches)
     trainer.fit(compiled(strategy), X, Y, batch_size=4, epochs=2, callbacks=[saves])

@@ -18,7 +18,7 @@ class OptimizerConfig(Section):
     clipnorm: float | None = None  # each gradient's L2 norm at most
     global_clipnorm: float | None = None  # the L2 norm of all gradients together at most
     clipvalue: float | None = None  # each component's absolute value at most
-    ema_momentum: float | None = None  # keep a moving average of the weights with this momentum, 0 to 1
+    ema_momentum: float | None = None  # validate and save a moving average of the weights with this momentum, 0 to 1
 
     def problems(self) -> list[str]:
         """Return rates and bounds that no training can use."""

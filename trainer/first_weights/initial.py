@@ -19,6 +19,7 @@ from models.formats.torch_weights import Converted, to_keras, torch_rules
 from models.loading import classes_of, layout_of, with_origins
 from models.matching import Form, Line, Plan
 from models.names import did_you_mean
+from models.store import averaged
 from models.tree import seeds
 from models.weights import matches, require_matches
 from trainer import places
@@ -73,19 +74,26 @@ def take_weights(model: keras.Model, init: CheckpointInitConfig, *, show: Show) 
 
 
 def take_slots(
-    slots: Mapping[str, keras.Variable], iteration: keras.Variable, init: CheckpointInitConfig, origins: Origins
+    weights: Mapping[str, keras.Variable],
+    slots: Mapping[str, keras.Variable],
+    iteration: keras.Variable,
+    init: CheckpointInitConfig,
+    origins: Origins,
 ) -> None:
     """Write the optimizer's slots of the variables that were taken, and its count of steps, which belongs to them.
+
+    Where the source has averages of its weights, training goes on with what they are the averages of.
 
     Raises:
         InitialWeightsError: with every slot that is left over on either side or of another shape.
     """
     with _opened(init.path) as source:
-        names = [*source.weights, *source.optimizer]
+        raw, optimizer = averaged.as_trained(source.weights, source.optimizer)
+        names = [*source.weights, *optimizer]
         mapped = mapping.apply(names, mapping.parse(init.rename)).names
-        given = {mapped[name]: name for name in source.optimizer if mapped.get(name, "").partition("@")[0] in origins}
+        given = {mapped[name]: name for name in optimizer if mapped.get(name, "").partition("@")[0] in origins}
         wanted = {name: variable for name, variable in slots.items() if name.partition("@")[0] in origins}
-        arrays = {name: source.optimizer[old] for name, old in given.items()}
+        arrays = {name: optimizer[old] for name, old in given.items()}
         problems = [f"missing     {name}{did_you_mean(name, given)}" for name in wanted if name not in given]
         problems += [f"unexpected  {name}{did_you_mean(name, wanted)}" for name in given if name not in wanted]
         problems += [
@@ -105,6 +113,9 @@ def take_slots(
             )
         for name, variable in wanted.items():
             variable.assign(arrays[name])
+        averages = {name: old.partition("@")[0] for name, old in given.items() if name.endswith("@average")}
+        for name, old in averages.items():
+            weights[name.removesuffix("@average")].assign(raw[old])
         iteration.assign(source.state["optimizer/iteration"])
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.collector import collector_paused
+from models.errors import NameplateError
 from trainer.data.batches import Batches, Share
 from trainer.data.feed import Feed
 from trainer.replicas.gathering import gathered
@@ -232,6 +233,11 @@ def _read(results: Mapping[str, Result]) -> dict[str, Value]:
 
 def _graph_of(steps: Callable[..., Any]) -> Any:
     """Return a bound method as a graph that its object may hold: without a cycle, both go when they are dropped."""
+    if tf.config.functions_run_eagerly():
+        raise NameplateError(
+            "tf.config.run_functions_eagerly(True): replicas run in the graph alone; "
+            "call tf.config.run_functions_eagerly(False) first"
+        )
     method = weakref.WeakMethod(steps)
 
     def of_object(*arguments: Any, **keywords: Any) -> Any:

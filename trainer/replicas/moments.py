@@ -12,8 +12,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from trainer.replicas.private.tape import with_gradient
-from trainer.replicas.sums import over_several, sum_of_gradients, sum_over_replicas
-from trainer.workers.exchange import number_of_this_replica
+from trainer.replicas.sums import in_its_place, over_several, sum_of_gradients, sum_over_replicas
 
 
 def moments(x: tf.Tensor, axes: Sequence[int], *, mask: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
@@ -54,15 +53,8 @@ def _of_this_replica(x: tf.Tensor, axes: list[int], mask: tf.Tensor | None) -> l
 
 def _over_all(own: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Return the number of values of all replicas, their mean and their variance."""
-    counts, means, distances = tf.unstack(_gathered(tf.stack(own)), axis=1)
+    counts, means, distances = tf.unstack(sum_over_replicas(in_its_place(tf.stack(own))), axis=1)
     total = tf.reduce_sum(counts, 0)
     mean = tf.math.divide_no_nan(tf.reduce_sum(counts * means, 0), total)
     between = counts * tf.math.squared_difference(means, mean)
     return total, mean, tf.math.divide_no_nan(tf.reduce_sum(distances + between, 0), total)
-
-
-def _gathered(own: tf.Tensor) -> tf.Tensor:
-    """Return every replica's values, (replicas, ...): each adds its own in its place, and zeros elsewhere."""
-    number, replicas = number_of_this_replica(), tf.distribute.get_strategy().num_replicas_in_sync
-    around = [[number, replicas - 1 - number], *[[0, 0]] * own.shape.rank]
-    return sum_over_replicas(tf.pad(own[None], around))

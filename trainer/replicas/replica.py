@@ -100,8 +100,9 @@ class Step:
             return _loss_of(logs, share), parts
         x, y, weight = unpack(examples)
         predicted, loss, gradients = self._passes(x, y, weight, share)
-        gradients = added_up([counted_once(gradient, _part(share)) for gradient in gradients])
-        self.model.optimizer.apply(gradients, self.model.trainable_variables)
+        variables = self.model.trainable_variables
+        gradients = added_up([counted_once(gradient, _part(share)) for gradient in gradients], variables)
+        self.model.optimizer.apply(gradients, variables)
         logs = self._measure(x, y, weight, predicted, times(loss, 1 / share.part), share)
         return tf.cast(loss, tf.float32), self._parts(logs, share, training=True)
 

@@ -14,6 +14,7 @@ from trainer.replicas import rows
 from trainer.replicas.packing import in_one_piece
 from trainer.replicas.part import current, times
 from trainer.replicas.private.tape import with_gradient
+from trainer.workers.exchange import number_of_this_replica
 
 
 class CrossesReplicasError(Exception):
@@ -82,13 +83,30 @@ def over_several() -> bool:
     return context is not None and context.num_replicas_in_sync > 1
 
 
-def added_up(gradients: Sequence[Any]) -> list[Any]:
-    """Return the sums over the replicas of gradients that are parts of the step's; None stays None."""
+def added_up(gradients: Sequence[Any], variables: Sequence[Any]) -> list[Any]:
+    """Return the sums over the replicas of gradients that are parts of the step's; None stays None.
+
+    What a variable is to be overwritten with is not a part: of that the largest over the replicas is returned, as
+    Keras takes the largest over the steps of an accumulation. Scales and largest magnitudes of float8 are such.
+    """
     if not over_several():
         return list(gradients)
-    held = [each for each in gradients if each is not None]
-    summed = iter(in_one_piece(_totals, held))
-    return [None if each is None else next(summed) for each in gradients]
+    largest = [is_overwritten(variable) for variable in variables]
+    placed = [in_its_place(value) if of_all else value for value, of_all in zip(gradients, largest, strict=True)]
+    summed = iter(in_one_piece(_totals, [value for value in placed if value is not None]))
+    totals = [None if value is None else next(summed) for value in placed]
+    return [tf.reduce_max(total, 0) if of_all else total for total, of_all in zip(totals, largest, strict=True)]
+
+
+def is_overwritten(variable: Any) -> bool:
+    """Say whether a variable's new value comes in the place of its gradient."""
+    return bool(getattr(variable, "overwrite_with_gradient", False))
+
+
+def in_its_place(value: tf.Tensor) -> tf.Tensor:
+    """Return (replicas, ...), a replica's value in its place and zeros elsewhere: the sum of all has every one."""
+    number, replicas = number_of_this_replica(), tf.distribute.get_strategy().num_replicas_in_sync
+    return tf.pad(value[None], [[number, replicas - 1 - number], *[[0, 0]] * value.shape.rank])
 
 
 @contextmanager

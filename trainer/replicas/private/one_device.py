@@ -203,8 +203,12 @@ def _applied(original: Any) -> Any:
             return original(optimizer, grads, trainable_variables)
         walk = scalars.walk()
         weight = traced.weight if walk is None else scalars.weight_of(walk.gradients_kind(), traced)
-        grads = [part.counted_once(part.weighted(each, weight), traced) for each in grads]
-        grads = sums.added_up(grads)
+        of = optimizer._trainable_variables if trainable_variables is None else list(trainable_variables)
+        grads = [
+            gradient if sums.is_overwritten(variable) else part.counted_once(part.weighted(gradient, weight), traced)
+            for gradient, variable in zip(grads, of, strict=True)
+        ]
+        grads = sums.added_up(grads, of)
         with part.tracing(None):  # an optimizer inside this one gets what is weighted already
             return original(optimizer, grads, trainable_variables)
 

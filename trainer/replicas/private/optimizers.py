@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras.src.backend.tensorflow.optimizer import TFOptimizer
 from keras.src.optimizers.base_optimizer import BaseOptimizer
@@ -129,8 +130,11 @@ def _update_small(optimizer: Any, gradients: list[Any], variables: list[Any], le
 
 
 def _holds_slots(held: Any, count: int) -> bool:
-    # TensorFlow keeps its bookkeeping in lists on the same object, which may happen to be as long.
-    return isinstance(held, list) and len(held) == count and all(isinstance(each, keras.Variable) for each in held)
+    # TensorFlow keeps its bookkeeping in lists on the same object, which may happen to be as long. A variable that is
+    # overwritten with its gradient has None for a slot.
+    if not isinstance(held, list) or len(held) != count:
+        return False
+    return {isinstance(slot, keras.Variable) for slot in held if slot is not None} == {True}
 
 
 def scale_updates(optimizer: keras.Optimizer, factors: Sequence[tuple[keras.Variable, float]]) -> None:
@@ -186,6 +190,41 @@ def learning_rate_of(optimizer: keras.Optimizer) -> Any:
 def inner_optimizer(optimizer: keras.Optimizer) -> keras.Optimizer:
     """Return the optimizer that holds the slots: the one inside a LossScaleOptimizer, or itself."""
     return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def moving_averages(optimizer: keras.Optimizer) -> list[tuple[keras.Variable, keras.Variable]]:
+    """Return the variables that a built optimizer keeps moving averages of (`use_ema`), each with its average."""
+    inner = inner_optimizer(optimizer)
+    parts = getattr(inner, "optimizers", [inner])  # of a MultiOptimizer
+    averaging = [each for each in parts if each.use_ema and hasattr(each, "_model_variables_moving_average")]
+    pairs = [
+        pair
+        for each in averaging
+        for pair in zip(each._trainable_variables, each._model_variables_moving_average, strict=True)
+    ]
+    return [(variable, average) for variable, average in pairs if average is not None]
+
+
+def begin_averages(optimizer: keras.Optimizer) -> None:
+    """Let moving averages be the weights until the first step, where Keras has zeros; the first step begins them."""
+    if int(np.asarray(optimizer.iterations)) == 0:
+        for variable, average in moving_averages(optimizer):
+            average.assign(variable)
+
+
+def finalize(optimizer: keras.Optimizer) -> None:
+    """Set the final values of weights, as Keras does at the end of `fit`: averages become the weights.
+
+    TFOptimizer does not expect a variable without an average, such as a scale of float8.
+    """
+    original = TFOptimizer._overwrite_model_variables_with_average_value
+    TFOptimizer._overwrite_model_variables_with_average_value = (
+        BaseOptimizer._overwrite_model_variables_with_average_value
+    )
+    try:
+        optimizer.finalize_variable_values(built_for(inner_optimizer(optimizer)))
+    finally:
+        TFOptimizer._overwrite_model_variables_with_average_value = original
 
 
 def built_for(optimizer: keras.Optimizer) -> list[keras.Variable]:
