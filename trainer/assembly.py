@@ -28,6 +28,7 @@ from trainer.data.batches import Batches
 from trainer.data.dataset import Dataset
 from trainer.data.feed import Feed, by_seed, feed_of, in_file_order
 from trainer.data.finite import not_finite
+from trainer.data.shapes import told_shapes
 from trainer.data.source import Stream
 from trainer.first_weights.initial import Origins, take_slots
 from trainer.fitting import callback_list, left_to_chance
@@ -136,7 +137,8 @@ def _checkpoints(
     monitor: str,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> Checkpoints:
-    texts = Texts(model_json(model), to_yaml(job.config), classes_by_variable(model), versions.about(origins))
+    about = versions.about(origins) | {"shapes": told_shapes(job.dataset)}
+    texts = Texts(model_json(model), to_yaml(job.config), classes_by_variable(model), about)
     return Checkpoints(
         home.checkpoints,
         job.config.checkpoint,

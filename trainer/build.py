@@ -16,14 +16,14 @@ from models.tree import seeds
 from trainer.config.fit import Precision
 from trainer.config.model import CustomConfig, ModelConfig
 from trainer.config.objective import ObjectiveConfig
-from trainer.data.dataset import Dataset, Kind
+from trainer.data.dataset import Dataset, Kind, Shapes
 from trainer.targets import TargetError, call
 
 REPAIR = "Or run with naming=repair to take these names."
 
 
 def build_model(
-    config: ModelConfig, dataset: Dataset, *, precision: Precision, seed: int, resolve: Callable[[str], Any]
+    config: ModelConfig, dataset: Dataset | Shapes, *, precision: Precision, seed: int, resolve: Callable[[str], Any]
 ) -> keras.Model:
     """Return the model of a configuration for this data, with the first weights that the seed gives.
 
@@ -108,7 +108,7 @@ def _output_shapes(model: keras.Model, dataset: Dataset) -> dict[str, tuple[int 
     return {name: tuple(each.shape) for name, each in named.items()}
 
 
-def _called_on_shapes(model: keras.Model, dataset: Dataset) -> Any:
+def _called_on_shapes(model: keras.Model, dataset: Dataset | Shapes) -> Any:
     """Show a model the shapes of the data, which gives a subclassed one its variables; return its KerasTensors."""
     inputs = {
         name: keras.KerasTensor((None, *each.shape), each.dtype, name=name) for name, each in dataset.inputs.items()

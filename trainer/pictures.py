@@ -17,6 +17,7 @@ from models.errors import NameplateError
 from trainer import versions
 from trainer.config.strategy import StrategyConfig, StrategyKind
 from trainer.console import Screen
+from trainer.data.dataset import Dataset
 from trainer.data.source import Stream
 from trainer.dreaming import objectives
 from trainer.dreaming.beginnings import credited, pixels_of
@@ -117,18 +118,31 @@ def _example(request: Request, source: Rebuilt) -> tuple[np.ndarray | None, dict
     if not (request.image or "").startswith(_EXAMPLE):
         return None, {}
     number = (request.image or "").removeprefix(_EXAMPLE)
-    part = (source.dataset.validation or source.dataset.train) if source.dataset else None
-    if part is None or isinstance(part, Stream) or source.dataset is None:
-        raise NameplateError(f"{source.origin} has no data to take {request.image} from; give an image file")
+    dataset = _opened(source, request)
+    part = dataset.validation or dataset.train
+    if isinstance(part, Stream):
+        raise NameplateError(f"{source.origin} has a stream for data, without numbers; give an image file")
     if not number.isdigit() or int(number) >= part.size:
         raise NameplateError(f"{request.image}: examples are numbered 0 to {part.size - 1}")
     x = part.load(tf.constant([int(number)], tf.int64))[0]
-    values = x if isinstance(x, dict) else {next(iter(source.dataset.inputs)): x}
+    values = x if isinstance(x, dict) else {next(iter(dataset.inputs)): x}
     arrays = {name: np.asarray(value)[0] for name, value in values.items()}
     over = request.over or next(iter(arrays))
     if over not in arrays:
         raise NameplateError(f"--over: no input {over!r}; there are {', '.join(arrays)}")
     return arrays.pop(over), arrays
+
+
+def _opened(source: Rebuilt, request: Request) -> Dataset:
+    """Return the data of a run, which only its examples need."""
+    if source.data is None:
+        raise NameplateError(f"{source.origin} has no data to take {request.image} from; give an image file")
+    try:
+        return source.data()
+    except NameplateError as error:
+        raise NameplateError(
+            f"{request.image} is of the run's data, which cannot be opened here: {error}\nGive an image file."
+        ) from error
 
 
 def _picture(work: Work) -> tuple[np.ndarray, dict[str, Any]]:
@@ -226,7 +240,11 @@ def _dreamt(work: Work, objective: Objective, title: str) -> np.ndarray:
         start = np.repeat(dreamer.start(work.start), count, axis=0)
     with _shown(work.screen, title) as progress:
         found, values = dreamer.dream(start, progress=progress)
-    work.screen.say(f"{title}: {values[0].mean():.4g} at first, {values[-1].mean():.4g} at last")
+    if work.settings.tile is None:  # a whole image may be too large to be looked at at once
+        values = np.stack([dreamer.ascent.value(start), dreamer.ascent.value(found)])
+    before, after = float(values[0].mean()), float(values[-1].mean())
+    hint = "" if after > before else "; no better: more --steps, or a larger --rate"
+    work.screen.say(f"{title}: {before:.4g} at first, {after:.4g} at last{hint}")
     return work.settings.as_bytes(found)
 
 

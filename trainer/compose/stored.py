@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
@@ -55,11 +56,12 @@ def from_yaml(text: str) -> dict[str, Any]:
     return {str(key): value for key, value in tree.items()} if isinstance(tree, dict) else {}
 
 
-def stored_config(text: str) -> RunConfig:
+def stored_config(text: str, *, unchecked: str = "") -> RunConfig:
     """Return the configuration that a run or checkpoint holds as YAML text; nothing that it names is imported.
 
     Settings that this version does not know are left out, and those that it did not know have their defaults. What
     refers to another key, as `${runs}`, has its value; what refers to this process, as `${oc.env:HOME}`, stays text.
+    The section `unchecked` may have values that cannot be used here: data that is elsewhere.
 
     Raises:
         ConfigError: the text is no configuration, or has values that cannot be used.
@@ -74,7 +76,11 @@ def stored_config(text: str) -> RunConfig:
         sections: Any = {name: _as_text(OmegaConf.to_object(whole[name])) for name in SCHEMAS}
     except (OmegaConfBaseException, MissingMandatoryValue) as error:
         raise ConfigError([f"the stored configuration: {_explained(first_line(error))}"]) from None
-    return RunConfig(**sections, **plain).check()
+    config = RunConfig(**sections, **plain)
+    problems = [each for each in config.problems() if not (unchecked and re.match(rf"{unchecked}\b", each))]
+    if problems:
+        raise ConfigError(problems)
+    return config
 
 
 def _as_text(section: Any) -> Any:

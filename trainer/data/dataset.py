@@ -38,6 +38,14 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Shapes:
+    """What a model is built for: its inputs, and the units of its outputs."""
+
+    inputs: dict[str, Field]
+    outputs: dict[str, int]
+
+
+@dataclass(frozen=True)
 class Dataset:
     """The data of a run. Inputs and outputs have the names and the order that a model's have."""
 

@@ -34,7 +34,7 @@ class Settings:
     rate: float | None = None  # how far a step goes; None: 0.008 of the range for pixels, 0.05 for Adam on frequencies
     octaves: int = 1  # sizes, the last is the image's own
     octave_scale: float = 1.4  # between a size and the next
-    jitter: int | None = None  # pixels the image is moved at most before each step; None: a sixteenth of its side
+    jitter: int | None = None  # pixels the image is moved at most before each step; None: a whole sixteenth of its side
     tile: int | None = None  # pixels a side of what is computed at a time; None: the whole image
     tv: float = 0.0  # weight of total variation against the objective; 1 holds it down strongly
     detail: float = 1.0  # share of the start image's own detail that returns at each size
@@ -74,7 +74,7 @@ class Settings:
 
     def jitter_of(self, size: Sequence[int]) -> int:
         """Return the largest move of an image of this (height, width), in pixels."""
-        return self.jitter if self.jitter is not None else -(-min(size) // 16)
+        return self.jitter if self.jitter is not None else min(size) // 16
 
     def in_range(self, pixels: np.ndarray) -> np.ndarray:
         """Return pixels as float32 in the range; uint8 are mapped onto it, floats are taken to be in it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 from PIL import Image
 
 import models
+from models import store
 from tests.trainer.dream.nets import nested
 from tests.trainer.running import train
 from trainer.compose import run_config, stored_config, to_yaml
+from trainer.data.shapes import stored_shapes
 from trainer.dream import main
 from trainer.dreaming.files import read_image, read_recipe
 from trainer.rebuilt import rebuild
@@ -128,13 +131,52 @@ def test_tensorboard_gets_the_picture(file: str, tmp_path: Path) -> None:
 def test_a_run_dreams_with_the_weights_of_its_checkpoint(run: Path, tmp_path: Path) -> None:
     found = rebuild(str(run))
     assert found.step == 4
-    assert found.dataset is not None
+    assert found.data is not None
     out = tmp_path / "run.png"
     assert main([str(run), "class_logit(3)", "--image", "example:5", "--out", str(out), *QUICK]) == 0
     assert read_recipe(out)["step"] == 4
     assert (
         main([str(run / "checkpoints" / "latest"), "--look", "stage1*", "--image", "example:0", "--out", str(out)]) == 0
     )
+
+
+def test_e5_a_run_dreams_without_its_data(tmp_path: Path, strategy: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its data was at a relative path, and is not there where it dreams; nor is that of an earlier version's run."""
+    del strategy
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "there")
+    numbers = np.random.default_rng(0)
+    images = numbers.uniform(size=(40, 8, 8, 1)).astype("float32")
+    np.savez("data.npz", image=images, label=numbers.integers(0, 3, 40))
+    data = ["data=arrays", "data.path=data.npz", "data.inputs=[image]", "data.targets=[label]"]
+    for name, model in {"graph": ["model=convnet", "model.width=4"], "class": ["model=subclassed"]}.items():
+        train(tmp_path, *data, *model, f"run={name}", "fit.steps=2")
+    seen = {name: np.asarray(rebuild(str(tmp_path / name)).model(images[:2])) for name in ("graph", "class")}
+    monkeypatch.chdir(tmp_path)
+    for name, before in seen.items():
+        assert np.array_equal(np.asarray(rebuild(str(tmp_path / name)).model(images[:2])), before)
+        assert main([str(tmp_path / name), "class_logit(1)", *QUICK]) == 0
+    assert main([str(tmp_path / "graph"), "label", "--image", "example:0", *QUICK]) == 2
+    with store.open(store.checkpoints(tmp_path / "graph" / "checkpoints")[-1]) as checkpoint:
+        told = stored_shapes(checkpoint)
+        object.__setattr__(checkpoint.manifest, "about", {})
+        assert stored_shapes(checkpoint) == told
+        odds: list[object] = [[], {"inputs": 3, "outputs": {}}, {"inputs": {"a/b": [[1], "x"]}, "outputs": {"y": 1}}]
+        for odd in odds:
+            object.__setattr__(checkpoint.manifest, "about", {"shapes": odd})
+            assert stored_shapes(checkpoint) == told
+
+
+def test_e5_the_first_dream_gets_better_at_its_objective_and_is_not_grey(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the README has it, of a run that has hardly begun."""
+    assert main([str(run), "--classes", "--out", str(tmp_path / "first.png")]) == 0
+    said = re.search(r": (-?[\d.]+) at first, (-?[\d.]+) at last\n", capsys.readouterr().out)
+    assert said is not None
+    assert float(said[2]) > float(said[1]) + 0.5  # logits, of a run of four steps: 0.0 and 0.9
+    pixels = read_image(tmp_path / "first.png", channels=1)[8:168, 8:168]  # class 0, enlarged
+    assert pixels.std() > 25
 
 
 REFUSED = {
