@@ -85,8 +85,9 @@ def batches_of(
 ) -> Batches:
     """Return how the source falls into steps; a dataset whose length or batches are not known is counted, once.
 
-    An epoch is cut short after `steps_per_epoch`. Of a dataset without end it is that many steps, or all `steps` of the
-    run. Where `even`, a step divides among the replicas.
+    Where the run has `steps` it is counted as far as these go and one further, since it may have no end: an epoch that
+    is longer is not over when they are. An epoch is cut short after `steps_per_epoch`. Of a dataset that is known to
+    have no end it is that many steps, or all `steps` of the run. Where `even`, a step divides among the replicas.
 
     Raises:
         NameplateError: batches of different sizes, or that do not divide; no examples; no end and no number of steps;
@@ -95,7 +96,7 @@ def batches_of(
     if isinstance(source, Stream) and source.endless:
         size, batch = _of_endless(source, batch, steps_per_epoch or steps)
     else:
-        size, batch = _size_and_batch(source, batch)
+        size, batch = _size_and_batch(source, batch, steps)
         size = size if steps_per_epoch is None else _cut(size, batch, steps_per_epoch)
     own = isinstance(source, Stream) and source.batched and not (source.endless or source.batch)
     if even and own and size == batch:
@@ -216,15 +217,17 @@ def _of_endless(source: Stream, batch: int, steps: int | None) -> tuple[int, int
     return steps * batch, batch
 
 
-def _size_and_batch(source: Source | Stream, batch: int) -> tuple[int, int]:
+def _size_and_batch(source: Source | Stream, batch: int, steps: int | None) -> tuple[int, int]:
     """Return the examples of an epoch and of a step; batches of the source's own are what they are."""
     if not isinstance(source, Stream):
         return source.size, batch
+    limit = None if steps is None else steps + 1
     if not source.batched:
-        return source.size if source.size is not None else sum(1 for _ in source.dataset), batch
+        counted = source.dataset if limit is None else source.dataset.take(limit * batch)
+        return source.size if source.size is not None else sum(1 for _ in counted), batch
     if source.batch and source.size is not None:  # all are as large: nothing to look at
         return source.size * source.batch, source.batch
-    sizes = source.sizes()
+    sizes = source.sizes(limit)
     if not sizes or any(size != sizes[0] for size in sizes[:-1]) or sizes[-1] > sizes[0]:
         raise NameplateError(
             f"the dataset's batches have {sorted(set(sizes)) or 'no'} examples; "

@@ -17,7 +17,9 @@ from tests.models.naming_models import KINDS, functional, nested
 def test_names_that_nobody_touched_are_sound(make: Any) -> None:
     model = make()
 
-    freeze(model).check(model)
+    frozen = freeze(model)
+    frozen.check(model)
+    assert [name for name, _ in frozen.layers] == list(models.layers(model))
 
 
 @pytest.mark.parametrize(

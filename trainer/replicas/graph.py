@@ -6,8 +6,7 @@ not spend its first second on rewriting functions.
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -15,7 +14,6 @@ import numpy as np
 import tensorflow as tf
 
 from models.collector import collector_paused
-from models.errors import NameplateError
 from trainer.data.batches import Batches, Share
 from trainer.data.feed import Feed
 from trainer.replicas.gathering import gathered
@@ -23,6 +21,7 @@ from trainer.replicas.over_step import Result, over_the_step
 from trainer.replicas.own_logs import OwnLogs, Value
 from trainer.replicas.private.compiled import as_logged, metric_values
 from trainer.replicas.private.one_device import as_one_device
+from trainer.replicas.private.tracing import graph_of
 from trainer.replicas.replica import Logs, Step, share_of_this_replica
 from trainer.replicas.scalars import UnknownScalarsError
 from trainer.replicas.stretch import shares_at, stretches
@@ -41,7 +40,7 @@ class TrainGraph:
 
     def renew(self) -> None:
         """Trace the step anew when it runs next, since other layers train."""
-        self._steps = _graph_of(self._train)
+        self._steps = graph_of(self._train)
 
     def begin(self, step: int) -> None:
         """Go on at this step of the run."""
@@ -112,7 +111,7 @@ class EvaluationGraph:
         self._strategy = tf.distribute.get_strategy()
         self._iterator: Any = None
         self._own_logs = OwnLogs()
-        self._steps = _graph_of(self._evaluate)
+        self._steps = graph_of(self._evaluate)
 
     def run(self) -> None:
         """Evaluate every example once; the results are in the model's metrics."""
@@ -137,7 +136,7 @@ class EvaluationGraph:
             self._step.try_out(unknown.examples, training=False)
         else:
             return
-        self._steps = _graph_of(self._evaluate)
+        self._steps = graph_of(self._evaluate)
         self._steps(self._iterator, *numbers, last=last)
 
     @property
@@ -177,7 +176,7 @@ class PredictionGraph:
     def __init__(self, step: Step, feed: Feed) -> None:
         self._step, self._feed = step, feed
         self._strategy = tf.distribute.get_strategy()
-        self._steps = _graph_of(self._predict)
+        self._steps = graph_of(self._predict)
 
     def run(self, callbacks: keras.callbacks.CallbackList) -> Any:
         """Return the outputs of all examples in their order, arrays of (size, ...) in the model's structure."""
@@ -229,24 +228,6 @@ def _read(results: Mapping[str, Result]) -> dict[str, Value]:
         result = metric.result()
         found[name] = as_logged(result if key is None else result[key])
     return found
-
-
-def _graph_of(steps: Callable[..., Any]) -> Any:
-    """Return a bound method as a graph that its object may hold: without a cycle, both go when they are dropped."""
-    if tf.config.functions_run_eagerly():
-        raise NameplateError(
-            "tf.config.run_functions_eagerly(True): replicas run in the graph alone; "
-            "call tf.config.run_functions_eagerly(False) first"
-        )
-    method = weakref.WeakMethod(steps)
-
-    def of_object(*arguments: Any, **keywords: Any) -> Any:
-        held = method()
-        assert held is not None  # it is the object that runs the graph
-        return held(*arguments, **keywords)
-
-    of_object.__name__ = steps.__name__
-    return tf.function(of_object, autograph=False, reduce_retracing=True)
 
 
 def _examples(batches: Batches, first: tf.Tensor, count: Any) -> tf.Tensor:
