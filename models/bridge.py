@@ -27,6 +27,8 @@ def read(model: keras.Model) -> dict[str, np.ndarray]:
 def write(model: keras.Model, weights: Weights) -> None:
     """Assign every variable of the model, on every replica, from the value under its qualified name.
 
+    Proved: that names, shapes and types agree on both sides. Not proved: what the model computes with them.
+
     Raises:
         NameplateError: when names are missing or left over, or shapes or dtypes differ; nothing is written
         then.

@@ -42,6 +42,9 @@ def load_beside(
 ) -> keras.Model:
     """Return the model of a file, whose names at the top, its own among them, clash with none of the models here.
 
+    Proved: as `load`, and that no name is another model's; where it is renamed, as `rename`. Not proved: what the
+    models compute together.
+
     Args:
         path: as for `models.load`.
         others: `{what to call it in messages: model}`.
@@ -82,6 +85,9 @@ def load_choosing(
 
     The other side's gets the next free name, `stem_n2`. A model here that yields a name is an uncompiled copy in what
     is returned, every other is itself; nothing that was given is changed.
+
+    Proved: as `load`, and that each name is one model's; where one is renamed, as `rename`. Not proved: what the
+    models compute together.
 
     Args:
         path: as for `models.load`.

@@ -26,6 +26,9 @@ def ensemble(
 ) -> keras.Model:
     """Return one uncompiled model that gives what its members agree on; each is a container of its own name.
 
+    Proved: the members in the joined model, as `join` proves them. Not proved: that the ensemble itself can be
+    saved.
+
     Args:
         members: `{name: model}` with the same inputs and one output each, copied.
         combine: `average` of the outputs; `vote`, the share of members that put a class first; or `concatenate`.
@@ -56,6 +59,8 @@ def siamese(
     verify: bool = True,
 ) -> keras.Model:
     """Return one uncompiled model that shows two inputs to a tower and compares what comes out.
+
+    Proved: the towers in the joined model, as `join` proves them. Not proved: that the pair itself can be saved.
 
     Args:
         tower: a model with one output, copied.

@@ -46,6 +46,9 @@ def attach(
     most of the backbone is written: `label_pool`, `label_hidden1`, or `label.Hidden_1`. The backbone's layers keep
     their places, names and weights, so that a checkpoint of either is taken by name.
 
+    Proved: the backbone's copy as `extract` proves it without `verify`, and the names of the head. Not proved: that the
+    whole can be saved, and what the head computes, which is new.
+
     Args:
         backbone: functional or sequential, built; it is left as it is.
         heads: `{output: units}`; what comes out are logits.

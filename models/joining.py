@@ -30,6 +30,9 @@ def prefixed(model: keras.Model, prefix: str) -> keras.Model:
 
     What lies in a container has the prefix through the container's name: `left_backbone/stem`.
 
+    Proved: names, variables and which layers share them, each layer's configuration and constructor arguments;
+    where code of the user's computes and inputs can be made, the outputs. Not proved: that the copy can be saved.
+
     Raises:
         JoiningError: for a prefix with which no name can begin.
     """
@@ -59,6 +62,9 @@ def join(
     Its outputs are a dictionary: `left` where a branch has one output, `left_score` where it has several; its inputs
     likewise, `left_image`.
 
+    Proved: each copy as `rename` proves it; with `verify` also that the whole is saved and loaded again, and that
+    each branch gives what its model gives. Not proved: behaviour in training.
+
     Args:
         branches: `{name: model}`, of any number; trained or not. They are left as they are.
         shared: whether a model that stands under several names is one, called as often, under the first; without this
@@ -79,7 +85,11 @@ def join(
 
 
 def branch(joined: keras.Model, name: str, *, rename: str | None = None) -> keras.Model:
-    """Return a copy of one branch of a joined model, as a model of its own, under the name `rename` if given."""
+    """Return a copy of one branch of a joined model, as a model of its own, under the name `rename` if given.
+
+    Proved: names, variables and which layers share them, each layer's configuration and constructor arguments;
+    where code of the user's computes and inputs can be made, the outputs. Not proved: that the copy can be saved.
+    """
     found = layer(joined, name)
     if not isinstance(found, keras.Model):
         kinds = [each.name for each in joined.layers if isinstance(each, keras.Model)]

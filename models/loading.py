@@ -90,6 +90,9 @@ def load_weights(
 ) -> Report:
     """Write the arrays of a file to the variables of their names, and say what became of each.
 
+    Proved: that names, shapes and types agree, on both sides but for what was asked for. Not proved: that an array
+    is what its name says, and what the model computes with it.
+
     Args:
         model: a built model; its variables change, on every replica, or none does.
         source: a file that `models.formats.open_weights` knows, or weights by name.

@@ -38,6 +38,9 @@ class Mended:
 def mend(path: str | os.PathLike[str], to: str | os.PathLike[str]) -> list[Mended]:
     """Write a `.keras` file again in which no two layers of a container have one name; return what was renamed.
 
+    Proved: that the new file's names are unique. Not proved: that its weights are those of the layers that its
+    author meant; they go where the file had them.
+
     Args:
         path: the file; it is left as it is.
         to: the new file; `models.load` reads it.

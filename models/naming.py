@@ -27,6 +27,8 @@ def check(model: keras.Model, policy: Policy | str = "strict") -> list[Violation
     knows, so that there the look decides. Layers whose class loses a name in a file, or cannot be loaded from one, are
     found too. No name makes it raise.
 
+    Names alone are looked at, not whether the model can be copied or saved.
+
     Raises:
         NameplateError: for what is no model, and for a policy that does not exist or cannot be used.
     """
@@ -51,6 +53,8 @@ def enforce(
 
     Under `strict` and `off` it is the model itself. Under `report` too, and the violations go to `report`, or
     to the log as a table. `remedy` is what a refusal advises where all names can be repaired.
+
+    Proved: the names; of a repaired model all that `rename` proves. Not proved: that the model can be saved.
 
     Raises:
         NamingError: with every violation, under `strict`.

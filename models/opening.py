@@ -38,6 +38,9 @@ def load(
     that a configuration would run, import or open is built unless `trust`; even then Keras' safe mode keeps Python code
     out, until the caller ends it by `keras.config.enable_unsafe_deserialization()`. Names and weights need no trust.
 
+    Proved: that each array of the file has a place in the model, and each variable a value. Not proved: that
+    classes of the user's compute what they did when the file was saved.
+
     Args:
         path: a file or directory that `models.formats.open_weights` knows.
         only: return `{name: array}` of these alone, without building anything: variables, layers, containers, shell

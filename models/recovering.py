@@ -102,6 +102,8 @@ class _Layer:
 def reconstruct(lost: Lost, reference: keras.Model, *, trust_order: bool = False) -> Recovery:
     """Return which layer of the reference each layer is whose name was lost.
 
+    Nothing is proved: each name comes with its evidence, and a name without enough of it is left out.
+
     Args:
         lost: a model with useless names, or its weights, or a file of them.
         reference: a built model of the same architecture whose names are good.

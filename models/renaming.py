@@ -23,6 +23,9 @@ To = Sequence[str] | Mapping[str, str] | Callable[[Any], str | None] | Sequence[
 def rename(model: keras.Model, to: To, *, policy: Policy | str | None = None, uncompiled: bool = False) -> keras.Model:
     r"""Return a copy of the model with other names and the same weights, made in the caller's strategy scope.
 
+    Proved: names, variables and which layers share them, each layer's configuration and constructor arguments;
+    where code of the user's computes and inputs can be made, the outputs. Not proved: that the copy can be saved.
+
     Args:
         model: of any kind, built or not; it is left as it is. to: own names in layer order (for
         `model.layers`, or for the whole tree); `{qualified old: new}`, in which the

@@ -56,6 +56,11 @@ def save(
     Keras does not store; `.weights.h5`, `.safetensors` and PyTorch's `.pt` are its weights. The file appears by one
     rename.
 
+    Proved, of a `.keras` file by loading it: names, weights, which layers share variables, configurations,
+    constructor arguments, and the outputs where code of the user's computes and inputs can be made; of weights
+    alone by reading them: names and values. Not proved: what code keeps outside the model, optimizers, metrics, the
+    states of seed generators, and that another process finds the user's classes.
+
     Args:
         model: a built model.
         path: a file, which is replaced.

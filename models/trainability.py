@@ -19,6 +19,8 @@ def set_trainable(model: keras.Model, patterns: Sequence[str], trainable: bool =
     trains, and what else is in the container does not. A frozen BatchNormalization runs with its moving statistics. The
     model itself is changed: do it before it is compiled, since an optimizer keeps to the variables that it began with.
 
+    Nothing but the flags changes, and nothing else is compared.
+
     Raises:
         NameplateError: with every pattern that names no layer, and the nearest that it has.
     """

@@ -108,6 +108,9 @@ def plan(
 ) -> TransferPlan:
     """Return what a transfer would do; nothing is written.
 
+    Proved: that every array of both sides is accounted for, by name, shape and type. Not proved: that an array is
+    what its name says.
+
     Args:
         source: a model, weights by name, or the path of a checkpoint or of any file of weights.
         target: a built model; it is left as it is.
@@ -157,6 +160,9 @@ def plan(
 
 def apply(plan: TransferPlan, model: keras.Model) -> keras.Model:
     """Return an uncompiled copy of the model with the values of the plan, proved equal bit for bit.
+
+    Proved: the values that were taken, bit for bit, and the copy as `rename` proves it. Not proved: what the model
+    computes with them.
 
     Raises:
         TransferError: when the plan does not fit, or was made for another model.

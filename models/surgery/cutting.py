@@ -12,7 +12,7 @@ from models import keras_private
 from models.collector import collector_paused
 from models.surgery.addresses import Addresses, is_input
 from models.surgery.edits import SurgeryError
-from models.surgery.graph import Graph, Head, Value, is_graph, values_in
+from models.surgery.graph import Graph, Head, Value, adds_code, is_graph, values_in
 from models.surgery.lint import lint
 from models.surgery.making import Order, make
 from models.surgery.report import Line, Report
@@ -35,6 +35,9 @@ def extract(
     report: Any = None,
 ) -> keras.Model:
     """Return an uncompiled copy of the part that computes what these layers give, in the caller's strategy scope.
+
+    Proved: names, weights, sharing, configurations and arguments of what the part has; with `verify` also that it
+    is saved and loaded again with equal outputs. Not proved: that these are the values inside the original.
 
     Args:
         model: functional or sequential; it is left as it is.
@@ -65,7 +68,7 @@ def extract(
     shapes.run(graph)
     shapes.refuse()
     lint(graph)
-    made = make(addresses, Order(graph, shapes.opened))
+    made = make(addresses, Order(graph, shapes.opened, part=True))
     lines = [Line(each, "output", "is given") for each in wanted] + [
         Line(str(head.layer.name), "input", "is taken") for head in graph.heads if head.layer is not None
     ]
@@ -144,6 +147,11 @@ def _lifted(addresses: Addresses, graph: Graph, value: Value, opened: dict[int, 
             "flatten the model first, or give inputs= inside it too"
         )
     outer, call = sites[0]
+    if adds_code(container):
+        raise SurgeryError(
+            f"nothing inside {addresses.name(container)!r} can be extracted: {type(container).__name__}.call does more "
+            "than call its layers; give inputs= inside it too"
+        )
     opened[id(container)] = container
     inside = values_in(graph.outputs)
     place = next((index for index, each in enumerate(inside) if each is value), None)

@@ -148,6 +148,11 @@ def is_graph(layer: Any) -> bool:
     return type(layer) is keras.Sequential
 
 
+def adds_code(container: Any) -> bool:
+    """Tell whether a class of the user's does more than its graph when it is called."""
+    return isinstance(container, keras_private.Functional) and type(container).call is not keras_private.Functional.call
+
+
 def read(container: Any) -> Graph:
     """Return a container's graph.
 

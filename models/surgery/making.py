@@ -20,7 +20,7 @@ from models.equivalence import carry_attributes, untied
 from models.settling import born, carry, held, settle
 from models.surgery.addresses import Addresses
 from models.surgery.edits import SurgeryError
-from models.surgery.graph import Call, Graph, Value, same
+from models.surgery.graph import Call, Graph, Value, adds_code, same
 from models.tree import owned_variables, seeds, walk
 
 
@@ -36,6 +36,7 @@ class Order:
     rebuilt: Mapping[int, Any] = field(default_factory=dict)  # layers whose weights get other shapes
     share: bool = False  # whether what lies upstream of all edits is not copied
     places: Mapping[int, str] = field(default_factory=dict)  # qualified names of the given layers, by id
+    part: bool = False  # whether it is what layers inside give, without what a class does when it is called
 
 
 @dataclass
@@ -147,10 +148,12 @@ class _Maker:
         )
         self._keys[id(graph.container)] = _moved_keys(graph, heads)
         inputs = rekeyed(inputs, self._keys[id(graph.container)])
-        kind = type(graph.container) if isinstance(graph.container, keras_private.Functional) else keras.Model
+        inside = self._order.part and graph is self._order.top and adds_code(graph.container)
+        whole = isinstance(graph.container, keras_private.Functional) and not inside
+        kind = type(graph.container) if whole else keras.Model
         with warnings.catch_warnings():  # of keys that differ from the inputs' names, as they did in the original
             warnings.filterwarnings("ignore", message="When providing `inputs` as a dict")
-            return kind(inputs, outputs, name=name, **graph_arguments(graph.container))
+            return kind(inputs, outputs, name=name, **(graph_arguments(graph.container) if whole else {}))
 
     def _head(self, layer: Any, spec: Any) -> Any:
         """Return the input of a graph: a copy, or one of another shape."""

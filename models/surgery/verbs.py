@@ -45,6 +45,10 @@ def edit(
     Names mean the model as it was. Every untouched layer keeps its name and its weights, bit for bit; a layer that
     stands for another takes over the weights whose names and shapes agree, unless it has its own.
 
+    Proved: of what is untouched names, weights, sharing, configurations and arguments; with `verify` also that the
+    result is saved and loaded again with equal outputs, and that outputs which no edit reaches are the original's.
+    Not proved: what the edited part computes.
+
     Args:
         model: functional or sequential, nested to any depth; it is left as it is.
         edits: `Replace`, `Insert`, `Remove`.

@@ -15,6 +15,7 @@ import models
 from models.cloning import RebuildError
 from models.naming import enforce
 from models.saving import SavingError
+from models.surgery.edits import SurgeryError
 from tests.models.naming_models import example
 
 CLASSES: dict[str, Any] = {}
@@ -243,6 +244,24 @@ def test_c4_surgery_keeps_the_variables_and_arguments_of_a_functional_subclass()
     assert edited.alpha == 3.0
     assert edited.scale.numpy() == 5.0
     assert np.allclose(keras.ops.relu(model(data(model)) / 15.0) * 15.0, edited(data(model)))
+
+
+def test_c4_a_part_of_a_functional_subclass_is_without_what_its_class_adds() -> None:
+    model = scaled()
+    part = models.extract(model, "row0")
+
+    assert type(part) is not Scaled
+    assert np.allclose(part(data(model)) * 15.0, model(data(model)))
+
+
+def test_c4_what_a_class_adds_to_its_graph_is_not_lost_in_a_container_that_is_opened() -> None:
+    image = keras.Input((4,), name="image")
+    model = keras.Model(image, layers.ReLU(name="act")(scaled()(image)), name="net")
+
+    with pytest.raises(SurgeryError, match=r"'scaled' cannot be opened: Scaled\.call does more"):
+        models.flatten(model, verify=False)
+    with pytest.raises(SurgeryError, match="nothing inside 'scaled' can be extracted"):
+        models.extract(model, "scaled/row0")
 
 
 def test_c3_two_variables_of_one_name_and_shape_keep_their_own_values() -> None:
