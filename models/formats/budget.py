@@ -27,14 +27,16 @@ _LOOKS = 1024  # items between two looks at the clock
 class Budget:
     """What is left of what may come out of one file, or of several that are read as one."""
 
-    def __init__(self, label: str, stored: int, *, floor: int = FLOOR, expansion: int = EXPANSION) -> None:
-        """Take how messages call the file, how many bytes it has on the disk, and what may come out of it."""
+    def __init__(
+        self, label: str, stored: int, *, floor: int = FLOOR, expansion: int = EXPANSION, seconds: float = _SECONDS
+    ) -> None:
+        """Take how messages call the file, how many bytes it has on the disk, and what may come out of it how soon."""
         self.label = label
         self.stored = stored
         self.allowed = floor + expansion * stored  # bytes
         self._bytes = 0
         self._items = 0
-        self._ends = time.thread_time() + _SECONDS + stored / _PER_SECOND
+        self._ends = time.thread_time() + seconds + stored / _PER_SECOND
 
     def spend(self, nbytes: int = 0, *, items: int = 1) -> None:
         """Count bytes that come out, and items that are looked at.

@@ -13,6 +13,7 @@ from keras import layers
 
 import models
 from models import building
+from models.formats.budget import budget_of
 from models.formats.errors import FileFormatError
 from tests.models.formats.test_hostile import rewritten
 
@@ -39,6 +40,18 @@ def test_f3_a_layer_that_is_out_of_proportion_to_its_file_is_not_made(kind: str,
     with pytest.raises(FileFormatError, match=r"the model of .* is refused: its .* bytes would grow to"):
         models.load(path, trust=trust)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 512 << 10  # KiB: no gigabytes were made
+
+
+def test_f3_a_model_of_many_weights_may_take_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "m.keras"
+    file.write_bytes(bytes(100))
+    now = iter(range(0, 10_000_000, 1000))  # seconds; each look at the clock is another 1000 later
+    monkeypatch.setattr("models.formats.budget.time.thread_time", lambda: next(now))
+    with building.within_budget(file):
+        for _ in range(2000):
+            layers.Dense(1, name="a").add_weight(shape=(1,), name="w")
+    with pytest.raises(FileFormatError, match="take too long to look through"):
+        budget_of(file).spend(items=2000)
 
 
 def test_f3_every_weight_is_counted_and_the_layers_are_as_before(tmp_path: Path) -> None:

@@ -195,6 +195,10 @@ MODELS: dict[str, Callable[[Canary], Callable[[dict[str, Any]], None]]] = {
 }
 
 
+THROUGH_ALL = ("a program as the model", "a file as the data")  # the others through the doors that read it
+BUILDING = {door: READING[door] for door in ("dream", "rebuild", "names", "load only", "open_weights")}
+
+
 @pytest.mark.parametrize("attack", CONFIGS)
 def test_f1_a_stored_configuration_runs_and_opens_nothing_at_any_door(
     attack: str, honest: Path, canary: Canary, tmp_path: Path
@@ -202,11 +206,11 @@ def test_f1_a_stored_configuration_runs_and_opens_nothing_at_any_door(
     run = foreign.copied(honest, tmp_path / "theirs")
     foreign.with_config(run, **CONFIGS[attack](canary))
 
-    raised = walked_through(run)
+    raised = walked_through(run, READING if attack in THROUGH_ALL else BUILDING)
     assert not canary.sings()
     assert "by a stored configuration, which builds the project's own architectures" in raised["rebuild"]
     assert "--trust" in raised["rebuild"]
-    assert raised["open_weights"] == raised["load only"] == raised["names"] == raised["ckpt convert"] == ""
+    assert raised["open_weights"] == raised["load only"] == raised["names"] == ""
 
 
 def test_f1_a_run_that_begins_with_it_or_goes_on_from_it_runs_and_opens_nothing(
