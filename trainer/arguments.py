@@ -104,6 +104,7 @@ def joined(model: keras.Model, data: Any, x: Any, y: Any, sample_weight: Any, *,
 def _are_inputs(model: keras.Model, data: Sequence[Any], *, alone: bool) -> bool:
     """Say whether the parts of `data` are the model's inputs; as `alone` says where their number does not tell."""
     inputs = len(model.inputs) if isinstance(getattr(model, "inputs", None), list) else None
-    if inputs is not None and len(data) in (2, 3) and len(leaves(data[0])) == inputs:
+    in_one = len(data) in (2, 3) or (len(data) == 1 and isinstance(data[0], tuple | list | dict))
+    if inputs is not None and in_one and len(leaves(data[0])) == inputs:
         return False
     return alone or len(leaves(data)) == inputs

@@ -210,7 +210,7 @@ def test_a8_several_inputs_are_predicted_and_evaluated_on_as_a_list(strategy: An
     with strategy.scope():
         model = two_inputs()
     inputs, expected = [X, X[::-1]], model.predict([X, X[::-1]], verbose=0)
-    for given in (inputs, tuple(inputs), (inputs, Y), {"left": X, "right": X[::-1]}):
+    for given in (inputs, tuple(inputs), (inputs, Y), (inputs,), {"left": X, "right": X[::-1]}):
         np.testing.assert_allclose(trainer.predict(model, given), expected, **SAME)
     measured = model.evaluate(inputs, Y, verbose=0, return_dict=True, sample_weight=WEIGHT)
     assert trainer.evaluate(model, inputs, Y, WEIGHT) == pytest.approx(measured, rel=1e-5)
