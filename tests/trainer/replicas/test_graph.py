@@ -56,11 +56,12 @@ def test_steps_stay_in_one_graph_that_is_traced_once_and_fed_by_one_iterator(str
         mock.patch.object(TrainGraph, "run", counted),
         mock.patch.object(HostFeed, "begin", autospec=True, side_effect=HostFeed.begin) as begins,
         mock.patch("trainer.loop.metric_values", side_effect=metric_values) as reads,
+        mock.patch("trainer.replicas.graph.metric_values", side_effect=metric_values) as validations,
     ):
         loop = loop_of(model, data, Arguments(epochs=3, batch_size=4, steps_per_loop=8), validation_data=data)
         loop.run()
     assert calls == [(0, 8), (8, 3)] * 3
-    assert reads.call_count == 3 + 3  # of training and of validation, at the end of an epoch
+    assert reads.call_count == validations.call_count == 3  # at the end of an epoch
     assert begins.call_count == (1 + 1 if as_dataset else 0)
     assert loop.train.traces() == 1
 
