@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 import keras
 
 from models import keras_private, store
+from models.errors import cause
 from models.formats import json_text, vetting
 from models.formats.budget import Budget
 from models.formats.errors import FileFormatError
@@ -134,21 +134,6 @@ def unbuildable(path: Path, error: Exception) -> UnbuildableError:
     if "unexpected keyword argument" in reason:
         advice = "The class that is here takes other arguments than those in the file. "
     return UnbuildableError(f"{path} cannot be loaded: {reason} {advice}{_ALL}", reason)
-
-
-def cause(error: Exception) -> str:
-    """Return in one line what was at the bottom of an error of Keras', which wraps it in whole configurations."""
-    text = str(error)
-    *around, last = text.split(_ENCOUNTERED)
-    bottom = " ".join(last.partition("Example:")[0].split())  # of a class, which no message needs
-    classes = re.findall(r"(?:deserializing class '|<class ')([\w.]+)'", _ENCOUNTERED.join(around))
-    where = f"{classes[-1].rpartition('.')[2]}: " if classes else ""
-    shown = bottom if len(bottom) <= _LONGEST else f"{bottom[: _LONGEST // 2]} ... {bottom[-_LONGEST // 2 :]}"
-    return f"{where}{shown}" if shown else f"{where}{type(error).__name__}"
-
-
-_ENCOUNTERED = "Exception encountered:"
-_LONGEST = 600  # characters of a cause
 
 
 _MODULES = {"Functional": "keras.src.models.functional", "Sequential": "keras"}

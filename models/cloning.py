@@ -23,7 +23,7 @@ from models.collector import collector_paused
 from models.constructor_arguments import completed, graph_arguments
 from models.custom import custom_objects, shared_by_code
 from models.equivalence import carry_attributes, computes_otherwise, differing
-from models.errors import NameplateError
+from models.errors import NameplateError, cause
 from models.settling import born, born_with, carry, settle
 from models.tree import Entry, direct, walk
 
@@ -200,10 +200,9 @@ class Copier:
         try:
             copy = carries(layer, name)
         except Exception as error:  # whatever the class of a user raises
-            reason = " ".join(str(error).split())
             self.faults.append(
                 f"{self._place(layer)}: {type(layer).__name__} cannot be rebuilt from its configuration; "
-                f"{advice(layer, error)} ({type(error).__name__}: {reason:.200})"
+                f"{advice(layer, error)} ({type(error).__name__}: {cause(error)})"
             )
             return None
         if copy.name != name and id(layer) in self.renamed and id(layer) in self._places:

@@ -16,13 +16,13 @@ from models import keras_private, sharing, store
 from models import policy as policies
 from models.adapters import add_adapters, is_adapter, merged, quantized, take_adapters
 from models.bridge import read
-from models.building import UnbuildableError, cause
+from models.building import UnbuildableError
 from models.carrying import advice, uncarried
 from models.channel_order import rows_by_layer
 from models.constructor_arguments import completed
 from models.custom import custom_objects
 from models.equivalence import computes_otherwise, differing
-from models.errors import NameplateError
+from models.errors import NameplateError, cause
 from models.formats.errors import FileFormatError
 from models.formats.opening import open_weights
 from models.formats.pytorch_writing import write_state_dict

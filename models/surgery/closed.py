@@ -14,6 +14,7 @@ import keras
 from models import given_names, keras_private, names
 from models.cloning import clone
 from models.custom import custom_objects
+from models.errors import cause
 from models.surgery.addresses import Addresses
 from models.surgery.edits import Edit, Replace, SurgeryError, layers_of
 from models.surgery.graph import is_graph
@@ -125,8 +126,7 @@ def _build(now: Any, copy: Any, name: str) -> None:
             copy.build_from_config(config)
             copy.built = True
     except Exception as error:  # whatever a class says to a layer that it cannot call
-        reason = " ".join(str(error).split())
-        raise SurgeryError(f"{type(now).__name__} cannot be built with the new {name!r}: {reason:.300}") from None
+        raise SurgeryError(f"{type(now).__name__} cannot be built with the new {name!r}: {cause(error)}") from None
 
 
 def _carry(now: Any, copy: Any, replaced: str, new: Any) -> None:

@@ -17,6 +17,7 @@ from keras import tree
 from models import keras_private
 from models.cloning import Copier
 from models.custom import custom_objects
+from models.errors import cause
 from models.settling import born
 from models.surgery.addresses import Addresses
 from models.surgery.changes import Newcomer
@@ -114,7 +115,7 @@ class Shapes:
         except SurgeryError:
             raise
         except Exception as error:  # whatever a layer says to a shape that it cannot take
-            self._fault(graph, call, specs, _reason(error))
+            self._fault(graph, call, specs, cause(error))
             return call.gave
         if len(gives) != len(call.outputs):
             lost = f"gives {len(gives)} tensors where {len(call.outputs)} are used"
@@ -277,8 +278,3 @@ def _without_batch(spec: Any, declared: Any) -> Any:
 
 def _all_same(one: Sequence[Any], other: Sequence[Any]) -> bool:
     return len(one) == len(other) and all(same(a, b) for a, b in zip(one, other, strict=True))
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{text[:240]}{'...' if len(text) > 240 else ''}" or type(error).__name__
