@@ -11,7 +11,7 @@ import numpy as np
 from keras import tree
 
 from models import keras_private
-from models.errors import NameplateError
+from models.errors import NameplateError, cause
 from models.tree import output_names
 
 _SIDES = (8, 32, 96, 224)  # tried in turn for dimensions that an input leaves open; large enough for most strides
@@ -42,8 +42,8 @@ def run(model: Any) -> tuple[list[Any], list[Any]]:
             return values, outputs_of(model, values)
         except Exception as error:  # too small for its strides, or for the lengths that it wants
             failure = error
-    reason = " ".join(str(failure or "it has not seen a shape").split())
-    raise OutputsError(f"{model.name!r} cannot be run on random input: {reason:.300}")
+    reason = cause(failure) if failure else "it has not seen a shape"
+    raise OutputsError(f"{model.name!r} cannot be run on random input: {reason}")
 
 
 def outputs_of(model: Any, values: Sequence[Any], *, scope: keras.StatelessScope | None = None) -> list[Any]:
@@ -71,8 +71,7 @@ def unlike(original: Any, copy: Any, *, what: str) -> list[str]:
     try:
         after = outputs_of(copy, values)
     except Exception as error:  # whatever its code raises: the original ran
-        reason = " ".join(str(error).split())
-        return [f"it cannot be called {what}: {type(error).__name__}: {reason:.200}"]
+        return [f"it cannot be called {what}: {type(error).__name__}: {cause(error)}"]
     names = output_names(original)
     if len(names) != len(before):
         names = [str(place) for place in range(len(before))]
