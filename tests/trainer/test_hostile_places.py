@@ -20,7 +20,7 @@ from models.errors import NameplateError
 from models.formats import open_weights
 from models.formats.opening import read_table
 from trainer.command_line.interrupts import INTERRUPTED
-from trainer.compose import run_config
+from trainer.compose import refuse_places, run_config
 from trainer.config.data import ImageFolderConfig
 from trainer.config.npz import entries
 from trainer.data.errors import DataError
@@ -133,6 +133,8 @@ def test_f7_what_is_no_file_among_images_is_named(tmp_path: Path) -> None:
         "+hydra.callbacks={a: {_target_: tests.trainer.test_hostile_places.ran}}",
         "hydra.launcher._target_=tests.trainer.test_hostile_places.ran",
         "+hydra.job_logging.handlers.a.class=tests.trainer.test_hostile_places.ran",
+        "+hydra.callbacks.a._target_=logging.config.fileConfig",
+        "+hydra.callbacks.a._target_=hydra.utils.call",
         "--experimental-rerun=config.pickle",
         "--config-path=/elsewhere",
         "-cn=other",
@@ -146,6 +148,8 @@ def test_f7_hydra_imports_nothing_that_a_command_line_names_without_trust(overri
 
 def test_f7_hydra_own_and_trusted_callbacks_are_taken() -> None:
     assert run_config(["hydra.job.chdir=false"]).seed == 0
+    for option in ("hydra/sweeper=optuna", "hydra/launcher=joblib", "hydra/launcher=submitit_local"):
+        refuse_places([option, "hydra.job.name=other"])
     assert run_config(["+hydra.callbacks.a._target_=my_package.Callback", "trust=[my_package]"]).trust == ["my_package"]
 
 

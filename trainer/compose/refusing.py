@@ -23,6 +23,13 @@ from trainer.compose.asking import CONF, SEARCH, first_of_sweep, options, places
 from trainer.config.base import ConfigError
 from trainer.config.run import RunConfig
 
+# What Hydra and its own plugins name in their options; Optuna's sampler and coloured logs are of packages beside them.
+# Not all of `logging.`: `logging.config.fileConfig` evaluates what is in its file.
+_OF_HYDRA = (
+    *("hydra._internal.core_plugins.", "hydra.experimental.", "hydra_plugins.", "optuna.samplers.", "colorlog."),
+    *("logging.StreamHandler", "logging.FileHandler", "logging.NullHandler", "logging.Formatter", "logging.handlers."),
+)
+
 
 def refuse_places(arguments: Sequence[str]) -> None:
     """Find places that a command line adds to conf/ and that cannot be searched, and options that there are not."""
@@ -82,7 +89,7 @@ def _refuse_foreign_hydra(arguments: Sequence[str]) -> None:
         node, _ = tried([*search_of(arguments), *overrides], return_hydra_config=True)
         if node is not None:  # or it is told in its own words when it is composed to run
             plain: Any = OmegaConf.to_container(node.hydra, resolve=False)
-            allowed = ("hydra.", "hydra_plugins.", "logging.", *(f"{each}." for each in (node.trust if asked else ())))
+            allowed = (*_OF_HYDRA, *(f"{each}." for each in (node.trust if asked else ())))
             found |= {
                 f"{key}: {name!r}": None for key, name in _targets(plain, "hydra") if not name.startswith(allowed)
             }
