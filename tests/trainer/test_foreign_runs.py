@@ -20,7 +20,7 @@ from models.formats import open_weights
 from tests.trainer import foreign
 from tests.trainer.running import train
 from trainer import ckpt, dream, names
-from trainer.rebuilt import rebuild
+from trainer.rebuilt import Rebuilt, rebuild
 from trainer.targets import TargetError, resolver
 
 SMALL = ["model=mlp", "model.hidden=[4]", "data.limit=16", "fit.steps=1"]
@@ -98,7 +98,9 @@ Door = Callable[[Path], object]
 READING: dict[str, Door] = {
     "dream": lambda run: dream.main([str(run), "label", "--steps", "1"]),
     "dream of a checkpoint": lambda run: dream.main([str(foreign.newest(run)), "--layers", "*", "--steps", "1"]),
+    "dream of an example": lambda run: dream.main([str(run), "label", "--steps", "1", "--image", "example:0"]),
     "rebuild": lambda run: rebuild(str(run)),
+    "data": lambda run: _data(rebuild(str(run))),
     "names": lambda run: names.main([str(run)]),
     "names --fix": lambda run: names.main([str(run), "--fix", "map.json"]),
     "ckpt ls": lambda run: ckpt.main(["ls", str(run)]),
@@ -121,6 +123,11 @@ TRAINING: dict[str, Door] = {
     "transfer": lambda run: train(run.parent, *SMALL, "run=part", "init=transfer", f"init.path={run}"),
     "resume": lambda run: train(run.parent, *SMALL, "fit.steps=2", f"run={run.name}"),
 }
+
+
+def _data(rebuilt: Rebuilt) -> object:
+    assert rebuilt.data is not None
+    return rebuilt.data()
 
 
 def _net() -> keras.Model:
@@ -196,7 +203,10 @@ MODELS: dict[str, Callable[[Canary], Callable[[dict[str, Any]], None]]] = {
 
 
 THROUGH_ALL = ("a program as the model", "a file as the data")  # the others through the doors that read it
-BUILDING = {door: READING[door] for door in ("dream", "rebuild", "names", "load only", "open_weights")}
+BUILDING = {
+    door: READING[door]
+    for door in ("dream", "dream of an example", "rebuild", "data", "names", "load only", "open_weights")
+}
 
 
 @pytest.mark.parametrize("attack", CONFIGS)
@@ -208,8 +218,9 @@ def test_f1_a_stored_configuration_runs_and_opens_nothing_at_any_door(
 
     raised = walked_through(run, READING if attack in THROUGH_ALL else BUILDING)
     assert not canary.sings()
-    assert "by a stored configuration, which builds the project's own architectures" in raised["rebuild"]
-    assert "--trust" in raised["rebuild"]
+    assert "by a stored configuration, which builds the project's own architectures" in raised["data"]
+    assert "--trust" in raised["data"]
+    assert raised["rebuild"] == ("" if "data" in attack else raised["data"])
     assert raised["open_weights"] == raised["load only"] == raised["names"] == ""
 
 
