@@ -201,3 +201,13 @@ def test_d2_models_with_random_augmentation_are_joined_and_ensembled(shared: boo
 
     assert len(joined.weights) == len(model.weights) * (1 if shared else 2)
     assert len(models.ensemble({"one": model, "two": augmented()}).weights) == 2 * len(model.weights)
+
+
+def test_d2_adapters_and_quantized_layers_come_back_on_two_replicas(strategy: Any, tmp_path: Path) -> None:
+    with strategy.scope():
+        for make in (lora, MODELS["int8"]):
+            model = make()
+            models.save(model, tmp_path / "m.keras")
+            assert same(model, models.load(tmp_path / "m.keras"))
+            models.save(model, tmp_path / "m.weights.h5")
+            models.load_weights(model, tmp_path / "m.weights.h5")

@@ -182,3 +182,15 @@ def test_c2_a_given_layer_that_holds_one_of_the_model_is_refused() -> None:
 def test_c2_half_of_the_calls_of_a_layer_is_not_replaced() -> None:
     with pytest.raises(SurgeryError, match="'dense4' is shared: a TimeDistributed"):
         models.replace(wrapped_and_alone(), {"dense4": layers.Dense(4, name="fresh")})
+
+
+def test_c2_what_is_shared_stays_shared_on_two_replicas(strategy: Any, tmp_path: Path) -> None:
+    with strategy.scope():
+        model = wrapped_and_alone()
+        for verb in ("rename", "insert"):
+            edited = EDITS[verb](model)
+            assert len(edited.weights) == len(model.weights)
+            assert all(type(each._value) is type(model.weights[0]._value) for each in edited.weights)
+            assert np.allclose(model(indices(model)), edited(indices(model)), rtol=1e-6, atol=1e-6)
+        models.save(model, tmp_path / "m.keras")
+        assert len(models.load(tmp_path / "m.keras").weights) == len(model.weights)
