@@ -82,7 +82,12 @@ def computes_otherwise(original: Any, copy: Any, pairs: Sequence[Pair], *, what:
     custom = [old for old, _ in pairs if is_custom(type(old)) and isinstance(old, keras.Layer)]
     if not custom or not isinstance(original, keras.Model) or not all(getattr(old, "built", True) for old, _ in pairs):
         return []  # what is not built would be, by being called
+    before = [(layer, _copied(_attributes(layer))) for pair in pairs for layer in pair]
     problems = unlike(original, copy, what=what)
+    for layer, kept in before:  # a class may count its calls, and nobody asked for these
+        for key, value in kept.items():
+            if not same(value, vars(layer).get(key)):
+                setattr(layer, key, value)
     if not problems:
         return []
     lost = [
@@ -91,8 +96,13 @@ def computes_otherwise(original: Any, copy: Any, pairs: Sequence[Pair], *, what:
         for key, value in _attributes(old).items()
         if not same(value, vars(new).get(key))
     ]
-    kinds = {type(old): old for old, new in pairs if is_custom(type(old)) and not _same_attributes(old, new)}
+    changed = [old for old, new in pairs if is_custom(type(old)) and not _same_attributes(old, new)]
+    kinds = {type(each): each for each in changed or custom}
     return [*problems, *lost, *(advice_to_configure(old) for old in kinds.values())]
+
+
+def _copied(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: plain(value) for key, value in attributes.items()}
 
 
 def advice_to_configure(layer: Any) -> str:

@@ -269,3 +269,44 @@ def test_c3_two_variables_of_one_name_and_shape_keep_their_own_values() -> None:
     for copy in (models.rename(model, {"twins": "both"}), models.remove(model, "row0", report=lambda _: None)):
         values = [variable.numpy()[0] for variable in copy.layers[1].variables]
         assert values == [2.0, 3.0, 4.0]
+
+
+class Switches(keras.Model):
+    """Keeps a method of its own for its argument, and counts its calls."""
+
+    def __init__(self, mode: str = "plus", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.inner = layers.Dense(3, name="inner")
+        self.calls = 0
+        self.change = self.plus if mode == "plus" else self.minus
+
+    def plus(self, x: Any) -> Any:
+        return x
+
+    def minus(self, x: Any) -> Any:
+        return -x
+
+    def call(self, x: Any) -> Any:
+        self.calls += 1
+        return self.change(self.inner(x))
+
+
+def test_c1_what_only_the_outputs_show_is_refused_with_the_line_to_add() -> None:
+    model = Switches("minus", name="switches")
+    model(np.ones((1, 4), "float32"))
+    with pytest.raises(RebuildError) as refused:
+        models.prefixed(model, "left_")
+
+    assert "output '0' has other values after rebuilding" in str(refused.value)
+    assert "add to Switches: def get_config(self): return {**super().get_config(), 'mode': self.mode}" in str(
+        refused.value
+    )
+
+
+def test_c1_the_original_is_run_and_stays_as_it_was() -> None:
+    model = Switches(name="switches")
+    model(np.ones((1, 4), "float32"))
+    calls = model.calls
+
+    assert models.prefixed(model, "left_").calls == calls
+    assert model.calls == calls
