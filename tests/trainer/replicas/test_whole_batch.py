@@ -88,12 +88,16 @@ def test_a4_a_loss_that_overrides_call_counts_once(strategy: Any, loss: Any, wei
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("loss", [mean, total, root, contrastive, PerRow()], ids=str)
+@pytest.mark.parametrize("loss", [mean, total, root, contrastive, PerRow()])
 def test_a5_a_scalar_loss_is_that_of_the_whole_batch(strategy: Any, loss: Any, weighted: bool) -> None:
     same_as_keras(strategy, lambda: model(loss), data(weighted=weighted))
 
 
-@pytest.mark.parametrize("loss", [keras.losses.Dice(), keras.losses.Dice(axis=0), keras.losses.Tversky()], ids=str)
+@pytest.mark.parametrize(
+    "loss",
+    [keras.losses.Dice(), keras.losses.Dice(axis=0), keras.losses.Tversky()],
+    ids=["dice", "dice by class", "tversky"],
+)
 def test_a5_dice_and_tversky_are_over_the_whole_batch(strategy: Any, loss: Any) -> None:
     same_as_keras(strategy, lambda: model(loss, activation="sigmoid"), data(binary=True))
 
