@@ -20,7 +20,7 @@ from models.store import averaged
 from models.store.keys import require as require_storable
 from models.tree import seeds
 from trainer.replicas.consensus import agreed, values_on_replicas
-from trainer.replicas.private.compiled import copies
+from trainer.replicas.private.compiled import copies, is_read_on_first_replica
 from trainer.replicas.private.optimizers import moving_averages
 from trainer.replicas.slots import named_variables
 from trainer.resuming.renewal import Renewal
@@ -63,6 +63,9 @@ class TrainState:
         """
         state = _read(self.shared)
         own = values_on_replicas(dict(self.local) | {f"apart/{name}": each for name, each in self.apart.items()})
+        for name, variable in self.local.items():
+            if is_read_on_first_replica(variable):  # so that they add up under another number of replicas, too
+                own[name] = [own[name][0], *(np.zeros_like(value) for value in own[name][1:])]
         state |= {f"{name}@replica{i}": value for name, values in own.items() for i, value in enumerate(values)}
         stored, slots = averaged.as_stored(self.weights, self.slots, averaged=self.averaged)
         weights = _read(stored) | {name: agreed(own[f"apart/{name}"]) for name in self.apart}

@@ -13,6 +13,7 @@ import trainer
 from models.errors import NameplateError
 from tests.trainer.replication.data import vectors
 from tests.trainer.replication.oracle import same_as_keras
+from trainer.state import train_state
 
 
 def floats(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -149,6 +150,15 @@ class Largest(keras.metrics.Metric):
 
     def result(self) -> Any:
         return 1.0 * self.largest  # the variable itself would be read after validation has overwritten it
+
+
+def test_a11_such_a_state_is_saved_once_and_adds_up_on_any_replicas(strategy: Any) -> None:
+    with strategy.scope():
+        made = model("mse", metrics=[Largest()])
+        history = trainer.fit(made, data()).history
+        saved = train_state(made).capture()["state"]
+    first, second = (saved[f"metrics/largest/largest@replica{index}"] for index in (0, 1))
+    np.testing.assert_allclose([first, second], [history["largest"][0], 0.0], rtol=1e-6)
 
 
 class Smallest(keras.metrics.Metric):

@@ -22,6 +22,7 @@ __all__ = [
     "falls_apart",
     "has_own_call",
     "in_keras_order",
+    "is_read_on_first_replica",
     "loss_tracker",
     "masks",
     "measured_metrics",
@@ -173,6 +174,11 @@ def measured_metrics(model: keras.Model) -> list[keras.metrics.Metric]:
     for metric in model.metrics:
         found += metric.metrics if metric is model._compile_metrics else [metric]
     return found
+
+
+def is_read_on_first_replica(variable: keras.Variable) -> bool:
+    """Say whether replicas have the same in a metric's variable, and do not add up."""
+    return getattr(variable._value, "_aggregation", None) is tf.VariableAggregation.ONLY_FIRST_REPLICA
 
 
 def read_on_first_replica(metric: keras.metrics.Metric) -> None:
