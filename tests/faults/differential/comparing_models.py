@@ -27,8 +27,8 @@ class Snapshot:
     count: int
 
 
-def snapshot(model: keras.Model) -> Snapshot:
-    """Return what a model is now."""
+def snapshot(model: keras.Model, *, seeds: bool = True) -> Snapshot:
+    """Return what a model is now, with the states of its seed generators or without."""
     layers = models.layers(model)
     real = {name: layer for name, layer in layers.items() if isinstance(layer, keras.Layer)}
     return Snapshot(
@@ -36,7 +36,9 @@ def snapshot(model: keras.Model) -> Snapshot:
         classes={name: type(layer).__name__ for name, layer in layers.items()},
         configs={name: config_of(layer) for name, layer in real.items() if not layer._layers},
         flags={name: bool(layer.trainable) for name, layer in real.items()},
-        values={name: value.tobytes() for name, value in models.read(model).items()},
+        values={
+            name: value.tobytes() for name, value in models.read(model).items() if seeds or "seed_generator" not in name
+        },
         ties=_ties(real),
         count=len(model.variables),
     )

@@ -30,8 +30,8 @@ class Recipe:
 class Scales(layers.Layer):
     """A layer with an argument and a state of its own."""
 
-    def __init__(self, factor: float = 1.0, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, factor: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.factor = factor
 
     def build(self, shape: Any) -> None:
@@ -52,8 +52,8 @@ class Scales(layers.Layer):
 class Forgets(layers.Layer):
     """A layer whose configuration does not hold its argument."""
 
-    def __init__(self, factor: float = 1.0, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, factor: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.factor = factor
 
     def call(self, inputs: Any) -> Any:
@@ -79,8 +79,8 @@ class Twins(layers.Layer):
 class Block(layers.Layer):
     """A layer of layers, some in a list and in a dictionary."""
 
-    def __init__(self, depth: int, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, depth: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.depth = depth
         self.parts = [layers.Dense(WIDTH, activation="tanh", name=f"part{place}") for place in range(depth)]
         self.ends = {"norm": layers.LayerNormalization(name="norm"), "drop": layers.Dropout(0.2, name="drop")}
@@ -103,10 +103,11 @@ class Block(layers.Layer):
 
 @keras.saving.register_keras_serializable("drawn")
 class Net(keras.Model):
-    """A subclassed model with arguments, of which one is not in its configuration unless Keras keeps it."""
+    """A subclassed model with arguments that it keeps, and no `get_config`."""
 
-    def __init__(self, activation: str = "relu", rate: float = 0.1, depth: int = 1, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, activation: str = "relu", rate: float = 0.1, depth: int = 1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.activation, self.rate, self.depth = activation, rate, depth
         self.first = layers.Dense(WIDTH, activation=activation, name="first")
         self.blocks = [Block(1, name=f"block{place}") for place in range(depth)]
         self.drop = layers.Dropout(rate, seed=3, name="drop")
@@ -122,11 +123,20 @@ class Net(keras.Model):
 
 
 @keras.saving.register_keras_serializable("drawn")
+class Forgetful(Net):
+    """The same, which keeps nothing: a copy of it has to be refused."""
+
+    def __init__(self, activation: str = "relu", rate: float = 0.1, depth: int = 1, **kwargs: Any) -> None:
+        super().__init__(activation, rate, depth, **kwargs)
+        del self.activation, self.rate, self.depth
+
+
+@keras.saving.register_keras_serializable("drawn")
 class Graph(keras.Model):
     """A functional subclass with an attribute and a variable of its own."""
 
-    def __init__(self, *arguments: Any, alpha: float = 1.0, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, *args: Any, alpha: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.alpha = alpha
         self.scale = self.add_weight(shape=(), initializer="ones", name="scale")
 
@@ -151,7 +161,7 @@ RICH = (
     "unused",
     "reused_activation",
 )
-FORMS = ("functional", "functional", "sequential", "subclassed", "functional_subclass")
+FORMS = ("functional", "functional", "functional", "sequential", "subclassed", "functional_subclass", "forgetful")
 
 
 def recipes() -> st.SearchStrategy[Recipe]:
@@ -170,7 +180,7 @@ def recipes() -> st.SearchStrategy[Recipe]:
 
 def build(recipe: Recipe) -> keras.Model:
     """Return the model of a recipe, with values everywhere that no initializer gives."""
-    model = {"subclassed": _subclassed, "sequential": _sequential}.get(recipe.form, _graph)(recipe)
+    model = _FORMS.get(recipe.form, _graph)(recipe)
     drawn = np.random.default_rng(recipe.seed)
     for variable in model.variables:
         if "int" not in variable.dtype:
@@ -196,7 +206,8 @@ def outputs(model: keras.Model, given: Any) -> list[np.ndarray]:
 
 
 def _subclassed(recipe: Recipe) -> keras.Model:
-    model = Net(("tanh", "relu")[recipe.seed % 2], 0.5, depth=len(recipe.steps), name="drawn")
+    kind = Forgetful if recipe.form == "forgetful" else Net
+    model = kind(("tanh", "relu")[recipe.seed % 2], 0.5, depth=len(recipe.steps), name="drawn")
     model(np.zeros((1, WIDTH), "float32"))
     return model
 
@@ -327,3 +338,4 @@ _JOINING: dict[str, Callable[[dict[str, Any], str, Any, Any], Any]] = {
     ),
     "unused": lambda kept, name, one, other: one,
 }
+_FORMS = {"subclassed": _subclassed, "forgetful": _subclassed, "sequential": _sequential}

@@ -85,12 +85,9 @@ def _tried(recipe: Recipe, verb: str) -> tuple[list[str], bool]:
 def _may_refuse(recipe: Recipe, verb: str) -> bool:
     """Say whether there is a reason: no graph to edit, a configuration that says less than there is."""
     steps = {step for step, _, _ in recipe.steps}
-    if recipe.form == "subclassed" and verb in _OF_GRAPHS:
-        return True
-    if recipe.form == "functional_subclass":  # its constructor is not told of
-        return True
-    odd = {"forgets", "twins"} & steps
-    return bool(odd) and recipe.form != "subclassed"
+    if recipe.form in ("subclassed", "forgetful"):
+        return recipe.form == "forgetful" or verb in _OF_GRAPHS
+    return "timed" in steps and verb == "saved"  # no file of Keras' holds a layer that two wrappers call as one
 
 
 # ---- the verbs --------------------------------------------------------------------------------------------------
@@ -107,10 +104,15 @@ def _own(model: keras.Model, chance: random.Random, *kinds: type) -> str:
 
 
 def _same(
-    model: keras.Model, other: keras.Model, rename: Callable[[str], str] = str, *, ordered: bool = True
+    model: keras.Model,
+    other: keras.Model,
+    rename: Callable[[str], str] = str,
+    *,
+    ordered: bool = True,
+    seeds: bool = True,
 ) -> list[str]:
     """Return what another model has not of the model: its layers are called otherwise, its inputs are the same."""
-    found = differences(snapshot(model), snapshot(other), rename, ordered=ordered)
+    found = differences(snapshot(model, seeds=seeds), snapshot(other, seeds=seeds), rename, ordered=ordered)
     if other is not model and {id(each) for each in model.variables} & {id(each) for each in other.variables}:
         found.append("variables are shared with the original")
     given = drawn.example(model)
@@ -165,7 +167,7 @@ def repair(model: keras.Model, drawn_from: random.Random) -> list[str]:
 def saved(model: keras.Model, drawn_from: random.Random) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         models.save(model, f"{folder}/model.keras")
-        return _same(model, models.load(f"{folder}/model.keras"))
+        return _same(model, models.load(f"{folder}/model.keras"), seeds=False)  # they are in no file of Keras'
 
 
 def saved_weights(model: keras.Model, drawn_from: random.Random) -> list[str]:
@@ -184,7 +186,8 @@ def saved_weights(model: keras.Model, drawn_from: random.Random) -> list[str]:
 
 
 def prefixed(model: keras.Model, drawn_from: random.Random) -> list[str]:
-    return _same(model, models.prefixed(model, "left_"), lambda old: f"left_{old}")
+    own = {name for name in models.variables(model) if "/" not in name}  # of the model itself, in no layer
+    return _same(model, models.prefixed(model, "left_"), lambda old: old if old in own else f"left_{old}")
 
 
 def replaced(model: keras.Model, drawn_from: random.Random) -> list[str]:
@@ -251,7 +254,7 @@ def transferred(model: keras.Model, drawn_from: random.Random) -> list[str]:
     other = models.rename(model, {})
     for variable in other.variables:
         variable.assign(np.zeros(variable.shape, variable.dtype))
-    return _same(model, models.apply(models.plan(model, other), other))
+    return _same(model, models.apply(models.plan(model, other), other), seeds=False)  # weights are what is transferred
 
 
 def quiet(model: keras.Model, drawn_from: random.Random) -> list[str]:
