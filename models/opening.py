@@ -83,7 +83,7 @@ def _model(source: Path, objects: Mapping[str, Any], *, trust: bool) -> keras.Mo
     if source.name.endswith(".keras"):
         wanted, config = names_and_config(source)
         building.vet(config, source, objects, trust=trust)
-        with keras_private.deep_graphs(len(wanted)), tempfile.TemporaryDirectory(prefix="nameplate-") as folder:
+        with keras_private.deep_graphs(len(wanted.names)), tempfile.TemporaryDirectory(prefix="nameplate-") as folder:
             write_copy(source, Path(folder) / "copy.keras")
             with building.within_budget(source):
                 model = loaded(Path(folder) / "copy.keras", source, objects)

@@ -201,7 +201,7 @@ def _prove(model: keras.Model, path: Path) -> keras.Model:
     try:
         with keras_private.undisturbed(), keras_private.live_code():  # its code runs in this process already
             wanted, _ = names_and_config(path)
-            with keras_private.deep_graphs(len(wanted)):
+            with keras_private.deep_graphs(len(wanted.names)):
                 copy = loaded(path, path, custom_objects(every))
             take_names(copy, wanted, path)
             take_adapters(copy, path)

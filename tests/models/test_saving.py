@@ -167,3 +167,37 @@ def test_a_keras_file_with_a_lambda_is_saved_but_nothing_of_it_runs_on_the_way(t
     save(KINDS["custom"](), tmp_path / "m.keras")
 
     assert set(load(tmp_path / "m.keras", only=["logits"])) == {"logits/kernel", "logits/bias"}
+
+
+class Frozen(keras.layers.Layer):
+    """A layer that makes its parts itself: trainable, whatever it is asked to be."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.one = layers.Dense(2, name="one")
+        self.two = layers.Dense(2, name="two")
+
+    def build(self, shape: Any) -> None:
+        self.one.build(shape)
+        self.two.build((*shape[:-1], 2))
+
+    def call(self, inputs: Any) -> Any:
+        return self.two(self.one(inputs))
+
+
+def test_flags_inside_a_layer_of_the_users_come_back(tmp_path: Path) -> None:
+    x = keras.Input((3,), name="x")
+    model = keras.Model(x, layers.Dense(1, name="head")(Frozen(name="frozen")(x)), name="net")
+    model.get_layer("frozen").trainable = False
+    model.get_layer("frozen").two.trainable = True
+    models.save(model, tmp_path / "net.keras")
+
+    loaded = models.load(tmp_path / "net.keras", custom_objects={"Frozen": Frozen})
+    flags = {name: layer.trainable for name, layer in models.layers(loaded).items() if name.startswith("frozen")}
+    assert flags == {"frozen": False, "frozen/one": False, "frozen/two": True}
+    assert [variable.path for variable in loaded.trainable_variables] == [
+        "frozen/two/kernel",
+        "frozen/two/bias",
+        "head/kernel",
+        "head/bias",
+    ]
