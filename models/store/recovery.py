@@ -78,13 +78,28 @@ def lacking(directory: Path) -> dict[Path, DamagedError]:
         if not layout.has_manifest(path) and os.path.lexists(path)
     }
     for name in filter(layout.is_pointer_name, layout.listing(directory)):
+        error, target = _astray(directory, name)
+        if error is not None and (target or name in _POINTERS):  # else any file that somebody left there
+            found.setdefault(target or directory / name, error)
+    return found
+
+
+def _astray(directory: Path, name: str) -> tuple[DamagedError | None, Path | None]:
+    """Return what is wrong with a pointer, and the checkpoint that it leads to and that is gone."""
+    while True:
+        target = leads_to(directory, name)
         try:
             resolve(directory, name)
         except DamagedError as error:
-            target = leads_to(directory, name)
-            if target or name in _POINTERS:  # else any file that somebody left there
-                found.setdefault(target or directory / name, error)
-    return found
+            if leads_to(directory, name) != target:
+                continue  # its owner saved another and deleted the old one while we looked
+            return (None if target and _is_moved_aside(target) else error), target
+        return None, None
+
+
+def _is_moved_aside(path: Path) -> bool:
+    """Say whether a new checkpoint is to take the place of this one; the next save gives one of them back."""
+    return any(name.startswith(f"{layout.REPLACED}{path.name}-") for name in layout.listing(path.parent))
 
 
 def _load(checkpoint: Checkpoint, load: Callable[[Checkpoint], T]) -> T:
