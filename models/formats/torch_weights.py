@@ -206,7 +206,13 @@ def _modules(modules: Mapping[str, str], classes: Mapping[str, str]) -> dict[str
 
 
 def _refuse_left(left: Iterable[str], classes: Mapping[str, str]) -> None:
-    lines = [f"  {name} of a {classes.get(names.split(name)[0], 'layer of no known class')}" for name in left]
+    lines = [f"  {name}{_owner(names.split(name)[0], classes)}" for name in left]
     if lines:
         head = f"PyTorch has no layout for {len(lines)} variables, nothing was written:"
         raise FileFormatError("\n".join([head, *lines[:20]]))
+
+
+def _owner(layer: str, classes: Mapping[str, str]) -> str:
+    if not layer:
+        return ", a variable of the model itself"
+    return f" of a {classes[layer]}" if layer in classes else " of a layer whose class is unknown"

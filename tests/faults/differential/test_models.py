@@ -171,7 +171,8 @@ def saved(model: keras.Model, drawn_from: random.Random) -> list[str]:
 
 
 def saved_weights(model: keras.Model, drawn_from: random.Random) -> list[str]:
-    ending = drawn_from.choice([".weights.h5", ".safetensors", ".pt"])
+    own = [name for name in models.variables(model) if "/" not in name]  # PyTorch's layout of these is unknown
+    ending = drawn_from.choice([".weights.h5", ".safetensors", *([] if own else [".pt"])])
     values = {name: value.copy() for name, value in models.read(model).items()}
     with tempfile.TemporaryDirectory() as folder:
         models.save(model, f"{folder}/model{ending}")

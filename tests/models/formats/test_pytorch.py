@@ -275,6 +275,21 @@ def test_a_layer_without_a_layout_is_not_written(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+class _Scaled(keras.Model):
+    """A functional subclass with a variable of its own."""
+
+    def __init__(self) -> None:
+        images = keras.Input((4,))
+        super().__init__(images, layers.Dense(2, name="head")(images), name="net")
+        self.scale = self.add_weight(name="scale", shape=(2,))
+
+
+def test_a_variable_of_the_model_itself_is_not_written_and_called_that(tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match="scale, a variable of the model itself"):
+        models.save(_Scaled(), tmp_path / "m.pt")
+    assert not list(tmp_path.iterdir())
+
+
 def test_views_lists_half_numbers_and_parameters_are_read_as_pytorch_reads_them(tmp_path: Path) -> None:
     line = torch.arange(24.0).reshape(4, 6)
     state = {
