@@ -87,7 +87,7 @@ def assemble(job: Job, model: keras.Model, origins: Origins, stages: Stages) -> 
         NameplateError: the run's checkpoint belongs to another model or configuration, or none is good.
     """
     known = known_values(model, validated=job.dataset.validation is not None)
-    monitor, callbacks = monitored(job.config, known)
+    monitor, callbacks = monitored(job.config.checkpoint, job.config.fit.early_stopping, known)
     augment = _augmentation(job)
     step = Step(
         model,

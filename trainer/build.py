@@ -13,9 +13,9 @@ import numpy as np
 import models
 from models.errors import NameplateError
 from models.tree import seeds
-from trainer.config.fit import Precision
 from trainer.config.model import CustomConfig, ModelConfig
 from trainer.config.objective import ObjectiveConfig
+from trainer.config.optimizer import Precision
 from trainer.data.dataset import Dataset, Kind, Shapes
 from trainer.targets import TargetError, call
 

@@ -13,7 +13,6 @@ from models.collector import collector_paused
 from models.errors import NameplateError
 from models.freezing import freeze, recheck
 from trainer.config.base import ConfigError
-from trainer.config.fit import Precision
 from trainer.config.objective import ObjectiveConfig
 from trainer.config.optimizer import (
     AdamConfig,
@@ -21,6 +20,7 @@ from trainer.config.optimizer import (
     Decay,
     LionConfig,
     OptimizerConfig,
+    Precision,
     RmsPropConfig,
     ScheduleConfig,
     SgdConfig,

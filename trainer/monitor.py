@@ -10,7 +10,8 @@ import numpy as np
 
 from models.names import did_you_mean
 from trainer.config.base import ConfigError
-from trainer.config.run import RunConfig
+from trainer.config.checkpoint import CheckpointConfig
+from trainer.config.fit import EarlyStoppingConfig
 
 
 def known_values(model: keras.Model, *, validated: bool) -> list[str]:
@@ -19,14 +20,15 @@ def known_values(model: keras.Model, *, validated: bool) -> list[str]:
     return own + ([f"val_{name}" for name in own] if validated else [])
 
 
-def monitored(config: RunConfig, known: list[str]) -> tuple[str, list[keras.callbacks.Callback]]:
+def monitored(
+    checkpoint: CheckpointConfig, early: EarlyStoppingConfig, known: list[str]
+) -> tuple[str, list[keras.callbacks.Callback]]:
     """Return the value that decides what is best, and the callbacks that watch one.
 
     Raises:
         ConfigError: a value that the run does not measure.
     """
-    early = config.fit.early_stopping
-    wanted = {"checkpoint.monitor": config.checkpoint.monitor, "fit.early_stopping.monitor": early.monitor}
+    wanted = {"checkpoint.monitor": checkpoint.monitor, "fit.early_stopping.monitor": early.monitor}
     problems = [
         f"{key}: {name!r} is not measured.{did_you_mean(name, known)} There are {', '.join(known)}"
         for key, name in wanted.items()
@@ -41,10 +43,10 @@ def monitored(config: RunConfig, known: list[str]) -> tuple[str, list[keras.call
             patience=early.patience,
             min_delta=early.min_delta,
             restore_best_weights=early.restore_best,
-            mode="max" if config.checkpoint.improves_upwards(early.monitor) else "min",
+            mode="max" if checkpoint.improves_upwards(early.monitor) else "min",
         )
         callbacks.append(stopping)
-    return config.checkpoint.monitor or most_telling(known), callbacks
+    return checkpoint.monitor or most_telling(known), callbacks
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, float]:

@@ -16,9 +16,9 @@ from typing import Any
 
 from models.errors import NameplateError
 from models.names import did_you_mean
-from models.zoo import ARCHITECTURES
 
-OURS = frozenset(ARCHITECTURES.values())
+_ARCHITECTURES = "mlp convnet resnet vit two_tower one_tower subclassed applications"  # their registry is above this
+OURS = frozenset(f"models.zoo.{name}.build" for name in _ARCHITECTURES.split())
 # No prefix such as `keras.layers.`: its TFSMLayer runs a program from a file, its StringLookup opens any path.
 _APPLICATIONS = """
     ConvNeXtBase ConvNeXtLarge ConvNeXtSmall ConvNeXtTiny ConvNeXtXLarge DenseNet121 DenseNet169 DenseNet201

@@ -10,7 +10,7 @@ import yaml
 
 from trainer.compose import CONF, options, run_config, stored_config, to_yaml
 from trainer.config.base import ConfigError
-from trainer.config.fit import Precision
+from trainer.config.optimizer import Precision
 
 GROUPS = options()
 # What is the user's own has to be named.

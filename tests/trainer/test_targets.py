@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from models.errors import NameplateError
-from trainer.targets import call, resolver
+from models.zoo import ARCHITECTURES
+from trainer.targets import OURS, call, resolver
 
 
 @pytest.fixture
@@ -28,6 +29,10 @@ FORBIDDEN = [
     "models.errors.sys",
     "builtins.eval",
 ]
+
+
+def test_the_projects_own_architectures_are_those_of_the_registry() -> None:
+    assert frozenset(ARCHITECTURES.values()) == OURS
 
 
 @pytest.mark.parametrize("path", FORBIDDEN)

@@ -6,15 +6,7 @@ import enum
 from dataclasses import dataclass, field
 
 from trainer.config.base import Section, at_least
-
-
-class Precision(enum.StrEnum):
-    """The dtype policy of the model: float32 variables always, computations in this."""
-
-    # OmegaConf reads and writes the names of members, so these are the words of the command line.
-    float32 = "float32"
-    mixed_bfloat16 = "mixed_bfloat16"
-    mixed_float16 = "mixed_float16"
+from trainer.config.optimizer import Precision
 
 
 class OnNan(enum.StrEnum):

@@ -8,6 +8,15 @@ from dataclasses import dataclass, field
 from trainer.config.base import Section, above, at_least
 
 
+class Precision(enum.StrEnum):
+    """The dtype policy of the model: float32 variables always, computations in this."""
+
+    # OmegaConf reads and writes the names of members, so these are the words of the command line.
+    float32 = "float32"
+    mixed_bfloat16 = "mixed_bfloat16"
+    mixed_float16 = "mixed_float16"
+
+
 @dataclass(frozen=True)
 class OptimizerConfig(Section):
     """What all optimizers have in common; the subclasses add what is theirs."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from trainer.compose import defaults_of, from_yaml, to_plain
+from trainer.compose.stored import defaults_of, from_yaml, to_plain
 from trainer.config.run import RunConfig
 from trainer.resuming import drift
 from trainer.resuming.drift import Drift
