@@ -18,9 +18,9 @@ import sys
 import time
 from collections.abc import Sequence
 
-from trainer.console import tool
-from trainer.outcome import Exit
-from trainer.workers.cluster import LAUNCHED, LAUNCHER
+from nameplate.engine.cluster import LAUNCHED, LAUNCHER
+from nameplate.errors import Exit
+from nameplate.training.console import tool
 
 SIGNALLED = 128  # codes from here on are those of a signal
 PATIENCE = 60.0  # seconds that workers have to end by themselves after one of them has failed

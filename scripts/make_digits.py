@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import load_digits
 
-TARGET = Path(__file__).resolve().parent.parent / "trainer" / "data" / "digits.npz"
+TARGET = Path(__file__).resolve().parent.parent / "nameplate" / "data" / "digits.npz"
 
 
 def main() -> None:

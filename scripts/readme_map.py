@@ -1,8 +1,9 @@
-"""Writes the README's map of the house from the first sentence of every module; `make fmt` runs it."""
+"""Writes the README's map of the house from the first sentence of every room; `make fmt` runs it."""
 
 from __future__ import annotations
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,22 +18,35 @@ def written(readme: str) -> str:
     """Return the README's text with the map as the house now is."""
     before, _, rest = readme.partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])
-    rows = ["| room | what is in it |", "|---|---|", f"| `conf/` | {CONF} |", *_rows()]
+    rows = ["| room | what is in it |", "|---|---|", *_rows()]
     return before + MARKS[0] + "\n".join(rows) + "\n" + MARKS[1] + after
 
 
 def _rows() -> Iterator[str]:
-    for package in ("models", "trainer", "scripts"):
-        inside = sorted((ROOT / package).iterdir(), key=lambda path: (path.is_dir(), path.name))
-        for path in inside:
-            if path.suffix == ".py" and not path.name.startswith("__init__"):
-                yield f"| `{package}/{path.name}` | {_sentence(path)} |"
-            elif (path / "__init__.py").exists():
-                yield f"| `{package}/{path.name}/` | {_sentence(path / '__init__.py')} |"
+    """Yield the floors from the top down, as the import contracts in pyproject.toml have them."""
+    floors = _floors()
+    yield f"| `scripts/` | {_sentence(ROOT / 'scripts')} |"
+    for package in ("trainer", "nameplate"):
+        yield f"| **`{package}/`** | {_sentence(ROOT / package)} |"
+        for room in floors[package]:
+            shown = "models/" if room == "models" else f"{package}/{room}"
+            path = ROOT / package / room
+            yield f"| `{shown.rstrip('/')}{'/' if path.is_dir() else '.py'}` | {_sentence(path)} |"
+    yield f"| `conf/` | {CONF} |"
+
+
+def _floors() -> dict[str, list[str]]:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    return {
+        contract["containers"][0]: [room for floor in contract["layers"] for room in floor.split(" | ")]
+        for contract in contracts
+        if "containers" in contract
+    }
 
 
 def _sentence(path: Path) -> str:
-    text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+    module = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    text = ast.get_docstring(ast.parse(module.read_text("utf-8"))) or ""
     return " ".join(text.split("\n\n")[0].split()).replace("|", "\\|")
 
 

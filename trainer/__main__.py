@@ -6,20 +6,19 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.command_line.interrupts import interruptible
+from nameplate.training.console import interruptible
 
 if TYPE_CHECKING:
-    from trainer.config.run import RunConfig
+    from trainer.config.run_config import RunConfig
 
 
 @interruptible
 def main() -> int:
     """Run as the command line says and return the exit code; TensorFlow is imported only when a job starts."""
     # Imported here, so that Ctrl-C is heard in words from the first moment on.
-    from models.errors import NameplateError
-    from trainer.compose import application
-    from trainer.console import Screen
-    from trainer.outcome import Exit, exit_code
+    from nameplate.errors import Exit, NameplateError, exit_code
+    from nameplate.training.console import Screen
+    from trainer.config import application
 
     arguments = sys.argv[1:]
     if "--version" in arguments:  # Hydra would tell its own
@@ -37,35 +36,35 @@ def main() -> int:
 
 
 def _version() -> int:
-    from trainer import versions
-    from trainer.console import Screen
+    from nameplate.training import progress
+    from nameplate.training.console import Screen
 
-    Screen().say(", ".join(f"{name} {version}" for name, version in versions.about({})["versions"].items()))
+    Screen().say(", ".join(f"{name} {version}" for name, version in progress.about({})["versions"].items()))
     return 0
 
 
 def _is_sweep(arguments: list[str]) -> bool:
-    from trainer.command_line.overrides import shows, sweeps
+    from trainer.config.overrides import shows, sweeps
 
     return sweeps(arguments) and not shows(arguments)
 
 
 def _job(config: RunConfig) -> None:
-    from trainer.command_line.quiet import import_tensorflow
-    from trainer.home import require_free
+    from nameplate.training.console import import_tensorflow
+    from nameplate.training.run_directory import require_free
 
     if not config.dry_run and not _follows(config):
         require_free(Path(config.runs), config.run)
     import_tensorflow()
-    from trainer.flow import run
+    from trainer.run import train
 
-    run(config)
+    train(config)
 
 
 def _follows(config: RunConfig) -> bool:
     """Say whether another worker of the run holds its directory."""
-    from trainer.config.strategy import StrategyKind
-    from trainer.workers.cluster import cluster
+    from nameplate.engine.cluster import cluster
+    from nameplate.engine.config import StrategyKind
 
     found = cluster() if config.strategy.kind is StrategyKind.multi_worker else None
     return found is not None and not found.is_chief

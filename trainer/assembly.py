@@ -8,46 +8,41 @@ from dataclasses import dataclass
 
 import keras
 
-from trainer import versions
-from trainer.build import classes_by_variable, layer_rows
-from trainer.callbacks.dreams import Dreams
-from trainer.callbacks.jsonl import JsonLines
-from trainer.callbacks.observer import Observer
-from trainer.callbacks.profile import Profile
-from trainer.callbacks.progress import ShowProgress
-from trainer.callbacks.tensorboard import TensorBoard
-from trainer.checkpoint import Checkpoints
-from trainer.compiling import refuse_unlike
-from trainer.compose import to_yaml
-from trainer.config.fit import OnNan
-from trainer.config.init import CheckpointInitConfig
-from trainer.config.run import RunConfig
-from trainer.console import Screen, plain_table
-from trainer.data.augment import augmentation, image_inputs
-from trainer.data.batches import Batches
-from trainer.data.dataset import Dataset
-from trainer.data.feed import Feed, by_seed, feed_of, in_file_order
-from trainer.data.finite import not_finite
-from trainer.data.shapes import told_shapes
-from trainer.data.source import Stream
-from trainer.first_weights.initial import Origins, take_slots
-from trainer.fitting import callback_list, left_to_chance
-from trainer.given import batches_of, example_of
-from trainer.home import Home
-from trainer.loop import Loop, Plan
-from trainer.monitor import known_values, monitored
-from trainer.replicas.class_weights import class_weights
-from trainer.replicas.graph import EvaluationGraph, TrainGraph
-from trainer.replicas.replica import Augmentation, Step, crosses_replicas
+from nameplate.data.adapters import batches_of, example_of
+from nameplate.data.batches import Batches
+from nameplate.data.dataset import Dataset, not_finite
+from nameplate.data.feeds import Feed, by_seed, feed_of, in_file_order
+from nameplate.data.images import augmentation, image_inputs
+from nameplate.data.shapes import told_shapes
+from nameplate.data.source import Stream
+from nameplate.engine import exchange
+from nameplate.engine.class_weights import class_weights
+from nameplate.engine.compile import refuse_unlike
+from nameplate.engine.exchange import AgreedStop
+from nameplate.engine.graph import EvaluationGraph, TrainGraph
+from nameplate.engine.replica import Augmentation, Step, crosses_replicas
+from nameplate.engine.signals import StopRequest
+from nameplate.interpret.dream_callback import Dreams
+from nameplate.training import progress
+from nameplate.training.checkpoint_manager import Checkpoints
+from nameplate.training.config import CheckpointInitConfig, OnNan
+from nameplate.training.console import Screen, plain_table
+from nameplate.training.fit import callback_list, left_to_chance
+from nameplate.training.initial_weights import Origins, take_slots
+from nameplate.training.loop import Loop, Plan
+from nameplate.training.monitor import known_values, monitored
+from nameplate.training.observers import JsonLines, Observer, Profile, ShowProgress
+from nameplate.training.progress import Texts, model_json
+from nameplate.training.run_directory import Home
+from nameplate.training.stages import Stages
+from nameplate.training.state import TrainState, train_state
+from nameplate.training.tensorboard import TensorBoard
+from trainer.config import to_yaml
+from trainer.config.run_config import RunConfig
+from trainer.config.stored import agreement
+from trainer.model import classes_by_variable, layer_rows
 from trainer.report import estimate_memory
-from trainer.resuming.agreement import agreement
-from trainer.resuming.progress import Texts, model_json
-from trainer.signals import StopRequest
-from trainer.stages import Stages
-from trainer.state import TrainState, train_state
-from trainer.workers import exchange
-from trainer.workers.exchange import AgreedStop
-from trainer.workers.shared import same_start
+from trainer.shared_run import same_start
 
 LAYER_COLUMNS = ("layer", "class", "output", "parameters")
 
@@ -137,7 +132,7 @@ def _checkpoints(
     monitor: str,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> Checkpoints:
-    about = versions.about(origins) | {"shapes": told_shapes(job.dataset)}
+    about = progress.about(origins) | {"shapes": told_shapes(job.dataset)}
     texts = Texts(model_json(model), to_yaml(job.config), classes_by_variable(model), about)
     return Checkpoints(
         home.checkpoints,

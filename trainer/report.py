@@ -12,17 +12,17 @@ from pathlib import Path
 import keras
 import numpy as np
 
-import models
-from trainer.checkpoint import Checkpoints
-from trainer.compose import command_line, overrides_of
-from trainer.config.run import RunConfig
-from trainer.console import Screen, in_words, tool
-from trainer.data.batches import Batches
-from trainer.home import Home
-from trainer.monitor import numbers
-from trainer.replicas.slots import named_variables
-from trainer.resuming.progress import Progress
-from trainer.workers.cluster import LAUNCHED, LAUNCHER
+import nameplate
+from nameplate.data.batches import Batches
+from nameplate.engine.cluster import LAUNCHED, LAUNCHER
+from nameplate.engine.optimizer_state import named_variables
+from nameplate.training.checkpoint_manager import Checkpoints
+from nameplate.training.console import Screen, in_words, tool
+from nameplate.training.monitor import numbers
+from nameplate.training.progress import Progress
+from nameplate.training.run_directory import Home
+from trainer.config import command_line, overrides_of
+from trainer.config.run_config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def again(config: RunConfig, *, run: str) -> str:
     if overrides is None:
         overrides = overrides_of(config)
     if overrides is None:
-        return f"trainer.run(dataclasses.replace(config, run={run!r}))"
+        return f"nameplate.train(dataclasses.replace(config, run={run!r}))"
     program = os.environ.get(LAUNCHER) or f"{tool('python')} -m trainer"
     if LAUNCHER in os.environ:
         overrides = [each for each in overrides if each != LAUNCHED]
@@ -82,12 +82,12 @@ def again(config: RunConfig, *, run: str) -> str:
 
 def estimate_memory(model: keras.Model, batches: Batches) -> str:
     """Return in words what the training takes on each device: what is exact, and what is a guess."""
-    held = models.variables(model)
+    held = nameplate.variables(model)
     variables = sum(map(_bytes, held.values()))
     gradients = sum(map(_bytes, model.trainable_variables))
     slots = sum(map(_bytes, named_variables(model.optimizer, held).values()))
     share = -(-batches.batch // batches.replicas)
-    activations = share * sum(_output_bytes(layer) for layer in models.layers(model).values())
+    activations = share * sum(_output_bytes(layer) for layer in nameplate.layers(model).values())
     total = variables + gradients + slots + activations
     return (
         f"{model.count_params():,} parameters; about {_size(total)} of memory a replica: variables {_size(variables)}, "

@@ -21,9 +21,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainer.dreaming.ascent import Ascent
-from trainer.dreaming.objectives import layer
-from trainer.dreaming.settings import Parameters, Settings
+from nameplate.interpret.ascent import Ascent
+from nameplate.interpret.objectives import layer
+from nameplate.interpret.settings import Parameters, Settings
 
 MOST = 1.1  # times a pass
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.versions import about
+from nameplate.training.progress import about
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -22,14 +22,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 
-from models.tree import layers
+from nameplate.graph.tree import layers
+from nameplate.training.checkpoint_manager import Checkpoints
+from nameplate.training.config import CheckpointConfig
+from nameplate.training.progress import Progress, Texts
+from nameplate.training.state import train_state
 from scripts.bench.figures import verdict
 from scripts.bench.naming import seconds
 from scripts.bench.store import peak_memory, raw_load, raw_save
-from trainer.checkpoint import Checkpoints
-from trainer.config.checkpoint import CheckpointConfig
-from trainer.resuming.progress import Progress, Texts
-from trainer.state import train_state
 
 MOST = {"stop / memcpy": 2.0, "resume / raw read": 1.2, "memory / state": 1.1}
 

@@ -19,8 +19,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 from keras import layers
 
-import models
-from models.keras_private import deep_graphs
+import nameplate
+from nameplate.graph.keras_private import deep_graphs
 from scripts.bench.figures import verdict
 
 MOST = {"check / clone_model": 0.05, "rename / clone_model": 1.2, "check growth": 4.4, "rename growth": 4.4}
@@ -50,8 +50,8 @@ def measured(count: int, *, rounds: int) -> dict[str, float]:
     with deep_graphs(count):
         contenders: dict[str, Callable[[], object]] = {
             "clone_model": lambda: keras.models.clone_model(model),
-            "check": lambda: models.check(model, "strict"),
-            "rename": lambda: models.rename(model, lambda layer: f"x_{layer.name}"),
+            "check": lambda: nameplate.check(model, "strict"),
+            "rename": lambda: nameplate.rename(model, lambda layer: f"x_{layer.name}"),
         }
         best = dict.fromkeys(contenders, float("inf"))
         for _ in range(rounds):
@@ -80,7 +80,7 @@ def rename_deep(count: int) -> None:
         for index in range(count):
             x = layers.Dense(4, name=f"fc{index}")(x)
         model = keras.Model(first, x, name="deep")
-    taken = seconds(lambda: models.rename(model, [(r"fc(\d+)", r"layer\1")]))
+    taken = seconds(lambda: nameplate.rename(model, [(r"fc(\d+)", r"layer\1")]))
     print(f"{count} layers in a row renamed in {taken:.1f} s")
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from models import store
+from nameplate import checkpoint as store
 
 Arrays = Mapping[str, np.ndarray]
 Contender = tuple[Callable[[Path, Arrays], object], Callable[[Path, Arrays], object]]  # (save, load)

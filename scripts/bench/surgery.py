@@ -20,8 +20,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 from keras import layers
 
-import models
-from models.keras_private import deep_graphs
+import nameplate
+from nameplate.graph.keras_private import deep_graphs
 from scripts.bench.figures import verdict
 from scripts.bench.naming import row, seconds
 
@@ -54,7 +54,7 @@ def measured(count: int, *, rounds: int) -> dict[str, float]:
             "first": lambda: replaced(model, dense[0]),
             "last": lambda: replaced(model, dense[-1]),
             "last, shared": lambda: replaced(model, dense[-1], share=True),
-            "extract": lambda: models.extract(model, dense[-1], inputs=[dense[-9]], verify=False),
+            "extract": lambda: nameplate.extract(model, dense[-1], inputs=[dense[-9]], verify=False),
         }
         best = dict.fromkeys(contenders, float("inf"))
         for _ in range(rounds):
@@ -68,7 +68,7 @@ def measured(count: int, *, rounds: int) -> dict[str, float]:
 
 def replaced(model: keras.Model, name: str, *, share: bool = False) -> keras.Model:
     """Replace one dense layer by another of the same shape."""
-    return models.replace(model, {name: layers.Dense(8, activation="relu")}, verify=False, share=share)
+    return nameplate.replace(model, {name: layers.Dense(8, activation="relu")}, verify=False, share=share)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from tests.models.store.conftest import inject
+from tests.nameplate.checkpoint.conftest import inject
 
 __all__ = ["inject"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from models import store
+from nameplate import checkpoint as store
 from tests.scripts.slurm import asked, submitted
 from tests.trainer.running import QUICK, records
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from nameplate.engine.cluster import cluster
+from nameplate.errors import Exit
 from scripts.readme_map import ROOT
-from trainer.outcome import Exit
-from trainer.workers.cluster import cluster
 
 SERVICE, CLAIM, JOB = yaml.safe_load_all((ROOT / "scripts" / "kubernetes.yaml").read_text())
 POD = JOB["spec"]["template"]["spec"]

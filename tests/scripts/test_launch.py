@@ -7,8 +7,8 @@ import socket
 
 import pytest
 
+from nameplate.engine.cluster import Cluster, cluster
 from scripts.launch import environment, free_ports, outcome
-from trainer.workers.cluster import Cluster, cluster
 
 
 @pytest.mark.parametrize(

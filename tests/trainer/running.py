@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from models import store
+from nameplate import checkpoint as store
 from trainer.report import Report
 
 QUICK = ["log.layer_table=false", "log.tensorboard=false", "fit.global_batch=8", "schedule=constant"]
@@ -18,10 +18,10 @@ QUICK = ["log.layer_table=false", "log.tensorboard=false", "fit.global_batch=8",
 
 def train(runs: Path, *overrides: str) -> Report:
     """Run in this process."""
-    from trainer.compose import run_config
-    from trainer.flow import run
+    from trainer import run
+    from trainer.config import run_config
 
-    return run(run_config([f"runs={runs}", *QUICK, *overrides]))
+    return run.train(run_config([f"runs={runs}", *QUICK, *overrides]))
 
 
 def command(*arguments: str, cwd: Path | None = None, **options: Any) -> subprocess.CompletedProcess[str]:

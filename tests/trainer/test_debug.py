@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from models import store
-from tests.trainer.jobs import run_job
-from tests.trainer.nets import write_nets
+from nameplate import checkpoint as store
+from nameplate.training.observers import Journey, Profile
+from tests.jobs import run_job
+from tests.nets import write_nets
 from tests.trainer.running import records
-from trainer.callbacks.observer import Journey
-from trainer.callbacks.profile import Profile
-from trainer.compose import run_config
+from trainer.config import run_config
 
 SMALL = ["model=mlp", "model.hidden=[32]", "run=a"]
 

@@ -14,14 +14,14 @@ from typing import Any
 import keras
 import pytest
 
-import models
-from models.errors import NameplateError
-from models.formats import open_weights
-from tests.trainer import foreign
+import nameplate
+from nameplate.data.targets import TargetError, resolver
+from nameplate.errors import NameplateError
+from nameplate.formats import open_weights
+from tests import foreign
 from tests.trainer.running import train
-from trainer import ckpt, dream, names
-from trainer.rebuilt import Rebuilt, rebuild
-from trainer.targets import TargetError, resolver
+from trainer.cli import ckpt, dream, names
+from trainer.model import Rebuilt, rebuild
 
 SMALL = ["model=mlp", "model.hidden=[4]", "data.limit=16", "fit.steps=1"]
 
@@ -112,10 +112,10 @@ READING: dict[str, Door] = {
     "ckpt convert to PyTorch": lambda run: ckpt.main(["convert", str(run), "converted.pt"]),
     "ckpt extract": lambda run: ckpt.main(["extract", str(run), "extracted", "*"]),
     "ckpt rename": lambda run: ckpt.main(["rename", str(run), "renamed", "label=head"]),
-    "load": lambda run: models.load(foreign.newest(run)),
-    "load only": lambda run: models.load(foreign.newest(run), only=["*"]),
-    "load_weights": lambda run: models.load_weights(_net(), foreign.newest(run)),
-    "load_beside": lambda run: models.load_beside(foreign.newest(run), {"net": _net()}, prefix="their_"),
+    "load": lambda run: nameplate.load(foreign.newest(run)),
+    "load only": lambda run: nameplate.load(foreign.newest(run), only=["*"]),
+    "load_weights": lambda run: nameplate.load_weights(_net(), foreign.newest(run)),
+    "load_beside": lambda run: nameplate.load_beside(foreign.newest(run), {"net": _net()}, prefix="their_"),
     "open_weights": lambda run: open_weights(foreign.newest(run)),
 }
 TRAINING: dict[str, Door] = {
@@ -279,8 +279,8 @@ def test_f1_what_the_command_line_trusts_is_built(
         "keras.layers.Hashing",
         "keras.layers.Dense",
         "keras.metrics.Mean",
-        "models.zoo.checks.rates",
-        "models.zoo.applications.names",
+        "trainer.models.checks.rates",
+        "trainer.models.applications.names",
         "keras.applications.resnet.preprocess_input",
     ],
 )
@@ -303,8 +303,8 @@ def test_f1_an_application_opens_no_weights_without_trust(canary: Canary) -> Non
 
 
 def test_f1_the_list_has_every_application_that_keras_has() -> None:
-    from models.zoo.applications import names as known
-    from trainer.targets import KERAS
+    from nameplate.data.targets import KERAS
+    from trainer.models.applications import names as known
 
     assert {f"keras.applications.{name}" for name in known()} == KERAS
 

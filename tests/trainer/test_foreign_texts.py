@@ -10,19 +10,18 @@ from pathlib import Path
 
 import pytest
 
-import models
-from models import store
-from models.errors import NameplateError
-from models.formats import json_text
-from models.formats.errors import FileFormatError
-from tests.trainer import foreign
+import nameplate
+from nameplate import checkpoint as store
+from nameplate.errors import FileFormatError, NameplateError
+from nameplate.formats import limits
+from nameplate.section import ConfigError
+from nameplate.training.config import CheckpointInitConfig
+from tests import foreign
 from tests.trainer.running import train
-from trainer import ckpt, names
-from trainer.compose import from_yaml, run_config, stored_config, to_yaml
-from trainer.config.base import ConfigError
-from trainer.config.init import CheckpointInitConfig
-from trainer.config.run import RunConfig
-from trainer.rebuilt import rebuild
+from trainer.cli import ckpt, names
+from trainer.config import from_yaml, run_config, stored_config, to_yaml
+from trainer.config.run_config import RunConfig
+from trainer.model import rebuild
 
 SECRET = "hunter2-of-this-process"
 SMALL = ["model=mlp", "model.hidden=[4]", "data.limit=16", "fit.steps=1"]
@@ -143,15 +142,15 @@ def test_f2_a_model_that_is_a_bomb_is_refused_at_every_door(
     run = foreign.copied(honest, tmp_path / "theirs")
     foreign.with_text(run, "model.json", DEEP[text]())
     with pytest.raises(FileFormatError, match=r"cannot be read as JSON|nested deeper than"):
-        models.load(foreign.newest(run))
+        nameplate.load(foreign.newest(run))
     assert names.main([str(run)]) == 2
     assert ckpt.main(["convert", str(run), str(tmp_path / "x.pt")]) == 2
     assert "theirs" in capsys.readouterr().err
-    assert len(models.load(foreign.newest(run), only=["*"])) == 4
+    assert len(nameplate.load(foreign.newest(run), only=["*"])) == 4
 
 
 def test_f2_what_honest_models_nest_is_read() -> None:
     nested: object = []
     for level in range(50):
         nested = {"class_name": "Functional", "config": {"name": f"m{level}", "layers": [nested]}}
-    assert json_text.parsed(json.dumps(nested), "it") == nested
+    assert limits.parsed(json.dumps(nested), "it") == nested

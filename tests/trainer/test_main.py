@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from models import store
+from nameplate import checkpoint as store
 from tests.trainer.running import QUICK, assert_same, command, content, records
 
 

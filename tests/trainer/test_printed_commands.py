@@ -12,17 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-import trainer
-from models import store
+import nameplate
+from nameplate import checkpoint as store
+from nameplate.engine.cluster import LAUNCHER
+from nameplate.errors import StoppedError
+from nameplate.training.run_directory import Home, marked
 from tests.trainer.running import QUICK
-from trainer.ckpt import main as ckpt
-from trainer.compose import overrides_of, run_config, to_plain
-from trainer.config.run import RunConfig
-from trainer.home import Home
-from trainer.outcome import StoppedError
+from trainer.cli.ckpt import main as ckpt
+from trainer.config import overrides_of, run_config, to_plain
+from trainer.config.run_config import RunConfig
 from trainer.report import again, commands
-from trainer.resuming.requeue import marked
-from trainer.workers.cluster import LAUNCHER
 
 LINES: list[list[str]] = [
     [],
@@ -59,7 +58,7 @@ def test_e3_after_a_run_from_python_the_command_is_all_of_it(
     strategy: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = run_config([f"runs={tmp_path}", *QUICK, "model=mlp", "data.limit=16", "fit.steps=1", "run=nb"])
-    trainer.run(replace(config, seed=3))  # changed in Python, after no command line
+    nameplate.train(replace(config, seed=3))  # changed in Python, after no command line
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("  go on "))
     assert to_plain(composed(line.removeprefix("  go on").strip())) == to_plain(replace(config, seed=3))
 
@@ -67,7 +66,7 @@ def test_e3_after_a_run_from_python_the_command_is_all_of_it(
 def test_e3_what_no_command_line_says_is_a_call_from_python() -> None:
     config = run_config(["model=mlp"])
     odd = replace(config, objective=replace(config.objective, losses={"a b, c: d": "huber"}))
-    assert again(odd, run="nb") == "trainer.run(dataclasses.replace(config, run='nb'))"
+    assert again(odd, run="nb") == "nameplate.train(dataclasses.replace(config, run='nb'))"
 
 
 def test_e3_workers_that_were_launched_are_launched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

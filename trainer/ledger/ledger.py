@@ -10,10 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from models.store import durable, files, layout
-from models.store.errors import DamagedError, explained, reason
-from models.store.patience import patiently
-from trainer.ledger import locks
+from nameplate.checkpoint import durable, files, layout, lock
+from nameplate.checkpoint.errors import DamagedError, explained, reason
+from nameplate.checkpoint.files import patiently
 from trainer.ledger.record import Record, State, decode, encode, is_name
 
 FOLDER = "ledger"  # inside a sweep's directory
@@ -35,11 +34,11 @@ class Ledger:
 
     def hold(self, job: str, *, waiting: Callable[[], None] = lambda: None) -> AbstractContextManager[int]:
         """Hold a job for this process and those it hands the descriptor to, once nobody else does."""
-        return locks.held(self._path(job, _LOCK), waiting=waiting)
+        return lock.held(self._path(job, _LOCK), waiting=waiting)
 
     def try_hold(self, job: str) -> int | None:
         """Return the descriptor that holds a job, or None when somebody else does."""
-        return locks.take(self._path(job, _LOCK))
+        return lock.take(self._path(job, _LOCK))
 
     def commit(self, record: Record) -> None:
         """Write a record, whole or not at all; only who holds the job may.
@@ -64,7 +63,7 @@ class Ledger:
         """
         try:
             found = self._read(job)
-            if found.state is State.running and locks.is_free(self._path(job, _LOCK)):
+            if found.state is State.running and lock.is_free(self._path(job, _LOCK)):
                 # Its end may have been written between the two looks.
                 again = self._read(job)
                 return replace(again, state=State.interrupted) if again.state is State.running else again

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from models.errors import NameplateError
-from trainer.config.sweep import PruneConfig, PruneRule
+from nameplate.errors import NameplateError
+from trainer.config.sweep_config import PruneConfig, PruneRule
 
 
 class PrunedError(NameplateError):

@@ -12,17 +12,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from models.errors import NameplateError
-from models.names import did_you_mean
-from trainer.ckpt import printing
-from trainer.command_line.interrupts import interruptible
-from trainer.command_line.overrides import key_of
-from trainer.console import Screen
-from trainer.ledger import board
-from trainer.ledger.finding import SweepError, best_job, find_sweep, sweeps_in
+from nameplate.errors import Exit, NameplateError, exit_code
+from nameplate.naming.names import did_you_mean
+from nameplate.training import console
+from nameplate.training.console import Screen, interruptible
+from trainer.config.overrides import key_of
+from trainer.ledger import leaderboard
+from trainer.ledger.leaderboard import SweepError, best_job, find_sweep, sweeps_in
 from trainer.ledger.ledger import Ledger
 from trainer.ledger.record import Record, State
-from trainer.outcome import Exit, exit_code
 
 
 @interruptible
@@ -42,24 +40,24 @@ def ls(asked: argparse.Namespace) -> int:
         ledger = find_sweep(asked.sweep, runs=asked.runs)
         records = ledger.records()
         if asked.json:
-            printing.as_json([board.job_as_plain(each) for each in records])
+            console.as_json([leaderboard.job_as_plain(each) for each in records])
         else:
             _jobs(ledger, records)
         return _damaged(ledger)
     found = sweeps_in(Path(asked.runs))
     if asked.json:
-        printing.as_json({ledger.directory.name: dict(_counted(ledger.records())) for ledger in found})
+        console.as_json({ledger.directory.name: dict(_counted(ledger.records())) for ledger in found})
         return max(map(_damaged, found), default=Exit.DONE)
     if not found:
         raise SweepError(f"There are no sweeps in {asked.runs}; python -m trainer -m KEY=A,B makes one.")
     rows = []
     for ledger in found:
         records = ledger.records()
-        made = board.board_of(records)
+        made = leaderboard.board_of(records)
         reached = f"{made.monitor} {made.best.best:.4f}" if made.best and made.best.best is not None else ""
         counted = ", ".join(f"{count} {state}" for state, count in _counted(records).items())
         rows.append((ledger.directory.name, counted, reached, ledger.about().get("called", "")))
-    printing.table(f"sweeps in {asked.runs}", ("sweep", "jobs", "best", "called"), rows)
+    console.table(f"sweeps in {asked.runs}", ("sweep", "jobs", "best", "called"), rows)
     return max(map(_damaged, found))
 
 
@@ -68,13 +66,13 @@ def show(asked: argparse.Namespace) -> int:
     ledger = find_sweep(asked.sweep, runs=asked.runs)
     if asked.job is not None:
         return _show_job(ledger, _job(ledger, asked.job), json=asked.json)
-    made = board.board_of(ledger.records())
+    made = leaderboard.board_of(ledger.records())
     if asked.json:
-        printing.as_json(board.as_plain(made))
+        console.as_json(leaderboard.as_plain(made))
         return _damaged(ledger)
-    printing.table(f"leaderboard of {ledger.directory}", board.columns(made), board.rows(made))
+    console.table(f"leaderboard of {ledger.directory}", leaderboard.columns(made), leaderboard.rows(made))
     if command := ledger.command():
-        printing.line(f"  again        {shlex.join(command)}")
+        console.line(f"  again        {shlex.join(command)}")
     return _damaged(ledger)
 
 
@@ -109,10 +107,10 @@ def rerun(asked: argparse.Namespace) -> int:
     codes = []
     for record in records:
         if record.state is State.done and not asked.again:
-            printing.line(f"{record.job} is done; --again sets it aside and trains it anew")
+            console.line(f"{record.job} is done; --again sets it aside and trains it anew")
             continue
         if record.state is State.done:
-            printing.line(f"what {record.job} had is in {_set_aside(ledger, record)}")
+            console.line(f"what {record.job} had is in {_set_aside(ledger, record)}")
         own = [each for each in record.overrides if key_of(each) not in ("run", "runs")]
         where = [f"run={ledger.directory.name}", f"runs={ledger.directory.parent}"]
         codes.append(sweep(["-m", *own, *where], tells=False))
@@ -147,26 +145,26 @@ def _show_job(ledger: Ledger, record: Record, *, json: bool) -> int:
     failure = home / "failure.txt"
     if json:
         told = {"directory": str(home), "settings": {**record.usual, **record.settings}}
-        printing.as_json(board.job_as_plain(record) | told)
+        console.as_json(leaderboard.job_as_plain(record) | told)
         return Exit.DONE
-    plain = board.job_as_plain(record)
-    rows = [(key, board.in_words(value)) for key, value in plain.items() if value not in (None, {}, [], "error")]
-    rows += [(key, board.in_words(value)) for key, value in record.settings.items()]
-    printing.table(str(home), ("", ""), rows)
+    plain = leaderboard.job_as_plain(record)
+    rows = [(key, leaderboard.in_words(value)) for key, value in plain.items() if value not in (None, {}, [], "error")]
+    rows += [(key, leaderboard.in_words(value)) for key, value in record.settings.items()]
+    console.table(str(home), ("", ""), rows)
     if failure.exists():
-        printing.line(f"\n{failure}:\n{failure.read_text('utf-8', 'replace')}")
-    printing.line(f"  checkpoints  ckpt ls {shlex.quote(str(home))}")
-    printing.line(f"  go on        init=checkpoint init.path={shlex.quote(str(home))}")
+        console.line(f"\n{failure}:\n{failure.read_text('utf-8', 'replace')}")
+    console.line(f"  checkpoints  ckpt ls {shlex.quote(str(home))}")
+    console.line(f"  go on        init=checkpoint init.path={shlex.quote(str(home))}")
     return Exit.DONE
 
 
 def _jobs(ledger: Ledger, records: Sequence[Record]) -> None:
-    keys = board.varying_keys(records)
+    keys = leaderboard.varying_keys(records)
     rows = [
         (
             each.job,
             each.state,
-            *(board.in_words(each.setting(key)) for key in keys),
+            *(leaderboard.in_words(each.setting(key)) for key in keys),
             each.best,
             f"{each.seconds:.1f}",
             each.exit_code,
@@ -174,8 +172,8 @@ def _jobs(ledger: Ledger, records: Sequence[Record]) -> None:
         )
         for each in records
     ]
-    names = (board.short_key(key, keys) for key in keys)
-    printing.table(str(ledger.directory), ("job", "state", *names, ">best", ">seconds", ">exit", ""), rows)
+    names = (leaderboard.short_key(key, keys) for key in keys)
+    console.table(str(ledger.directory), ("job", "state", *names, ">best", ">seconds", ">exit", ""), rows)
 
 
 def _damaged(ledger: Ledger) -> int:

@@ -12,15 +12,13 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from models.errors import NameplateError
-from trainer.config.base import ConfigError
-from trainer.console import Screen, tool
-from trainer.ledger import board
-from trainer.ledger.identity import differences
+from nameplate.engine.signals import STOPPING
+from nameplate.errors import Exit, NameplateError
+from nameplate.section import ConfigError
+from nameplate.training.console import Screen, tool
+from trainer.ledger import leaderboard
 from trainer.ledger.ledger import Ledger
-from trainer.ledger.record import Record, State, now
-from trainer.outcome import Exit
-from trainer.signals import STOPPING
+from trainer.ledger.record import Record, State, differences, now
 from trainer.sweep.hparams import write_hparams
 from trainer.sweep.multirun import JobFailedError, Request, better, grid_of, launch, request_of
 from trainer.sweep.task import BEGAN, Job, is_done
@@ -147,10 +145,10 @@ def _told(
 ) -> int:
     """Show and write what the sweep has come to; return the exit code."""
     records = ledger.records()
-    made = board.board_of(records)
+    made = leaderboard.board_of(records)
     if records:
-        screen.table(f"leaderboard of {ledger.directory}", board.columns(made), board.rows(made))
-        paths = board.write(ledger, made)
+        screen.table(f"leaderboard of {ledger.directory}", leaderboard.columns(made), leaderboard.rows(made))
+        paths = leaderboard.write(ledger, made)
         write_hparams(ledger, records)
         screen.say(f"also in {' and '.join(map(str, paths))}")
         screen.say(f"  look         {tool('tensorboard')} --logdir {shlex.quote(str(ledger.directory))}")
@@ -200,7 +198,7 @@ def _all(job: Job | Record) -> dict[str, Any]:
 
 
 def _word(value: Any) -> str:
-    return board.in_words(value)
+    return leaderboard.in_words(value)
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from models.store import durable
-from trainer.ledger.board import in_words, varying_keys
+from nameplate.checkpoint import durable
+from trainer.ledger.leaderboard import in_words, varying_keys
 from trainer.ledger.ledger import Ledger
 from trainer.ledger.record import Record, State
 

@@ -1,21 +1,59 @@
-"""Devices that a job has to itself: each is a lock file of this machine, and a lease dies with all that hold it."""
+"""The GPUs that a process may use, found without TensorFlow: by what is visible, and by what the driver says."""
 
 from __future__ import annotations
 
 import os
+import re
 import stat
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
-from models.errors import NameplateError
-from trainer.config.run import RunConfig
-from trainer.config.strategy import StrategyKind
-from trainer.ledger import locks
-from trainer.sweep.gpus import VISIBLE, visible_gpus
+from nameplate.checkpoint import lock
+from nameplate.engine.config import StrategyKind
+from nameplate.errors import NameplateError
+from trainer.config.run_config import RunConfig
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+_UUID = re.compile(r"\(UUID: ([\w/-]+)\)")
+
+
+def visible_gpus() -> list[str]:
+    """Return the GPUs, as `CUDA_VISIBLE_DEVICES` may name them; by their own names where the driver tells."""
+    there = _listed()
+    given = os.environ.get(VISIBLE)
+    if given is None:
+        return list(there)
+    found = []
+    for each in filter(None, map(str.strip, given.split(","))):
+        if each == "-1":
+            break  # CUDA reads no further
+        index = int(each) if each.isdigit() else -1
+        found.append(there[index] if 0 <= index < len(there) else each)
+    return found
+
+
+@cache
+def _listed() -> tuple[str, ...]:
+    """Return every GPU of the machine, or its parts where it is divided (MIG)."""
+    try:
+        said = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return tuple(str(index) for index, _ in enumerate(Path("/dev").glob("nvidia[0-9]*")))
+    found: list[str] = []
+    for line in said.splitlines():
+        if match := _UUID.search(line):
+            if line.lstrip().startswith("MIG") and found and found[-1].startswith("GPU"):
+                found.pop()  # a divided GPU is used by its parts alone
+            found.append(match[1])
+    return tuple(found)
+
 
 FOLDER = "NAMEPLATE_LEASES"  # in the environment: where the lock files of this machine are
 
@@ -73,7 +111,7 @@ def leased(wish: Wish, *, waiting: Callable[[str], None]) -> Iterator[Lease]:
         found: dict[str, int] = {}
         said = f"waiting for {wish.count} of {len(wish.among)} {wish.kind}s"
         folder = _folder()
-        with locks.held(folder / f"queue-{wish.kind}", waiting=lambda: waiting(said)):
+        with lock.held(folder / f"queue-{wish.kind}", waiting=lambda: waiting(said)):
             _collect(wish, folder, found, stack, lambda: waiting(said))
         yield _lease(wish, found)
 
@@ -83,16 +121,16 @@ def _collect(wish: Wish, folder: Path, found: dict[str, int], stack: ExitStack, 
     while True:
         for device in wish.among:
             if device not in found and len(found) < wish.count:
-                descriptor = locks.take(folder / f"{wish.kind}-{device.replace('/', '_')}")
+                descriptor = lock.take(folder / f"{wish.kind}-{device.replace('/', '_')}")
                 if descriptor is not None:
                     stack.callback(os.close, descriptor)
                     found[device] = descriptor
         if len(found) == wish.count:
             return
-        if not told and time.monotonic() - began > locks.SILENCE:
+        if not told and time.monotonic() - began > lock.SILENCE:
             waiting()
             told = True
-        time.sleep(locks.PAUSE)
+        time.sleep(lock.PAUSE)
 
 
 def _lease(wish: Wish, found: Mapping[str, int]) -> Lease:

@@ -1,6 +1,6 @@
 """Hydra's multirun: the grid that a command line means, and the function that Hydra's launchers call for each job.
 
-Beside `trainer.compose` the only module that knows Hydra. A launcher may call `job_of_sweep` in another process or on
+Beside `trainer.config` the only module that knows Hydra. A launcher may call `job_of_sweep` in another process or on
 another machine: it has all that it needs in the configuration that Hydra composes there.
 """
 
@@ -26,9 +26,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]  # OmegaConf's own parser; it ships no types
 
-from models.errors import NameplateError
-from trainer.command_line.overrides import key_of
-from trainer.compose import (
+from nameplate.errors import NameplateError
+from nameplate.section import ConfigError
+from trainer.config import (
     CONF,
     explained,
     options,
@@ -39,11 +39,10 @@ from trainer.compose import (
     search_of,
     to_run_config,
 )
-from trainer.config.base import ConfigError
-from trainer.config.run import RunConfig
+from trainer.config.overrides import key_of
+from trainer.config.run_config import RunConfig
 from trainer.ledger.record import State
-from trainer.sweep.jobs import job_of
-from trainer.sweep.task import Job, run_job
+from trainer.sweep.task import Job, job_of, run_job
 
 DEFAULT_NAME = "sweep"  # of a sweep that is given none
 

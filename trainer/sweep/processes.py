@@ -1,20 +1,59 @@
-"""A job's process: a fresh interpreter, or a fork of one that has imported TensorFlow and run nothing."""
+"""What a job's process is given: plain data that travels through a pipe."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import pickle
+import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import reduction
+from pathlib import Path
 from typing import Any
 
-from trainer.config.sweep import SweepMode
-from trainer.sweep.spec import Spec
+from trainer.config.run_config import RunConfig
+from trainer.config.sweep_config import SweepMode
+from trainer.ledger.record import Record
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One job, ready to begin."""
+
+    config: RunConfig  # run is the job, runs the sweep's directory
+    record: Record  # as it is while the job runs
+    directory: Path  # of the sweep
+    environment: Mapping[str, str]
+    search: tuple[str, ...]  # sys.path
+    cores: tuple[int, ...] | None  # None: all
+    records: bool = True  # this process writes how the job ended: not one that follows another worker of it
+
+    @property
+    def home(self) -> Path:
+        """Return the job's directory."""
+        return self.directory / self.record.job
+
+    @property
+    def output(self) -> Path:
+        """Return the file of all that the job says; a worker that follows has one of its own."""
+        return self.home / ("output.log" if self.records else f"output-{socket.gethostname()}-{os.getpid()}.log")
+
+    @property
+    def failure(self) -> Path:
+        """Return the file of what ended the job; there is none for one that did well."""
+        return self.home / "failure.txt"
+
+
+def write_failure(path: Path, text: str) -> None:
+    """Write what ended a job; a full disk must not hide it."""
+    try:
+        path.write_text(text if text.endswith("\n") else f"{text}\n", "utf-8")
+    except OSError as error:
+        sys.stderr.write(f"{path} cannot be written: {error}\n")
 
 
 @dataclass
@@ -66,7 +105,7 @@ def start(spec: Spec, *, keep: Sequence[int]) -> JobProcess:
 
 
 def _fresh(spec: Spec, lifeline: int, keep: list[int]) -> tuple[int, Callable[[], int]]:
-    command = [sys.executable, "-m", "trainer.sweep.child", str(lifeline)]
+    command = [sys.executable, "-m", "trainer.sweep.job_process", str(lifeline)]
     with spec.output.open("ab") as output:
         process = subprocess.Popen(
             command,
@@ -97,12 +136,12 @@ class Handed:
 
 
 def _forked(spec: Spec, lifeline: int, keep: list[int]) -> tuple[int, Callable[[], int]]:
-    from trainer.sweep import child
+    from trainer.sweep import job_process
 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["trainer.sweep.warm"])
     arguments = (spec, Handed(lifeline), [Handed(each) for each in keep])
-    process = context.Process(target=child.forked, args=arguments, name=spec.record.job)
+    process = context.Process(target=job_process.forked, args=arguments, name=spec.record.job)
     with _known_start_method():
         process.start()
     assert process.pid is not None

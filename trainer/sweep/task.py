@@ -6,29 +6,30 @@ whatever became of the process that started it.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from models.errors import NameplateError
-from trainer.config.init import CheckpointInitConfig
-from trainer.config.run import RunConfig
-from trainer.config.strategy import StrategyKind
-from trainer.console import Screen
+from nameplate.engine.cluster import cluster
+from nameplate.engine.config import StrategyKind
+from nameplate.errors import Exit, NameplateError
+from nameplate.training.config import CheckpointInitConfig
+from nameplate.training.console import Screen
+from trainer.config.run_config import RunConfig
+from trainer.config.schemas import SCHEMAS
 from trainer.ledger.ledger import Ledger
-from trainer.ledger.record import Record, State, now
-from trainer.outcome import Exit
+from trainer.ledger.record import SEED, Record, State, identity, now, parted, settings_of
 from trainer.sweep.leases import Lease, leased, wish_of
-from trainer.sweep.processes import JobProcess, start
-from trainer.sweep.spec import Spec, write_failure
-from trainer.workers.cluster import cluster
+from trainer.sweep.processes import JobProcess, Spec, start, write_failure
 
 BEGAN = "NAMEPLATE_SWEEP_BEGAN"  # in the environment of all of a sweep's processes: when it was called
 _SHOWN_LINES = 60  # of the output of a job that died without a word
@@ -209,3 +210,36 @@ def _tail(path: Path) -> str:
 
 def _say(line: str) -> None:
     Screen().say(line)
+
+
+def job_of(config: RunConfig, overrides: Sequence[str]) -> Job:
+    """Return the job of a configuration in which `run` names the sweep, and of the command line that gave it."""
+    usual = _usual(tuple(type(getattr(config, each.name)) for each in _sections()))
+    own, others = parted(resolved_settings(config), usual=usual)
+    # What is in this process's environment is nothing that a ledger should tell: it has the words that were written.
+    told = {key: config.interpolated.get(key, value) for key, value in own.items()}
+    return Job(config, identity(own), tuple(overrides), told, others)
+
+
+def resolved_settings(config: RunConfig) -> dict[str, Any]:
+    """Return the settings that decide a configuration's result, resolved, a group's option under the group's name."""
+    tree = dataclasses.asdict(config)
+    del tree["interpolated"]
+    settings = settings_of(tree, distinct=config.sweep.distinct)
+    for group, schemas in SCHEMAS.items():
+        if isinstance(schemas, dict):
+            chosen = type(getattr(config, group))
+            settings[group] = next((name for name, each in schemas.items() if each is chosen), chosen.__name__)
+    return settings
+
+
+def _sections() -> list[dataclasses.Field[Any]]:
+    return [each for each in dataclasses.fields(RunConfig) if each.name in SCHEMAS]
+
+
+@cache
+def _usual(sections: tuple[type, ...]) -> Mapping[str, Any]:
+    """Return what every setting is when nothing is said, for sections of these classes: but for which these are."""
+    names = (each.name for each in _sections())
+    settings = resolved_settings(RunConfig(**{name: each() for name, each in zip(names, sections, strict=True)}))
+    return {key: value for key, value in settings.items() if key != SEED and key not in SCHEMAS}

@@ -12,8 +12,8 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from trainer.console import Screen
-from trainer.ledger.board import in_words, short_key, varying_keys
+from nameplate.training.console import Screen
+from trainer.ledger.leaderboard import in_words, short_key, varying_keys
 from trainer.ledger.ledger import Ledger
 from trainer.ledger.record import Record, State
 

@@ -9,8 +9,8 @@ import warnings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from nameplate.training.console import import_tensorflow
 from scripts.bench.figures import keep
-from trainer.command_line.quiet import import_tensorflow
 
 CASES = {
     "steps": ("host", 9),

@@ -11,7 +11,7 @@ from scripts.bench.loop.contenders import by_fit, by_us
 from scripts.bench.loop.host import Times, ratios
 from scripts.bench.loop.subjects import BATCH, convolutional, images, pipeline, strategy_over
 from scripts.bench.loop.timing import marginal
-from trainer.build import synchronise_batch_norm
+from trainer.model import synchronise_batch_norm
 
 
 def compute(rounds: int) -> tuple[list[Figure], Times]:

@@ -9,11 +9,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from nameplate.training.arguments import Arguments
+from nameplate.training.fit import loop_of
+from nameplate.training.progress import Progress
 from scripts.bench.loop.subjects import BATCH, Arrays
 from scripts.bench.loop.timing import Run
-from trainer.arguments import Arguments
-from trainer.fitting import loop_of
-from trainer.resuming.progress import Progress
 
 
 def by_fit(model: keras.Model, data: Any, **options: Any) -> Run:

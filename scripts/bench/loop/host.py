@@ -8,13 +8,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from nameplate.training.arguments import Arguments
+from nameplate.training.fit import loop_of
+from nameplate.training.progress import Progress
 from scripts.bench.figures import Figure
 from scripts.bench.loop.contenders import by_fit, by_hand, by_torch, by_us
 from scripts.bench.loop.subjects import BATCH, STEPS, dense, numbers, pipeline, strategy_over
 from scripts.bench.loop.timing import Run, Taken, marginal
-from trainer.arguments import Arguments
-from trainer.fitting import loop_of
-from trainer.resuming.progress import Progress
 
 Times = dict[str, Taken]
 

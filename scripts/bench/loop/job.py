@@ -16,16 +16,16 @@ from unittest import mock
 import keras
 import tensorflow as tf
 
+from nameplate.data.registry import open_dataset
+from nameplate.data.source import Memory
+from nameplate.training.loop import Loop
 from scripts.bench.figures import Figure
 from scripts.bench.loop.host import Times, ratios
 from scripts.bench.loop.subjects import pipeline, strategy_over
 from scripts.bench.loop.timing import Taken, best, taken
-from trainer.compose import run_config
-from trainer.config.run import RunConfig
-from trainer.data.memory import Memory
-from trainer.data.opening import open_dataset
-from trainer.flow import named_model, run
-from trainer.loop import Loop
+from trainer.config import run_config
+from trainer.config.run_config import RunConfig
+from trainer.run import named_model, train
 
 QUIET = ["strategy=cpu_replicas", "strategy.replicas=2", "log.layer_table=false"]
 
@@ -66,7 +66,7 @@ def by_us(config: RunConfig) -> Taken:
         return progress[0]
 
     with mock.patch.object(Loop, "run", timed), contextlib.redirect_stdout(io.StringIO()):
-        run(config)
+        train(config)
     return times[0]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-import trainer
+import nameplate
 from scripts.bench.figures import Figure
 from scripts.bench.loop.host import Times, ratios
 from scripts.bench.loop.subjects import dense, numbers, pipeline, strategy_over
@@ -35,7 +35,7 @@ def _started(replicas: int, rounds: int) -> tuple[list[Figure], Times]:
     dataset = pipeline(numbers())
     contenders: dict[str, Train] = {
         "fit": lambda model, callbacks: model.fit(dataset, steps_per_epoch=2, callbacks=callbacks, verbose=0),
-        "ours": lambda model, callbacks: trainer.fit(model, dataset, steps_per_epoch=2, callbacks=callbacks),
+        "ours": lambda model, callbacks: nameplate.fit(model, dataset, steps_per_epoch=2, callbacks=callbacks),
     }
     started = {name: partial(_to_first_step, train, strategy) for name, train in contenders.items()}
     times = best(started, rounds=rounds, warm=False)

@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.zoo import resnet
-from trainer.config.strategy import StrategyConfig, StrategyKind
-from trainer.strategy import make_strategy
+from nameplate.engine.config import StrategyConfig, StrategyKind
+from nameplate.engine.strategy import make_strategy
+from trainer.models import resnet
 
 BATCH = 32
 STEPS = 512  # of an epoch

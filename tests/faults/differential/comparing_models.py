@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-import models
+import nameplate
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Snapshot:
 
 def snapshot(model: keras.Model, *, seeds: bool = True) -> Snapshot:
     """Return what a model is now, with the states of its seed generators or without."""
-    layers = models.layers(model)
+    layers = nameplate.layers(model)
     real = {name: layer for name, layer in layers.items() if isinstance(layer, keras.Layer)}
     return Snapshot(
         names=list(layers),
@@ -37,7 +37,9 @@ def snapshot(model: keras.Model, *, seeds: bool = True) -> Snapshot:
         configs={name: config_of(layer) for name, layer in real.items() if not layer._layers},
         flags={name: bool(layer.trainable) for name, layer in real.items()},
         values={
-            name: value.tobytes() for name, value in models.read(model).items() if seeds or "seed_generator" not in name
+            name: value.tobytes()
+            for name, value in nameplate.read(model).items()
+            if seeds or "seed_generator" not in name
         },
         ties=_ties(real),
         count=len(model.variables),

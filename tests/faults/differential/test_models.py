@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 from hypothesis import strategies as st
 from keras import layers
 
-import models
-from models.errors import NameplateError
+import nameplate
+from nameplate.errors import NameplateError
 from tests.faults.differential import drawn_models as drawn
 from tests.faults.differential.comparing_models import chance, differences, not_close, snapshot
 from tests.faults.differential.drawn_models import Recipe
@@ -97,7 +97,7 @@ def _own(model: keras.Model, chance: random.Random, *kinds: type) -> str:
     """Return a layer at the top by its name."""
     fitting = [
         name
-        for name, layer in models.layers(model).items()
+        for name, layer in nameplate.layers(model).items()
         if "/" not in name and isinstance(layer, kinds or keras.Layer) and not isinstance(layer, layers.InputLayer)
     ]
     return chance.choice(fitting)
@@ -131,7 +131,7 @@ def _as_input(model: keras.Model, given: Any) -> Any:
 
 def rename(model: keras.Model, drawn_from: random.Random) -> list[str]:
     name = _own(model, drawn_from)
-    renamed = models.rename(model, {name: "renamed"})
+    renamed = nameplate.rename(model, {name: "renamed"})
     return _same(
         model,
         renamed,
@@ -143,78 +143,78 @@ def rename(model: keras.Model, drawn_from: random.Random) -> list[str]:
 
 def rename_all(model: keras.Model, drawn_from: random.Random) -> list[str]:
     mapping = {
-        id(layer): f"x_{layer.name}" for layer in models.layers(model).values() if isinstance(layer, keras.Layer)
+        id(layer): f"x_{layer.name}" for layer in nameplate.layers(model).values() if isinstance(layer, keras.Layer)
     }
-    renamed = models.rename(model, lambda layer: mapping[id(layer)])
+    renamed = nameplate.rename(model, lambda layer: mapping[id(layer)])
     back = {
         id(layer): layer.name.removeprefix("x_")
-        for layer in models.layers(renamed).values()
+        for layer in nameplate.layers(renamed).values()
         if isinstance(layer, keras.Layer)
     }
-    return _same(model, models.rename(renamed, lambda layer: back[id(layer)]))
+    return _same(model, nameplate.rename(renamed, lambda layer: back[id(layer)]))
 
 
 def repair(model: keras.Model, drawn_from: random.Random) -> list[str]:
-    first, second = models.enforce(model, "repair"), models.enforce(model, "repair")
-    if list(models.layers(first)) != list(models.layers(second)):
+    first, second = nameplate.enforce(model, "repair"), nameplate.enforce(model, "repair")
+    if list(nameplate.layers(first)) != list(nameplate.layers(second)):
         return ["repaired twice to other names"]
-    if models.check(first, "strict"):
-        return [f"repaired, and yet {models.check(first, 'strict')}"]
-    names = dict(zip(models.layers(model), models.layers(first), strict=False))
+    if nameplate.check(first, "strict"):
+        return [f"repaired, and yet {nameplate.check(first, 'strict')}"]
+    names = dict(zip(nameplate.layers(model), nameplate.layers(first), strict=False))
     return _same(model, first, lambda old: names.get(old, old))
 
 
 def saved(model: keras.Model, drawn_from: random.Random) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
-        models.save(model, f"{folder}/model.keras")
-        return _same(model, models.load(f"{folder}/model.keras"), seeds=False)  # they are in no file of Keras'
+        nameplate.save(model, f"{folder}/model.keras")
+        return _same(model, nameplate.load(f"{folder}/model.keras"), seeds=False)  # they are in no file of Keras'
 
 
 def saved_weights(model: keras.Model, drawn_from: random.Random) -> list[str]:
-    own = [name for name in models.variables(model) if "/" not in name]  # PyTorch's layout of these is unknown
+    own = [name for name in nameplate.variables(model) if "/" not in name]  # PyTorch's layout of these is unknown
     ending = drawn_from.choice([".weights.h5", ".safetensors", *([] if own else [".pt"])])
-    values = {name: value.copy() for name, value in models.read(model).items()}
+    values = {name: value.copy() for name, value in nameplate.read(model).items()}
     with tempfile.TemporaryDirectory() as folder:
-        models.save(model, f"{folder}/model{ending}")
+        nameplate.save(model, f"{folder}/model{ending}")
         for variable in model.variables:
             variable.assign(np.zeros(variable.shape, variable.dtype))
-        models.load_weights(model, f"{folder}/model{ending}")
-    apart = [name for name, value in models.read(model).items() if value.tobytes() != values[name].tobytes()]
+        nameplate.load_weights(model, f"{folder}/model{ending}")
+    apart = [name for name, value in nameplate.read(model).items() if value.tobytes() != values[name].tobytes()]
     if ending == ".pt":  # PyTorch has no place for seed generators
         apart = [name for name in apart if "seed_generator" not in name]
-    models.write(model, values)
+    nameplate.write(model, values)
     return [f"{ending} gives others of {apart}"] if apart else []
 
 
 def prefixed(model: keras.Model, drawn_from: random.Random) -> list[str]:
-    own = {name for name in models.variables(model) if "/" not in name}  # of the model itself, in no layer
-    return _same(model, models.prefixed(model, "left_"), lambda old: old if old in own else f"left_{old}")
+    own = {name for name in nameplate.variables(model) if "/" not in name}  # of the model itself, in no layer
+    return _same(model, nameplate.prefixed(model, "left_"), lambda old: old if old in own else f"left_{old}")
 
 
 def replaced(model: keras.Model, drawn_from: random.Random) -> list[str]:
     name = _own(model, drawn_from, layers.Dense, layers.ReLU, layers.Dropout, layers.BatchNormalization)
-    layer = models.layers(model)[name]
+    layer = nameplate.layers(model)[name]
     fresh = type(layer).from_config({**layer.get_config(), "name": None})
-    return _same(model, models.replace(model, {name: fresh}), ordered=False)
+    return _same(model, nameplate.replace(model, {name: fresh}), ordered=False)
 
 
 def inserted_and_removed(model: keras.Model, drawn_from: random.Random) -> list[str]:
     name = _own(model, drawn_from, layers.Dense)
-    grown = models.insert(model, layers.Activation("linear", name="grown"), after=name)
+    grown = nameplate.insert(model, layers.Activation("linear", name="grown"), after=name)
     given = drawn.example(model)
     found = not_close(drawn.outputs(grown, _as_input(grown, given)), drawn.outputs(model, given), "grown outputs")
-    return found + _same(model, models.remove(grown, "grown"), ordered=False)
+    return found + _same(model, nameplate.remove(grown, "grown"), ordered=False)
 
 
 def extracted(model: keras.Model, drawn_from: random.Random) -> list[str]:
-    calls = {name: layer for name, layer in models.layers(model).items() if "/" not in name}
+    calls = {name: layer for name, layer in nameplate.layers(model).items() if "/" not in name}
     once = [
         name
         for name, layer in calls.items()
         if len(getattr(layer, "_inbound_nodes", ())) == 1 and name.startswith(("enter", "head"))
     ]
     name = drawn_from.choice(once or ["head"])  # what has no graph is refused
-    part = models.extract(model, name)
+    part = nameplate.extract(model, name)
     given = dict(zip([each.name for each in model.inputs], keras.tree.flatten(drawn.example(model)), strict=True))
     inside = keras.Model(model.inputs, calls[name].output)
     flat = [given[each.name] for each in part.inputs]
@@ -223,7 +223,7 @@ def extracted(model: keras.Model, drawn_from: random.Random) -> list[str]:
 
 
 def flattened(model: keras.Model, drawn_from: random.Random) -> list[str]:
-    flat, given = models.flatten(model), drawn.example(model)
+    flat, given = nameplate.flatten(model), drawn.example(model)
     found = not_close(drawn.outputs(flat, _as_input(flat, given)), drawn.outputs(model, given))
     if len(flat.variables) != len(model.variables):
         found.append(f"{len(flat.variables)} variables for {len(model.variables)}")
@@ -231,7 +231,7 @@ def flattened(model: keras.Model, drawn_from: random.Random) -> list[str]:
 
 
 def joined(model: keras.Model, drawn_from: random.Random) -> list[str]:
-    both = models.join({"one": model, "other": model}, inputs="same")
+    both = nameplate.join({"one": model, "other": model}, inputs="same")
     given, expected = drawn.example(model), drawn.outputs(model, drawn.example(model))
     found = both(_keyed(both, given), training=False)
     sides = [[np.asarray(value) for key, value in found.items() if key.startswith(side)] for side in ("one", "other")]
@@ -244,26 +244,28 @@ def _keyed(model: keras.Model, given: Any) -> Any:
 
 
 def attached(model: keras.Model, drawn_from: random.Random) -> list[str]:
-    grown = models.attach(model, {"label": 5}, after=_own(model, drawn_from, layers.Dense))
-    old, new = models.read(model), models.read(grown)
+    grown = nameplate.attach(model, {"label": 5}, after=_own(model, drawn_from, layers.Dense))
+    old, new = nameplate.read(model), nameplate.read(grown)
     apart = [name for name in old.keys() & new.keys() if old[name].tobytes() != new[name].tobytes()]
     strange = [name for name in new if name not in old and not name.startswith("label")]
     return [f"weights of {apart}" for _ in apart[:1]] + [f"new: {strange}" for _ in strange[:1]]
 
 
 def transferred(model: keras.Model, drawn_from: random.Random) -> list[str]:
-    other = models.rename(model, {})
+    other = nameplate.rename(model, {})
     for variable in other.variables:
         variable.assign(np.zeros(variable.shape, variable.dtype))
-    return _same(model, models.apply(models.plan(model, other), other), seeds=False)  # weights are what is transferred
+    return _same(
+        model, nameplate.apply(nameplate.plan(model, other), other), seeds=False
+    )  # weights are what is transferred
 
 
 def quiet(model: keras.Model, drawn_from: random.Random) -> list[str]:
     """Leave the global generators of random numbers as they are."""
     keras.utils.set_random_seed(1)
     before = chance()
-    models.prefixed(model, "a_")
-    models.check(model, "strict")
+    nameplate.prefixed(model, "a_")
+    nameplate.check(model, "strict")
     return [] if chance() == before else ["global random numbers have moved"]
 
 

@@ -19,13 +19,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import trainer
-from models.errors import NameplateError
+import nameplate
+from nameplate.engine.config import StrategyConfig, StrategyKind
+from nameplate.engine.strategy import make_strategy
+from nameplate.errors import NameplateError
 from tests.faults.differential.cases import Case, case_of
 from tests.faults.differential.parts import callbacks_of, compiled, examples
 from tests.faults.differential.structures import structure_of
-from trainer.config.strategy import StrategyConfig, StrategyKind
-from trainer.strategy import make_strategy
 
 Numbers = dict[str, np.ndarray]
 
@@ -75,7 +75,7 @@ def _numbers(case: Case, *, ours: bool) -> Numbers:
             history.setdefault(name, []).extend(values)
     x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
     if ours:
-        measured, predicted = trainer.evaluate(model, data, batch_size=case.batch), trainer.predict(model, x)
+        measured, predicted = nameplate.evaluate(model, data, batch_size=case.batch), nameplate.predict(model, x)
     else:
         measured = model.evaluate(x, y, sample_weight=weight, batch_size=case.batch, verbose=0, return_dict=True)
         predicted = model.predict(x, verbose=0)
@@ -96,7 +96,7 @@ def _fit(case: Case, model: keras.Model, data: Any, held_out: Any, callbacks: li
     if case.held_out:
         given |= {"validation_data": held_out, "validation_freq": case.validation_freq}
         given |= {"validation_batch_size": 4}
-    return trainer.fit(model, **given) if ours else model.fit(**given)
+    return nameplate.fit(model, **given) if ours else model.fit(**given)
 
 
 def _weights(model: keras.Model) -> list[tuple[str, np.ndarray]]:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-import models
-from models.surgery.verifying import equal_outputs
+import nameplate
+from nameplate.surgery.verification import equal_outputs
 
 # The smallest of each family, with the size that it takes.
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -37,28 +37,30 @@ FAMILIES: dict[str, dict[str, Any]] = {
 def test_a_family_goes_through_every_edit(family: str, tmp_path: Path) -> None:
     side = FAMILIES[family]["side"]
     model = getattr(keras.applications, family)(weights=None, input_shape=(side, side, 3), classes=4)
-    renamed = models.rename(model, lambda layer: f"a_{layer.name}")
-    assert [each.tobytes() for each in models.read(renamed).values()] == [
-        each.tobytes() for each in models.read(model).values()
+    renamed = nameplate.rename(model, lambda layer: f"a_{layer.name}")
+    assert [each.tobytes() for each in nameplate.read(renamed).values()] == [
+        each.tobytes() for each in nameplate.read(model).values()
     ]
 
-    stem = next(name for name, each in models.layers(renamed).items() if isinstance(each, layers.Conv2D))
-    old = models.layer(renamed, stem)
+    stem = next(name for name, each in nameplate.layers(renamed).items() if isinstance(each, layers.Conv2D))
+    old = nameplate.layer(renamed, stem)
     fresh = type(old).from_config({**old.get_config(), "name": None})
-    replaced = models.replace(renamed, {stem: fresh}, verify=False)
+    replaced = nameplate.replace(renamed, {stem: fresh}, verify=False)
     assert equal_outputs(renamed, replaced) == []
 
     weighty = (layers.Dense, layers.Conv2D)
-    last = [name for name, each in models.layers(renamed).items() if isinstance(each, weighty) and "/" not in name][-1]
-    part = models.extract(renamed, last, verify=False)
-    inside = keras.Model(renamed.inputs, models.layer(renamed, last).output)
+    last = [name for name, each in nameplate.layers(renamed).items() if isinstance(each, weighty) and "/" not in name][
+        -1
+    ]
+    part = nameplate.extract(renamed, last, verify=False)
+    inside = keras.Model(renamed.inputs, nameplate.layer(renamed, last).output)
     assert equal_outputs(inside, part) == []
 
-    twice = models.join({"one": renamed, "two": renamed}, verify=False)
-    read = models.read(twice)
-    assert all(np.array_equal(read[f"two/{name}"], value) for name, value in models.read(renamed).items())
+    twice = nameplate.join({"one": renamed, "two": renamed}, verify=False)
+    read = nameplate.read(twice)
+    assert all(np.array_equal(read[f"two/{name}"], value) for name, value in nameplate.read(renamed).items())
 
-    models.save(replaced, tmp_path / "model.keras")
-    loaded = models.load(tmp_path / "model.keras", trust=True)  # some have layers of a class of their own
-    assert list(models.read(loaded)) == list(models.read(replaced))
+    nameplate.save(replaced, tmp_path / "model.keras")
+    loaded = nameplate.load(tmp_path / "model.keras", trust=True)  # some have layers of a class of their own
+    assert list(nameplate.read(loaded)) == list(nameplate.read(replaced))
     assert equal_outputs(replaced, loaded) == []

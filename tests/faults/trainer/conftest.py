@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainer.nets import write_nets
+from tests.nets import write_nets
 
 
 @pytest.fixture(scope="module")

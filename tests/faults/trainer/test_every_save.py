@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from models import store
+from nameplate import checkpoint as store
 from tests.trainer.running import QUICK, assert_same, command, content
 
 JOB = [*QUICK, "model=mlp", "data.limit=16", "fit.epochs=2", "checkpoint.keep_last=1", "run=job"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainer.killing import STEPS, assert_ended_alike, killed, whole
+from tests.killing import STEPS, assert_ended_alike, killed, whole
 
 CALLS = [(replicas, call) for replicas in (1, 2) for call in range(1, STEPS * replicas + 1)]
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from models.errors import NameplateError
-from tests.trainer.nets import CUSTOM, write_data, write_nets
+from nameplate.errors import Exit, NameplateError, exit_code
+from tests.nets import CUSTOM, write_data, write_nets
 from tests.trainer.running import train
-from trainer.outcome import Exit, exit_code
 
 pytestmark = pytest.mark.usefixtures("strategy")
 

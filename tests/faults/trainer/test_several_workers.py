@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from models import store
-from tests.trainer.jobs import run_job
+from nameplate import checkpoint as store
+from tests.jobs import run_job
 from tests.trainer.running import assert_same, content, records
-from tests.trainer.working import RANDOM, assert_alike, codes_of, write_module
+from tests.working import RANDOM, assert_alike, codes_of, write_module
 
 OPTIONS = ["fit.steps=12", "fit.steps_per_loop=2", "data.limit=40", "data.augment=[shift]", "data.validation=0.1"]
 OPTIONS += ["checkpoint.every_steps=3", "checkpoint.keep_last=99", "log.every_steps=1"]

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from models.zoo import ARCHITECTURES
-from models.zoo.options import Norm
-from trainer.compose import run_config
-from trainer.config.base import ConfigError
-from trainer.config.model import (
+from nameplate.section import ConfigError
+from trainer.config import run_config
+from trainer.models import ARCHITECTURES
+from trainer.models.checks import Norm
+from trainer.models.config import (
     MODEL_SCHEMAS,
     ApplicationsConfig,
     ConvnetConfig,
@@ -38,7 +38,7 @@ def test_every_architecture_has_a_schema_and_an_option() -> None:
 def test_the_schema_has_the_parameters_and_defaults_of_the_build_function(option: str) -> None:
     config = MODEL_SCHEMAS[option]()
     assert config._target_ == ARCHITECTURES[option]
-    parameters = signature(import_module(f"models.zoo.{option}").build).parameters
+    parameters = signature(import_module(f"trainer.models.{option}").build).parameters
     defaults = {name: each.default for name, each in parameters.items() if name not in ("inputs", "outputs")}
     given = {name: tuple(each) if isinstance(each, list) else each for name, each in _given(config).items()}
     assert given == {name: {} if name == "arguments" else default for name, default in defaults.items()}

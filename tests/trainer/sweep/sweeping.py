@@ -22,7 +22,7 @@ import time
 
 import keras
 
-from trainer.signals import asked_to_stop
+from nameplate.engine.signals import asked_to_stop
 
 
 def build(input_shape, classes, how="well", where=""):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainer.ledger.jobs import job
+from tests.trainer.sweep.jobs import job
 from trainer.ledger.ledger import Ledger
 from trainer.ledger.record import State
 from trainer.sweep.commands import main

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from xxhash import xxh3_128_hexdigest
 
-from models.store.errors import DamagedError
-from tests.trainer.ledger.jobs import job
-from trainer.config.init import From
-from trainer.ledger.finding import SweepError, locate
+from nameplate.checkpoint.errors import DamagedError
+from nameplate.training.config import From
+from tests.trainer.sweep.jobs import job
+from trainer.ledger.leaderboard import SweepError, locate
 from trainer.ledger.ledger import Ledger
 from trainer.ledger.record import decode, encode
 from trainer.sweep.commands import main

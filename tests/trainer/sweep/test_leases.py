@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from trainer.compose import run_config
-from trainer.ledger import locks
-from trainer.sweep import gpus, leases
-from trainer.sweep.gpus import visible_gpus
-from trainer.sweep.leases import LeaseError, Wish, leased, wish_of
+from nameplate.checkpoint import lock
+from trainer.config import run_config
+from trainer.sweep import leases
+from trainer.sweep import leases as gpus
+from trainer.sweep.leases import LeaseError, Wish, leased, visible_gpus, wish_of
 
 FOUR = ("GPU-a", "GPU-b", "GPU-c", "GPU-d")
 SMI = "GPU 0: Some (UUID: GPU-a)\nGPU 1: Some (UUID: GPU-b)\nGPU 2: Some (UUID: GPU-c)\nGPU 3: Some (UUID: GPU-d)\n"
@@ -94,7 +94,7 @@ def test_leases_are_disjoint_and_tell_the_job_its_gpus() -> None:
 
 
 def test_a_job_waits_until_enough_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "SILENCE", 0.0)
+    monkeypatch.setattr(lock, "SILENCE", 0.0)
     said: list[str] = []
     got: list[tuple[str, ...]] = []
     waits = threading.Event()

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from trainer.compose import run_config
-from trainer.config.base import ConfigError
+from nameplate.section import ConfigError
+from trainer.config import run_config
 from trainer.sweep.multirun import grid_of, request_of
 from trainer.sweep.task import Job
 

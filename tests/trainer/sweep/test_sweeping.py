@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from models import store
+from nameplate import checkpoint as store
+from nameplate.section import ConfigError
 from tests.trainer.running import about, assert_same, content
 from tests.trainer.sweep.sweeping import OWN, SMALL, records, states, sweep, write_wrong
-from trainer.config.base import ConfigError
 from trainer.ledger.ledger import Ledger
 from trainer.ledger.record import State
 from trainer.sweep.commands import main

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.trainer.ledger.jobs import job
-from trainer.console import Screen
+from nameplate.training.console import Screen
+from tests.trainer.sweep.jobs import job
 from trainer.ledger.ledger import Ledger
 from trainer.ledger.record import State
 from trainer.sweep.watch import Watch, table

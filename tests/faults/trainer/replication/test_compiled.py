@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from models import store
-from tests.trainer.jobs import run_job
+from nameplate import checkpoint as store
+from tests.jobs import run_job
 from tests.trainer.running import assert_same, content
-from tests.trainer.working import assert_alike
+from tests.working import assert_alike
 
 OPTIONS = [
     "strategy=cpu_replicas",

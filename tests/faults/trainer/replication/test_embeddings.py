@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.trainer.replication.test_embeddings import BEYOND, differences
+from tests.nameplate.engine.replication.test_embeddings import BEYOND, differences
 
 
 @pytest.mark.timeout(3600)

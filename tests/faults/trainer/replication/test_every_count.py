@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainer.replication import comparing
-from tests.trainer.replication.processes import STRATEGIES, run_table
+from tests.nameplate.engine.replication import comparing
+from tests.nameplate.engine.replication.processes import STRATEGIES, run_table
 
 TABLES = {
     "cases": [name for name in STRATEGIES if name != "one device"],

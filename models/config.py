@@ -1,0 +1,191 @@
+"""Which architecture a run trains: one frozen dataclass an architecture, with the parameters of its `build`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from nameplate.data.base_config import MISSING, example
+from nameplate.section import Section
+from trainer.models import ARCHITECTURES, checks
+from trainer.models.checks import Activation, Norm, Stem
+
+
+@dataclass(frozen=True)
+class ModelConfig(Section):
+    """What every architecture has: the function that builds it."""
+
+    _target_: str = MISSING  # dotted path of build(inputs, outputs, **parameters) -> keras.Model
+
+    def arguments_for_build(self) -> dict[str, Any]:
+        """Return the keyword parameters of the build function, without `inputs` and `outputs`."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "_target_"}
+
+    def problems(self) -> list[str]:
+        """Return what no data could make right; what depends on the data is left to the build."""
+        return [f"model.{problem}" for problem in self.parameter_problems()]
+
+    def parameter_problems(self) -> Iterator[str]:
+        """Yield the problems of a subclass's parameters, by the parameter's name."""
+        yield from ()
+
+
+@dataclass(frozen=True)
+class MlpConfig(ModelConfig):
+    """A multilayer perceptron over inputs of any shape."""
+
+    _target_: str = ARCHITECTURES["mlp"]
+    hidden: list[int] = field(default_factory=lambda: [128, 64])  # units of each hidden layer; []: a linear model
+    activation: Activation = Activation.relu  # of the hidden layers
+    dropout: float = 0.0  # share of units dropped after each hidden layer, in [0, 1)
+
+    def parameter_problems(self) -> Iterator[str]:
+        """Yield sizes and rates that no layer can have."""
+        yield from checks.at_least(1, hidden=self.hidden)
+        yield from checks.rates(dropout=self.dropout)
+
+
+@dataclass(frozen=True)
+class ConvnetConfig(ModelConfig):
+    """A small residual convolutional network."""
+
+    _target_: str = ARCHITECTURES["convnet"]
+    width: int = 64  # channels of the first stage; each later one has twice as many
+    blocks: list[int] = field(default_factory=lambda: [1, 1])  # residual blocks of each stage
+    dropout: float = 0.3  # share of features dropped before the logits, in [0, 1)
+    norm: Norm = Norm.batch  # after each convolution
+
+    def parameter_problems(self) -> Iterator[str]:
+        """Yield sizes and rates that no layer can have."""
+        yield from checks.at_least(1, width=self.width, blocks=self.blocks)
+        yield from checks.not_empty(blocks=self.blocks)
+        yield from checks.rates(dropout=self.dropout)
+
+
+@dataclass(frozen=True)
+class ResnetConfig(ModelConfig):
+    """A residual network as in the paper, for images of any size."""
+
+    _target_: str = ARCHITECTURES["resnet"]
+    depth: int = 18  # layers: 18, 34 or 50
+    stem: Stem = Stem.auto  # small for images under 64 pixels a side
+    width: int = 64  # channels of the first stage; 64 in the paper
+
+    def parameter_problems(self) -> Iterator[str]:
+        """Yield depths that the paper does not have, and sizes that no layer can have."""
+        yield from checks.numbers(checks.RESNET_DEPTHS, depth=self.depth)
+        yield from checks.at_least(1, width=self.width)
+
+
+@dataclass(frozen=True)
+class VitConfig(ModelConfig):
+    """A vision transformer."""
+
+    _target_: str = ARCHITECTURES["vit"]
+    patch: int | None = None  # pixels a side of a patch; null: near the square root of the image's side
+    width: int = 64  # numbers a patch
+    layers: int = 4  # blocks of attention and dense layers
+    heads: int = 4  # of attention; they divide the width
+    mlp_width: int | None = None  # units of a block's first dense layer; null: 4 times the width
+    dropout: float = 0.0  # share dropped after positions, attention and dense layers, in [0, 1)
+
+    def parameter_problems(self) -> Iterator[str]:
+        """Yield sizes that no layer can have, and heads that do not divide the width."""
+        yield from checks.at_least(1, patch=self.patch, width=self.width, layers=self.layers, heads=self.heads)
+        yield from checks.at_least(1, mlp_width=self.mlp_width)
+        yield from checks.heads_divide(width=self.width, heads=self.heads)
+        yield from checks.rates(dropout=self.dropout)
+
+
+@dataclass(frozen=True)
+class TwoTowerConfig(ModelConfig):
+    """Two inputs through one shared tower, several outputs."""
+
+    _target_: str = ARCHITECTURES["two_tower"]
+    width: int = 32  # channels of the tower's first convolution, where the inputs are images
+    features: int = 64  # numbers that the tower makes of an input
+    hidden: int = 64  # units of each output's own hidden layer
+
+    def parameter_problems(self) -> Iterator[str]:
+        """Yield sizes that no layer can have."""
+        yield from checks.at_least(1, width=self.width, features=self.features, hidden=self.hidden)
+
+
+@dataclass(frozen=True)
+class OneTowerConfig(TwoTowerConfig):
+    """One input through such a tower, one output: what `init=transfer` can move a trained tower to."""
+
+    _target_: str = ARCHITECTURES["one_tower"]
+
+
+@dataclass(frozen=True)
+class SubclassedConfig(ModelConfig):
+    """An MLP-Mixer, written as a subclass of `keras.Model`."""
+
+    _target_: str = ARCHITECTURES["subclassed"]
+    patch: int | None = None  # pixels a side of a patch; null: near the square root of the image's side
+    width: int = 64  # numbers a patch
+    layers: int = 4  # mixer blocks
+    token_hidden: int = 32  # units that mix the patches
+    channel_hidden: int = 128  # units that mix a patch's numbers
+    dropout: float = 0.0  # share dropped after each mixing, in [0, 1)
+
+    def parameter_problems(self) -> Iterator[str]:
+        """Yield sizes and rates that no layer can have."""
+        yield from checks.at_least(1, patch=self.patch, width=self.width, layers=self.layers)
+        yield from checks.at_least(1, token_hidden=self.token_hidden, channel_hidden=self.channel_hidden)
+        yield from checks.rates(dropout=self.dropout)
+
+
+@dataclass(frozen=True)
+class ApplicationsConfig(ModelConfig):
+    """Any architecture of `keras.applications`, with random weights."""
+
+    _target_: str = ARCHITECTURES["applications"]
+    name: str = "MobileNetV2"  # in any case: resnet50, efficientnet_v2_b0, ...
+    include_top: bool = False  # true: the architecture's own classifier instead of ours
+    dropout: float = 0.0  # share of features dropped before our classifier, in [0, 1)
+    enlarge_to: int | None = None  # pixels a side; smaller images are enlarged to it first; null: refused if too small
+    scale: float | None = None  # images become scale * image + offset; null: what the architecture expects of [0, 1]
+    offset: float | None = None  # see scale
+    arguments: dict[str, Any] = field(default_factory=dict)  # the architecture's own, e.g. {alpha: 0.5}
+
+    def parameter_problems(self) -> Iterator[str]:
+        """Yield sizes and rates that no layer can have; Keras is asked for the name when the model is built."""
+        yield from checks.at_least(1, enlarge_to=self.enlarge_to)
+        yield from checks.rates(dropout=self.dropout)
+
+
+@dataclass(frozen=True)
+class CustomConfig(ModelConfig):
+    """What a callable of the user's own returns: any `keras.Model`."""
+
+    _target_: str = field(default=MISSING, metadata=example("model._target_=pets.build trust=[pets]"))
+    arguments: dict[str, Any] = field(default_factory=dict)  # keyword arguments of the callable
+
+    def arguments_for_build(self) -> dict[str, Any]:
+        """Return the callable's arguments."""
+        return dict(self.arguments)
+
+    def parameter_problems(self) -> Iterator[str]:
+        """Yield a target that is missing or names nothing in a module."""
+        if self._target_ == MISSING:
+            yield "_target_: required and not given; e.g. model._target_=pets.build trust=[pets]"
+        elif not all(part.isidentifier() for part in self._target_.split(".")):
+            yield f"_target_: {self._target_!r} is no dotted name; e.g. my_package.my_module.my_model"
+        elif "." not in self._target_:
+            yield f"_target_: {self._target_!r} names no module; e.g. my_package.{self._target_}"
+
+
+MODEL_SCHEMAS: dict[str, type[ModelConfig]] = {
+    "mlp": MlpConfig,
+    "convnet": ConvnetConfig,
+    "resnet": ResnetConfig,
+    "vit": VitConfig,
+    "two_tower": TwoTowerConfig,
+    "one_tower": OneTowerConfig,
+    "subclassed": SubclassedConfig,
+    "applications": ApplicationsConfig,
+    "custom": CustomConfig,
+}

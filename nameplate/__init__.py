@@ -1,0 +1,116 @@
+"""Nameplate: Keras models trained on every GPU of a machine, under names that are checked, unique and kept.
+
+This is the library's table of contents. Verbs are loaded on first use, so `import nameplate` imports no framework.
+The rooms, lowest first: `naming`, `weights`, `checkpoint` and `formats` know strings, arrays and files; `graph`, `io`
+and `surgery` know Keras models; `data`, `engine`, `training` and `interpret` train them and show what they see.
+"""
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for type checkers and editors; what runs is below, and a test holds the two together
+    from nameplate.errors import NameplateError as NameplateError
+    from nameplate.graph.functional import Insert as Insert
+    from nameplate.graph.functional import Remove as Remove
+    from nameplate.graph.functional import Replace as Replace
+    from nameplate.graph.model_weights import read as read
+    from nameplate.graph.model_weights import write as write
+    from nameplate.graph.name_contract import Frozen as Frozen
+    from nameplate.graph.name_contract import check as check
+    from nameplate.graph.name_contract import enforce as enforce
+    from nameplate.graph.name_contract import freeze as freeze
+    from nameplate.graph.rename import rename as rename
+    from nameplate.graph.trainable import set_trainable as set_trainable
+    from nameplate.graph.tree import layer as layer
+    from nameplate.graph.tree import layers as layers
+    from nameplate.graph.tree import variables as variables
+    from nameplate.interpret.dream import dream as dream
+    from nameplate.interpret.look import look as look
+    from nameplate.interpret.look import saliency as saliency
+    from nameplate.io.export import export as export
+    from nameplate.io.load_model import load as load
+    from nameplate.io.load_weights import load_weights as load_weights
+    from nameplate.io.reconstruct import reconstruct as reconstruct
+    from nameplate.io.repair import mend as mend
+    from nameplate.io.save import save as save
+    from nameplate.io.transfer import TransferPlan as TransferPlan
+    from nameplate.io.transfer import apply as apply
+    from nameplate.io.transfer import plan as plan
+    from nameplate.naming.policy import NamingError as NamingError
+    from nameplate.naming.policy import Policy as Policy
+    from nameplate.naming.policy import Violation as Violation
+    from nameplate.surgery.conflicts import load_beside as load_beside
+    from nameplate.surgery.conflicts import load_choosing as load_choosing
+    from nameplate.surgery.draw import draw as draw
+    from nameplate.surgery.edit import edit as edit
+    from nameplate.surgery.edit import insert as insert
+    from nameplate.surgery.edit import remove as remove
+    from nameplate.surgery.edit import replace as replace
+    from nameplate.surgery.ensemble import ensemble as ensemble
+    from nameplate.surgery.ensemble import siamese as siamese
+    from nameplate.surgery.extract import extract as extract
+    from nameplate.surgery.flatten import flatten as flatten
+    from nameplate.surgery.heads import attach as attach
+    from nameplate.surgery.join import branch as branch
+    from nameplate.surgery.join import join as join
+    from nameplate.surgery.join import prefixed as prefixed
+    from nameplate.training.evaluate import evaluate as evaluate
+    from nameplate.training.evaluate import predict as predict
+    from nameplate.training.fit import fit as fit
+    from nameplate.weights.class_mapping import Classes as Classes
+    from trainer.config.composing import run_config as run_config
+    from trainer.config.run_config import RunConfig as RunConfig
+    from trainer.run import train as train
+
+_HOMES = {
+    "nameplate.errors": "NameplateError",
+    "nameplate.naming.policy": "NamingError Policy Violation",
+    "nameplate.graph.tree": "layer layers variables",
+    "nameplate.graph.name_contract": "Frozen check enforce freeze",
+    "nameplate.graph.rename": "rename",
+    "nameplate.graph.trainable": "set_trainable",
+    "nameplate.graph.model_weights": "read write",
+    "nameplate.graph.functional": "Insert Remove Replace",
+    "nameplate.surgery.edit": "edit insert remove replace",
+    "nameplate.surgery.extract": "extract",
+    "nameplate.surgery.flatten": "flatten",
+    "nameplate.surgery.join": "branch join prefixed",
+    "nameplate.surgery.ensemble": "ensemble siamese",
+    "nameplate.surgery.heads": "attach",
+    "nameplate.surgery.conflicts": "load_beside load_choosing",
+    "nameplate.surgery.draw": "draw",
+    "nameplate.io.load_model": "load",
+    "nameplate.io.load_weights": "load_weights",
+    "nameplate.io.save": "save",
+    "nameplate.io.export": "export",
+    "nameplate.weights.class_mapping": "Classes",
+    "nameplate.io.transfer": "TransferPlan apply plan",
+    "nameplate.io.reconstruct": "reconstruct",
+    "nameplate.io.repair": "mend",
+    "nameplate.training.fit": "fit",
+    "nameplate.training.evaluate": "evaluate predict",
+    "nameplate.interpret.dream": "dream",
+    "nameplate.interpret.look": "look saliency",
+    # A whole configured run: the one thing that the library asks of the application above it.
+    "trainer.run": "train",
+    "trainer.config.run_config": "RunConfig",
+    "trainer.config.composing": "run_config",
+}
+_HOME_OF = {verb: module for module, verbs in _HOMES.items() for verb in verbs.split()}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'nameplate' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+if "keras" in sys.modules:  # from here on each layer keeps whether Keras made up its name
+    import_module("nameplate.graph.explicit_names")

@@ -1,0 +1,111 @@
+"""Examples in arrays that stay on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from nameplate.data.config import ArraysConfig
+from nameplate.data.dataset import (
+    Column,
+    Dataset,
+    describe,
+    input_column,
+    label_problems,
+    outputs_of,
+    target_column,
+    weight_column,
+)
+from nameplate.data.source import Example, Memory, Source, bundle, leaves, mapped, refuse
+from nameplate.data.sparse import SparseRows
+from nameplate.data.splits import split
+
+
+class Mapped:
+    """A source that reads the rows it is asked for from memory-mapped arrays."""
+
+    def __init__(self, content: Example) -> None:
+        """Take an example whose leaves are `Column`s, or have rows of a shape and dtype as these have."""
+        self._columns: list[Column | SparseRows] = leaves(content)
+        self._content = content
+        self.size = len(self._columns[0])
+
+    def spec(self) -> Example:
+        """Return the structure of one example."""
+        return mapped(lambda column: tf.TensorSpec(column.shape, column.dtype), self._content)
+
+    def load(self, indices: tf.Tensor) -> Example:
+        """Return the examples at `indices` (n,)."""
+        dtypes = [each.dtype for each in self._columns]
+        read = tf.numpy_function(self._rows, [indices], dtypes, stateful=False)
+        for leaf, column in zip(read, self._columns, strict=True):
+            leaf.set_shape([indices.shape[0], *column.shape])
+        rest = iter(read)
+        return mapped(lambda _: next(rest), self._content)
+
+    def arrays(self) -> None:
+        """Return None: what is mapped is taken to be larger than the memory."""
+
+    def _rows(self, indices: np.ndarray) -> list[np.ndarray]:
+        return [each.rows(indices) for each in self._columns]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The columns of one part of the data."""
+
+    inputs: list[Column]
+    targets: list[Column]
+    weights: list[Column]
+
+    def columns(self) -> list[Column]:
+        """Return all columns."""
+        return [*self.inputs, *self.targets, *self.weights]
+
+    def example(self) -> Example:
+        """Return the structure of an example, with columns for leaves."""
+        x, y = (bundle({each.name: each for each in group}) for group in (self.inputs, self.targets))
+        return (x, y, *self.weights)
+
+
+def open_arrays(config: ArraysConfig) -> Dataset:
+    """Return the arrays that the configuration names, as inputs and targets under their keys.
+
+    An `.npz` file is read into memory; the `.npy` files of a folder are mapped, and read while training.
+
+    Raises:
+        DataError: labels that are no class, or files that do not fit together.
+    """
+    paths = {"train": config.path, "validation": config.validation_path, "test": config.test_path}
+    given = {key: Path(path).expanduser() for key, path in paths.items() if path}
+    parts = {key: _part(_read(path, config.keys()), config) for key, path in given.items()}
+    outputs = outputs_of({key: part.targets for key, part in parts.items()}, config.classes)
+    refuse(problem for key, part in parts.items() for problem in label_problems(str(given[key]), part.targets, outputs))
+    sources = {key: _source(part, mapped=given[key].is_dir()) for key, part in parts.items()}
+    held_out = {key: sources.get(key) for key in ("validation", "test")}
+    return describe(split(sources["train"], config, **held_out), inputs=config.inputs, outputs=outputs)
+
+
+def _read(path: Path, keys: list[str]) -> dict[str, np.ndarray]:
+    if path.is_dir():
+        return {key: np.load(path / f"{key}.npy", mmap_mode="r", allow_pickle=False) for key in keys}
+    with np.load(path, allow_pickle=False) as file:
+        return {key: file[key] for key in keys}
+
+
+def _part(arrays: Mapping[str, np.ndarray], config: ArraysConfig) -> Part:
+    return Part(
+        [input_column(key, arrays[key], scale=config.scale) for key in config.inputs],
+        [target_column(key, arrays[key], classes=config.classes.get(key)) for key in config.targets],
+        [weight_column(key, arrays[key]) for key in [config.sample_weight] if key],
+    )
+
+
+def _source(part: Part, *, mapped: bool) -> Source:
+    if mapped:
+        return Mapped(part.example())
+    return Memory(tf.nest.map_structure(lambda column: column.rows(slice(None)), part.example()))

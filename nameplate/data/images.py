@@ -1,0 +1,115 @@
+"""Encoded images become arrays of one size, many at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from nameplate.data.base_config import augment_steps
+from nameplate.data.config import DataConfig
+from nameplate.data.dataset import Field
+from nameplate.data.source import CLOSE, OPEN, refuse
+
+FORMATS = "JPEG, PNG, BMP and GIF can be read"
+
+Read = Callable[[tf.Tensor], tf.Tensor]  # one item to the bytes of an image, both scalars
+Told = Callable[[tf.Tensor], tf.Tensor]  # positions (k,) among the items to words for a message (k,)
+
+
+def decode_all(items: tf.Tensor, *, read: Read, told: Told, shape: tuple[int, int, int]) -> tf.Tensor:
+    """Return the images of `items` (n,), decoded in parallel and resized: float32 (n, *shape) in 0..1.
+
+    A nested pipeline decodes as fast as `tf.map_fn` with parallel iterations, and it can leave out what it
+    cannot decode: that is how a damaged image's name gets into the error, which no decoding operation knows.
+    """
+    count = tf.size(items, out_type=tf.int64)
+
+    def decode(position: tf.Tensor, item: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return position, decode_one(read(item), shape)
+
+    decoded = tf.data.Dataset.from_tensor_slices((tf.range(count), items))
+    decoded = decoded.map(decode, num_parallel_calls=os.cpu_count(), deterministic=True)
+    batch = decoded.ignore_errors(log_warning=False).batch(tf.maximum(count, 1))
+    nothing = tf.data.Dataset.from_tensors((tf.zeros([0], tf.int64), tf.zeros([0, *shape])))
+    positions, images = batch.concatenate(nothing).take(1).get_single_element()
+    with tf.control_dependencies([_all_decoded(count, positions, told)]):
+        return tf.ensure_shape(images, [items.shape[0], *shape])
+
+
+def decode_one(content: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
+    """Return one image (JPEG, PNG, BMP, the first frame of a GIF) as float32 `shape` in 0..1."""
+    height, width, channels = shape
+    # The decoders of GIF and BMP refuse any number of channels but the file's own.
+    choosing = tf.io.is_jpeg(content) | (tf.strings.substr(content, 0, 4) == b"\x89PNG")
+    pixels = tf.cond(
+        choosing,
+        lambda: tf.io.decode_image(content, channels=channels, expand_animations=False),
+        lambda: _with_channels(tf.io.decode_image(content, expand_animations=False), channels),
+    )
+    pixels = tf.ensure_shape(pixels, [None, None, channels])
+    return tf.image.resize(pixels, [height, width]) / 255.0
+
+
+def _with_channels(pixels: tf.Tensor, channels: int) -> tf.Tensor:
+    """Return uint8 (height, width, 1, 3 or 4) with 1 or 3 channels; an alpha channel is left out."""
+    colours = tf.cond(
+        tf.shape(pixels)[2] < 3,
+        lambda: tf.repeat(pixels[..., :1], 3, axis=2),
+        lambda: pixels[..., :3],
+    )
+    colours = tf.ensure_shape(colours, [None, None, 3])
+    return colours if channels == 3 else tf.image.rgb_to_grayscale(colours)
+
+
+def _all_decoded(count: tf.Tensor, positions: tf.Tensor, told: Told) -> tf.Operation:
+    """Fail with the names of the items that are not among the decoded ones, ten at most."""
+    every = tf.range(count)
+    decoded = tf.scatter_nd(positions[:, None], tf.ones_like(positions), count[None])
+    damaged = tf.boolean_mask(every, decoded == 0)
+    names = tf.strings.reduce_join(told(damaged[:10]), separator="\n  ")
+    number = tf.strings.as_string(tf.size(damaged))
+    message = tf.strings.join([OPEN, number, f" damaged or missing images ({FORMATS}):\n  ", names, CLOSE])
+    # The raw operation, because its Python wrapper words the failure in another way when it runs eagerly.
+    return tf.raw_ops.Assert(condition=tf.size(damaged) == 0, data=[message], summarize=1)
+
+
+LAYERS: dict[str, Callable[..., Any]] = {
+    "flip": lambda _, **given: keras.layers.RandomFlip("horizontal", **given),
+    "flip_vertical": lambda _, **given: keras.layers.RandomFlip("vertical", **given),
+    "shift": lambda most, **given: keras.layers.RandomTranslation(most, most, fill_mode="constant", **given),
+    "rotate": lambda most, **given: keras.layers.RandomRotation(most, fill_mode="constant", **given),
+    "zoom": lambda most, **given: keras.layers.RandomZoom(most, fill_mode="constant", **given),
+    "brightness": lambda most, **given: keras.layers.RandomBrightness(most, value_range=(0, 1), **given),
+    "contrast": lambda most, **given: keras.layers.RandomContrast(most, value_range=(0, 1), **given),
+}
+
+
+def augmentation(config: DataConfig, inputs: Mapping[str, Field], *, seed: int = 0) -> keras.Sequential | None:
+    """Return the layers of `data.augment` in one model called `augmentation`, or None without any.
+
+    It takes a batch of images (n, height, width, channels) with values in 0..1 and changes each in its own
+    way, when called with `training=True`; it is to be applied to each of `image_inputs`. Its layers are
+    called `augment_flip` and so on, and draw from `seed`. Build it inside the strategy's scope.
+
+    Raises:
+        DataError: changes are asked for, and no input is an image.
+    """
+    if not config.augment:
+        return None
+    if not image_inputs(inputs):
+        shapes = ", ".join(f"{name} {field.shape}" for name, field in inputs.items())
+        refuse([f"data.augment={list(config.augment)} changes images, and no input is one: {shapes}"])
+    steps = augment_steps(config.augment)
+    layers = [
+        LAYERS[name](amount, seed=seed + place, name=f"augment_{name}") for place, (name, amount) in enumerate(steps)
+    ]
+    return keras.Sequential(layers, name="augmentation")
+
+
+def image_inputs(inputs: Mapping[str, Field]) -> list[str]:
+    """Return the names of the inputs that are images: (height, width, 1 or 3 or 4 channels)."""
+    return [name for name, field in inputs.items() if len(field.shape) == 3 and field.shape[2] in (1, 3, 4)]

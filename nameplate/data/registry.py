@@ -1,0 +1,70 @@
+"""A data configuration becomes data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nameplate.data.arrays import open_arrays
+from nameplate.data.config import (
+    ArraysConfig,
+    CsvConfig,
+    CustomConfig,
+    DataConfig,
+    DigitPairsConfig,
+    DigitsConfig,
+    ImageFolderConfig,
+    RecordsConfig,
+    SyntheticConfig,
+)
+from nameplate.data.csv_table import open_csv
+from nameplate.data.custom import open_custom
+from nameplate.data.dataset import Allow, Dataset
+from nameplate.data.digits import open_digit_pairs, open_digits
+from nameplate.data.image_folder import open_image_folder
+from nameplate.data.source import DataError
+from nameplate.data.splits import first
+from nameplate.data.synthetic import open_synthetic
+from nameplate.data.tfrecords import open_records
+
+
+def open_dataset(config: DataConfig, *, seed: int, allow: Allow | None = None) -> Dataset:
+    """Return the data that a sound configuration describes; nothing of it is on a device yet.
+
+    `seed` is the run's: synthetic data comes from it. `allow` gives the object of a dotted name; data of the
+    user's own needs it.
+
+    Raises:
+        DataError: what the data holds cannot be used; the message lists every problem found.
+    """
+    dataset = _open(config, seed=seed, allow=allow or _refuse_all)
+    train, validation = dataset.train, dataset.validation
+    if config.limit is not None:
+        train = first(train, config.limit)
+    if config.validation_limit is not None and validation is not None:
+        validation = first(validation, config.validation_limit)
+    return replace(dataset, train=train, validation=validation)
+
+
+def _open(config: DataConfig, *, seed: int, allow: Allow) -> Dataset:
+    match config:
+        case DigitsConfig():
+            return open_digits(config)
+        case DigitPairsConfig():
+            return open_digit_pairs(config)
+        case ArraysConfig():
+            return open_arrays(config)
+        case ImageFolderConfig():
+            return open_image_folder(config)
+        case RecordsConfig():
+            return open_records(config)
+        case CsvConfig():
+            return open_csv(config)
+        case SyntheticConfig():
+            return open_synthetic(config, seed=seed)
+        case CustomConfig():
+            return open_custom(config, allow=allow)
+    raise TypeError(f"no source for {type(config).__name__}")
+
+
+def _refuse_all(name: str) -> None:
+    raise DataError(f"data._target_: {name!r} cannot be called here; nothing said what may be trusted")

@@ -1,0 +1,108 @@
+"""Which examples train and which are held out."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from nameplate.data.base_config import DataConfig
+from nameplate.data.source import Example, Memory, Source, Stream, mapped, refuse
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The sources of a run; None where there is nothing to validate on or to test on."""
+
+    train: Source | Stream
+    validation: Source | Stream | None = None
+    test: Source | Stream | None = None
+
+
+class Subset:
+    """Some examples of another source, in a given order."""
+
+    def __init__(self, source: Source, positions: np.ndarray | slice) -> None:
+        self._source = source
+        self._positions = (
+            np.arange(source.size)[positions] if isinstance(positions, slice) else positions.astype(np.int64)
+        )
+        self.size = len(self._positions)
+
+    def spec(self) -> Example:
+        """Return the structure of one example."""
+        return self._source.spec()
+
+    def load(self, indices: tf.Tensor) -> Example:
+        """Return the examples at `indices` (n,) of this subset."""
+        return self._source.load(tf.gather(self._tensor, indices))
+
+    def arrays(self) -> Example | None:
+        """Return the content of the subset, if the whole can be had in memory."""
+        whole = self._source.arrays()
+        return None if whole is None else mapped(lambda leaf: leaf[self._positions], whole)
+
+    @functools.cached_property
+    def _tensor(self) -> tf.Tensor:
+        with tf.init_scope(), tf.device("CPU:0"):
+            return tf.constant(self._positions)
+
+
+def take(source: Source, positions: np.ndarray | slice) -> Source:
+    """Return the examples at `positions`, (n,) or a slice, as a source of their own."""
+    if isinstance(source, Memory):
+        return Memory(mapped(lambda leaf: leaf[positions], source.arrays()))
+    return Subset(source, positions)
+
+
+def first(source: Source | Stream, limit: int) -> Source | Stream:
+    """Return the first `limit` examples of a source, or all where it has fewer."""
+    if isinstance(source, Stream):
+        return Stream(source.dataset.take(limit), batched=source.batched)
+    return take(source, np.arange(min(limit, source.size)))
+
+
+def split(
+    source: Source,
+    config: DataConfig,
+    *,
+    validation: Source | Stream | None = None,
+    test: Source | Stream | None = None,
+) -> Splits:
+    """Hold out the shares of `source` that the configuration asks for; a given source takes a share's place.
+
+    Which examples are held out depends on `data.split_seed`, on the shares and on the number of examples
+    alone. Every example is in exactly one part.
+
+    Raises:
+        DataError: the shares leave no example to train on.
+    """
+    given = {"validation": validation, "test": test}
+    shares = {key: 0.0 if part is not None else getattr(config, key) for key, part in given.items()}
+    counts = held_out(source.size, shares)
+    if not any(counts.values()):
+        return Splits(source, validation, test)
+    # RandomState, because numpy promises that its stream never changes; what is held out must not either.
+    order = np.random.RandomState(config.split_seed).permutation(source.size)
+    start = 0
+    for key, count in counts.items():
+        if count:
+            given[key] = take(source, np.sort(order[start : start + count]))
+        start += count
+    return Splits(take(source, np.sort(order[start:])), **given)
+
+
+def held_out(size: int, shares: dict[str, float]) -> dict[str, int]:
+    """Return the number of examples of each share, rounded up.
+
+    Raises:
+        DataError: nothing would be left to train on.
+    """
+    # The rounding before it keeps 0.07 of 100 at 7, where floats make 7.000000000000001 of it.
+    counts = {key: int(np.ceil(round(share * size, 6))) for key, share in shares.items()}
+    if sum(counts.values()) >= size:
+        asked = ", ".join(f"data.{key}={shares[key]} takes {count}" for key, count in counts.items() if count)
+        refuse([f"{size} examples: {asked or 'none'}, and none are left to train on; take smaller shares"])
+    return counts

@@ -1,0 +1,225 @@
+"""Optimizer, schedule and objective: a named model becomes a compiled one, and its names freeze."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+
+from nameplate.data.source import leaves, mapped
+from nameplate.engine.config import (
+    AdamConfig,
+    AdamWConfig,
+    Decay,
+    LionConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    Precision,
+    RmsPropConfig,
+    ScheduleConfig,
+    SgdConfig,
+)
+from nameplate.engine.learning_rate import WarmupDecay, set_rates
+from nameplate.engine.private.compiled import adds_losses, build_compiled, evaluate_symbolically, overridden
+from nameplate.engine.private.optimizers import begin_averages
+from nameplate.errors import NameplateError
+from nameplate.graph.global_state import collector_paused
+from nameplate.graph.name_contract import freeze, recheck
+from nameplate.section import ConfigError
+
+_MAKE_A_LOSS = ("train_step", "compute_loss")
+
+
+def compile_model(
+    model: keras.Model,
+    *,
+    optimizer: OptimizerConfig,
+    schedule: ScheduleConfig,
+    objective: ObjectiveConfig,
+    precision: Precision,
+    steps: int,
+    example: tuple[Any, ...],
+) -> dict[str, float]:
+    """Compile a model inside the strategy's scope and create every variable of its training.
+
+    `steps` is the length of the run; `example` holds KerasTensors (x, y[, weight]) of one batch. Returns the learning
+    rate of every variable that trains, at its highest.
+
+    Raises:
+        ConfigError: an objective for an output that the model does not have.
+        NameplateError: a loss or metric that does not fit what the model gives, a learning rate for nothing.
+    """
+    outputs = output_names(model)
+    problems = objective.outputs_problems(outputs)
+    if problems:
+        raise ConfigError(problems)
+    chosen = make_optimizer(optimizer, learning_rate=make_schedule(schedule, optimizer.learning_rate, steps))
+    if precision is Precision.mixed_float16:
+        chosen = keras.optimizers.LossScaleOptimizer(chosen, name="loss_scale")
+    model.compile(chosen, **_objective(objective, outputs), jit_compile=False)
+    prepare(model, example)
+    return set_rates(model, optimizer.rates, usual=optimizer.learning_rate)
+
+
+def prepare(model: keras.Model, example: tuple[Any, ...]) -> None:
+    """Create every variable of a compiled model's training, and freeze its names.
+
+    A model that has no variables yet gets them here, and so does its optimizer: slots can be restored only once they
+    exist, and the first step is faster.
+
+    Raises:
+        NameplateError: the data or the objective does not fit the model, or there is nothing to train.
+        NamingError: names were changed since they froze.
+    """
+    build(model, example)
+    if not model.trainable_variables:
+        raise NameplateError(f"nothing to train: every variable of {model.name!r} is frozen")
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    begin_averages(model.optimizer)
+    recheck(model)
+    freeze(model)
+
+
+def build(model: keras.Model, example: tuple[Any, ...]) -> None:
+    """Create the variables of a compiled model, its losses and metrics; `example` as for `prepare`.
+
+    Raises:
+        NameplateError: the data or the objective does not fit the model, or there is nothing to minimise.
+    """
+    losses, makes_one = getattr(model, "loss", None), any(overridden(model, method) for method in _MAKE_A_LOSS)
+    if losses is not None and not makes_one and not leaves(example[1:2]):
+        raise NameplateError(f"{model.name!r} is compiled with a loss, and the data has no targets; give y")
+    try:
+        with collector_paused():
+            build_compiled(model, example)
+            if losses is None and not makes_one and not adds_losses(model, example):
+                raise NameplateError(
+                    f"{model.name!r} is compiled without a loss, and no layer adds one; "
+                    "give compile one, e.g. loss='mse'"
+                )
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        reason = _reason(error)
+        raise NameplateError(
+            f"the data or the objective does not fit {model.name!r} with outputs "
+            f"{', '.join(output_names(model))}: {reason}"
+        ) from error
+
+
+@contextmanager
+def in_words(model: keras.Model) -> Iterator[None]:
+    """Answer in words where Keras finds, as it calls the model, that data does not fit it.
+
+    Raises:
+        NameplateError: a layer cannot take what it gets.
+    """
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        if "Exception encountered when calling" not in str(error):  # as Keras begins what a layer raises
+            raise
+        raise NameplateError(f"the data does not fit {model.name!r}: {_reason(error)}") from error
+
+
+def refuse_unlike(
+    model: keras.Model, example: tuple[Any, ...], held_out: tuple[Any, ...], *, name: str = "validation_data"
+) -> None:
+    """Refuse data to validate on that the model cannot be evaluated on: it would fail only after an epoch.
+
+    Both are what `nameplate.data.adapters.example_of` returns; `name` is what an error calls it. Data of other sizes
+    than the training data's, such as longer sequences, is tried without computing anything.
+    """
+    if _shapes(example) == _shapes(held_out):
+        return
+    try:
+        evaluate_symbolically(model, held_out)
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise NameplateError(
+            f"{name} has examples of {_shapes(held_out)}, the training data of {_shapes(example)}: {_reason(error)}"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return the sentence of Keras' that says what is wrong: its last, but for a list of a call's arguments."""
+    text = re.sub(r"\x1b\[\d*m", "", str(error)).partition("Arguments received by")[0].strip()
+    return text.splitlines()[-1].strip() if text else type(error).__name__
+
+
+def make_optimizer(config: OptimizerConfig, *, learning_rate: Any) -> keras.Optimizer:
+    """Return the optimizer of a configuration."""
+    common = {
+        "learning_rate": learning_rate,
+        "weight_decay": config.weight_decay,
+        "clipnorm": config.clipnorm,
+        "global_clipnorm": config.global_clipnorm,
+        "clipvalue": config.clipvalue,
+        "use_ema": config.ema_momentum is not None,
+        "ema_momentum": 0.99 if config.ema_momentum is None else config.ema_momentum,
+    }
+    match config:
+        case SgdConfig():
+            return keras.optimizers.SGD(momentum=config.momentum, nesterov=config.nesterov, **common)
+        case AdamWConfig() | AdamConfig():
+            kind = keras.optimizers.AdamW if isinstance(config, AdamWConfig) else keras.optimizers.Adam
+            adam = {key: getattr(config, key) for key in ("beta_1", "beta_2", "epsilon", "amsgrad")}
+            return kind(**adam, **common)
+        case RmsPropConfig():
+            own = {key: getattr(config, key) for key in ("rho", "momentum", "epsilon")}
+            return keras.optimizers.RMSprop(**own, **common)
+        case LionConfig():
+            return keras.optimizers.Lion(beta_1=config.beta_1, beta_2=config.beta_2, **common)
+    raise TypeError(f"no optimizer for {type(config).__name__}")
+
+
+def make_schedule(config: ScheduleConfig, rate: float, steps: int) -> Any:
+    """Return the learning rate as a number, or as a schedule where it changes over the `steps` of a run."""
+    if config.decay is Decay.constant and not config.warmup_steps:
+        return rate
+    return WarmupDecay(
+        rate=rate,
+        decay=config.decay.value,
+        warmup_steps=config.warmup_steps,
+        decay_steps=config.decay_steps or max(steps - config.warmup_steps, 1),
+        final=config.final,
+    )
+
+
+def output_names(model: keras.Model) -> list[str]:
+    """Return the names by which losses and metrics are keyed; a subclassed model's single output is `output`."""
+    names = getattr(model, "output_names", None)
+    return list(names) if names else ["output"]
+
+
+def _shapes(example: tuple[Any, ...]) -> str:
+    """Return the shapes and dtypes of inputs and targets, without the batch's dimension."""
+    return str(mapped(lambda leaf: f"{leaf.dtype} {tuple(leaf.shape[1:])}", example[:2]))
+
+
+def _objective(config: ObjectiveConfig, outputs: list[str]) -> dict[str, Any]:
+    losses = {name: _loss(config, config.losses.get(name, config.loss)) for name in outputs}
+    metrics = {name: list(config.output_metrics.get(name, config.metrics)) for name in outputs}
+    if len(outputs) == 1:
+        return {"loss": losses[outputs[0]], "metrics": metrics[outputs[0]]}
+    weights = {name: config.loss_weights.get(name, 1.0) for name in outputs}
+    return {"loss": losses, "metrics": metrics, "loss_weights": weights}
+
+
+def _loss(config: ObjectiveConfig, name: str) -> Any:
+    options: dict[str, Any] = {}
+    if name.endswith("crossentropy"):
+        options["from_logits"] = config.from_logits
+    if name == "categorical_crossentropy":
+        options["label_smoothing"] = config.label_smoothing
+    kinds = {
+        "sparse_categorical_crossentropy": keras.losses.SparseCategoricalCrossentropy,
+        "categorical_crossentropy": keras.losses.CategoricalCrossentropy,
+        "binary_crossentropy": keras.losses.BinaryCrossentropy,
+        "mean_squared_error": keras.losses.MeanSquaredError,
+        "mean_absolute_error": keras.losses.MeanAbsoluteError,
+        "huber": keras.losses.Huber,
+        "log_cosh": keras.losses.LogCosh,
+    }
+    return kinds[name](**options)

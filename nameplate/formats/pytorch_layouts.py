@@ -1,0 +1,226 @@
+"""Where PyTorch's numbers go in Keras' arrays, by the role of a layer: transposed, split, joined; and back.
+
+A role is what a layer does (`conv`, `batch_norm`), a leaf the name of a variable inside its layer. PyTorch keeps
+channels first and a dense kernel as (out, in); Keras keeps channels last and (in, out). Read in torch 2.13 and keras
+3.15; tests compare the outputs of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nameplate.naming import names
+
+Shape = tuple[int, ...]
+_Forward = Callable[[Sequence[np.ndarray], Sequence[Shape]], Sequence[np.ndarray]]
+_Backward = Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]
+
+COUNTER = "num_batches_tracked"  # of a batch norm in PyTorch: a number that Keras has no use for
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Leaves of PyTorch's and the leaves of Keras' that hold the same numbers.
+
+    `forward` takes PyTorch's arrays and the shapes that Keras wants and gives Keras' arrays; `backward` gives
+    PyTorch's. Both are exact, but for the two biases of an LSTM, which Keras keeps as their sum.
+    """
+
+    torch: tuple[str, ...]
+    keras: tuple[str, ...]
+    forward: _Forward
+    backward: _Backward
+
+
+@dataclass(frozen=True)
+class Rows:
+    """In which order a layer's features come that are the pixels of a flattened picture.
+
+    An order has PyTorch's place for each place of Keras'.
+    """
+
+    order: tuple[int, ...] | None  # of what the layer takes; None where it is PyTorch's, or nobody can tell
+    told: str  # in words: from which order to which, or why it is not known
+    columns: tuple[int, ...] | None = None  # of what a dense layer gives, where that becomes a picture
+
+    @property
+    def known(self) -> bool:
+        """Whether any order is known."""
+        return self.order is not None or self.columns is not None
+
+    def concerns(self, leaf: str) -> bool:
+        """Tell whether a variable has a place for each of these features."""
+        return leaf == "kernel" or (leaf == "bias" and self.columns is not None) or leaf in _PER_FEATURE
+
+
+_PER_FEATURE = ("gamma", "beta", "moving_mean", "moving_variance", "scale")
+
+
+def behind(pair: Pair, rows: Rows | None) -> Pair:
+    """Return a pair whose Keras side has its features in the order of a flattened picture."""
+    if rows is None or not rows.known or not rows.concerns(pair.keras[0]):
+        return pair
+    leaf = pair.keras[0]
+    return Pair(
+        pair.torch,
+        pair.keras,
+        lambda arrays, shapes: [_ordered(array, rows, leaf, back=False) for array in pair.forward(arrays, shapes)],
+        lambda arrays: pair.backward([_ordered(array, rows, leaf, back=True) for array in arrays]),
+    )
+
+
+def _ordered(array: np.ndarray, rows: Rows, leaf: str, *, back: bool) -> np.ndarray:
+    """Return an array with its features in Keras' order, or back in PyTorch's."""
+    first = rows.columns if leaf == "bias" else rows.order
+    for axis, order in ((0, first), (1, rows.columns if leaf == "kernel" else None)):
+        if order is not None:
+            array = np.take(array, np.argsort(order) if back else np.asarray(order), axis=axis)
+    return array
+
+
+def role(class_name: str) -> str | None:
+    """Return the role of a Keras layer by its class, None where PyTorch has no layout for it."""
+    return _ROLES.get(names.snake(class_name))
+
+
+def pairs(role: str) -> tuple[Pair, ...]:
+    """Return the leaves of a role."""
+    return _LAYOUTS[role]
+
+
+def _as_it_is(torch: str, keras: str) -> Pair:
+    return Pair((torch,), (keras,), lambda arrays, _: arrays, lambda arrays: arrays)
+
+
+def _permuted(torch: str, keras: str, *order: int) -> Pair:
+    back = np.argsort(order)
+    return Pair(
+        (torch,),
+        (keras,),
+        lambda arrays, _: [arrays[0].transpose(order)],
+        lambda arrays: [arrays[0].transpose(back)],
+    )
+
+
+def _conv(rank: int) -> tuple[Pair, ...]:
+    """(out, in, *window) -> (*window, in, out)."""
+    return _permuted("weight", "kernel", *range(2, 2 + rank), 1, 0), _BIAS
+
+
+def _conv_transpose(rank: int) -> tuple[Pair, ...]:
+    """(in, out, *window) -> (*window, out, in): the same order of axes, with other meanings."""
+    return _conv(rank)
+
+
+def _depthwise(rank: int) -> tuple[Pair, ...]:
+    """(channels * multiplier, 1, *window) -> (*window, channels, multiplier)."""
+
+    def forward(arrays: Sequence[np.ndarray], shapes: Sequence[Shape]) -> list[np.ndarray]:
+        channels, multiplier = shapes[0][-2:]
+        window = arrays[0].shape[2:]
+        split = arrays[0].reshape(channels, multiplier, *window)
+        return [split.transpose(*range(2, 2 + rank), 0, 1)]
+
+    def backward(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        *window, channels, multiplier = arrays[0].shape
+        moved = arrays[0].transpose(rank, rank + 1, *range(rank))
+        return [moved.reshape(channels * multiplier, 1, *window)]
+
+    return Pair(("weight",), ("kernel",), forward, backward), _BIAS
+
+
+def _summed(arrays: Sequence[np.ndarray], _: Sequence[Shape]) -> list[np.ndarray]:
+    return [arrays[0] + arrays[1]]
+
+
+def _one_of_two(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return [arrays[0], np.zeros_like(arrays[0])]
+
+
+def _gru_gates(array: np.ndarray) -> np.ndarray:
+    """Return an array (..., 3 * units) with its first two gates swapped: PyTorch has reset first, Keras update."""
+    reset, update, new = np.split(array, 3, axis=-1)
+    return np.concatenate([update, reset, new], axis=-1)
+
+
+def _gru_kernel(torch: str, keras: str) -> Pair:
+    return Pair(
+        (torch,),
+        (keras,),
+        lambda arrays, _: [_gru_gates(arrays[0].T)],
+        lambda arrays: [_gru_gates(arrays[0]).T],
+    )
+
+
+def _heads_in(arrays: Sequence[np.ndarray], shapes: Sequence[Shape]) -> list[np.ndarray]:
+    """(3 * heads * size, features) -> three of (features, heads, size); biases (3 * heads * size) likewise."""
+    return [part.T.reshape(shape) for part, shape in zip(np.split(arrays[0], len(shapes)), shapes, strict=True)]
+
+
+def _heads_back(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return [np.concatenate([each.reshape(*each.shape[:-2], -1).T for each in arrays])]
+
+
+def _out_back(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return [arrays[0].reshape(-1, arrays[0].shape[-1]).T]
+
+
+_BIAS = _as_it_is("bias", "bias")
+_QKV = ("query", "key", "value")
+_ATTENTION = (
+    Pair(("in_proj_weight",), tuple(f"{each}/kernel" for each in _QKV), _heads_in, _heads_back),
+    Pair(("in_proj_bias",), tuple(f"{each}/bias" for each in _QKV), _heads_in, _heads_back),
+    *(Pair((f"{each[0]}_proj_weight",), (f"{each}/kernel",), _heads_in, _heads_back) for each in _QKV),
+    Pair(("out_proj/weight",), ("attention_output/kernel",), _heads_in, _out_back),
+    _as_it_is("out_proj/bias", "attention_output/bias"),
+)
+
+_LAYOUTS: dict[str, tuple[Pair, ...]] = {
+    "dense": (_permuted("weight", "kernel", 1, 0), _BIAS),
+    **{f"conv{rank}d": _conv(rank) for rank in (1, 2, 3)},
+    **{f"conv{rank}d_transpose": _conv_transpose(rank) for rank in (1, 2, 3)},
+    **{f"depthwise{rank}d": _depthwise(rank) for rank in (1, 2)},
+    "batch_norm": (
+        _as_it_is("weight", "gamma"),
+        _as_it_is("bias", "beta"),
+        _as_it_is("running_mean", "moving_mean"),
+        _as_it_is("running_var", "moving_variance"),
+    ),
+    "norm": (_as_it_is("weight", "gamma"), _as_it_is("bias", "beta")),
+    "rms_norm": (_as_it_is("weight", "scale"),),
+    "embedding": (_as_it_is("weight", "embeddings"),),
+    "lstm": (
+        _permuted("weight_ih_l0", "lstm_cell/kernel", 1, 0),
+        _permuted("weight_hh_l0", "lstm_cell/recurrent_kernel", 1, 0),
+        Pair(("bias_ih_l0", "bias_hh_l0"), ("lstm_cell/bias",), _summed, _one_of_two),
+    ),
+    "gru": (
+        _gru_kernel("weight_ih_l0", "gru_cell/kernel"),
+        _gru_kernel("weight_hh_l0", "gru_cell/recurrent_kernel"),
+        Pair(
+            ("bias_ih_l0", "bias_hh_l0"),
+            ("gru_cell/bias",),
+            lambda arrays, _: [_gru_gates(np.stack(arrays))],
+            lambda arrays: list(_gru_gates(arrays[0])),
+        ),
+    ),
+    "attention": _ATTENTION,
+}
+
+_ROLES: dict[str, str] = {
+    "dense": "dense",
+    **{f"conv{rank}d": f"conv{rank}d" for rank in (1, 2, 3)},
+    **{f"conv{rank}d_transpose": f"conv{rank}d_transpose" for rank in (1, 2, 3)},
+    **{f"depthwise_conv{rank}d": f"depthwise{rank}d" for rank in (1, 2)},
+    "batch_normalization": "batch_norm",
+    "layer_normalization": "norm",
+    "group_normalization": "norm",
+    "rms_normalization": "rms_norm",
+    "embedding": "embedding",
+    "lstm": "lstm",
+    "gru": "gru",
+    "multi_head_attention": "attention",
+}

@@ -1,0 +1,121 @@
+"""Any file of weights by name: which format it is, and its arrays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from nameplate import checkpoint as store
+from nameplate.errors import FileFormatError
+from nameplate.formats.arrays import Arrays
+from nameplate.formats.contents import Array, Table
+from nameplate.formats.keras_file import open_keras, read_keras_table
+from nameplate.formats.keras_shards import ENDING as SHARDS
+from nameplate.formats.keras_shards import open_shards, read_shards_table
+from nameplate.formats.keras_weights import open_legacy, open_weights_file, read_legacy_table, read_weights_table
+from nameplate.formats.pytorch_file import open_pytorch, read_pytorch_table
+from nameplate.formats.safetensors_file import INDEX, open_safetensors, read_safetensors_table
+from nameplate.formats.saved_model import GRAPH, open_saved_model, read_saved_model_table
+
+# By the end of the name; the first that fits counts.
+OPENERS: dict[str, Callable[[Path], Arrays]] = {
+    ".keras": open_keras,
+    ".weights.h5": open_weights_file,
+    SHARDS: open_shards,
+    ".h5": open_legacy,
+    ".hdf5": open_legacy,
+    ".safetensors": open_safetensors,
+    INDEX: open_safetensors,
+    ".pt": open_pytorch,
+    ".pth": open_pytorch,
+    ".bin": open_pytorch,
+    ".index": open_saved_model,
+}
+TABLES: dict[str, Callable[[Path], Table]] = {
+    ".keras": read_keras_table,
+    ".weights.h5": read_weights_table,
+    SHARDS: read_shards_table,
+    ".h5": read_legacy_table,
+    ".hdf5": read_legacy_table,
+    ".safetensors": read_safetensors_table,
+    INDEX: read_safetensors_table,
+    ".pt": read_pytorch_table,
+    ".pth": read_pytorch_table,
+    ".bin": read_pytorch_table,
+    ".index": read_saved_model_table,
+}
+
+
+def open_weights(path: str | os.PathLike[str]) -> Arrays:
+    """Open the arrays of any file that this package knows, or of a SavedModel or checkpoint directory, by name.
+
+    Nothing in the file is executed, nothing is imported; arrays are read one by one when they are asked for. The
+    result is a context; leaving it lets go of the file.
+
+    Raises:
+        FileFormatError: when there is no such file, it is of a kind that is not known, damaged, or refused for what it
+            could do.
+    """
+    found = Path(path)
+    if found.is_dir():
+        return _directory(found)
+    ending = kind(found)
+    if ending is None:
+        raise FileFormatError(f"{path}: weights are read from {', '.join(OPENERS)}, SavedModels and checkpoints")
+    if not found.is_file():
+        raise FileFormatError(f"{path}: there is no such file")
+    return OPENERS[ending](found)
+
+
+def kind(path: Path) -> str | None:
+    """Return the ending that says of which format a file is, None for one that is not known."""
+    return next((ending for ending in OPENERS if path.name.endswith(ending)), None)
+
+
+def is_weights(path: Path) -> bool:
+    """Tell whether a path is a file of a kind that is known, a SavedModel, or has the index of sharded safetensors."""
+    if path.is_dir():
+        return (path / GRAPH).is_file() or bool(_indexes(path))
+    return path.is_file() and kind(path) is not None
+
+
+def read_table(path: Path) -> Table:
+    """Return the layers and arrays that a file or directory of others names.
+
+    Raises:
+        FileFormatError: as `open_weights`.
+    """
+    if path.is_dir():
+        return read_saved_model_table(path) if (path / GRAPH).is_file() else read_safetensors_table(_indexes(path)[0])
+    ending = kind(path)
+    if ending is None:
+        raise FileFormatError(f"{path}: names are read from {', '.join(TABLES)} files, SavedModels and checkpoints")
+    if not path.is_file():
+        raise FileFormatError(f"{path}: there is no such file")
+    return TABLES[ending](path)
+
+
+def _directory(path: Path) -> Arrays:
+    if (path / GRAPH).is_file():
+        return open_saved_model(path)
+    if (path / store.layout.MANIFEST).is_file():
+        return _checkpoint(path)
+    indexes = _indexes(path)
+    if len(indexes) != 1:
+        raise FileFormatError(
+            f"{path} is a directory, but no SavedModel ({GRAPH}), no checkpoint ({store.layout.MANIFEST}), and has "
+            f"{len(indexes)} files *{INDEX}"
+        )
+    return open_safetensors(indexes[0])
+
+
+def _indexes(path: Path) -> list[Path]:
+    return sorted(path.glob(f"*{INDEX}"))
+
+
+def _checkpoint(path: Path) -> Arrays:
+    checkpoint = store.open(path)
+    records = checkpoint.weights.records
+    arrays = [Array(name, record.shape, record.dtype.name, name) for name, record in records.items()]
+    return Arrays(arrays, checkpoint.weights.__getitem__, path=path, format="checkpoint", close=checkpoint.close)

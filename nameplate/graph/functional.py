@@ -1,0 +1,289 @@
+"""Edits as values: what is to be done to a model, before anything is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+from keras import tree
+
+from nameplate.errors import NameplateError
+from nameplate.graph import keras_private
+from nameplate.graph.clone import in_order
+
+Given = Any  # a keras.Layer, a keras.Model, or what keras.Input returns; for several in a row, a sequence of them
+Sites = int | Sequence[int] | None  # which calls of a shared layer, counted from 0 in the order of the graph; None: all
+
+
+class SurgeryError(NameplateError):
+    """An edit that cannot be done; nothing was built."""
+
+
+@dataclass(frozen=True)
+class Replace:
+    """Put `layer` where `name` is: one or several in a row, for one layer or for the block from one to another."""
+
+    name: str | tuple[str, str]  # qualified; a pair is a block: its first and its last layer
+    layer: Given
+    at: Sites = None
+
+
+@dataclass(frozen=True)
+class Insert:
+    """Put `layer` behind `after`, in front of `before`, or between the two where both are given."""
+
+    layer: Given
+    after: str | None = None
+    before: str | None = None
+    at: Sites = None
+    output: int | None = None  # which of several tensors that `after` gives
+
+
+@dataclass(frozen=True)
+class Remove:
+    """Take `name` out; what used its output uses its input."""
+
+    name: str
+    at: Sites = None
+    keep: str | None = None  # which layer's tensor stays, where `name` takes several
+
+
+Edit = Replace | Insert | Remove
+
+
+def layers_of(given: Given) -> list[Any]:
+    """Return what an edit was given as layers.
+
+    Raises:
+        SurgeryError: for something else than layers.
+    """
+    several = list(given) if isinstance(given, list | tuple) else [given]
+    found = [_input_layer(each) if isinstance(each, keras.KerasTensor) else each for each in several]
+    strangers = [each for each in found if not isinstance(each, keras.Layer)]
+    if strangers or not found:
+        what = ", ".join(type(each).__name__ for each in strangers) or "an empty list"
+        raise SurgeryError(
+            f"cannot put {what} into a graph: give a keras.Layer, several in a list, or keras.Input(...)"
+        )
+    return found
+
+
+def _input_layer(tensor: Any) -> Any:
+    history = getattr(tensor, "_keras_history", None)
+    return history.operation if history is not None else tensor
+
+
+@dataclass(eq=False)
+class Value:
+    """A tensor of a graph; `spec` is what it will be after the edits, None where that cannot be known."""
+
+    spec: Any = None  # a keras.KerasTensor
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of a layer or an operator."""
+
+    layer: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outputs: list[Value]
+    took: list[Any] | None = None  # specs of the flat inputs in the original; None for a call that an edit made
+    gave: list[Any] = field(default_factory=list)  # specs of the outputs in the original
+    before: list[Value] = field(default_factory=list)  # the values that it took in the original
+    given: list[Value] = field(default_factory=list)  # the values that it gave in the original
+    replaced: Any = None  # the layer that was called here in the original
+
+    def inputs(self) -> list[Value]:
+        """Return the values that it takes, arguments before keywords."""
+        return values_in((self.args, self.kwargs))
+
+    def rewire(self, changes: Mapping[int, Value]) -> None:
+        """Take other values: `{id(old): new}`."""
+        self.args, self.kwargs = _mapped((self.args, self.kwargs), changes)
+
+
+@dataclass(eq=False)
+class Head:
+    """An input of a graph."""
+
+    layer: Any  # an InputLayer; None for a Sequential that is not built
+    value: Value
+    spec: Any = None  # the tensor's in the original, or the one that it is to have
+    given: Value | None = None  # the value that it gave in the original
+
+
+@dataclass(eq=False)
+class Graph:
+    """What one functional or sequential container does."""
+
+    container: Any
+    name: str
+    heads: list[Head]
+    calls: list[Call]
+    inputs: Any  # structure of values
+    outputs: Any
+    given_out: list[Value] = field(default_factory=list)  # the outputs as they were in the original, flat
+    stack: bool = False  # a Sequential, which stays one while it is a single row
+
+    def layers(self) -> list[Any]:
+        """Return each layer and operator once, heads first, in the order of their first calls."""
+        found = [*(head.layer for head in self.heads if head.layer is not None), *(call.layer for call in self.calls)]
+        return list({id(layer): layer for layer in found}.values())
+
+    def substitute(self, changes: Mapping[int, Value]) -> None:
+        """Let everything that takes a value take another: `{id(old): new}`; chains are followed."""
+        if not changes:
+            return
+        final = {key: _last(value, changes) for key, value in changes.items()}
+        for call in self.calls:
+            call.rewire(final)
+        self.outputs = _mapped(self.outputs, final)
+
+    def reached(self, changed: Collection[int]) -> set[int]:
+        """Return ids of the values that the edits reach; `changed` has ids of layers that are others."""
+        found: set[int] = set()
+        for head in self.heads:
+            reshaped = head.spec is not None and head.layer is not None and not same(head.spec, head.layer.output)
+            if head.layer is None or id(head.layer) in changed or reshaped:
+                found.add(id(head.value))
+        for call in self.calls:
+            taken = call.inputs()
+            moved = call.took is None or [id(each) for each in taken] != [id(each) for each in call.before]
+            if moved or id(call.layer) in changed or any(id(each) in found for each in taken):
+                found |= {id(each) for each in call.outputs}
+        return found
+
+    def untouched_outputs(self, changed: Collection[int]) -> list[int]:
+        """Return the places of the flat outputs that no edit reaches."""
+        reached = self.reached(changed)
+        now = zip(self.given_out, values_in(self.outputs), strict=False)
+        return [place for place, (old, new) in enumerate(now) if old is new and id(new) not in reached]
+
+    def upstream(self, changed: Collection[int]) -> set[int]:
+        """Return ids of the values that neither an edit reaches nor a layer gives that is also called behind one."""
+        again = set(changed)
+        while True:
+            reached = self.reached(again)
+            behind = {id(call.layer) for call in self.calls if any(id(value) in reached for value in call.outputs)}
+            if behind <= again:
+                every = [head.value for head in self.heads] + [value for call in self.calls for value in call.outputs]
+                return {id(value) for value in every} - reached
+            again |= behind
+
+    def prune(self) -> list[Call]:
+        """Drop, and return, the calls that lead to no output."""
+        live = {id(value) for value in values_in(self.outputs)}
+        kept: list[Call] = []
+        dropped: list[Call] = []
+        for call in reversed(self.calls):
+            if any(id(value) in live for value in call.outputs):
+                live |= {id(value) for value in call.inputs()}
+                kept.append(call)
+            else:
+                dropped.append(call)
+        self.calls = kept[::-1]
+        return dropped[::-1]
+
+    def is_row(self) -> bool:
+        """Tell whether each call takes only what the one before it gives, so that a Sequential can say it."""
+        value = self.heads[0].value
+        for call in self.calls:
+            if call.kwargs or len(call.args) != 1 or call.args[0] is not value or len(call.outputs) != 1:
+                return False
+            value = call.outputs[0]
+        distinct = len({id(call.layer) for call in self.calls}) == len(self.calls)
+        return len(self.heads) == 1 and self.outputs is value and distinct and bool(self.calls)
+
+
+def is_graph(layer: Any) -> bool:
+    """Tell whether a layer is a container that can be read."""
+    if isinstance(layer, keras_private.Functional):
+        return keras_private.rebuilds_from_tensors(layer)
+    return type(layer) is keras.Sequential
+
+
+def adds_code(container: Any) -> bool:
+    """Tell whether a class of the user's does more than its graph when it is called."""
+    return isinstance(container, keras_private.Functional) and type(container).call is not keras_private.Functional.call
+
+
+def read(container: Any) -> Graph:
+    """Return a container's graph.
+
+    Raises:
+        SurgeryError: for a container that holds layers outside its graph.
+    """
+    if isinstance(container, keras.Sequential):
+        inner = keras_private.stack_graph(container)
+        if inner is None:
+            return _unbuilt(container)
+        graph = _functional(inner, container)
+        graph.stack = True
+        return graph
+    known = {id(each) for each in keras_private.operations(container)}
+    loose = [each.name for each in keras_private.sublayers(container) if id(each) not in known]
+    if loose:
+        raise SurgeryError(
+            f"{container.name!r} holds layers outside its graph: {', '.join(map(repr, loose))}; an edit would lose "
+            "them, so attach them to the result yourself, or give them a place in the graph"
+        )
+    return _functional(container, container)
+
+
+def values_in(structure: Any) -> list[Value]:
+    """Return the values of a structure in flat order."""
+    return [leaf for leaf in tree.flatten(structure) if isinstance(leaf, Value)]
+
+
+def same(one: Any, other: Any) -> bool:
+    """Tell whether two specs are the same tensor: shape, dtype, sparsity."""
+    return one is other or (
+        tuple(one.shape) == tuple(other.shape) and one.dtype == other.dtype and bool(one.sparse) == bool(other.sparse)
+    )
+
+
+def listed(specs: Iterable[Any]) -> str:
+    """Return specs as a user reads them: shapes, with the dtype where it is no float32."""
+    texts = [f"{tuple(spec.shape)}{'' if spec.dtype == 'float32' else f' {spec.dtype}'}" for spec in specs]
+    return " and ".join(texts) or "nothing"
+
+
+def _functional(graph: Any, container: Any) -> Graph:
+    known = {id(tensor): Value(tensor) for tensor in graph.inputs}
+    heads = [
+        Head(keras_private.source(tensor), known[id(tensor)], tensor, known[id(tensor)]) for tensor in graph.inputs
+    ]
+    calls = []
+    for node, operation in in_order(graph):
+        args, kwargs = node.arguments.fill_in(known)
+        outputs = [Value(tensor) for tensor in node.outputs]
+        known.update((id(tensor), value) for tensor, value in zip(node.outputs, outputs, strict=True))
+        call = Call(operation, args, kwargs, outputs, list(node.arguments.keras_tensors), list(node.outputs))
+        call.before, call.given = call.inputs(), list(outputs)
+        calls.append(call)
+    structures = (keras_private.inputs_struct(graph), keras_private.outputs_struct(graph))
+    inputs, outputs = (tree.map_structure(lambda tensor: known[id(tensor)], each) for each in structures)
+    return Graph(container, container.name, heads, calls, inputs, outputs, values_in(outputs))
+
+
+def _unbuilt(container: Any) -> Graph:
+    """Return the row of a Sequential that has not seen a shape yet."""
+    row = [layer for layer in keras_private.stacked(container) if not isinstance(layer, keras.layers.InputLayer)]
+    first = next((each for each in keras_private.stacked(container) if isinstance(each, keras.layers.InputLayer)), None)
+    values = [Value() for _ in range(len(row) + 1)]
+    calls = [Call(layer, (values[place],), {}, [values[place + 1]], took=[]) for place, layer in enumerate(row)]
+    head = Head(first, values[0])
+    return Graph(container, container.name, [head], calls, values[0], values[-1], [values[-1]], stack=True)
+
+
+def _mapped(structure: Any, changes: Mapping[int, Value]) -> Any:
+    return tree.map_structure(lambda leaf: changes.get(id(leaf), leaf), structure)
+
+
+def _last(value: Value, changes: Mapping[int, Value]) -> Value:
+    while id(value) in changes:
+        value = changes[id(value)]
+    return value

@@ -1,0 +1,1 @@
+"""What named layers see: dreams, activations, saliency."""

@@ -1,0 +1,114 @@
+"""Dreams while a run trains: every so many steps a picture of what named layers see, so that features are seen to form.
+
+The noise is the same every time, and nothing that training computes with is touched: a run with dreams trains the same
+weights, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from nameplate.interpret import objectives
+from nameplate.interpret.dream import Dreamer
+from nameplate.interpret.image_files import enlarged, read_image, save_image, sheet
+from nameplate.interpret.layer_outputs import matching
+from nameplate.interpret.objectives import Objective, parse
+from nameplate.interpret.settings import Parameters, Settings
+from nameplate.naming.names import sanitized
+from nameplate.training.config import DreamConfig
+from nameplate.training.observers import Journey, Observer
+from nameplate.training.tensorboard import forget_after
+
+_SHOWN = 128  # pixels that a picture's longer side has at least
+_ACROSS = 12  # pictures of each layer on the sheet at the end
+
+
+class Dreams(Observer):
+    """Writes each picture to `dreams/` under the run's TensorBoard directory, and to PNG files with their recipes."""
+
+    def __init__(self, model: keras.Model, config: DreamConfig, *, pictures: Path, events: Path, seed: int) -> None:
+        """Find the layers; call it within the strategy's scope.
+
+        Args:
+            model: the model that is trained.
+            config: which layers, how often.
+            pictures: directory of the PNG files, `<layer>/step_00000500.png`.
+            events: directory of the event file.
+            seed: decides the noise.
+
+        Raises:
+            ObjectiveError: names that match no layer, with the nearest, or a model without an input for images.
+        """
+        self.every_steps = config.every_steps
+        self._config, self._pictures, self._events = config, pictures, events
+        self._settings = Settings(parameters=Parameters.fourier, steps=config.steps, seed=seed)
+        found = _objectives(model, config.layers)
+        self._dreamers = {name: Dreamer(model, each, self._settings) for name, each in found.items()}
+
+    def began(self, model: keras.Model, journey: Journey) -> None:
+        """Open the event file; what a killed process dreamt past its last checkpoint is dreamt again."""
+        forget_after(self._events, journey.first_step)
+        self._writer = tf.summary.create_file_writer(str(self._events))
+        self._last = journey.total_steps
+        if self._config.before_after and journey.first_step == 0:
+            self._dream(0)
+
+    def advanced(self, step: int) -> None:
+        """Dream where it is time."""
+        if step % self._config.every_steps == 0 or (self._config.before_after and step == self._last):
+            self._dream(step)
+
+    def _dream(self, step: int) -> None:
+        with self._writer.as_default(step=step):
+            for name, dreamer in self._dreamers.items():
+                picture = self._dreamt(dreamer)
+                tf.summary.image(name, picture[None])
+                save_image(self._folder(name) / f"step_{step:08d}.png", picture, recipe=self._recipe(dreamer, step))
+        self._writer.flush()
+
+    def ended(self) -> None:
+        """Close the event file, and put what was dreamt on sheets, a row a layer."""
+        self._writer.close()
+        rows = {name: sorted(self._folder(name).glob("step_*.png")) for name in self._dreamers}
+        self._sheet("forming.png", {name: _evenly(paths) for name, paths in rows.items()})
+        first = "step_00000000"
+        if self._config.before_after and all(len(paths) > 1 and paths[0].stem == first for paths in rows.values()):
+            self._sheet("before_after.png", {name: [paths[0], paths[-1]] for name, paths in rows.items()})
+
+    def _sheet(self, name: str, rows: Mapping[str, Sequence[Path]]) -> None:
+        across = max((len(paths) for paths in rows.values()), default=0)
+        if across:
+            shown = {f"{layer} {int(path.stem[5:])}": path for layer, paths in rows.items() for path in paths}
+            pictures = {label: read_image(path, channels=3) for label, path in shown.items()}
+            save_image(self._pictures / name, sheet(pictures, columns=across), recipe={"what": list(rows)})
+
+    def _dreamt(self, dreamer: Dreamer) -> np.ndarray:
+        found, _ = dreamer.dream(dreamer.noise(self._config.size, 1))
+        pixels = self._settings.as_bytes(found[0])
+        return enlarged(pixels if pixels.shape[-1] == 3 else pixels[..., :1], _SHOWN)
+
+    def _folder(self, name: str) -> Path:
+        return self._pictures / sanitized(name.replace("/", "."))
+
+    def _recipe(self, dreamer: Dreamer, step: int) -> dict[str, object]:
+        what = str(dreamer.ascent.objective)
+        return {"what": what, "step": step, "start": "noise", "settings": self._settings.plain()}
+
+
+def _objectives(model: keras.Model, wanted: Sequence[str]) -> dict[str, Objective]:
+    """Return what is dreamt of by its name: a layer's, or the objective as text."""
+    patterns = [each for each in wanted if "(" not in each]
+    found = {name: objectives.layer(name) for name in matching(model, patterns)}
+    return found | {each: parse(each) for each in wanted if "(" in each}
+
+
+def _evenly(paths: Sequence[Path]) -> list[Path]:
+    """Return at most so many of the paths, the first and the last among them."""
+    if len(paths) <= _ACROSS:
+        return list(paths)
+    return [paths[round(place)] for place in np.linspace(0, len(paths) - 1, _ACROSS)]

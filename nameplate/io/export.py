@@ -1,0 +1,124 @@
+"""A model exported for serving, as a SavedModel whose inputs and outputs have names."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from nameplate.errors import NameplateError
+from nameplate.formats.registry import open_weights
+from nameplate.formats.saved_model import NAMES
+from nameplate.graph.keras_private import inputs_struct, stack_graph
+from nameplate.graph.model_weights import read
+from nameplate.graph.name_contract import recheck
+from nameplate.graph.tree import output_names, require_built, variables
+from nameplate.naming import names
+
+
+class ExportError(NameplateError):
+    """A model that cannot be exported as it is."""
+
+
+def export(model: keras.Model, path: str | os.PathLike[str]) -> None:
+    """Write a SavedModel to a new directory, for TensorFlow Serving and others, without the code that made it.
+
+    Its signature `serving_default` takes each input by its name and returns each output by its name: those of
+    the model's input layers and of its losses, or the keys where it was made with dictionaries. The first axis of
+    every input is free. The directory appears by one rename.
+
+    Proved: that the file has each variable by its name and value. Not proved: what the exported graph computes.
+
+    Args:
+        model: built, functional or sequential: a subclassed model has no named inputs.
+        path: a directory that is not there yet.
+
+    Raises:
+        ExportError: when the model has no named inputs and outputs, two have one name, or something is at `path`.
+    """
+    require_built(model)
+    if isinstance(model, keras.Sequential) and stack_graph(model) is None:
+        raise ExportError(f"{model.name!r} has no named inputs: give it a keras.Input first")
+    target = Path(path)
+    if target.exists() or target.is_symlink():
+        raise ExportError(f"{target} is there already; an export takes a new directory")
+    recheck(model)
+    inputs = _inputs(model)
+    stack = stack_graph(model) if isinstance(model, keras.Sequential) else None
+    outputs = output_names(stack or model)
+    _refuse_names(model, [*inputs], outputs)
+    with tempfile.TemporaryDirectory(prefix=".nameplate-", dir=target.parent) as folder:
+        draft = Path(folder) / "export"
+        archive = keras.export.ExportArchive()
+        archive.track(model)
+        archive.add_endpoint("serving_default", _endpoint(model, [*inputs], outputs), input_signature=[inputs])
+        archive.write_out(str(draft), verbose=False)
+        _add_names(model, draft)
+        os.replace(draft, target)
+
+
+def _add_names(model: keras.Model, draft: Path) -> None:
+    """Write the qualified names of the variables, in Keras' order, and prove that the values are theirs.
+
+    In a SavedModel itself inner variables of nested models have one name, `c1/kernel` twice.
+    """
+    qualified = {id(variable): name for name, variable in variables(model).items()}
+    listed = [qualified.get(id(variable), "") for variable in model.variables]
+    (draft / NAMES).write_text(json.dumps({"version": 1, "variables": listed}), encoding="utf-8")
+    weights = read(model)
+    with open_weights(draft) as arrays:
+        lost = [name for name in listed if name and (name not in arrays or not _same(arrays[name], weights[name]))]
+    if lost:
+        raise ExportError(f"not exported, since these would come back different: {', '.join(lost[:20])}")
+
+
+def _same(one: np.ndarray, other: np.ndarray) -> bool:
+    return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
+
+
+def _inputs(model: keras.Model) -> dict[str, Any]:
+    """Return `{name: specification}` of each input."""
+    if inputs_struct(model) is None and not isinstance(model, keras.Sequential):
+        raise ExportError(
+            f"{model.name!r} is a subclassed model without named inputs; wrap it: keras.Model(input, m(input))"
+        )
+    struct = inputs_struct(model)
+    tensors = struct if isinstance(struct, Mapping) else {tensor.name: tensor for tensor in model.inputs}
+    return {
+        str(name): keras.InputSpec(shape=(None, *tensor.shape[1:]), dtype=tensor.dtype, name=str(name))
+        for name, tensor in tensors.items()
+    }
+
+
+def _endpoint(model: keras.Model, inputs: list[str], outputs: list[str]) -> Any:
+    """Return a function from named inputs to named outputs; TensorFlow sorts a dictionary by its keys."""
+    struct = inputs_struct(model)
+
+    def serve(given: Mapping[str, Any]) -> dict[str, Any]:
+        listed = [given[name] for name in inputs]
+        if struct is None:  # a Sequential has one
+            found = model(listed[0], training=False)
+        else:
+            found = model(dict(given) if isinstance(struct, Mapping) else _packed(struct, listed), training=False)
+        return found if isinstance(found, dict) else dict(zip(outputs, keras.tree.flatten(found), strict=True))
+
+    return serve
+
+
+def _packed(struct: Any, listed: list[Any]) -> Any:
+    return keras.tree.pack_sequence_as(struct, listed)
+
+
+def _refuse_names(model: keras.Model, inputs: list[str], outputs: list[str]) -> None:
+    if not outputs:
+        raise ExportError(f"{model.name!r} has no named outputs")
+    faults = [f"  {name!r}: {what}" for name in (*inputs, *outputs) if (what := names.fault(name))]
+    faults += [f"  {name!r}: two outputs have this name" for name in set(outputs) if outputs.count(name) > 1]
+    if faults:
+        raise ExportError("\n".join([f"{model.name!r} cannot be exported by names:", *sorted(faults)]))

@@ -1,0 +1,1 @@
+"""Names, policies and rename rules: strings only."""

@@ -1,0 +1,332 @@
+"""A naming policy as data, and what breaks it: strings only.
+
+`violations` judges a list of `Named`, which a walk of a model (`nameplate.graph.tree`) and a reader of a file
+(`nameplate.formats`) make alike.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from nameplate import text_table
+from nameplate.errors import NameplateError
+from nameplate.naming import names
+from nameplate.naming.suggestions import NEUTRAL, Wish, candidates
+
+
+class Mode(enum.StrEnum):
+    """What happens to a model that breaks the policy."""
+
+    # OmegaConf reads and writes the names of members, so these are the words of the command line.
+
+    strict = "strict"  # refused, with every violation
+    repair = "repair"  # renamed, the same way every time
+    report = "report"  # reported and taken as it is
+    off = "off"  # not looked at
+
+
+class Demand(enum.StrEnum):
+    """How much a kind of layer must keep."""
+
+    all = "all"  # every rule
+    grammar = "grammar"  # the grammar and uniqueness only
+
+
+REMEDY = "Or take these names: nameplate.enforce(model, 'repair') gives a model that has them."
+
+_Word = TypeVar("_Word", Mode, Demand)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What names a model may have. Grammar and uniqueness always hold; the fields say what else does."""
+
+    mode: Mode = Mode.strict
+    automatic: bool = False  # may a layer keep the name that Keras made up for it
+    fold_case: bool = True  # are two names the same when only their case differs
+    max_length: int = names.LIMIT  # bytes of a layer's own name
+    patterns: dict[str, str] = field(default_factory=dict)  # class (or a base of it): what the own name must match
+    required: list[str] = field(default_factory=list)  # qualified names that must be there
+    forbidden: list[str] = field(default_factory=list)  # regular expressions for own or qualified names
+    prefixes: dict[str, str] = field(default_factory=dict)  # depth ("0" is the top) or container: prefix of own names
+    weightless: Demand = Demand.all  # for layers without any variable
+    operators: Demand = Demand.grammar  # for `a + b`, slices and keras.ops, which Keras gives no way to name
+    outputs: list[str] = field(default_factory=list)  # output names that the objective uses
+
+    def __post_init__(self) -> None:
+        """Take the words of the command line for the members they stand for: `Policy(mode="repair")`."""
+        object.__setattr__(self, "mode", _member(Mode, self.mode, "mode"))
+        object.__setattr__(self, "weightless", _member(Demand, self.weightless, "weightless"))
+        object.__setattr__(self, "operators", _member(Demand, self.operators, "operators"))
+
+    def problems(self) -> list[str]:
+        """Return each setting that cannot be used as `key: what is wrong, what was received, what to do`."""
+        found = (
+            []
+            if 1 <= self.max_length <= names.LIMIT
+            else [f"naming.max_length: {self.max_length} is not between 1 and {names.LIMIT}"]
+        )
+        expressions = [(f"naming.patterns.{key}", value) for key, value in self.patterns.items()]
+        expressions += [(f"naming.forbidden.{index}", value) for index, value in enumerate(self.forbidden)]
+        for key, expression in expressions:
+            try:
+                re.compile(expression)
+            except (re.error, TypeError) as error:
+                found.append(f"{key}: {expression!r} is not a regular expression: {error}")
+        for key, prefix in self.prefixes.items():
+            reason = names.fault(prefix + "x")
+            if reason:
+                found.append(f"naming.prefixes.{key}: no name can begin with {prefix!r}: {reason}")
+        return found
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One rule that one layer breaks."""
+
+    name: str  # the qualified name
+    rule: str  # grammar, automatic, duplicate, case, pattern, required, forbidden, prefix, output or carried
+    message: str  # what is wrong, in a few words
+    suggestion: str  # an own name that would pass and clash with nothing; empty where none can be made
+
+
+class NamingError(NameplateError):
+    """Names that break the contract; `violations` has each of them where a policy was asked."""
+
+    def __init__(self, message: str, violations: Sequence[Violation] = ()) -> None:
+        super().__init__(message)
+        self.violations = list(violations)
+
+
+class Kind(enum.StrEnum):
+    """What a name in the tree stands for."""
+
+    LAYER = "layer"
+    INPUT = "input"
+    OPERATOR = "operator"  # `a + b`, a slice, a function of keras.ops
+    PART = "part"  # what a layer of Keras made for itself, or wraps
+
+
+@dataclass(frozen=True)
+class Named:
+    """One name of a model's tree as a policy sees it, in the order of the walk."""
+
+    name: str  # qualified
+    own: str
+    classes: tuple[str, ...]  # its class, then the bases
+    kind: Kind = Kind.LAYER
+    weightless: bool = False
+    parent: int = -1  # place of the container in the list; -1 is the model itself
+    origin: str = ""  # where it was found, as container/place
+    is_text: bool = True  # False where something else than a string was assigned
+    given: bool = False  # whether a caller gave this name, though Keras might have made it up
+
+
+def named_policy(policy: Policy | str) -> Policy:
+    """Return the policy of a mode's name, or the policy itself.
+
+    Raises:
+        NameplateError: for a word that is no mode, and for settings that cannot be used, with each.
+    """
+    if not isinstance(policy, Policy):
+        return Policy(mode=_member(Mode, policy, "policy"))
+    problems = policy.problems()
+    if problems:
+        raise NameplateError("\n".join(["this naming policy cannot be used:", *(f"  {each}" for each in problems)]))
+    return policy
+
+
+def _member(kind: type[_Word], word: object, what: str) -> _Word:
+    words = [member.value for member in kind]
+    if word not in words:
+        hint = names.did_you_mean(str(word), words)
+        raise NameplateError(f"no naming {what} {word!r}; there are {', '.join(words)}.{hint}")
+    return kind(word)
+
+
+def violations(policy: Policy, tree: Sequence[Named], *, outputs: Sequence[str] = ()) -> list[Violation]:
+    """Return every rule that every layer breaks, in the order of the tree, each with a name that would do.
+
+    Args:
+        policy: the rules; its mode is not looked at.
+        tree: the layers, containers before what they contain.
+        outputs: the names of the model's outputs.
+    """
+    faulty = broken(policy, tree)
+    better = suggestions(policy, tree, list(faulty))
+    found = [
+        Violation(tree[index].name, rule, message, better[index])
+        for index, reasons in faulty.items()
+        for rule, message in reasons
+    ]
+    return found + _absent(policy, tree, outputs)
+
+
+def of_the_model(name: object) -> list[Violation]:
+    """Return what is wrong with a model's own name, which is in no tree: the grammar, as for layers."""
+    reason = names.fault(name)
+    if not reason:
+        return []
+    return [Violation(str(name), "grammar", f"the model's own name: {reason}", names.sanitized(name) or "model")]
+
+
+def broken(policy: Policy, tree: Sequence[Named]) -> dict[int, list[tuple[str, str]]]:
+    """Return `{place: [(rule, message), ...]}` for the layers whose names break a rule, in the order of the tree."""
+    found = {index: _faults(policy, item, item.own, tree) for index, item in enumerate(tree)}
+    for index, reason in _clashes(policy, tree):
+        found[index].append(reason)
+    return {index: reasons for index, reasons in found.items() if reasons}
+
+
+def suggestions(policy: Policy, tree: Sequence[Named], places: Sequence[int]) -> dict[int, str]:
+    """Return an own name for each of these places that passes the policy and clashes with nothing.
+
+    What comes out depends on the tree alone, and the answers clash with no sibling and with no other answer.
+    An empty string stands where no name can be found.
+    """
+    taken: dict[int, set[str]] = defaultdict(set)
+    ordinals: dict[int, int] = {}
+    counts: Counter[tuple[int, str]] = Counter()
+    for index, item in enumerate(tree):
+        taken[item.parent].add(_key(policy, item.own))
+        counts[item.parent, item.classes[0]] += 1
+        ordinals[index] = counts[item.parent, item.classes[0]]
+    answers: dict[int, str] = {}
+    for index in places:
+        item = tree[index]
+        siblings = taken[item.parent]
+        free = (
+            name
+            for name in _candidates(policy, item, ordinals[index], tree, tries=len(siblings) + 50)
+            if _key(policy, name) not in siblings and not _faults(policy, item, name, tree)
+        )
+        answers[index] = next(free, "")
+        siblings.add(_key(policy, answers[index]))
+    return answers
+
+
+def text(found: Sequence[Violation], *, model: str, policy: Policy, remedy: str = REMEDY) -> str:
+    """Return violations as a table: where, what is wrong, what would do; below, what takes all that would do."""
+    layers = len({violation.name for violation in found})
+    subject = "1 name" if layers == 1 else f"{layers} names"
+    head = f"{subject} of {model!r} break{'s' * (layers == 1)} the policy {policy.mode.value!r}:"
+    rows = [(violation.name, violation.message, _advice(violation)) for violation in found]
+    lines = [f"  {line}" for line in text_table.lines(rows, gap=3)]
+    repairable = all(violation.suggestion for violation in found)
+    tail = [remedy] if repairable else []
+    return "\n".join([head, *lines, *tail])
+
+
+def _advice(violation: Violation) -> str:
+    if not violation.suggestion:
+        return ""
+    container = "" if violation.message.startswith("the model's own name") else names.split(violation.name)[0]
+    return f"e.g. {names.join(container, violation.suggestion)}"
+
+
+def _faults(policy: Policy, item: Named, own: str, tree: Sequence[Named]) -> list[tuple[str, str]]:
+    """Return (rule, message) for what a name breaks by itself."""
+    reason = names.fault(own if item.is_text or own != item.own else None, limit=policy.max_length)
+    found = [("grammar", reason)] if reason else []
+    if not own or (not item.is_text and own == item.own):  # there is no name that the other rules could be about
+        return found
+    found += [("forbidden", f"matches the forbidden {each!r}") for each in _forbidden(policy, item, own)]
+    if not _held_to_all(policy, item):
+        return found
+    written = item.given and own == item.own
+    if not policy.automatic and not written and names.is_automatic(own, item.classes[0]):
+        found.append(("automatic", "made up by Keras"))
+    pattern = _pattern(policy, item)
+    if pattern and not re.fullmatch(pattern, own):
+        found.append(("pattern", f"a {item.classes[0]} must match {pattern!r}"))
+    prefix = _prefix(policy, item, tree)
+    if not own.startswith(prefix):
+        found.append(("prefix", f"must begin with {prefix!r}"))
+    return found
+
+
+def _held_to_all(policy: Policy, item: Named) -> bool:
+    if item.kind is Kind.OPERATOR:
+        return policy.operators is Demand.all
+    if item.kind is Kind.PART:  # its name is its place, and no user gave it
+        return False
+    return not item.weightless or item.kind is Kind.INPUT or policy.weightless is Demand.all
+
+
+def _forbidden(policy: Policy, item: Named, own: str) -> Iterator[str]:
+    container, _ = names.split(item.name)
+    for expression in policy.forbidden:
+        if re.fullmatch(expression, own) or re.fullmatch(expression, names.join(container, own)):
+            yield expression
+
+
+def _pattern(policy: Policy, item: Named) -> str | None:
+    return next((policy.patterns[name] for name in item.classes if name in policy.patterns), None)
+
+
+def _prefix(policy: Policy, item: Named, tree: Sequence[Named]) -> str:
+    """Return what the own name must begin with: the container's rule goes before its depth's."""
+    if not policy.prefixes:
+        return ""
+    container = tree[item.parent].name if item.parent >= 0 else ""
+    if container and container in policy.prefixes:
+        return policy.prefixes[container]
+    depth = container.count(names.SEPARATOR) + 1 if container else 0
+    return policy.prefixes.get(str(depth), "")
+
+
+def _key(policy: Policy, own: str) -> str:
+    """Return what two names that count as the same share."""
+    return own.casefold() if policy.fold_case else own
+
+
+def _clashes(policy: Policy, tree: Sequence[Named]) -> Iterator[tuple[int, tuple[str, str]]]:
+    """Yield every use of a name after its first among its siblings, with both places."""
+    first: dict[tuple[int, str], int] = {}
+    for index, item in enumerate(tree):
+        earlier = first.setdefault((item.parent, _key(policy, item.own)), index)
+        if earlier == index:
+            continue
+        where = f"first at {tree[earlier].origin}, again at {item.origin}"
+        if tree[earlier].own == item.own:
+            yield index, ("duplicate", f"used twice: {where}")
+        else:
+            yield index, ("case", f"the same as {tree[earlier].own!r} but for case: {where}")
+
+
+def _absent(policy: Policy, tree: Sequence[Named], outputs: Sequence[str]) -> list[Violation]:
+    present = [item.name for item in tree]
+    known = set(present)
+    found = [
+        Violation(name, "required", f"required, and no layer has it.{names.did_you_mean(name, present)}", "")
+        for name in policy.required
+        if name not in known
+    ]
+    return found + [
+        Violation(name, "output", f"the objective uses it; the outputs are {', '.join(outputs) or 'unnamed'}", "")
+        for name in policy.outputs
+        if name not in outputs
+    ]
+
+
+def _candidates(policy: Policy, item: Named, ordinal: int, tree: Sequence[Named], *, tries: int) -> Iterator[str]:
+    """Yield names for a layer: its own mended, its class's word with its number, then neutral ones."""
+    word = "input" if item.kind is Kind.INPUT else names.snake(item.classes[0]) or "layer"
+    mended = names.sanitized(item.own)
+    automatic = names.is_automatic(mended, item.classes[0]) and not (item.given and mended == item.own)
+    made_up = not mended or automatic or names.fault(mended) is not None
+    bases = [] if made_up else [mended]
+    held = _held_to_all(policy, item)
+    wish = Wish(
+        prefix=_prefix(policy, item, tree) if held else "",
+        pattern=_pattern(policy, item) if held else None,
+        limit=policy.max_length,
+        ordinal=ordinal,
+        tries=tries,
+    )
+    return candidates([*bases, word, *NEUTRAL], [word, *NEUTRAL], wish)

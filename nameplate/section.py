@@ -1,0 +1,37 @@
+"""What every section of a run's configuration has: a list of its own problems, in words."""
+
+from __future__ import annotations
+
+from nameplate.errors import NameplateError
+
+
+class ConfigError(NameplateError):
+    """A configuration that cannot run; the message lists every problem found."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        head = "the configuration" if len(problems) != 1 else "one setting of the configuration"
+        count = f"{len(problems)} settings of " if len(problems) > 1 else ""
+        super().__init__("\n".join([f"{count}{head} cannot be used:", *(f"  {each}" for each in problems)]))
+
+
+class Section:
+    """A frozen dataclass of the configuration; `problems` says what in it cannot be used."""
+
+    def problems(self) -> list[str]:
+        """Return each problem as `key: what is wrong, what was received, what to do`; empty when sound."""
+        return []
+
+
+def at_least(key: str, value: float | None, bound: float, *, unit: str = "") -> list[str]:
+    """Return the problem of a number under its bound; None is allowed and means that the option is off."""
+    if value is None or value >= bound:
+        return []
+    return [f"{key}: {value} is too small; at least {bound}{' ' + unit if unit else ''}"]
+
+
+def above(key: str, value: float | None, bound: float) -> list[str]:
+    """Return the problem of a number that must be greater than its bound."""
+    if value is None or value > bound:
+        return []
+    return [f"{key}: {value} is too small; greater than {bound}"]

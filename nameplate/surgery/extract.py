@@ -1,0 +1,250 @@
+"""A part of a model: from named layers to named layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import tree
+
+from nameplate.graph import keras_private
+from nameplate.graph.functional import Graph, Head, SurgeryError, Value, adds_code, is_graph, values_in
+from nameplate.graph.global_state import collector_paused
+from nameplate.graph.tree import require_model
+from nameplate.surgery.addresses import Addresses, is_input
+from nameplate.surgery.changes import lint
+from nameplate.surgery.rebuild import Order, make
+from nameplate.surgery.shapes import Shapes
+from nameplate.surgery.verification import Line, Report, verify_edit
+
+Outputs = str | Sequence[str] | Mapping[str, str]
+
+
+@collector_paused()
+def extract(
+    model: keras.Model,
+    outputs: Outputs,
+    *,
+    inputs: Sequence[str] | None = None,
+    at: Mapping[str, int] | None = None,
+    name: str | None = None,
+    verify: bool = True,
+    report: Any = None,
+) -> keras.Model:
+    """Return an uncompiled copy of the part that computes what these layers give, in the caller's strategy scope.
+
+    Proved: names, weights, sharing, configurations and arguments of what the part has; with `verify` also that it
+    is saved and loaded again with equal outputs. Not proved: that these are the values inside the original.
+
+    Args:
+        model: functional or sequential; it is left as it is.
+        outputs: qualified names, of one layer, of several, or by output key; inside containers too, which stay
+            containers.
+        inputs: layers whose outputs become the new inputs, under their names; by default the model's own inputs, as
+            many as are needed. With inputs, all names lie in one container, and the part is lifted out of it.
+        at: which call, counted from 0, of layers that are called several times.
+        name: of the new model; by default the container's.
+        verify, report: as for `edit`.
+
+    Raises:
+        SurgeryError: for names that do not exist, and for a part that also depends on something else.
+    """
+    require_model(model)
+    addresses = Addresses(_editable(model))
+    wanted = _wanted(outputs)
+    inputs = [inputs] if isinstance(inputs, str) else inputs
+    if inputs is None:
+        graph, opened = _from_the_inputs(addresses, wanted, at or {})
+    else:
+        graph, opened = _between(addresses, wanted, list(inputs), at or {}), []
+    graph.outputs = _structure(outputs, graph.outputs)
+    graph.name = name or graph.name
+    _trim(addresses, graph, opened)
+    _drop_heads(graph, asked=inputs)
+    shapes = Shapes(addresses, {id(each) for each in [*opened, graph.container]}, {}, {}, rebuild=False)
+    shapes.run(graph)
+    shapes.refuse()
+    lint(graph)
+    made = make(addresses, Order(graph, shapes.opened, part=True))
+    lines = [Line(each, "output", "is given") for each in wanted] + [
+        Line(str(head.layer.name), "input", "is taken") for head in graph.heads if head.layer is not None
+    ]
+    if verify:
+        lines.append(verify_edit(model, made.model, []))
+    if report is not None:
+        report(Report(str(model.name), tuple(lines), len(made.kept), made.taken))
+    return made.model
+
+
+def _editable(model: Any) -> Any:
+    if is_graph(model) and getattr(model, "inputs", None):
+        return model
+    why = (
+        "it has not seen a shape yet; build it first" if is_graph(model) else "its code says how its layers are called"
+    )
+    raise SurgeryError(f"nothing can be extracted from the {type(model).__name__} {model.name!r}: {why}")
+
+
+def _wanted(outputs: Outputs) -> list[str]:
+    if not isinstance(outputs, str | Sequence | Mapping):
+        raise SurgeryError(f"outputs={outputs!r}: a qualified name, a list of them, or {{key: name}}")
+    found = (
+        [outputs] if isinstance(outputs, str) else list(outputs.values() if isinstance(outputs, Mapping) else outputs)
+    )
+    if not found:
+        raise SurgeryError("extract needs the name of a layer at least: outputs=[...]")
+    return found
+
+
+def _structure(asked: Outputs, flat: Any) -> Any:
+    """Return the values in the structure in which they were asked for: each name with all that it gives."""
+    if isinstance(asked, str):
+        return flat[0][0] if len(flat[0]) == 1 else flat[0]
+    if isinstance(asked, Mapping):
+        several = [name for name, values in zip(asked.values(), flat, strict=True) if len(values) > 1]
+        if several:
+            raise SurgeryError(f"{several[0]!r} gives several tensors, which have no key; ask for it in a list")
+        return {key: values[0] for key, values in zip(asked, flat, strict=True)}
+    return [value for values in flat for value in values]
+
+
+# ---- from the model's own inputs --------------------------------------------------------------------------------
+
+
+def _from_the_inputs(addresses: Addresses, wanted: Sequence[str], at: Mapping[str, int]) -> tuple[Graph, list[Any]]:
+    graph = addresses.graph(addresses.model)
+    opened: dict[int, Any] = {}
+    found = [_found(addresses, name, at) for name in wanted]  # all of them before a container is given more outputs
+    graph.outputs = [[_lifted(addresses, holder, value, opened) for value in values] for holder, values in found]
+    return graph, list(opened.values())
+
+
+def _found(addresses: Addresses, name: str, at: Mapping[str, int]) -> tuple[Graph, list[Value]]:
+    """Return the graph in which a layer is called, and what it gives."""
+    layer = addresses.layer(name)
+    if is_input(layer):
+        graph, head = addresses.heads(layer)[0]
+        return graph, [head.value]
+    sites = addresses.sites(layer, at.get(name), what="extract")
+    if len(sites) != 1:
+        raise SurgeryError(f"{name!r} is called {len(sites)} times; say which call with at={{{name!r}: 0}}")
+    graph, call = sites[0]
+    return graph, list(call.outputs)
+
+
+def _lifted(addresses: Addresses, graph: Graph, value: Value, opened: dict[int, Any]) -> Value:
+    """Return what stands in the model's own graph for a value inside a container, which gives it as an output."""
+    container = graph.container
+    if container is addresses.model:
+        return value
+    sites = addresses.sites(container, None, what="extract from")
+    if len(sites) != 1:
+        raise SurgeryError(
+            f"{addresses.name(container)!r} is called {len(sites)} times, so that what is in it has as many values; "
+            "flatten the model first, or give inputs= inside it too"
+        )
+    outer, call = sites[0]
+    if adds_code(container):
+        raise SurgeryError(
+            f"nothing inside {addresses.name(container)!r} can be extracted: {type(container).__name__}.call does more "
+            "than call its layers; give inputs= inside it too"
+        )
+    opened[id(container)] = container
+    inside = values_in(graph.outputs)
+    place = next((index for index, each in enumerate(inside) if each is value), None)
+    if place is None:
+        place = len(inside)
+        graph.outputs = [*inside, value]
+        call.outputs.append(Value())
+        call.gave.append(value.spec)
+    opened.update({id(each): each for each in [outer.container] if each is not addresses.model})
+    return _lifted(addresses, outer, call.outputs[place], opened)
+
+
+def _trim(addresses: Addresses, top: Graph, opened: Sequence[Any]) -> None:
+    """Drop what leads to nothing: in the model, and then in each container the outputs that nobody takes any more."""
+    top.prune()
+    for container in reversed(list(opened)):
+        graph = addresses.graph(container)
+        calls = [call for _, call in addresses.sites(container, None, what="extract from")]
+        used = {id(value) for holder in addresses.holders(container) for value in _taken(addresses.graph(holder))}
+        inside = values_in(graph.outputs)
+        kept = [place for place in range(len(inside)) if any(id(call.outputs[place]) in used for call in calls)]
+        for call in calls:
+            call.outputs = [call.outputs[place] for place in kept]
+            call.gave = [call.gave[place] for place in kept]
+        left = [inside[place] for place in kept]
+        graph.outputs = left[0] if len(left) == 1 else left
+        graph.prune()
+
+
+def _taken(graph: Graph) -> list[Value]:
+    return [value for call in graph.calls for value in call.inputs()] + values_in(graph.outputs)
+
+
+# ---- between named layers of one container ----------------------------------------------------------------------
+
+
+def _between(addresses: Addresses, wanted: Sequence[str], inputs: Sequence[str], at: Mapping[str, int]) -> Graph:
+    found = {name: _found(addresses, name, at) for name in [*wanted, *inputs]}
+    graphs = {id(graph): graph for graph, _ in found.values()}
+    if len(graphs) != 1:
+        places = ", ".join(repr(addresses.name(graph.container) or "the model itself") for graph in graphs.values())
+        raise SurgeryError(
+            f"with inputs=, all names lie in one container; these lie in {places}. Flatten the model first"
+        )
+    graph = next(iter(graphs.values()))
+    heads: list[Head] = []
+    for name in dict.fromkeys(inputs):
+        heads += _cut_in(graph, addresses.layer(name), found[name][1])
+    old = {id(head.value): str(head.layer.name) for head in graph.heads if head not in heads}
+    graph.heads = heads
+    graph.inputs = heads[0].value if len(heads) == 1 else [head.value for head in heads]
+    graph.outputs = [found[name][1] for name in wanted]
+    graph.prune()
+    _refuse_others(graph, old, inputs)
+    return graph
+
+
+def _cut_in(graph: Graph, layer: Any, values: Sequence[Value]) -> list[Head]:
+    """Return heads that stand for what a layer gives; its call goes."""
+    existing = [head for head in graph.heads if head.value is values[0]]
+    if existing:
+        return existing
+    graph.calls = [call for call in graph.calls if call.outputs != list(values)]
+    own = str(layer.name)
+    several = len(values) > 1
+    return [
+        Head(_input_like(value.spec, f"{own}_{place}" if several else own), value, value.spec)
+        for place, value in enumerate(values)
+    ]
+
+
+def _input_like(spec: Any, name: str) -> Any:
+    with keras_private.undisturbed():
+        return keras.layers.InputLayer(batch_shape=tuple(spec.shape), dtype=spec.dtype, sparse=spec.sparse, name=name)
+
+
+def _refuse_others(graph: Graph, old: Mapping[int, str], inputs: Sequence[str]) -> None:
+    """Refuse a part that depends on more than its inputs; `old` has the names of the inputs that are none now."""
+    missing = [old[id(value)] for value in _taken(graph) if id(value) in old]
+    if missing:
+        told = ", ".join(map(repr, dict.fromkeys(missing)))
+        raise SurgeryError(
+            f"the outputs depend on more than {', '.join(map(repr, inputs))}: also on {told}. Add it to inputs="
+        )
+
+
+def _drop_heads(graph: Graph, *, asked: Sequence[str] | None) -> None:
+    """Leave out inputs that nothing takes, unless they were asked for."""
+    used = {id(value) for value in _taken(graph)}
+    idle = {id(head.value) for head in graph.heads if id(head.value) not in used}
+    if not idle or asked is not None:
+        return
+    graph.heads = [head for head in graph.heads if id(head.value) not in idle]
+    if isinstance(graph.inputs, Mapping):
+        graph.inputs = {key: value for key, value in graph.inputs.items() if id(value) not in idle}
+    else:
+        left = [value for value in tree.flatten(graph.inputs) if id(value) not in idle]
+        graph.inputs = left[0] if len(left) == 1 else left

@@ -1,0 +1,110 @@
+"""The arguments of `nameplate.fit`, as `model.fit` has them, and which cannot be meant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from nameplate.data.source import Source, Stream, leaves
+from nameplate.errors import NameplateError
+
+_COUNTS = (
+    "epochs",
+    "steps",
+    "steps_per_epoch",
+    "batch_size",
+    "validation_freq",
+    "validation_steps",
+    "validation_batch_size",
+    "steps_per_loop",
+)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """How long, in which portions and by which rules to train."""
+
+    epochs: int = 1
+    initial_epoch: int = 0
+    steps: int | None = None  # in all
+    steps_per_epoch: int | None = None
+    batch_size: int | None = None  # over all replicas together; None: 32, or the dataset's own
+    validation_freq: int = 1  # epochs
+    validation_steps: int | None = None
+    validation_batch_size: int | None = None  # None: batch_size
+    class_weight: Mapping[int, float] | None = None
+    shuffle: bool = True
+    seed: int = 0
+    steps_per_loop: int | None = None
+    xla: bool = False
+    verbose: int | str = 0
+
+    def refuse_nonsense(self, model: keras.Model) -> None:
+        """Raise `NameplateError` with everything that cannot be meant, before anything is touched."""
+        problems = [] if model.compiled else [f"{model.name!r} is not compiled; call model.compile(...) first"]
+        if model.compiled and model.run_eagerly:
+            problems.append("compile(run_eagerly=True): nameplate.fit trains in the graph alone; leave it out")
+        problems += count_problems({key: getattr(self, key) for key in _COUNTS})
+        if self.initial_epoch < 0:
+            problems.append(f"initial_epoch={self.initial_epoch}: at least 0")
+        problems += verbose_problems(self.verbose)
+        wrong = [key for key in self.class_weight or {} if not isinstance(key, int | np.integer) or key < 0]
+        if wrong:
+            problems.append(f"class_weight: classes are numbers from 0, not {', '.join(map(repr, wrong))}")
+        if problems:
+            raise NameplateError("\n".join(problems))
+
+
+def count_problems(counts: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with numbers of steps, examples or epochs, given by argument; None is none asked for."""
+    given = {key: value for key, value in counts.items() if value is not None}
+    whole = {key: isinstance(value, int | np.integer) for key, value in given.items()}
+    return [
+        f"{key}={value}: at least 1" if whole[key] else f"{key}={value!r}: a whole number, at least 1"
+        for key, value in given.items()
+        if not whole[key] or value < 1
+    ]
+
+
+def verbose_problems(verbose: Any) -> list[str]:
+    """Return what is wrong with `verbose`."""
+    return [] if verbose in (0, 1, 2, "auto") else [f"verbose={verbose!r}: 0, 1, 2 or 'auto'"]
+
+
+def joined(model: keras.Model, data: Any, x: Any, y: Any, sample_weight: Any, *, alone: bool = False) -> Any:
+    """Return data in one piece: as it was given in one, or (x, y[, sample_weight]) of what was given in several.
+
+    A tuple or list may be the inputs alone, or (x, y[, sample_weight]) in one. The model's inputs decide, where their
+    number is known; else `alone` says what is given as `data`, and what is given as `x` is the inputs, as in Keras.
+
+    Raises:
+        NameplateError: something is missing, given twice, or beside a dataset that holds it.
+    """
+    alone = alone or data is None
+    if (data is None) == (x is None):
+        raise NameplateError("give the data as second argument or as x=..., one of the two")
+    data = x if data is None else data
+    if y is None and sample_weight is None:
+        return (data,) if isinstance(data, tuple | list) and _are_inputs(model, data, alone=alone) else data
+    if isinstance(data, tf.data.Dataset | Source | Stream):
+        beside = " and ".join(key for key, each in (("y", y), ("sample_weight", sample_weight)) if each is not None)
+        raise NameplateError(
+            f"{beside} beside a {type(data).__name__}, which holds its targets and weights itself: (x, y, weight)"
+        )
+    if y is None:
+        raise NameplateError("sample_weight without y; give x, y and sample_weight")
+    return (data, y) if sample_weight is None else (data, y, sample_weight)
+
+
+def _are_inputs(model: keras.Model, data: Sequence[Any], *, alone: bool) -> bool:
+    """Say whether the parts of `data` are the model's inputs; as `alone` says where their number does not tell."""
+    inputs = len(model.inputs) if isinstance(getattr(model, "inputs", None), list) else None
+    in_one = len(data) in (2, 3) or (len(data) == 1 and isinstance(data[0], tuple | list | dict))
+    if inputs is not None and in_one and len(leaves(data[0])) == inputs:
+        return False
+    return alone or len(leaves(data)) == inputs

@@ -1,0 +1,179 @@
+"""The best model of a run as a `.keras` file that plain Keras loads: its names, weights, outputs and optimizer."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+import nameplate
+from nameplate import checkpoint as store
+from nameplate.engine.learning_rate import WarmupDecay, keras_schedule
+from nameplate.engine.optimizer_state import named_variables
+from nameplate.engine.private.optimizers import inner_optimizer, learning_at, learning_rate_of
+from nameplate.errors import NameplateError
+from nameplate.graph import model_weights
+from nameplate.graph.serializable import custom_objects
+from nameplate.graph.tree import seeds, walk
+
+EXAMPLES = 2  # that are shown to both models
+# Both compute the same in float32, but not always by the same kernels: a replica's copy may be fused otherwise.
+TOLERANCE = 1e-4
+SAME_RATE = 1e-5  # of the highest: what float32 leaves of two formulas for one curve
+_KERAS = ("keras", "builtins", "")  # packages whose classes plain Keras finds
+
+
+class ExportError(NameplateError):
+    """A model that plain Keras would not load as it is; nothing was left at its path."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file for plain Keras, and what is to be known of it."""
+
+    path: Path
+    needs: tuple[str, ...]  # modules to import before it is loaded: classes that are not Keras' own
+    code: bool  # it holds a Lambda's Python code, which Keras runs with safe_mode=False alone
+    rate_gap: float  # how far its learning rate is from the run's at most, as a fraction of the highest
+    one_rate: bool  # rates by pattern are left out: its optimizer has one for all variables
+
+    def in_words(self) -> str:
+        """Return what a user should know before loading it."""
+        found = [f"the best model is also in {self.path}, for plain Keras"]
+        if self.needs:
+            found.append(f"first import {', '.join(self.needs)}, which has classes of the model")
+        if self.code:
+            found.append("load it with safe_mode=False, for the Python function of a Lambda layer")
+        if self.rate_gap > SAME_RATE:
+            found.append(f"its learning rate is within {100 * self.rate_gap:.2g} % of the highest of the run's curve")
+        if self.one_rate:
+            found.append("its optimizer has one learning rate: Keras' files cannot hold optimizer.rates")
+        return "; ".join(found)
+
+
+def export_best(
+    model: keras.Model, checkpoints: Path, path: Path, *, example: Any, steps: int = 0, rates: bool = False
+) -> Exported:
+    """Write the weights of the best checkpoint, or the last where none is best, as a whole model to `path`.
+
+    A compiled model is compiled in the file too, with the optimizer's state of that checkpoint and a learning rate of
+    Keras' own over the run's `steps`; `rates` says that some variables learn at others. `example` has the model's
+    inputs as KerasTensors, (None, ...).
+    The file appears by one rename, after plain Keras has loaded it and both gave the same outputs for the same inputs.
+    The model has its own weights and state again afterwards.
+
+    Raises:
+        ExportError: the loaded model has other names, or computes something else.
+        NameplateError: the model cannot be saved as it is.
+    """
+    draft = path.with_name(f".saving-{path.name}")
+    rate, schedule = _rates(model, steps)
+    try:
+        with _as_best(model, _best(checkpoints)), _learning_at(model, schedule):
+            nameplate.save(model, draft)
+            needs, code = _foreign(draft)
+            _prove(model, draft, _numbers(example), plain=not (needs or code))
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return Exported(path, needs, code, _gap(rate, schedule, steps), rates)
+
+
+@contextmanager
+def _as_best(model: keras.Model, best: Path) -> Iterator[None]:
+    """Let a model, and its optimizer, have in the block what a checkpoint holds."""
+    optimizer = getattr(model, "optimizer", None)
+    own = named_variables(optimizer, nameplate.variables(model)) if optimizer is not None and optimizer.built else {}
+    held, state = model_weights.read(model), {name: np.array(variable.numpy()) for name, variable in own.items()}
+    try:
+        with store.open(best) as checkpoint:
+            model_weights.write(model, held | checkpoint.weights.load())
+            saved = checkpoint.optimizer.load()
+            saved |= {name.removeprefix("optimizer/"): value for name, value in checkpoint.state.load().items()}
+        for name in own.keys() & saved.keys():
+            own[name].assign(saved[name])
+        yield
+    finally:
+        model_weights.write(model, held)
+        for name, variable in own.items():
+            variable.assign(state[name])
+
+
+def _rates(model: keras.Model, steps: int) -> tuple[Any, Any]:
+    """Return the learning rate of a model's optimizer, and the same as plain Keras can load it."""
+    optimizer = getattr(model, "optimizer", None)
+    rate = learning_rate_of(inner_optimizer(optimizer)) if optimizer is not None else None
+    return rate, keras_schedule(rate, steps=steps)
+
+
+def _learning_at(model: keras.Model, schedule: Any) -> Any:
+    return nullcontext() if schedule is None else learning_at(inner_optimizer(model.optimizer), schedule)
+
+
+def _gap(rate: Any, schedule: Any, steps: int) -> float:
+    """Return how far two learning rates are apart at most, over the steps of a run, as a fraction of the highest."""
+    if not isinstance(rate, WarmupDecay):
+        return 0.0
+    places = np.unique(np.linspace(0, max(steps - 1, 0), 256).astype(np.int64))
+    found = [float(schedule(int(step))) if callable(schedule) else float(schedule) for step in places]
+    return float(np.abs(rate.values(places) - np.array(found)).max()) / rate.rate
+
+
+def _foreign(path: Path) -> tuple[tuple[str, ...], bool]:
+    """Return the modules of what is not Keras' own in a `.keras` file, and whether it holds Python code."""
+    with zipfile.ZipFile(path) as archive:
+        waiting = [json.loads(archive.read("config.json"))]
+    found, code = set(), False
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            code = code or value.get("class_name") == "__lambda__"
+            module = str(value.get("module") or "") if "class_name" in value else ""
+            if module.partition(".")[0] not in _KERAS:
+                found.add(module)
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return tuple(sorted(found)), code
+
+
+def _best(checkpoints: Path) -> Path:
+    return store.best(checkpoints, lambda *_: None) or store.checkpoints(checkpoints)[-1]
+
+
+def _prove(model: keras.Model, path: Path, inputs: Any, *, plain: bool) -> None:
+    """Load the file as anyone with Keras alone would, and compare names and outputs."""
+    objects = None if plain else custom_objects([model, *(entry.layer for entry in walk(model))])
+    copy = keras.saving.load_model(path, custom_objects=objects, compile=False, safe_mode=plain)
+    drawn = {f"{name}/state" for name in seeds(model)}
+    names, loaded = ({name for name in nameplate.variables(each) if name not in drawn} for each in (model, copy))
+    if names != loaded:
+        differing = ", ".join(sorted(names ^ loaded)[:5])
+        raise ExportError(f"{model.name!r} would have other names when plain Keras loads it: {differing}")
+    before, after = (keras.tree.flatten(_call(each, inputs)) for each in (model, copy))
+    for one, other in zip(before, after, strict=True):
+        if not np.allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
+            gap = float(np.nanmax(np.abs(np.asarray(one, np.float64) - np.asarray(other, np.float64))))
+            raise ExportError(f"{model.name!r} would compute something else when plain Keras loads it: {gap:.3g} away")
+
+
+def _call(model: keras.Model, inputs: Any) -> Any:
+    return keras.tree.map_structure(lambda each: np.asarray(each), model(inputs, training=False))
+
+
+def _numbers(example: Any) -> Any:
+    """Return numbers from 0 to 1 in the shapes of the inputs, unknown sizes taken as one; whole ones are 0."""
+    source = np.random.default_rng(0)
+
+    def numbers(tensor: Any) -> np.ndarray:
+        shape = (EXAMPLES, *(size or 1 for size in tensor.shape[1:]))
+        return source.random(shape).astype(str(tensor.dtype))
+
+    return keras.tree.map_structure(numbers, example)

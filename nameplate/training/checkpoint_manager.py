@@ -1,0 +1,334 @@
+"""Whether arrays hold numbers: asked of weights before they become a good checkpoint."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import keras
+import numpy as np
+
+from nameplate import checkpoint as store
+from nameplate.errors import NameplateError, NotFiniteError
+from nameplate.training.callback_state import Memory
+from nameplate.training.config import CheckpointConfig
+from nameplate.training.config_diff import Drift, renewal_of
+from nameplate.training.console import tool
+from nameplate.training.progress import Progress, Texts, progress_of
+from nameplate.training.state import Arrays, ResumeError, TrainState, in_host_memory
+from nameplate.weights.plan import Form
+
+_SHOWN = 5
+
+
+def not_finite(weights: Mapping[str, np.ndarray], slots: Mapping[str, np.ndarray], trained: Collection[str]) -> str:
+    """Return in words which arrays are spoilt, empty when none is.
+
+    A weight that gradients move must be finite. What they do not move may hold infinities on purpose (the mask of an
+    attention), and so may a slot; NaN is wrong everywhere.
+    """
+    spoilt = [name for name, array in weights.items() if _spoilt(array, infinite=name in trained)]
+    spoilt += [name for name, array in slots.items() if _spoilt(array, infinite=False)]
+    if not spoilt:
+        return ""
+    more = f" and {len(spoilt) - _SHOWN} more" if len(spoilt) > _SHOWN else ""
+    return f"{', '.join(spoilt[:_SHOWN])}{more} hold{'s' * (len(spoilt) == 1)} NaN or infinite values"
+
+
+def _spoilt(array: np.ndarray, *, infinite: bool) -> bool:
+    """Say whether there is a NaN, or an infinity where that counts."""
+    if array.dtype.kind in "biuSU":
+        return False
+    # One pass without a temporary: a sum is finite only where every number is. A large one may overflow all the same.
+    with np.errstate(all="ignore"):
+        if np.isfinite(array.sum()):
+            return False
+    return bool((~np.isfinite(array) if infinite else np.isnan(array)).any())
+
+
+Say = Callable[[str], None]
+Agree = Callable[[str, str], Drift]  # (stored configuration, checkpoint in words) -> what differs, or an error
+
+
+class Checkpoints:
+    """The checkpoints of one run: restored from, saved to, kept and pruned."""
+
+    def __init__(
+        self,
+        directory: Path,
+        config: CheckpointConfig,
+        *,
+        state: TrainState,
+        texts: Texts,
+        monitor: str,
+        callbacks: Sequence[keras.callbacks.Callback],
+        say: Say,
+        agree: Agree | None = None,
+        writes: bool = True,
+    ) -> None:
+        """Take what is saved and how; `writes` is false in a worker whose chief saves for all."""
+        self.directory, self.config, self.monitor = directory, config, monitor
+        self._state, self._texts, self.say, self._agree = state, texts, say, agree
+        self._memory = Memory(callbacks)
+        self._writes = writes
+        self._upwards = config.improves_upwards(monitor)
+        self._mode = "max" if self._upwards else "min"
+        self._reported: set[Path] = set()  # damaged checkpoints that were passed over
+        self._verified: set[Path] = set()  # checkpoints that this process has written, or read to the last byte
+        self._writer = ThreadPoolExecutor(1, "checkpoint") if config.async_save else None
+        self._pending: Future[Path] | None = None
+        self._resumed_from: Path | None = None
+        self._origins: Mapping[str, Any] = texts.about.get("origins", {})
+        self._remembered: tuple[Mapping[str, Any], Mapping[str, np.ndarray]] = ({}, {})
+        self.last: Path | None = None
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except (NameplateError, MemoryError) as late:
+            if error is None:
+                raise
+            self.say(f"the save under way failed too: {late}")  # what ended the run is told by itself
+
+    def restore(self) -> Progress:
+        """Bring the job to where the newest good checkpoint has it; a new run stands at the beginning.
+
+        A damaged checkpoint is passed over aloud, and so is said what differs in the configuration.
+
+        Raises:
+            ResumeError: the checkpoint is of another model.
+            DriftError: it was saved under settings that would change what is computed.
+            StoreError: there are checkpoints and none is good.
+        """
+        self._state.require_storable()
+        if self._writes:
+            store.sweep_leftovers(self.directory)
+        found = store.load_newest(self.directory, self._load, self._report_damage)
+        for path, lost in store.lacking(self.directory).items():
+            if path not in self._reported:
+                self.say(str(lost))
+        if self._writes and found is not None:
+            self._point_to_best()
+        return found or Progress()
+
+    def remind(self) -> None:
+        """Give the callbacks what they remembered at the restored checkpoint."""
+        self._memory.recall(*self._remembered)
+
+    def due(self, step: int) -> bool:
+        """Say whether a save belongs at this step, wherever in an epoch it is."""
+        return bool(self.config.every_steps) and step % (self.config.every_steps or 1) == 0
+
+    def due_after_epoch(self, epoch: int) -> bool:
+        """Say whether a save belongs at the end of the epoch of this index."""
+        return bool(self.config.every_epochs) and (epoch + 1) % (self.config.every_epochs or 1) == 0
+
+    def better(self, values: Mapping[str, float], best: float | None) -> float | None:
+        """Return the better of the best value so far and what was measured; NaN is never better."""
+        value = values.get(self.monitor)
+        if value is None or math.isnan(value):
+            return best
+        if best is None:
+            return value
+        return max(best, value) if self._upwards else min(best, value)
+
+    def save(
+        self,
+        progress: Progress,
+        values: Mapping[str, float],
+        *,
+        stage: Mapping[str, Any] | None = None,
+        partial: bool = False,
+    ) -> None:
+        """Save where the job stands; `values` are what was measured there, `stage` is what ends there, and stays.
+
+        `partial` says that the values are of a part of an epoch: they do not decide what is best.
+
+        Under `async_save` this returns when everything is copied to host memory; an error of the writing appears at
+        the next step or at `close`.
+
+        Raises:
+            NotFiniteError: a weight is NaN or infinite; nothing is saved.
+            StoreError: the disk refuses.
+        """
+        self.wait()
+        with _enough_memory():
+            arrays = self._state.capture()
+        if not self._writes:
+            return
+        plain, remembered = self._memory.remember()
+        snapshot = self._snapshot(progress, values, arrays, plain, remembered)
+        if stage is not None:
+            snapshot = replace(snapshot, about={**snapshot.about, store.STAGE: dict(stage)})
+        if partial:
+            snapshot = replace(snapshot, about={**snapshot.about, store.PARTIAL: True})
+        if self._writer is None:
+            self._write(snapshot)
+        else:
+            self._pending = self._writer.submit(self._write, snapshot)
+
+    def wait(self) -> None:
+        """Wait for a save under way; raises what went wrong in it."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def surface(self) -> None:
+        """Raise the error of a background save that has ended in one; waits for nothing."""
+        if self._pending is not None and self._pending.done() and self._pending.exception() is not None:
+            self.wait()
+
+    def close(self) -> None:
+        """Finish every save; raises what went wrong in the last one."""
+        try:
+            self.wait()
+        finally:
+            if self._writer is not None:
+                self._writer.shutdown(wait=True)
+
+    def saved(self) -> str:
+        """Return in words what is safe on disk, when the save under way has come to its end."""
+        try:
+            self.wait()
+        except (NameplateError, MemoryError) as error:
+            self.say(f"the save under way failed: {error}")
+        return f"the last good checkpoint is {self.last}" if self.last else "no checkpoint was saved yet"
+
+    def _write(self, snapshot: store.Snapshot) -> Path:
+        spoilt = not_finite(snapshot.weights, snapshot.optimizer, self._state.trained)
+        if spoilt:
+            safe = f"the last good checkpoint is {self.last}" if self.last else "no checkpoint was saved yet"
+            raise NotFiniteError(snapshot.step, f"after step {snapshot.step} {spoilt}", safe)
+        with _enough_memory():
+            path = store.save(self.directory, snapshot)
+        store.point(self.directory, "latest", path)
+        self._verified.add(path)
+        self._point_to_best()
+        self.last = path
+        deleted = store.keep(
+            self.directory,
+            last=self.config.keep_last,
+            best=self.config.keep_best,
+            metric=self.monitor,
+            mode=self._mode,
+            every=self.config.keep_every,
+            protect=[self._resumed_from] if self._resumed_from else [],
+        )
+        for failed, error in deleted.failed.items():
+            self.say(f"an old checkpoint stays, {failed.name} could not be deleted: {error}")
+        return path
+
+    def _point_to_best(self) -> None:
+        """Let `best` lead to the best checkpoint that is there and good; what is damaged is passed over and said."""
+        best = store.best_of(self.directory, metric=self.monitor, mode=self._mode, good=self._is_good)
+        try:
+            pointed = store.resolve(self.directory, "best")
+        except store.DamagedError:  # it is written again, or has nothing to lead to any more
+            pointed = None
+            (self.directory / "best").unlink(missing_ok=True)
+        if best is not None and best != pointed:
+            store.point(self.directory, "best", best)
+        elif best is None and pointed is not None and not self._is_good(pointed):
+            (self.directory / "best").unlink()
+
+    def _is_good(self, path: Path) -> bool:
+        if path not in self._verified:
+            if damages := store.verify(path):
+                self.say(f"{path.name} is damaged and cannot be the best: {damages[0]}")
+                return False
+            self._verified.add(path)
+        return True
+
+    def _snapshot(
+        self,
+        progress: Progress,
+        values: Mapping[str, float],
+        arrays: Mapping[str, Arrays],
+        plain: Mapping[str, Any],
+        remembered: Mapping[str, np.ndarray],
+    ) -> store.Snapshot:
+        return store.Snapshot(
+            step=progress.step,
+            epoch=progress.epoch,
+            position=progress.position,
+            weights=arrays["weights"],
+            optimizer=arrays["optimizer"],
+            state=arrays["state"] | dict(remembered),
+            metrics=dict(values),
+            model=self._texts.model,
+            config=self._texts.config,
+            about={
+                **self._texts.about,
+                "origins": self._origins,
+                "history": progress.history,
+                "finished": progress.finished,
+                "rollbacks": {"count": progress.rollbacks, "passed_over": list(progress.passed_over)},
+                "best": {
+                    "monitor": self.monitor,
+                    "mode": self._mode,
+                    "value": None if progress.best is None else repr(progress.best),
+                },
+                "callbacks": plain,
+            },
+            classes=self._texts.classes,
+        )
+
+    def _load(self, checkpoint: store.Checkpoint) -> Progress:
+        with checkpoint:
+            self._refuse_other_model(checkpoint)
+            where = f"{self.directory.parent.name} {checkpoint.path.name}"
+            drift = self._agree(checkpoint.config, where) if self._agree else Drift(())
+            weights, slots = checkpoint.weights.load(in_host_memory), checkpoint.optimizer.load(in_host_memory)
+            state = checkpoint.state.load()
+        remembered = {name: state.pop(name) for name in list(state) if name.startswith("callbacks/")}
+        told = self._state.restore(weights, slots, state, renewal=renewal_of(drift))
+        for line in told:
+            self.say(f"  {line}")
+        self._remembered = (checkpoint.manifest.about["callbacks"], remembered)
+        self._origins = checkpoint.manifest.about["origins"]  # of the run's beginning, not of this start
+        self._resumed_from = self.last = checkpoint.path
+        return progress_of(checkpoint.manifest, self.monitor)
+
+    def _refuse_other_model(self, checkpoint: store.Checkpoint) -> None:
+        """Raise `ResumeError` with both sides, and with the rules that would bridge them where they are obvious."""
+        records = checkpoint.weights.records
+        forms = {name: Form(tuple(each.shape), each.dtype.name) for name, each in records.items()}
+        problems = self._state.weight_problems(forms)
+        if not problems:
+            return
+        rules = self._state.bridges(forms)
+        run = self.directory.parent
+        bridge = [
+            "It would fit under other names; write them into a run of their own:",
+            f"  {tool('ckpt')} {shlex.join(['rename', str(run), f'{run}_renamed', *rules])}",
+            f"and go on there: the same command with run={run.name}_renamed and resume_changed=[model].",
+        ]
+        head = f"{run.name} {checkpoint.path.name} is of another model than this one:"
+        raise ResumeError("\n".join([head, *(f"  {each}" for each in problems), *(bridge if rules else [])]))
+
+    def _report_damage(self, path: Path, error: Exception) -> None:
+        self._reported.add(path)
+        self.say(f"{path.name} is damaged and passed over, the one before it is used: {error}")
+
+
+@contextmanager
+def _enough_memory() -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise NameplateError(
+            f"out of memory on the host while saving ({error}); the checkpoints that were there are good. "
+            "A save needs as much again as the variables of the model and of its optimizer."
+        ) from error

@@ -1,0 +1,192 @@
+"""What differs between the configuration that a checkpoint was saved under and the one that goes on from it.
+
+A harmless change is said. One that would change what is computed is refused, unless `resume_changed` names it; then
+it takes effect. What no setting can bridge, a model with other names, is found by comparing names, not settings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nameplate.errors import NameplateError
+
+ABSENT = "(not there)"
+_OPTION = "._option_"
+
+# How far, how often and where to: nothing of it changes a number that is trained. Keys, or sections with all in them.
+_HARMLESS = {
+    "run": "",
+    "runs": "",
+    "resume": "",
+    "resume_changed": "",
+    "dry_run": "",
+    "before": "",
+    "trust": "",
+    "naming": "names are compared themselves",
+    "init": "without effect: the run has begun",  # but for what is frozen, see below
+    "log": "",
+    "sweep": "",
+    "checkpoint": "",
+    "strategy": "any number of replicas gives the same numbers, to rounding",
+    "data.resident": "",
+    "fit.epochs": "",
+    "fit.steps": "",
+    "fit.steps_per_loop": "",
+    "fit.validate_every": "",
+    "fit.validation_batch": "",
+    "fit.early_stopping": "",
+    "fit.on_nan": "",
+    "fit.max_rollbacks": "",
+    "fit.xla": "the same numbers, to rounding",
+}
+_NOT_HARMLESS = ("strategy.sync_batch_norm", "init.freeze", "init.unfreeze")
+
+
+class DriftError(NameplateError):
+    """A run that goes on under settings that would change what it computes, and nobody said so."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One setting with two values."""
+
+    key: str
+    old: Any  # as plain data; ABSENT where only the other side has it
+    new: Any
+    harmless: bool
+    note: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.key}: {_short(self.old)} -> {_short(self.new)}" + (f"  ({self.note})" if self.note else "")
+
+
+@dataclass(frozen=True)
+class Drift:
+    """All that differs; `meant` are the changes that matter and are asked for."""
+
+    changes: tuple[Change, ...]
+    meant: tuple[Change, ...] = ()
+
+    def touches(self, *keys: str) -> bool:
+        """Say whether a change that is meant is of one of these keys or sections."""
+        return any(_within(change.key, keys) for change in self.meant)
+
+    def replaces(self, group: str) -> bool:
+        """Say whether another option of a group is meant, as `optimizer=sgd` instead of `optimizer=adam`."""
+        return any(change.key == group for change in self.meant)
+
+
+def compare(old: Mapping[str, Any], new: Mapping[str, Any], *, defaults: Mapping[str, Any]) -> list[Change]:
+    """Return the settings in which two configurations differ, as nested plain data, by key.
+
+    A setting that the old one does not have and that has its default now is no difference: an older version of the
+    project did not know it.
+    """
+    before, after, usual = _flat(old), _flat(new), _flat(defaults)
+    other = [key.removesuffix(_OPTION) for key in after if key.endswith(_OPTION) and before.get(key) != after[key]]
+    found = []
+    for key in dict.fromkeys([*after, *before]):
+        was, now = before.get(key, ABSENT), after.get(key, ABSENT)
+        if was == now or (key not in before and key in usual and usual[key] == now):
+            continue
+        if ABSENT in (was, now) and _within(key, other) and not (_matters(key) and [] not in (was, now)):
+            continue  # told by the option that has the setting, or has not
+        key = key.removesuffix(_OPTION)
+        found.append(_change(key, was, now, decays=after.get("schedule.decay", "constant") != "constant"))
+    return found
+
+
+def agree(changes: Sequence[Change], *, meant: Sequence[str], where: str) -> Drift:
+    """Return the drift when every change is harmless or meant; `where` is the checkpoint in words.
+
+    Raises:
+        DriftError: with every change that would change what is computed and is not in `meant`.
+    """
+    matter = [change for change in changes if not change.harmless]
+    refused = [change for change in matter if not _within(change.key, meant)]
+    if refused:
+        count = "1 setting is" if len(refused) == 1 else f"{len(refused)} settings are"
+        keys = ",".join(change.key for change in refused)
+        raise DriftError(
+            "\n".join(
+                [
+                    f"{count} not what {where} was trained with, and would change what is computed:",
+                    *(f"  {change}" for change in refused),
+                    "Set them back, choose another run=NAME (init=checkpoint takes the weights along), "
+                    f"or go on all the same with resume_changed=[{keys}]",
+                ]
+            )
+        )
+    return Drift(tuple(changes), tuple(matter))
+
+
+def in_words(drift: Drift, *, where: str) -> str:
+    """Return every change, one a line; empty without any."""
+    if not drift.changes:
+        return ""
+    return "\n".join([f"going on with other settings than {where} has:", *(f"  {each}" for each in drift.changes)])
+
+
+def _change(key: str, old: Any, new: Any, *, decays: bool) -> Change:
+    of = [name for name in _HARMLESS if _within(key, [name])]
+    if not of or _matters(key):
+        return Change(key, old, new, harmless=False)
+    note = _HARMLESS[of[0]]
+    if key in ("fit.epochs", "fit.steps") and decays:
+        note = "the learning rate follows the new length from here on"
+    return Change(key, old, new, harmless=True, note=note)
+
+
+def _matters(key: str) -> bool:
+    """Say whether a setting counts although its section does not."""
+    return _within(key, _NOT_HARMLESS)
+
+
+def _within(key: str, sections: Iterable[str]) -> bool:
+    return any(key == section or key.startswith(f"{section}.") for section in sections)
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return every value under its dotted key; a list is one value."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            found |= _flat(value, f"{prefix}{key}.")
+        elif not isinstance(value, Mapping):
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def _short(value: Any) -> str:
+    text = value if value == ABSENT else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """Beginnings of names in a checkpoint's state, and what happens to them."""
+
+    own: tuple[str, ...] = ()  # keeps the value that the job began with
+    free: tuple[str, ...] = ()  # may be on one side only: what is new begins anew, what is left over is left
+    slots: bool = False  # so may slots
+    forget_slots: bool = False  # all of them: those of another optimizer mean something else, also under one name
+
+
+def renewal_of(drift: Drift) -> Renewal:
+    """Return what of the checkpoint gives way to settings that were changed on purpose."""
+    own, free = [], []
+    if drift.touches("optimizer.learning_rate", "schedule") or drift.replaces("optimizer"):
+        own.append("optimizer/learning_rate")
+    if drift.touches("seed"):
+        own.append("seeds/")
+    updates = drift.touches("optimizer", "schedule", "fit.precision", "init")
+    if updates:
+        free.append("optimizer/")
+    if drift.touches("model", "data", "seed"):
+        free.append("seeds/")
+    if drift.touches("model", "objective"):
+        free.append("metrics/")
+    return Renewal(tuple(own), tuple(free), slots=updates, forget_slots=drift.replaces("optimizer"))

@@ -1,0 +1,141 @@
+"""`nameplate.evaluate` and `nameplate.predict`: a model over data on all replicas, each example once, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from nameplate.data.adapters import Data, as_source, evaluation_feed, example_of
+from nameplate.data.feeds import Feed
+from nameplate.data.source import Source, Stream
+from nameplate.engine.compile import build, in_words
+from nameplate.engine.graph import EvaluationGraph, PredictionGraph
+from nameplate.engine.private.compiled import in_keras_order
+from nameplate.engine.replica import Step
+from nameplate.engine.statistics import in_agreement
+from nameplate.errors import NameplateError
+from nameplate.training.arguments import count_problems, joined, verbose_problems
+from nameplate.training.fit import callbacks_of, strategy_of
+from nameplate.training.loop import evaluate_all
+from nameplate.training.monitor import numbers
+
+
+def evaluate(
+    model: keras.Model,
+    data: Data | None = None,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    x: Any = None,
+    batch_size: int | None = None,
+    steps: int | None = None,
+    verbose: int | str = 0,
+    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None = None,
+    return_dict: bool = True,
+) -> Any:
+    """Return loss and metrics of a compiled model over the data, as one device would measure them.
+
+    What replicas keep apart, such as batch statistics of their own, is averaged meanwhile.
+
+    Args:
+        model: compiled.
+        data: what `nameplate.fit` takes.
+        y: targets, where `data` or `x` is the inputs alone.
+        sample_weight: the weight of each example, beside `y`.
+        x: another name for `data`, for the inputs or a dataset.
+        batch_size: examples a step over all replicas together, which need not divide among them; None: as many as make
+            `steps` steps of all, else 32.
+        steps: evaluate so many steps from the beginning; None: all.
+        verbose: 0 silent; 1, 2 or "auto" a line at the end.
+        callbacks: Keras callbacks; one that does something at each batch makes Python run at every step.
+        return_dict: False: the values alone, in Keras' order, and one value bare.
+
+    Returns:
+        The values by name.
+
+    Raises:
+        NameplateError: the model is not compiled, or the data cannot be evaluated.
+    """
+    if not model.compiled:
+        raise NameplateError(f"{model.name!r} is not compiled; call model.compile(...) first")
+    strategy = strategy_of(model)
+    with strategy.scope():
+        source = as_source(joined(model, data, x, y, sample_weight))
+        feed = _feed(source, batch_size, steps, verbose, strategy)
+        build(model, example_of(source))
+        heard = callbacks_of(model, callbacks, steps=feed.batches.steps)
+        heard.on_test_begin()
+        model.reset_metrics()
+        graph = EvaluationGraph(Step(model), feed)
+        try:
+            with in_words(model), in_agreement(model.non_trainable_variables):
+                evaluate_all(model, graph, heard)
+            measured = graph.measured()
+        finally:
+            graph.release()
+        heard.on_test_end(dict(measured))
+    if verbose:
+        print("  ".join(f"{name} {value:.4f}" for name, value in numbers(measured).items()))
+    return measured if return_dict else in_keras_order(model, measured)
+
+
+def predict(
+    model: keras.Model,
+    data: Any = None,
+    *,
+    x: Any = None,
+    batch_size: int | None = None,
+    steps: int | None = None,
+    verbose: int | str = 0,
+    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None = None,
+) -> Any:
+    """Return the model's outputs for all examples in their order: arrays of (size, ...) in the model's structure.
+
+    Args:
+        model: need not be compiled.
+        data: the inputs as Keras takes them, an array, or several in a list, tuple or dict; or a `tf.data.Dataset` of
+            batches, or a source. Of a dataset or source, and of (x, y) where the model's graph has fewer inputs, the
+            targets are not looked at.
+        x: another name for `data`.
+        batch_size: examples a step over all replicas together, which need not divide among them; None: as many as make
+            `steps` steps of all, else 32.
+        steps: predict so many steps from the beginning; None: all.
+        verbose: as in Keras; nothing is printed.
+        callbacks: Keras callbacks.
+
+    Raises:
+        NameplateError: the data cannot be predicted on.
+    """
+    strategy = strategy_of(model)
+    with strategy.scope():
+        source = as_source(joined(model, data, x, None, None, alone=True))
+        feed = _feed(source, batch_size, steps, verbose, strategy)
+        if not model.built:
+            with in_words(model):
+                model(example_of(source)[0])
+        heard = callbacks_of(model, callbacks, steps=feed.batches.steps)
+        heard.on_predict_begin()
+        with in_words(model), in_agreement(model.non_trainable_variables):
+            outputs = PredictionGraph(Step(model), feed).run(heard)
+        heard.on_predict_end()
+    return outputs
+
+
+def _feed(
+    source: Source | Stream,
+    batch_size: int | None,
+    steps: int | None,
+    verbose: int | str,
+    strategy: tf.distribute.Strategy,
+) -> Feed:
+    problems = count_problems({"batch_size": batch_size, "steps": steps}) + verbose_problems(verbose)
+    if isinstance(source, Stream) and source.endless and not steps:
+        problems.append(
+            "the dataset has no end; say how many steps, steps=..., or give one that ends, dataset.take(100)"
+        )
+    if problems:
+        raise NameplateError("\n".join(problems))
+    return evaluation_feed(source, batch_size, strategy.num_replicas_in_sync, steps=steps)

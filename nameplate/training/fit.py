@@ -1,0 +1,322 @@
+"""`nameplate.fit`: the loop alone, for a compiled model and data of the user's own."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from nameplate.data.adapters import (
+    Data,
+    as_source,
+    batch_for,
+    batches_of,
+    evaluation_feed,
+    example_of,
+    refuse_unclassed,
+    split_off,
+    within_limit,
+)
+from nameplate.data.batches import Batches
+from nameplate.data.config import Resident
+from nameplate.data.feeds import by_seed, feed_of, in_file_order
+from nameplate.data.source import Source, Stream
+from nameplate.engine.class_weights import class_weights
+from nameplate.engine.compile import in_words, prepare, refuse_unlike
+from nameplate.engine.graph import EvaluationGraph, TrainGraph
+from nameplate.engine.private.dataset_order import runs_python, unordered, unseeded
+from nameplate.engine.replica import Step
+from nameplate.errors import NameplateError
+from nameplate.graph.tree import layers
+from nameplate.training.arguments import Arguments, joined
+from nameplate.training.loop import Loop, Plan
+from nameplate.training.monitor import numbers
+from nameplate.training.progress import Progress
+
+
+def fit(
+    model: keras.Model,
+    data: Data | None = None,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    x: Any = None,
+    validation_data: Data | None = None,
+    validation_split: float = 0.0,
+    validation_freq: int = 1,
+    validation_steps: int | None = None,
+    validation_batch_size: int | None = None,
+    epochs: int = 1,
+    initial_epoch: int = 0,
+    steps_per_epoch: int | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None = None,
+    class_weight: Mapping[int, float] | None = None,
+    shuffle: bool = True,
+    seed: int = 0,
+    steps_per_loop: int | None = None,
+    xla: bool | None = None,
+    sync_batch_norm: bool = True,
+    verbose: int | str = 0,
+) -> keras.callbacks.History:
+    """Train a compiled model in the current strategy's scope, as `model.fit` would on one device.
+
+    Args:
+        model: compiled; variables are created where it has none yet.
+        data: arrays `(x, y)` or `(x, y, sample_weight)` with equal leading dimensions, or a source with random
+            access, shuffled by the seed; or a `tf.data.Dataset` of batches, over all replicas together, as it comes.
+            Or x alone, with or without `y` and `sample_weight` beside it. Arrays of floats become `floatx`.
+        y: targets, where `data` or `x` is the inputs alone; None in it for an output that has no target.
+        sample_weight: the weight of each example, beside `y`.
+        x: another name for `data`; a tuple or list of arrays is the inputs, where the model's graph does not tell.
+        validation_data: the same kinds as `data`; evaluated at the end of epochs, each example once.
+        validation_split: hold out this share of the arrays, their end, where there is no `validation_data`.
+        validation_freq: epochs between validations; the last epoch has one always.
+        validation_steps: validate on so many steps from the beginning; None: on all.
+        validation_batch_size: examples a validation step; None: `batch_size`.
+        epochs: number of the last epoch; passes over the data where `initial_epoch` is 0.
+        initial_epoch: epochs that are done already; it decides orders and schedules, a dataset begins at its beginning.
+        steps_per_epoch: steps of an epoch; a dataset goes on from one to the next, and over again at its end.
+        steps: end after this many steps in all, whatever `epochs` says.
+        batch_size: examples a step over all replicas together; None: as many as make `steps_per_epoch` steps of all
+            arrays, else 32. A `tf.data.Dataset` has its own.
+        callbacks: Keras callbacks; one that does something at each batch makes Python run at every step.
+        class_weight: class to weight in the loss; absent classes have 1.
+        shuffle: a new order each epoch, from `seed`; false: in order. A `tf.data.Dataset` has its own.
+        seed: decides the order.
+        steps_per_loop: steps a call to the graph makes at most; None: `compile(steps_per_execution=...)`, or chosen.
+        xla: compile each replica's forward and backward pass; None: as `compile(jit_compile=...)` has it.
+        sync_batch_norm: take batch statistics over all replicas' shares, as one device would; false: each its own.
+        verbose: 0 silent; 1, 2 or "auto" one line an epoch.
+
+    Returns:
+        The History of the training, also at `model.history`.
+
+    Raises:
+        NameplateError: the model is not compiled, the data does not fit it or does not divide among the replicas.
+        NotFiniteError: the loss of a step is NaN or infinite.
+    """
+    arguments = Arguments(
+        epochs=epochs,
+        initial_epoch=initial_epoch,
+        steps=steps,
+        steps_per_epoch=steps_per_epoch,
+        batch_size=batch_size,
+        validation_freq=validation_freq,
+        validation_steps=validation_steps,
+        validation_batch_size=validation_batch_size,
+        class_weight=class_weight,
+        shuffle=shuffle,
+        seed=seed,
+        steps_per_loop=steps_per_loop,
+        xla=bool(model.jit_compile) if xla is None and model.compiled else bool(xla),
+        verbose=verbose,
+    )
+    arguments.refuse_nonsense(model)
+    data = as_source(joined(model, data, x, y, sample_weight))
+    if validation_split and validation_data is None:
+        data, validation_data = split_off(data, validation_split)
+    elif validation_data is not None:
+        validation_data = as_source(joined(model, validation_data, None, None, None), "validation_data")
+    with strategy_of(model).scope(), _synchronised(model, sync_batch_norm=sync_batch_norm):
+        loop = loop_of(model, data, arguments, validation_data=validation_data, callbacks=callbacks)
+        with in_words(model):
+            loop.run()
+    return model.history
+
+
+def loop_of(
+    model: keras.Model,
+    data: Data,
+    arguments: Arguments,
+    *,
+    validation_data: Data | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None = None,
+) -> Loop:
+    """Return the loop that `fit` runs; call it, and run it, in the scope of the model's strategy."""
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    source = as_source(data)
+    held_out = None if validation_data is None else as_source(validation_data, "validation_data")
+    source, batches = _portioned(source, arguments, replicas)
+    example = example_of(source)
+    if arguments.class_weight:
+        refuse_unclassed(example)
+    prepare(model, example)
+    if held_out is not None:
+        refuse_unlike(model, example, example_of(held_out))
+    _warn_of_chance(source, held_out, arguments, resumes=_resumes(callbacks))
+    random = arguments.shuffle and not isinstance(source, Stream)
+    order = by_seed(arguments.seed, source.size or 0) if random else in_file_order
+    feed = feed_of(source, batches, order, Resident.AUTO)
+    step = Step(model, class_weights=class_weights(arguments.class_weight), xla=arguments.xla)
+    if reason := step.uncompiled():
+        warnings.warn(reason, stacklevel=2)
+    epochs, total = _length(arguments, batches)
+    done = arguments.initial_epoch * batches.steps
+    return Loop(
+        model,
+        TrainGraph(step, feed),
+        _validation(step, held_out, arguments, batches),
+        _plan(model, arguments, batches, total_steps=total),
+        callback_list(
+            model,
+            _listed(callbacks),
+            epochs=epochs,
+            steps=batches.steps,
+            verbose=bool(arguments.verbose),
+        ),
+        progress=Progress(step=done, epoch=arguments.initial_epoch),
+    )
+
+
+def left_to_chance(source: Source | Stream, *, resumes: bool) -> str | None:
+    """Return, in words, why another process would get the examples in another order; None where nothing shows it.
+
+    Where `resumes`, and Python decides what is in the stream, the beginnings of two passes are compared.
+    """
+    if not isinstance(source, Stream):
+        return None
+    if operations := unseeded(source.dataset):
+        return (
+            f"{', '.join(operations)} without a seed: every run of the same program gets other examples, or another "
+            "order; give seed=..., or call keras.utils.set_random_seed(...) before the dataset is made"
+        )
+    if unordered(source.dataset):
+        return (
+            "deterministic=False lets examples overtake each other: every run of the same program gets them in another "
+            "order; leave it out"
+        )
+    if resumes and runs_python(source.dataset) and source.differs():
+        return (
+            "two passes begin with different examples: unless their order follows from a seed, a training that goes on "
+            "does not go on with the examples that are left"
+        )
+    return None
+
+
+def strategy_of(model: keras.Model) -> tf.distribute.Strategy:
+    """Return the strategy that a model was made in; refuse another one that is entered now."""
+    own = model.distribute_strategy
+    inside = own.extended.variable_created_in_scope
+    entered = tf.distribute.has_strategy() and tf.distribute.get_strategy() is not own
+    optimizers = [] if getattr(model, "optimizer", None) is None else model.optimizer.variables
+    if entered or not all(inside(variable.value) for variable in [*model.variables, *optimizers]):
+        raise NameplateError(
+            f"{model.name!r} was made outside of the strategy's scope that it is used in; "
+            "build and compile it inside: with strategy.scope(): ..."
+        )
+    return own
+
+
+def callback_list(
+    model: keras.Model, callbacks: Sequence[keras.callbacks.Callback], *, epochs: int, steps: int, verbose: int = 0
+) -> keras.callbacks.CallbackList:
+    """Return Keras' list of these callbacks and a History, told of the model and the length of the run."""
+    logger = [keras.callbacks.LambdaCallback(on_epoch_end=_line)] if verbose else []
+    return keras.callbacks.CallbackList(
+        [*callbacks, *logger], add_history=True, add_progbar=False, model=model, epochs=epochs, steps=steps, verbose=0
+    )
+
+
+def callbacks_of(
+    model: keras.Model,
+    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None,
+    *,
+    steps: int,
+) -> keras.callbacks.CallbackList:
+    """Return Keras' list of the callbacks of an evaluation or prediction."""
+    return keras.callbacks.CallbackList(
+        _listed(callbacks), add_history=False, add_progbar=False, model=model, epochs=1, steps=steps, verbose=0
+    )
+
+
+def _warn_of_chance(
+    source: Source | Stream, held_out: Source | Stream | None, arguments: Arguments, *, resumes: bool
+) -> None:
+    if reason := left_to_chance(source, resumes=resumes or arguments.initial_epoch > 0):
+        warnings.warn(f"data: {reason}", stacklevel=2)
+    if held_out is not None and arguments.validation_steps and (reason := left_to_chance(held_out, resumes=False)):
+        takes = f"each validation takes other {arguments.validation_steps} steps of it"
+        warnings.warn(f"validation_data: {takes}: {reason}", stacklevel=2)
+
+
+def _resumes(callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None) -> bool:
+    return any(isinstance(callback, keras.callbacks.BackupAndRestore) for callback in _listed(callbacks))
+
+
+def _length(arguments: Arguments, batches: Batches) -> tuple[int, int]:
+    """Return the epochs and steps of a training, cut to `keras.config.max_epochs()`, with a warning where they are."""
+    epochs, limit = arguments.epochs, keras.config.max_epochs()
+    total = arguments.steps or epochs * batches.steps
+    if limit and limit * batches.steps < total:
+        warnings.warn(f"keras.config.max_epochs() ends the training after {limit} epochs", stacklevel=2)
+        return min(epochs, limit), limit * batches.steps
+    return epochs, total
+
+
+def _plan(model: keras.Model, arguments: Arguments, batches: Batches, *, total_steps: int) -> Plan:
+    per_call = model.steps_per_execution
+    return Plan(
+        total_steps=total_steps,
+        steps_per_epoch=batches.steps,
+        examples_per_epoch=batches.size,
+        global_batch=batches.batch,
+        validate_every=arguments.validation_freq,
+        record_every=total_steps,
+        steps_per_loop=arguments.steps_per_loop or (per_call if per_call > 1 else None),
+        steps_per_hook=per_call,
+    )
+
+
+def _portioned(source: Source | Stream, arguments: Arguments, replicas: int) -> tuple[Source | Stream, Batches]:
+    """Return the data as it is trained on, and how it falls into steps."""
+    size = batch_for(source, arguments.batch_size, arguments.steps_per_epoch)
+    per_epoch = within_limit(source, size, arguments.steps_per_epoch)
+    if isinstance(source, Stream) and per_epoch and source.held(per_epoch + 1) != per_epoch:
+        source = Stream(source.dataset.repeat(), batched=source.batched)
+    even = bool(arguments.batch_size or isinstance(source, Stream))  # else the batch is not the user's choice
+    batches = batches_of(source, size, replicas, steps=arguments.steps, steps_per_epoch=per_epoch, even=even)
+    if isinstance(source, Stream):
+        source.first = arguments.initial_epoch * batches.steps
+    return source, batches
+
+
+def _validation(
+    step: Step, source: Source | Stream | None, arguments: Arguments, batches: Batches
+) -> EvaluationGraph | None:
+    if source is None:
+        return None
+    steps = arguments.validation_steps
+    batch = arguments.validation_batch_size or arguments.batch_size or (None if steps else batches.batch)
+    return EvaluationGraph(step, evaluation_feed(source, batch, batches.replicas, steps=steps))
+
+
+def _listed(
+    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None,
+) -> Sequence[keras.callbacks.Callback]:
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return [each for each in callbacks.callbacks if not isinstance(each, keras.callbacks.ProgbarLogger)]
+    return [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks or ())
+
+
+@contextmanager
+def _synchronised(model: keras.Model, *, sync_batch_norm: bool) -> Iterator[None]:
+    """Let batch statistics be taken over all replicas while the model trains; its layers are left as they were."""
+    norms = [each for each in layers(model).values() if isinstance(each, keras.layers.BatchNormalization)]
+    before = [norm.synchronized for norm in norms]
+    for norm in norms:
+        norm.synchronized = norm.synchronized or sync_batch_norm
+    try:
+        yield
+    finally:
+        for norm, own in zip(norms, before, strict=True):
+            norm.synchronized = own
+
+
+def _line(epoch: int, logs: Mapping[str, float] | None) -> None:
+    print(f"epoch {epoch + 1}  " + "  ".join(f"{name} {value:.4f}" for name, value in numbers(logs or {}).items()))

@@ -1,0 +1,89 @@
+"""Stages of a run: which layers train from which epoch on, exact on resume, and a checkpoint that stays for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+
+import nameplate
+from nameplate.errors import NameplateError
+from nameplate.graph.trainable import trained
+from nameplate.training.config import InitConfig, TransferInitConfig
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Stages by number, from 0; each begins when so many epochs are done, and thaws layers that were frozen."""
+
+    freeze: tuple[str, ...] = ()  # patterns of layers
+    thaw: Mapping[int, tuple[str, ...]] = field(default_factory=dict)  # epochs done -> patterns of layers, in order
+
+    def __len__(self) -> int:
+        return 1 + len(self.thaw)
+
+    @property
+    def begins(self) -> tuple[int, ...]:
+        """Epochs that are done when each stage begins."""
+        return (0, *self.thaw)
+
+    def at(self, epoch: int) -> int:
+        """Return the stage that an epoch, counted from 0, belongs to."""
+        return sum(begin <= epoch for begin in self.begins) - 1
+
+    def ends(self, epochs: int) -> bool:
+        """Say whether a stage has come to its end, and another follows, when so many epochs are done."""
+        return epochs in self.thaw
+
+    def prepare(self, model: keras.Model) -> list[str]:
+        """Let all train that will ever train, so that an optimizer is built for it; return their names.
+
+        Raises:
+            NameplateError: for patterns that name no layer, and stages that train nothing or nothing new.
+        """
+        before: list[str] = []
+        for stage, begin in enumerate(self.begins):
+            names = self.enter(model, stage)
+            if not names:
+                raise NameplateError(f"init.freeze: nothing trains from epoch {begin + 1} on; leave a layer to train")
+            if stage and len(names) == len(before):
+                raise NameplateError(
+                    f"init.unfreeze.{begin}: {', '.join(self.thaw[begin])} trains already; leave it out"
+                )
+            before = names
+        return before
+
+    def enter(self, model: keras.Model, stage: int) -> list[str]:
+        """Let the layers of a stage train and no others; return their variables' names.
+
+        Raises:
+            NameplateError: for patterns that name no layer.
+        """
+        if self.freeze:
+            nameplate.set_trainable(model, self.freeze, trainable=False)
+        for begin in self.begins[1 : stage + 1]:
+            nameplate.set_trainable(model, self.thaw[begin], trainable=True)
+        return trained(model)
+
+    def told(self, stage: int) -> dict[str, Any]:
+        """Return what a checkpoint at the end of a stage says of it."""
+        thawed = [pattern for begin in self.begins[1 : stage + 1] for pattern in self.thaw[begin]]
+        return {"name": f"stage {stage + 1} of {len(self)}", "frozen": list(self.freeze), "thawed": thawed}
+
+    def in_words(self, stage: int, names: list[str]) -> str:
+        """Return what a person is told when a stage begins."""
+        begin = self.begins[stage]
+        thawed = f"; now also {', '.join(self.thaw[begin])}" if stage else ""
+        return f"stage {stage + 1} of {len(self)}, from epoch {begin + 1}: {len(names)} variables train{thawed}"
+
+
+def stages_of(init: InitConfig, *, epochs: int, say: Callable[[str], None]) -> Stages:
+    """Return the stages that a configuration asks for; those that a run of so many epochs never reaches are told."""
+    if not isinstance(init, TransferInitConfig):
+        return Stages()
+    thaw = init.thaws()
+    for begin in [begin for begin in thaw if begin >= epochs]:
+        say(f"init.unfreeze.{begin}: the run ends after {epochs} epochs, and {', '.join(thaw[begin])} stays frozen")
+    return Stages(tuple(init.freeze), thaw)

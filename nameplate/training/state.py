@@ -1,0 +1,244 @@
+"""All that a resume needs, as arrays and plain data: out of a training job, and back into one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import nameplate
+from nameplate.checkpoint import tensor_names
+from nameplate.checkpoint.tensor_names import require as require_storable
+from nameplate.engine import exchange
+from nameplate.engine.optimizer_state import named_variables
+from nameplate.engine.private.compiled import copies, is_read_on_first_replica
+from nameplate.engine.private.optimizers import moving_averages
+from nameplate.engine.statistics import agreed, values_on_replicas
+from nameplate.errors import NameplateError
+from nameplate.graph.tree import seeds
+from nameplate.naming import mapping
+from nameplate.naming.names import did_you_mean
+from nameplate.training.config_diff import Renewal
+from nameplate.weights import plan
+from nameplate.weights.plan import Form
+
+Arrays = dict[str, np.ndarray]
+
+
+def in_host_memory(array: np.ndarray) -> tf.Tensor:
+    """Return a tensor that a variable takes over without copying it again, where it is in host memory itself."""
+    with tf.device("CPU:0"):
+        return tf.convert_to_tensor(array)
+
+
+class ResumeError(NameplateError):
+    """A checkpoint that does not belong to this model, optimizer or configuration."""
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """The variables of a training job under the names that a checkpoint gives them."""
+
+    weights: Mapping[str, keras.Variable]  # qualified variable name -> variable
+    slots: Mapping[str, keras.Variable]  # variable@slot -> variable
+    shared: Mapping[str, keras.Variable]  # seeds and scalars of the optimizer: the same on every replica
+    local: Mapping[str, keras.Variable]  # metrics: every replica has a value of its own, and they add up
+    apart: Mapping[str, keras.Variable]  # weights that no gradient moves: replicas may differ, and their mean counts
+    trained: frozenset[str]  # names of the weights that gradients move
+    averaged: frozenset[str] = frozenset()  # of those that the optimizer keeps moving averages of
+
+    def require_storable(self) -> None:
+        """Raise `StoreError` with every name that a checkpoint cannot hold, before anything is trained."""
+        names = (*self.weights, *self.slots, *self.shared, *self.local)
+        require_storable(names, where="a checkpoint")
+
+    def capture(self) -> dict[str, Arrays]:
+        """Return copies in host memory, by the group of the checkpoint that holds them.
+
+        Averages are in the place of the weights that they are averages of; see `nameplate.checkpoint.tensor_names`.
+        """
+        state = _read(self.shared)
+        own = values_on_replicas(dict(self.local) | {f"apart/{name}": each for name, each in self.apart.items()})
+        for name, variable in self.local.items():
+            if is_read_on_first_replica(variable):  # so that they add up under another number of replicas, too
+                own[name] = [own[name][0], *(np.zeros_like(value) for value in own[name][1:])]
+        state |= {f"{name}@replica{i}": value for name, values in own.items() for i, value in enumerate(values)}
+        stored, slots = tensor_names.as_stored(self.weights, self.slots, averaged=self.averaged)
+        weights = _read(stored) | {name: agreed(own[f"apart/{name}"]) for name in self.apart}
+        return {"weights": weights, "optimizer": _read(slots), "state": state}
+
+    def restore(
+        self,
+        weights: Mapping[str, np.ndarray],
+        slots: Mapping[str, Any],
+        state: Mapping[str, Any],
+        *,
+        renewal: Renewal | None = None,
+    ) -> list[str]:
+        """Write a checkpoint's arrays into the variables, all or none; return what began anew or was left, in words.
+
+        What each replica has of its own goes back to it. Under another number of replicas the metrics of a mid-epoch
+        are kept as their sums, on the first, and of weights all get the mean.
+
+        Raises:
+            ResumeError: when a name is on one side only or a shape or dtype differs, and `renewal` does not allow it;
+                it lists them all.
+        """
+        renewal = renewal or Renewal()
+        shared = {name: value for name, value in state.items() if "@replica" not in name}
+        told: list[str] = []
+        weights, slots = tensor_names.as_trained(weights, slots)
+        if renewal.forget_slots:
+            slots = {}
+        if renewal.slots:  # a moving average of weights begins at the weights
+            averages = [name for name in self.slots if name.endswith("@average")]
+            slots = {name: weights[name.removesuffix("@average")] for name in averages} | dict(slots)
+        given = [weights, _fitting(self.slots, slots, ("",) if renewal.slots else (), told)]
+        given.append(_fitting(self.shared, shared, renewal.free, told))
+        pairs = list(zip((self.weights, self.slots, self.shared), given, strict=True))
+        problems = [problem for variables, arrays in pairs for problem in _differences(variables, arrays)]
+        problems += self._metric_problems(state, renewal)
+        if problems:
+            raise ResumeError("\n".join(["the checkpoint does not fit this run:", *(f"  {each}" for each in problems)]))
+        for variables, arrays in pairs:
+            for name, variable in variables.items():
+                if not (renewal.own and name.startswith(renewal.own)):
+                    variable.assign(arrays[name])
+        for name, variable in self.local.items():
+            _restore_sums(variable, _replicas(name, state))
+        for name, variable in self.apart.items():
+            _restore_own(variable, _replicas(f"apart/{name}", state))
+        return told
+
+    def weight_problems(self, weights: Mapping[str, Form]) -> list[str]:
+        """Return what keeps a checkpoint's weights from being this model's: names, shapes, dtypes."""
+        return _differences(self.weights, weights)
+
+    def bridges(self, weights: Mapping[str, Form]) -> list[str]:
+        """Return the rename rules that would make a checkpoint's weights those of this model, where it is obvious."""
+        own = {name: Form(tuple(each.shape), str(each.dtype)) for name, each in self.weights.items()}
+        rules = plan.bridges(weights, own)
+        return rules if rules and plan.match(weights, own, rules=mapping.parse(rules)).fits else []
+
+    def _metric_problems(self, state: Mapping[str, Any], renewal: Renewal) -> list[str]:
+        if "metrics/" in renewal.free:
+            return []
+        held = {name.partition("@replica")[0] for name in state if name.startswith("metrics/")}
+        missing, unexpected = sorted(self.local.keys() - held), sorted(held - self.local.keys())
+        found = [f"{name}: not in the checkpoint.{did_you_mean(name, unexpected)}" for name in missing]
+        return found + [f"{name}: only in the checkpoint.{did_you_mean(name, missing)}" for name in unexpected]
+
+
+def train_state(model: keras.Model, augmentation: keras.Model | None = None) -> TrainState:
+    """Return the named state of a compiled model whose optimizer is built; call it in the strategy's scope."""
+    variables = nameplate.variables(model)
+    seed_states = {f"{name}/state" for name in seeds(model)}
+    optimizer = named_variables(model.optimizer, variables)
+    shared = {f"seeds/{name}": variables[name] for name in seed_states & variables.keys()}
+    if augmentation is not None:
+        drawn = nameplate.variables(augmentation)
+        shared |= {f"seeds/augmentation/{name}": variable for name, variable in drawn.items()}
+    shared |= {f"optimizer/{name}": variable for name, variable in optimizer.items() if "@" not in name}
+    weights = {name: variable for name, variable in variables.items() if name not in seed_states}
+    replicated = tf.distribute.get_strategy().num_replicas_in_sync > 1
+    trained = {id(variable) for variable in model.trainable_variables}
+    apart = {name: variable for name, variable in weights.items() if replicated and id(variable) not in trained}
+    return TrainState(
+        weights=weights,
+        slots={name: variable for name, variable in optimizer.items() if "@" in name},
+        shared=dict(sorted(shared.items())),
+        local=_metric_variables(model.metrics),
+        apart=apart,
+        trained=frozenset(name for name, variable in weights.items() if id(variable) in trained),
+        averaged=_averaged(model.optimizer, weights),
+    )
+
+
+def _averaged(optimizer: keras.Optimizer, weights: Mapping[str, keras.Variable]) -> frozenset[str]:
+    """Return the names of the weights that an optimizer keeps moving averages of."""
+    held = {id(variable) for variable, _ in moving_averages(optimizer)}
+    return frozenset(name for name, variable in weights.items() if id(variable) in held)
+
+
+def _metric_variables(metrics: Iterable[keras.metrics.Metric]) -> dict[str, keras.Variable]:
+    """Return the variables of metrics, nested ones too, by metric and variable name, made unique by a counter.
+
+    The counters in Keras' own names (`auc_1` for the second AUC of a process) would depend on what the process did
+    before, so they are left out.
+    """
+    found: dict[str, keras.Variable] = {}
+    for metric in metrics:
+        for variable in metric.variables:
+            path = re.sub(r"_\d+(?=/)", "", variable.path)
+            key, number = f"metrics/{path}", 2
+            while key in found:
+                key, number = f"metrics/{path}_{number}", number + 1
+            found[key] = variable
+    return found
+
+
+def _read(variables: Mapping[str, keras.Variable]) -> Arrays:
+    # `numpy()` copies already, out of the memory that training goes on with.
+    return {name: np.asarray(copies(variable)[0].numpy()) for name, variable in variables.items()}
+
+
+def _fitting(
+    variables: Mapping[str, keras.Variable], arrays: Mapping[str, Any], free: tuple[str, ...], told: list[str]
+) -> dict[str, Any]:
+    """Return `arrays` with what is free made to fit: a variable that they lack, or have otherwise, keeps its value."""
+    fitting = dict(arrays)
+    for name in [name for name in fitting if free and name.startswith(free) and name not in variables]:
+        del fitting[name]
+        told.append(f"{name} is left behind")
+    for name, variable in variables.items():
+        if free and name.startswith(free) and _form(fitting.get(name)) != (tuple(variable.shape), str(variable.dtype)):
+            fitting[name] = np.asarray(copies(variable)[0].numpy())
+            told.append(f"{name} begins anew")
+    return fitting
+
+
+def _form(array: Any) -> tuple[tuple[int, ...], str] | None:
+    if array is None:
+        return None
+    if isinstance(array, Form):
+        return array.shape, array.dtype
+    return np.asarray(array).shape, np.asarray(array).dtype.name
+
+
+def _replicas(name: str, state: Mapping[str, Any]) -> list[np.ndarray]:
+    found: list[np.ndarray] = []
+    while (key := f"{name}@replica{len(found)}") in state:
+        found.append(np.asarray(state[key]))
+    return found
+
+
+def _restore_own(variable: keras.Variable, values: list[np.ndarray]) -> None:
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if len(values) == replicas:
+        for target, value in zip(copies(variable), values[exchange.first() :], strict=False):
+            target.assign(value)
+
+
+def _restore_sums(variable: keras.Variable, values: list[np.ndarray]) -> None:
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if len(values) != replicas:
+        total = sum(values, np.zeros_like(values[0])) if values else np.zeros(variable.shape)
+        values = [total] + [np.zeros_like(total)] * (replicas - 1)
+    for target, value in zip(copies(variable), values[exchange.first() :], strict=False):
+        target.assign(value)
+
+
+def _differences(variables: Mapping[str, keras.Variable], arrays: Mapping[str, Any]) -> list[str]:
+    missing, unexpected = variables.keys() - arrays.keys(), arrays.keys() - variables.keys()
+    found = [f"{name}: not in the checkpoint.{did_you_mean(name, unexpected)}" for name in sorted(missing)]
+    found += [f"{name}: only in the checkpoint.{did_you_mean(name, missing)}" for name in sorted(unexpected)]
+    for name in sorted(variables.keys() & arrays.keys()):
+        want, have = (tuple(variables[name].shape), str(variables[name].dtype)), _form(arrays[name])
+        if have is not None and want != have:
+            found.append(f"{name}: the model has {want[0]} {want[1]}, the checkpoint {have[0]} {have[1]}")
+    return found

@@ -1,0 +1,136 @@
+"""TensorBoard's event files: what a killed process wrote past its last checkpoint is taken back on resume.
+
+An event file is a row of TFRecords: length (8 bytes, little endian), its checksum (4), data, its checksum (4).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf ships no types
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.histogram import metadata
+from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+from tensorboard.util.tensor_util import make_tensor_proto
+
+import nameplate
+from nameplate.graph.tree import seeds
+from nameplate.training.observers import Journey, Observer, Record
+
+_BEFORE, _AFTER = 12, 4  # bytes around the data of a record
+
+
+def forget_after(directory: Path, step: int) -> None:
+    """Delete the events after `step` from every event file in a directory; at step 0 the files themselves.
+
+    What follows a damaged event cannot be read by anybody, and is left out.
+    """
+    for path in sorted(path for path in directory.glob("events.out.tfevents.*") if path.is_file()):
+        if step == 0:
+            path.unlink()
+            continue
+        data = path.read_bytes()
+        kept = b"".join(record for record, at in _steps(data) if at <= step)
+        if kept != data:
+            # Not called like an event file until it is whole: TensorBoard may be watching.
+            fresh = path.with_name(f".{path.name}")
+            fresh.write_bytes(kept)
+            os.replace(fresh, path)
+
+
+def _steps(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """Yield records with their steps, up to the first that is damaged."""
+    for record in _records(data):
+        try:
+            event = Event.FromString(record[_BEFORE:-_AFTER])
+        except DecodeError:
+            return
+        yield record, int(event.step)
+
+
+def _records(data: bytes) -> Iterator[bytes]:
+    """Yield whole records; one that a kill cut short is the last, and is left out."""
+    start = 0
+    while start + _BEFORE <= len(data):
+        end = start + _BEFORE + int.from_bytes(data[start : start + 8], "little") + _AFTER
+        if end > len(data):
+            return
+        yield data[start:end]
+        start = end
+
+
+BUCKETS = 30  # of a histogram, as many as `tf.summary.histogram` makes
+
+
+class TensorBoard(Observer):
+    """Writes event files: `train/` and `validation/` under the directory."""
+
+    def __init__(self, directory: Path, *, texts: Mapping[str, str], histograms_every: int | None) -> None:
+        self._directory, self._texts, self._every = directory, texts, histograms_every
+
+    def began(self, model: keras.Model, journey: Journey) -> None:
+        """Open the writers; the step goes on from where the run does."""
+        self._model = model
+        for part in ("train", "validation"):
+            forget_after(self._directory / part, journey.first_step)
+        self._train = tf.summary.create_file_writer(str(self._directory / "train"))
+        self._validation = tf.summary.create_file_writer(str(self._directory / "validation"))
+        with self._train.as_default(step=journey.first_step):
+            if journey.first_step == 0:
+                for name, text in self._texts.items():
+                    tf.summary.text(name, f"```\n{text}\n```")
+
+    def recorded(self, record: Record) -> None:
+        """Write the scalars, and at the end of an epoch the histograms."""
+        train, validation = Summary(), Summary()
+        for name, value in record.values.items():
+            into = validation if name.startswith("val_") else train
+            into.MergeFrom(scalar_pb(_tag(name, of_epoch=record.of_epoch), value))
+        if record.of_epoch and self._every and (record.epoch + 1) % self._every == 0:
+            self._draw_histograms(train)
+        for writer, summary in ((self._train, train), (self._validation, validation)):
+            if summary.value:
+                with writer.as_default(step=record.step):
+                    tf.summary.experimental.write_raw_pb(summary.SerializeToString())
+                writer.flush()
+
+    def ended(self) -> None:
+        """Close the writers."""
+        self._train.close()
+        self._validation.close()
+
+    def _draw_histograms(self, summary: Summary) -> None:
+        drawn = {f"{name}/state" for name in seeds(self._model)}
+        for name, variable in nameplate.variables(self._model).items():
+            if name not in drawn:
+                tensor = make_tensor_proto(buckets(variable.numpy()), dtype=np.float64)
+                described = metadata.create_summary_metadata(display_name=None, description=None)
+                summary.value.add(tag=name, metadata=described, tensor=tensor)
+
+
+def buckets(values: np.ndarray) -> np.ndarray:
+    """Return a histogram as TensorBoard wants it, (30, 3) float64: left edge, right edge and count of each bucket.
+
+    Of values that are all the same the last bucket has the count. What is not finite is left out. It is what
+    `tf.summary.histogram` makes of the values, without 240 bytes for each of them.
+    """
+    values = np.asarray(values, "float64").ravel()
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return np.zeros((BUCKETS, 3))
+    edges = np.linspace(values.min(), values.max(), BUCKETS + 1)
+    width = (edges[-1] - edges[0]) / BUCKETS
+    places = np.minimum((values - edges[0]) / width, BUCKETS - 1) if width else np.full(values.size, BUCKETS - 1)
+    counts = np.bincount(places.astype(np.intp), minlength=BUCKETS)
+    return np.stack([edges[:-1], edges[1:], counts], axis=1)
+
+
+def _tag(name: str, *, of_epoch: bool) -> str:
+    """Return the tag: training and validation share one, so that they share a chart."""
+    return f"{'epoch' if of_epoch else 'step'}/{name.removeprefix('val_')}"

@@ -1,0 +1,1 @@
+"""Named arrays as a small algebra, merging, and plans: NumPy only."""

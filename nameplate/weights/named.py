@@ -1,0 +1,167 @@
+"""Named arrays as a value, and a small algebra over them: select, partition, map, difference.
+
+A `Weights` may be a dictionary or the lazy arrays of a checkpoint; what is only selected is not read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TypeAlias
+
+import numpy as np
+
+from nameplate.errors import NameplateError
+from nameplate.naming.names import did_you_mean
+
+Weights: TypeAlias = Mapping[str, np.ndarray]  # qualified variable name -> array
+
+
+class WeightsError(NameplateError):
+    """Names that match nothing, or weights that do not go together."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """How far one array is from another of its shape."""
+
+    largest: float  # max |a - b|; NaN where only one of them is a number
+    relative: float  # |a - b| / |a| in the Euclidean norm; infinite when a is zero and b is not
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Everything in which `a` and `b` differ; each part sorted by name."""
+
+    only_a: tuple[str, ...]
+    only_b: tuple[str, ...]
+    shape: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]  # name -> (in a, in b)
+    dtype: Mapping[str, tuple[np.dtype, np.dtype]]
+    moved: Mapping[str, Move]  # same shape, other bits: of value, or of dtype
+    same: tuple[str, ...]  # same shape, dtype and bits
+
+    @property
+    def empty(self) -> bool:
+        """Whether `a` and `b` are the same, bit for bit."""
+        return not (self.only_a or self.only_b or self.shape or self.dtype or self.moved)
+
+
+def select(weights: Weights, patterns: Iterable[str]) -> Weights:
+    """Return the part of `weights` that `patterns` name, in the order of `weights`.
+
+    A pattern is a variable (`head/kernel`), a layer or container and all below it (`backbone`), or a shell
+    pattern over the whole name (`*/bias`, `backbone/stage[12]*`; `*` crosses `/`). Raises `WeightsError` with
+    every pattern that matches nothing.
+    """
+    patterns = list(patterns)
+    require_matches(weights, patterns)
+    return partition(weights, lambda name: any(matches(name, pattern) for pattern in patterns))[0]
+
+
+def partition(weights: Weights, belongs: Callable[[str], bool]) -> tuple[Weights, Weights]:
+    """Return the part of `weights` whose names `belongs` accepts, and the rest; neither is read."""
+    inside = dict.fromkeys(name for name in weights if belongs(name))
+    outside = dict.fromkeys(name for name in weights if name not in inside)
+    return _Part(weights, inside), _Part(weights, outside)
+
+
+def map(weights: Weights, function: Callable[[str, np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
+    """Return `function(name, array)` under every name."""
+    return {name: function(name, array) for name, array in weights.items()}
+
+
+def difference(a: Weights, b: Weights) -> Difference:
+    """Compare by name, shape, dtype and value; one array of each is in memory at a time."""
+    shapes, dtypes, moved, same = {}, {}, {}, []
+    for name in sorted(a.keys() & b.keys()):
+        one, other = a[name], b[name]
+        if one.dtype != other.dtype:
+            dtypes[name] = (one.dtype, other.dtype)
+        if one.shape != other.shape:
+            shapes[name] = (one.shape, other.shape)
+        elif one.dtype == other.dtype and _same_bits(one, other):
+            same.append(name)
+        else:
+            moved[name] = distance(one, other)
+    return Difference(
+        tuple(sorted(a.keys() - b.keys())),
+        tuple(sorted(b.keys() - a.keys())),
+        shapes,
+        dtypes,
+        moved,
+        tuple(same),
+    )
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> Move:
+    """Return how far `b` is from `a`, of the same shape, in double precision. Two NaN at one place are no
+    distance.
+    """
+    one, other = _wide(a), _wide(b)
+    with np.errstate(invalid="ignore", over="ignore"):
+        gap = np.abs(other - one)
+    gap[(one == other) | (np.isnan(one) & np.isnan(other))] = 0  # also where both are the same infinity
+    if not gap.size:
+        return Move(0.0, 0.0)
+    size, length = float(np.linalg.norm(one.ravel())), float(np.linalg.norm(gap.ravel()))
+    relative = length / size if size else (math.inf if length else 0.0)
+    return Move(float(gap.max()), relative)
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Say whether `pattern` names `name`: as itself, as something that contains it, or as a shell pattern."""
+    return name == pattern or name.startswith((f"{pattern}/", f"{pattern}@")) or fnmatchcase(name, pattern)
+
+
+def require_matches(names: Collection[str], patterns: Iterable[str]) -> None:
+    """Raise `WeightsError` with every pattern that matches none of `names`, and the nearest to it."""
+    if idle := [pattern for pattern in patterns if not any(matches(name, pattern) for name in names)]:
+        known = _addresses(names)
+        lines = "\n".join(f"  {pattern!r}{did_you_mean(pattern, known)}" for pattern in idle)
+        head = "1 pattern matches" if len(idle) == 1 else f"{len(idle)} patterns match"
+        raise WeightsError(f"{head} none of the {len(names)} names:\n{lines}")
+
+
+def _addresses(names: Iterable[str]) -> list[str]:
+    """Return every name and every container of one."""
+    found: dict[str, None] = {}
+    for name in names:
+        parts = name.split("/")
+        found |= dict.fromkeys("/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+    return list(found)
+
+
+def _same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    raw = np.dtype(f"V{a.dtype.itemsize}")
+    return a.size == 0 or bool(np.array_equal(_bytes(a, raw), _bytes(b, raw)))
+
+
+def _bytes(array: np.ndarray, raw: np.dtype) -> np.ndarray:
+    return np.ascontiguousarray(array).reshape(-1).view(raw).view(np.uint8)
+
+
+def _wide(array: np.ndarray) -> np.ndarray:
+    """Return the array at least one-dimensional in double precision, complex where it was."""
+    wide = np.complex128 if array.dtype.kind == "c" else np.float64
+    return np.atleast_1d(array.astype(wide))
+
+
+class _Part(Mapping[str, np.ndarray]):
+    """Some of the names of other weights; reads through to them."""
+
+    def __init__(self, whole: Weights, names: Mapping[str, None]) -> None:
+        self._whole = whole
+        self._names = names
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._whole[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nameplate.data import DataError, Field, open_dataset
+from nameplate.data.config import CsvConfig
+from nameplate.data.csv_table import read_table
+from tests.nameplate.data.reading import whole
+
+HEADER = ["width", "petal length", "species", "price", "w"]
+ROWS: list[list[Any]] = [
+    [1.5, -2, "oak", 10, 1],
+    [2.5, 3e2, "ash", 20.5, 0.5],
+    [0, 0.25, "oak, old", 30, 1],
+    [4, 5, "ash", 40, 2],
+]
+
+
+def write(path: Path, rows: list[list[Any]], header: list[str] = HEADER, **given: Any) -> str:
+    with path.open("w", newline="") as file:
+        csv.writer(file, **given).writerows([header, *rows])
+    return str(path)
+
+
+def opened(path: str, **given: Any) -> Any:
+    return open_dataset(CsvConfig(path=path, **{"validation": 0.0} | given), seed=0)
+
+
+def test_what_is_not_used_otherwise_is_one_vector_of_inputs(tmp_path: Path) -> None:
+    data = opened(write(tmp_path / "a.csv", ROWS), classes=["species"], values=["price"], sample_weight="w")
+    assert data.inputs == {"features": Field((2,), "float32")}
+    assert (data.outputs, data.kinds) == ({"species": 3, "price": 1}, {"species": "classes", "price": "values"})
+    assert data.classes == {"species": ("ash", "oak", "oak, old")}
+    x, y, w = whole(data.train)
+    np.testing.assert_array_equal(x, np.array([[1.5, -2], [2.5, 300], [0, 0.25], [4, 5]]))
+    assert y["species"].tolist() == [1, 0, 2, 0]
+    assert y["price"].tolist() == [10, 20.5, 30, 40]
+    assert w.tolist() == [1, 0.5, 1, 2]
+
+
+def test_each_column_may_be_an_input_of_its_own(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", ROWS)
+    data = opened(path, classes=["species"], inputs=["petal length", "w"], named=True)
+    assert data.inputs == {"petal_length": Field((1,), "float32"), "w": Field((1,), "float32")}
+    x, y = whole(data.train)
+    assert x["petal_length"].ravel().tolist() == [-2, 300, 0.25, 5]
+    assert y.tolist() == [1, 0, 2, 0]
+
+
+def test_whole_numbers_as_classes_sort_as_numbers(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", [[1, 10], [2, 9], [3, -1]], ["x", "y"])
+    assert opened(path, classes=["y"]).classes == {"y": ("-1", "9", "10")}
+
+
+def test_another_delimiter_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("x;y\n1;a\n2;b\n", encoding="utf-8-sig")
+    assert whole(opened(str(path), classes=["y"], delimiter=";").train)[0].tolist() == [[1], [2]]
+
+
+def test_a_file_of_its_own_validates_by_the_classes_of_train(tmp_path: Path) -> None:
+    train, held = write(tmp_path / "a.csv", ROWS), write(tmp_path / "b.csv", [ROWS[2]])
+    data = opened(train, validation_path=held, classes=["species"], inputs=["width"], validation=0.5)
+    assert (data.train.size, whole(data.validation)[1].tolist()) == (4, [2])
+
+
+def test_all_missing_values_and_wrong_numbers_are_listed_by_line(tmp_path: Path) -> None:
+    rows = [["", 1, "oak", 1, 1]] * 12 + [["wide", "NA", "?", 1, 1], ["1", "inf", "ash", 1, 1]]
+    with pytest.raises(DataError) as caught:
+        opened(write(tmp_path / "a.csv", rows), classes=["species"])
+    message = str(caught.value)
+    assert "'width' has no value in lines 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 2 more" in message
+    assert "'width' has 'wide' for a number in line 14; correct it" in message
+    assert "'petal length' has no value in line 14" in message
+    assert "'petal length' has 'inf' for a number in line 15" in message
+    assert "'species' has no value in line 14" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "message"),
+    [
+        ("x,y\n1,a\n2,b\n", {"classes": ["z"]}, "no column 'z'; it has x, y."),
+        ("x;y\n1;a\n2;b\n", {"classes": ["y"]}, "Is it cut at ';'? Say 'data.delimiter=;'"),
+        ("width,y\n1,a\n2,b\n", {"inputs": ["widht"]}, "Did you mean 'width'?"),
+        ("x,t,y\n1,p,a\n2,q,b\n", {}, "'t' has 'p' for a number in lines 2, 3; leave the column out"),
+        ("x,y\n1,a\n2\n3,b,c\n", {}, "the header has 2 columns, and another number has lines 3, 4"),
+        ("x,x\n1,2\n", {}, "two columns are called 'x'"),
+        ("x,y\n", {}, "no rows under the header 'x,y'"),
+        ("", {}, "empty"),
+        ("x,y\n1,a\n2,a\n", {}, "'y' has the one value 'a'; there is nothing to predict"),
+    ],
+)
+def test_a_table_that_cannot_be_used_says_why(tmp_path: Path, text: str, given: dict[str, Any], message: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(DataError) as caught:
+        opened(str(tmp_path / "a.csv"), **{"classes": ["y"]} | given)
+    assert message in str(caught.value)
+
+
+def test_a_class_that_train_has_not_is_refused(tmp_path: Path) -> None:
+    train, held = write(tmp_path / "a.csv", ROWS), write(tmp_path / "b.csv", [[1, 1, "elm", 1, 1]])
+    with pytest.raises(DataError, match="'species' has values that the training data has not: elm"):
+        opened(train, validation_path=held, classes=["species"])
+
+
+def test_a_table_in_another_encoding_is_told_how_to_be_saved(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes("größe,y\n1,a\n2,b\n".encode("latin-1"))
+    _, problems = read_table(path, ",")
+    assert len(problems) == 1
+    assert "save it as UTF-8" in problems[0]

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nameplate.data import DataError, Stream, open_dataset
+from nameplate.data.config import CustomConfig
+from nameplate.data.source import Memory
+from nameplate.data.targets import TargetError
+from tests.nameplate.data.reading import whole
+
+X = np.random.RandomState(0).standard_normal((10, 3))
+Y = np.arange(10) % 4
+
+
+def opened(made: Any, **given: Any) -> Any:
+    factory = made if callable(made) else lambda: made
+    return open_dataset(CustomConfig(_target_="mine.data", **given), seed=0, allow=lambda name: factory)
+
+
+def test_arrays_become_a_source() -> None:
+    data = opened((X, Y))
+    assert (list(data.inputs), data.outputs, data.kinds) == (["x"], {"y": 4}, {"y": "classes"})
+    x, y = whole(data.train)
+    np.testing.assert_array_equal(x, X.astype(np.float32))
+    np.testing.assert_array_equal(y, Y)
+
+
+def test_arrays_by_name_with_weights_are_split_by_share() -> None:
+    data = opened(({"a": X, "b": X}, {"p": X, "q": Y}, np.ones(10)), validation=0.2)
+    assert data.outputs == {"p": 3, "q": 4}
+    assert (data.train.size, data.validation.size) == (8, 2)
+    assert whole(data.train)[2].tolist() == [1.0] * 8
+
+
+def test_a_source_is_used_as_it_is() -> None:
+    source = Memory((X, Y))
+    data = opened(source, classes={"y": 4})
+    assert data.train is source
+    assert data.outputs == {"y": 4}
+
+
+def test_a_dataset_becomes_a_stream_that_knows_its_size() -> None:
+    data = opened(tf.data.Dataset.from_tensor_slices(({"a": X}, X)))
+    assert isinstance(data.train, Stream)
+    assert (data.train.size, data.inputs["a"].shape, data.outputs) == (10, (3,), {"y": 3})
+    assert opened(tf.data.Dataset.from_tensor_slices((X, X)).repeat()).train.size is None
+
+
+def test_parts_are_returned_by_name() -> None:
+    data = opened({"train": (X, Y), "validation": (X[:4], Y[:4]), "test": None})
+    assert (data.train.size, data.validation.size, data.test) == (10, 4, None)
+
+
+def test_the_callable_gets_its_arguments() -> None:
+    def factory(*, size: int, factor: float = 1.0) -> Any:
+        return X[:size] * factor, Y[:size]
+
+    data = opened(factory, arguments={"size": 6, "factor": 2.0})
+    np.testing.assert_array_equal(whole(data.train)[0], (X[:6] * 2).astype(np.float32))
+
+
+def test_a_whole_data_set_goes_through() -> None:
+    made = opened((X, Y))
+    assert opened(made).train is made.train
+
+
+@pytest.mark.parametrize(
+    ("made", "given", "message"),
+    [
+        (3, {}, "mine.data returned a int for 'train'; it may return arrays (x, y)"),
+        ({"valid": (X, Y)}, {}, "returned a dict with valid; the keys are train, validation, test"),
+        ((X, Y[:4]), {}, "the arrays differ in their number of examples: x 10, y 4"),
+        ((X, Y - 1), {}, "has the label -1"),
+        ((X[:0], Y[:0]), {}, "mine.data returned no examples for 'train'"),
+        (([], []), {}, "mine.data returned no examples for 'train'"),
+        ({"train": (X, Y), "validation": (X[:0], Y[:0])}, {}, "mine.data returned no examples for 'validation'"),
+        (Memory((X[:0], Y[:0])), {"classes": {"y": 4}}, "mine.data returned no examples for 'train'"),
+        (
+            lambda: tf.data.Dataset.from_tensor_slices((X[:0], X[:0])),
+            {},
+            "mine.data returned no examples for 'train'",
+        ),
+        (Memory((X, Y)), {}, "how many classes has the target 'y'? e.g. 'data.classes={y: 10}'"),
+        (lambda size: (X, Y), {}, "data.arguments: missing a required argument: 'size'"),
+        (lambda: (X, Y), {"arguments": {"sise": 1}}, "got an unexpected keyword argument 'sise'"),
+        (lambda: tf.data.Dataset.from_tensor_slices(X), {}, "elements have to be (x, y) or (x, y, sample_weight)"),
+        (lambda: tf.data.Dataset.from_tensor_slices((X,)), {}, "elements have to be (x, y) or (x, y, sample_weight)"),
+        (lambda: tf.data.Dataset.from_tensor_slices(((X, X), X)), {}, "each a tensor or a dict of tensors by name"),
+        (
+            lambda: tf.data.Dataset.from_tensor_slices((X, X)),
+            {"validation": 0.1},
+            "data.validation: no share can be held out of a tf.data.Dataset",
+        ),
+    ],
+)
+def test_what_is_no_data_is_refused(made: Any, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        opened(made, **given)
+    assert message in str(caught.value)
+
+
+def test_what_cannot_be_called_is_refused() -> None:
+    with pytest.raises(DataError, match=r"'mine.data' is a int, and has to be callable"):
+        open_dataset(CustomConfig(_target_="mine.data"), seed=0, allow=lambda name: 3)
+    with pytest.raises(DataError, match="nothing said what may be trusted"):
+        open_dataset(CustomConfig(_target_="mine.data"), seed=0)
+
+
+def test_what_the_callable_raises_is_told_with_its_place() -> None:
+    def broken() -> Any:
+        raise FileNotFoundError("no pets.npz here")
+
+    with pytest.raises(TargetError, match=r"mine.data raised FileNotFoundError: no pets.npz here\n  at .*in broken"):
+        opened(broken)

@@ -1,0 +1,206 @@
+"""First weights by name from somewhere else: in whole, in part, renamed; what is left over is refused."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nameplate import checkpoint as store
+from nameplate.errors import NameplateError
+from nameplate.naming import mapping
+from nameplate.training.config import CheckpointInitConfig
+from nameplate.training.initial_weights import InitialWeightsError, plan
+from nameplate.weights.plan import Form
+from tests.nets import CUSTOM, write_nets
+from tests.trainer.running import about, content, train
+
+pytestmark = pytest.mark.usefixtures("strategy")
+
+STILL = ["fit.steps=1", "optimizer=sgd", "optimizer.learning_rate=1e-30"]  # so that the weights stay as they came
+MODEL = ["fit.steps=2", "data.limit=16"]
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run `a` of layers `body` and `label` to take from."""
+    write_nets(tmp_path, monkeypatch)
+    train(tmp_path, *CUSTOM, *MODEL, "run=a", "optimizer=adam")
+    return tmp_path
+
+
+def take(runs: Path, *overrides: str, run: str = "b") -> dict[str, np.ndarray]:
+    train(runs, *CUSTOM, *MODEL, "init=checkpoint", f"init.path={runs / 'a'}", f"run={run}", "seed=5", *overrides)
+    return content(runs / run)
+
+
+def weights(tensors: dict[str, np.ndarray]) -> dict[str, bytes]:
+    return {name: value.tobytes() for name, value in tensors.items() if name.startswith("weights:")}
+
+
+def test_all_weights_come_and_the_plan_is_shown_first(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    taken = take(runs, *STILL)
+    assert weights(taken) == weights(content(runs / "a"))
+    shown = capsys.readouterr().out
+    assert shown.index("first weights from") < shown.index("epoch 1")
+    for name in ("body/kernel", "body/bias", "label/kernel", "label/bias"):
+        assert f"{name}  " in shown
+
+
+def test_each_weight_tells_where_it_came_from_after_resumes_too(runs: Path) -> None:
+    renamed = ["model.arguments.names=[trunk,label]", "init.rename=['body=trunk']"]
+    take(runs, *STILL, *renamed)
+    origins = about(runs / "b")["origins"]
+    assert origins["trunk/kernel"]["name"] == "body/kernel"
+    assert origins["trunk/kernel"]["rule"] == "body=trunk"
+    assert origins["trunk/kernel"]["file"].endswith("step_00000002")
+    assert origins["trunk/kernel"]["step"] == 2
+    assert "rule" not in origins["label/kernel"]
+    take(runs, *STILL, *renamed, "fit.steps=2")
+    assert about(runs / "b")["origins"] == origins
+
+
+def test_first_weights_are_taken_once_and_the_source_may_be_gone_at_a_resume(runs: Path) -> None:
+    trained = take(runs, "fit.steps=2", "optimizer.learning_rate=0.1")
+    (runs / "a").rename(runs / "gone")
+    resumed = take(runs, "fit.steps=2", "optimizer.learning_rate=0.1")
+    assert weights(resumed) == weights(trained)
+    assert weights(resumed) != weights(content(runs / "gone"))
+
+
+def test_swapped_layers_of_one_shape_follow_their_names(runs: Path) -> None:
+    """Rotation-safe: two names change places in one go."""
+    train(runs, "model=mlp", "model.hidden=[64,64,64]", "run=deep", *MODEL)
+    swapped = ["init.rename=['hidden2=hidden3','hidden3=hidden2']", f"init.path={runs / 'deep'}", "model=mlp"]
+    own = ["model=mlp", "model.hidden=[64,64,64]", *MODEL, "init=checkpoint", *swapped, "run=b"]
+    train(runs, *own, *STILL)
+    given, taken = content(runs / "deep"), content(runs / "b")
+    np.testing.assert_array_equal(given["weights:hidden2/kernel"], taken["weights:hidden3/kernel"])
+    np.testing.assert_array_equal(given["weights:hidden3/kernel"], taken["weights:hidden2/kernel"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["model.arguments.names=[trunk,label]"], "init.rename=['body=trunk']"),
+        (["model.arguments.names=[trunk,label]"], "2 of 4 would be taken, and 4 names are left over"),
+        (["model.arguments.names=[trunk,label]"], "init.allow_missing=[trunk] init.allow_unexpected=[body]"),
+        (["model.arguments.names=[a,b]"], "0 of 4 would be taken"),
+        (["model.arguments.names=[bodi,label]"], "Did you mean 'body/kernel'"),
+        (["model.arguments.width=9"], "shape       body/kernel"),
+        (["init.rename=['bdy=trunk']"], "'bdy=trunk' matches nothing. Did you mean 'body"),
+        (["init.only=[bodi]"], "'bodi' Did you mean 'body'"),
+        (["init.allow_missing=[body]"], "init.allow_missing: 'body' is for nothing, there is no such difference"),
+        (["init.path=/nowhere/at/all"], "There is nothing at /nowhere/at/all"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_both_sides_and_leaves_nothing(
+    runs: Path, overrides: list[str], says: str
+) -> None:
+    with pytest.raises(NameplateError) as error:
+        take(runs, *overrides)
+    assert says in str(error.value)
+    assert not (runs / "b").exists()
+
+
+def test_each_leniency_allows_what_it_names_and_no_more(runs: Path) -> None:
+    """keras#11867: which layers were loaded, and which were not, is told for each."""
+    head = ["model.arguments.names=[body,head]", "init.allow_missing=[head]"]
+    with pytest.raises(InitialWeightsError, match="label/kernel"):
+        take(runs, *STILL, *head)
+    taken = take(runs, *STILL, *head, "init.allow_unexpected=[label]")
+    given = content(runs / "a")
+    np.testing.assert_array_equal(given["weights:body/kernel"], taken["weights:body/kernel"])
+    assert about(runs / "b")["origins"].keys() == {"body/kernel", "body/bias"}
+    wide = take(runs, *STILL, "model.arguments.width=9", "init.allow_shape=[body,label/kernel]", run="c")
+    np.testing.assert_array_equal(given["weights:label/bias"], wide["weights:label/bias"])
+    assert about(runs / "c")["origins"].keys() == {"label/bias"}
+
+
+def test_the_optimizers_slots_come_along_where_they_are_asked_for(runs: Path) -> None:
+    taken = take(runs, "fit.steps=3", "init.optimizer=true", "optimizer.learning_rate=1e-30", run="slots")
+    given = content(runs / "a")
+    assert taken["state:optimizer/iteration"] == given["state:optimizer/iteration"] + 3
+    fresh = take(runs, "fit.steps=3", "optimizer.learning_rate=1e-30", run="fresh")
+    name = "optimizer:body/kernel@velocity"
+    # Three steps on the same data differ by what the slots began with, times beta_2 to the third.
+    apart = taken[name] - fresh[name]
+    np.testing.assert_allclose(apart, given[name] * 0.999**3, rtol=1e-3, atol=1e-9)
+
+
+def test_slots_of_another_optimizer_are_refused_by_name(runs: Path) -> None:
+    """keras#20128, keras#16983: slots are never dropped in silence."""
+    with pytest.raises(InitialWeightsError) as error:
+        take(runs, "init.optimizer=true", "optimizer=rmsprop")
+    assert "unexpected  body/kernel@momentum" in str(error.value)
+    assert "Choose the optimizer that it was trained with" in str(error.value)
+
+
+def test_a_plain_file_of_tensors_is_a_source_too(runs: Path) -> None:
+    given = {name.removeprefix("weights:"): value for name, value in content(runs / "a").items() if "weights:" in name}
+    store.save_tensors(runs / "theirs.safetensors", {f"net/{name}": value for name, value in given.items()})
+    taken = take(runs, *STILL, f"init.path={runs / 'theirs.safetensors'}", "init.rename=['re:net/(.*)=\\1']")
+    assert weights(taken) == weights(content(runs / "a"))
+
+
+@pytest.mark.parametrize("name", ["theirs.keras", "theirs.weights.h5"])
+def test_files_of_plain_keras_are_sources_by_name(runs: Path, name: str) -> None:
+    """keras#3488, tensorflow#38251: by name is not for one old format only."""
+    nets: Any = importlib.import_module("my_nets")
+    model = nets.build((8, 8, 1), 10)
+    (model.save if name.endswith(".keras") else model.save_weights)(runs / name)
+    taken = take(runs, *STILL, f"init.path={runs / name}")
+    for layer in ("body", "label"):
+        np.testing.assert_array_equal(taken[f"weights:{layer}/kernel"], model.get_layer(layer).kernel.numpy())
+
+
+FORMS = {"a/kernel": Form((2, 3), "float32"), "a/bias": Form((3,), "float32"), "b/kernel": Form((3, 4), "float32")}
+
+
+def planned(source: dict[str, Form], target: dict[str, Form], **options: Any) -> dict[str, str]:
+    account = plan(source, target, CheckpointInitConfig(path="", **options))
+    return {line.target or f"-{line.source}": line.verdict for line in account.lines}
+
+
+@pytest.mark.parametrize(
+    ("options", "verdicts"),
+    [
+        ({}, {"a/kernel": "taken", "a/bias": "taken", "b/kernel": "taken"}),
+        ({"only": ["a"]}, {"a/kernel": "taken", "a/bias": "taken"}),
+        ({"only": ["*/kernel"]}, {"a/kernel": "taken", "b/kernel": "taken"}),
+        (
+            {"rename": ["b="], "allow_missing": ["b"]},
+            {"a/kernel": "taken", "a/bias": "taken", "b/kernel": "kept", "-b/kernel": "dropped"},
+        ),
+    ],
+)
+def test_the_plan_is_data(options: dict[str, Any], verdicts: dict[str, str]) -> None:
+    assert planned(FORMS, FORMS, **options) == verdicts
+
+
+def test_another_dtype_is_cast_only_where_it_is_allowed() -> None:
+    half = {name: Form(form.shape, "float16") for name, form in FORMS.items()}
+    assert set(planned(half, FORMS).values()) == {"dtype"}
+    assert planned(half, FORMS, allow_dtype=["a"]) == {"a/kernel": "cast", "a/bias": "cast", "b/kernel": "dtype"}
+
+
+def test_rules_match_whole_components_unless_they_say_otherwise() -> None:
+    """transformers#29554: a user's own `gamma_net/kernel` is not rewritten by a rule for `gamma`."""
+    names = ["norm/gamma", "gamma_net/kernel", "gamma/kernel"]
+    mapped = mapping.apply(names, mapping.parse(["gamma=scale"])).names
+    assert mapped == {
+        "norm/gamma": "norm/gamma",
+        "gamma_net/kernel": "gamma_net/kernel",
+        "gamma/kernel": "scale/kernel",
+    }
+
+
+def test_a_rule_set_that_misses_a_subtree_is_accounted_for_on_both_sides() -> None:
+    """transformers#46129: what the rules do not cover is never left at random."""
+    theirs = {f"old/{name}": form for name, form in FORMS.items()}
+    account = plan(theirs, FORMS, CheckpointInitConfig(path="", rename=["old/a=a"]))
+    assert {(line.target, line.source) for line in account.refused} == {("b/kernel", None), (None, "old/b/kernel")}

@@ -1,1 +1,0 @@
-"""What a run tells to whoever watches it: progress, records, TensorBoard; and what Keras callbacks remember."""

@@ -1,5 +1,0 @@
-"""The `ckpt` tool: checkpoints listed, shown, verified and edited, without TensorFlow."""
-
-from trainer.ckpt.commands import main
-
-__all__ = ["main"]

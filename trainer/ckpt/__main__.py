@@ -1,8 +1,0 @@
-"""`python -m trainer.ckpt`."""
-
-import sys
-
-from trainer.ckpt.commands import main
-
-if __name__ == "__main__":
-    sys.exit(main())

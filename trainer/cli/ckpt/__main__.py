@@ -1,0 +1,8 @@
+"""`python -m trainer.ckpt`."""
+
+import sys
+
+from trainer.cli.ckpt.commands import main
+
+if __name__ == "__main__":
+    sys.exit(main())

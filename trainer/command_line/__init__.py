@@ -1,1 +1,0 @@
-"""What a command line is made of: overrides, search path, completion; and TensorFlow kept quiet."""

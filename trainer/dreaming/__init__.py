@@ -1,1 +1,0 @@
-"""Deep Dream: objectives over layer names, gradient ascent on images, and pictures of what layers see."""

@@ -1,1 +1,0 @@
-"""Where a run's first weights come from: files, other runs, runs that are made first."""

@@ -1,0 +1,289 @@
+"""The leaderboard of a sweep: jobs that are equal but for their seed are one row, with mean and spread."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nameplate.checkpoint import durable, layout
+from nameplate.checkpoint.errors import explained
+from nameplate.errors import NameplateError
+from nameplate.naming.names import did_you_mean
+from nameplate.training.config import From
+from nameplate.training.run_directory import find_one
+from trainer.ledger.ledger import Ledger, is_sweep
+from trainer.ledger.record import SEED, Record, State, varying
+
+CSV, JSON = "leaderboard.csv", "leaderboard.json"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Jobs that are equal but for their seed."""
+
+    settings: Mapping[str, Any]  # those that vary over the sweep, the seed left out
+    jobs: tuple[Record, ...]
+
+    @property
+    def reached(self) -> list[float]:
+        """Return the best value of each job that is done."""
+        return [each.best for each in self.jobs if each.is_usable and each.best is not None]
+
+    @property
+    def mean(self) -> float | None:
+        """Return the mean over the seeds that are done."""
+        return statistics.fmean(self.reached) if self.reached else None
+
+    @property
+    def spread(self) -> float | None:
+        """Return the standard deviation over the seeds, estimated from those that are done; None for fewer than 2."""
+        return statistics.stdev(self.reached) if len(self.reached) > 1 else None
+
+
+@dataclass(frozen=True)
+class Board:
+    """All jobs of a sweep, the best group first."""
+
+    monitor: str | None  # the value that decides
+    upwards: bool
+    keys: tuple[str, ...]  # the settings that vary, the seed left out
+    groups: tuple[Group, ...]
+
+    @property
+    def best(self) -> Record | None:
+        """Return the best single job."""
+        usable = [job for group in self.groups for job in group.jobs if job.is_usable]
+        return min(usable, key=lambda job: _order(job.best, upwards=self.upwards), default=None)
+
+
+def board_of(records: Sequence[Record]) -> Board:
+    """Return the leaderboard of these jobs."""
+    told = next((each for each in records if each.monitor is not None), None)
+    upwards = told is not None and told.upwards
+    keys = tuple(key for key in varying_keys(records) if key != SEED)
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        equal = {key: value for key, value in record.settings.items() if key != SEED}
+        found.setdefault(json.dumps(equal, sort_keys=True, default=str), []).append(record)
+    groups = [Group({key: jobs[0].setting(key) for key in keys}, tuple(jobs)) for jobs in found.values()]
+    groups.sort(key=lambda group: _order(group.mean, upwards=upwards))
+    return Board(told.monitor if told else None, upwards, keys, tuple(groups))
+
+
+def varying_keys(records: Sequence[Record]) -> list[str]:
+    """Return the settings in which jobs differ; an option of a group stands for the settings that only it has."""
+    found = varying(each.settings for each in records)
+    groups = [key for key in found if "." not in key]
+    everywhere = [key for key in found if all(key in each.settings or key in each.usual for each in records)]
+    return [key for key in found if key in everywhere or key.partition(".")[0] not in groups]
+
+
+def columns(board: Board) -> tuple[str, ...]:
+    """Return the columns of the board as a table for people."""
+    value = board.monitor or "best"
+    return ("", value, "spread", "seeds", *(short_key(key, board.keys) for key in board.keys), "best job", "not done")
+
+
+def rows(board: Board) -> list[tuple[str, ...]]:
+    """Return a line a group, under `columns`."""
+    found = []
+    for rank, group in enumerate(board.groups, 1):
+        best = board_of(group.jobs).best
+        others = [f"{each.job} {each.state}" for each in group.jobs if each.state is not State.done]
+        found.append(
+            (
+                str(rank),
+                _shown(group.mean),
+                _shown(group.spread),
+                f"{len(group.reached)}/{len(group.jobs)}",
+                *(in_words(group.settings[key]) for key in board.keys),
+                best.job if best else "",
+                ", ".join(others),
+            )
+        )
+    return found
+
+
+def write(ledger: Ledger, board: Board) -> list[Path]:
+    """Write the board beside the jobs, as CSV and as JSON, and return the files."""
+    texts = {CSV: as_csv(board), JSON: json.dumps(as_plain(board), indent=2) + "\n"}
+    paths = []
+    for name, text in texts.items():
+        path = ledger.directory / name
+        with explained("Writing", path):
+            durable.replace_file(path, text.encode(), temporary=durable.beside(path, ".new-"))
+        paths.append(path)
+    return paths
+
+
+def as_csv(board: Board) -> str:
+    """Return the board as CSV, a line a job: its group's rank, mean and spread, then its own."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    own = ("job", "state", "seed", board.monitor or "best", "steps", "seconds", "exit_code", "error")
+    writer.writerow(("rank", "mean", "spread", *board.keys, *own))
+    for rank, group in enumerate(board.groups, 1):
+        of_group = (
+            rank,
+            _exact(group.mean),
+            _exact(group.spread),
+            *(in_words(group.settings[key]) for key in board.keys),
+        )
+        for job in group.jobs:
+            error = (job.error or "").partition("\n")[0]
+            told = (job.job, job.state, job.setting(SEED), _exact(job.best), job.steps, f"{job.seconds:.3f}")
+            writer.writerow((*of_group, *told, job.exit_code, error))
+    return buffer.getvalue()
+
+
+def as_plain(board: Board) -> dict[str, Any]:
+    """Return the board as plain data; a value that is not finite is none."""
+    return {
+        "monitor": board.monitor,
+        "direction": "max" if board.upwards else "min",
+        "keys": list(board.keys),
+        "best": board.best.job if board.best else None,
+        "groups": [
+            {
+                "rank": rank,
+                "mean": group.mean,
+                "spread": group.spread,
+                "settings": dict(group.settings),
+                "jobs": [job_as_plain(job) for job in group.jobs],
+            }
+            for rank, group in enumerate(board.groups, 1)
+        ],
+    }
+
+
+def job_as_plain(job: Record) -> dict[str, Any]:
+    """Return a job as plain data for a program."""
+    finite = {name: value for name, value in job.values.items() if math.isfinite(value)}
+    return {
+        "job": job.job,
+        "state": str(job.state),
+        "overrides": list(job.overrides),
+        "seed": job.setting(SEED),
+        "monitor": job.monitor,
+        "best": job.best if job.best is not None and math.isfinite(job.best) else None,
+        "values": finite,
+        "steps": job.steps,
+        "started": job.started,
+        "ended": job.ended,
+        "seconds": round(job.seconds, 3),
+        "attempts": job.attempts,
+        "host": job.host,
+        "pid": job.pid,
+        "exit_code": job.exit_code,
+        "pruned": job.pruned,
+        "error": job.error,
+    }
+
+
+def short_key(key: str, keys: Sequence[str]) -> str:
+    """Return the last word of a dotted key where no other key of these ends in it."""
+    last = key.rpartition(".")[2]
+    return last if sum(each.rpartition(".")[2] == last for each in keys) == 1 else key
+
+
+def in_words(value: Any) -> str:
+    """Return a setting as the command line has it."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None else json.dumps(value, default=str)
+
+
+def _order(value: float | None, *, upwards: bool) -> tuple[int, float]:
+    if value is None or not math.isfinite(value):
+        return (1, 0.0)
+    return (0, -value if upwards else value)
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}" if abs(value) < 1e-3 else f"{value:.4f}"
+
+
+def _exact(value: float | None) -> str:
+    return "" if value is None else repr(value)
+
+
+class SweepError(NameplateError):
+    """There is no such sweep, or no such job in it."""
+
+
+def sweeps_in(runs: Path) -> list[Ledger]:
+    """Return the sweeps in a directory of runs, by name."""
+    return [Ledger(runs / name) for name in layout.listing(runs) if is_sweep(runs / name)]
+
+
+def find_sweep(text: str, *, runs: str) -> Ledger:
+    """Return the sweep at the path `text`, or of that name among the runs.
+
+    Raises:
+        SweepError: with the sweeps that there are.
+    """
+    for path in (Path(text), Path(runs) / text):
+        if is_sweep(path):
+            return Ledger(path)
+    names = [ledger.directory.name for ledger in sweeps_in(Path(runs))]
+    listed = f"There are {', '.join(names)} in {runs}" if names else f"There is none in {runs}"
+    raise SweepError(f"There is no sweep {text}.{did_you_mean(Path(text).name, names)} {listed}.")
+
+
+def locate(text: str, *, which: From, runs: str) -> str:
+    """Return where the weights are that a path means, or the name of a run or sweep: a path that can be opened.
+
+    A job of a sweep has the sweep's directory for its runs, and sees those beside the sweep as well.
+
+    Raises:
+        SweepError: the sweep has no job that is done.
+        PlaceError: the run has no checkpoint.
+    """
+    places = [Path(text), Path(runs) / text, Path(runs).parent / text]
+    if not is_sweep(Path(runs)):
+        places.pop()
+    path = next((each for each in places if each.exists()), Path(text))
+    if is_sweep(path):
+        path = best_home(path)
+    if which is From.latest and path.is_dir():
+        return str(find_one(str(path)))
+    return str(path)
+
+
+def best_home(directory: Path) -> Path:
+    """Return the directory of a sweep's best job.
+
+    Raises:
+        SweepError: none is done with a number, or a record is damaged.
+    """
+    ledger = Ledger(directory)
+    best = best_job(ledger)
+    if best is None:
+        raise SweepError(f"No job of the sweep {directory} is done with a number; there is no best one to begin from.")
+    return ledger.home(best.job)
+
+
+def best_job(ledger: Ledger) -> Record | None:
+    """Return a sweep's best job, None where none is done with a number.
+
+    Raises:
+        SweepError: a record is damaged, so that its job may be the best.
+    """
+    if damaged := ledger.damaged():
+        raise SweepError(
+            "\n".join(
+                [
+                    *damaged.values(),
+                    "Which job is best is not known without it. The sweep's own command does the job again, from its "
+                    "last checkpoint; or delete the record, to leave the job out.",
+                ]
+            )
+        )
+    return board_of(ledger.records()).best

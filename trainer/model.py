@@ -1,0 +1,233 @@
+"""Models of a run: built as its configuration says, or built again from what was saved, with its weights."""
+
+from __future__ import annotations
+
+import inspect
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+import nameplate
+from nameplate import checkpoint as store
+from nameplate.data.dataset import Dataset, Kind, Shapes
+from nameplate.data.registry import open_dataset
+from nameplate.data.shapes import stored_shapes
+from nameplate.data.targets import TargetError, call, resolver
+from nameplate.engine.config import ObjectiveConfig, Precision
+from nameplate.errors import NameplateError
+from nameplate.graph import model_weights
+from nameplate.graph.tree import seeds
+from nameplate.io.deserialize import within_budget
+from nameplate.training import run_directory
+from trainer.config import stored_config
+from trainer.models.config import CustomConfig, ModelConfig
+
+REPAIR = "Or run with naming=repair to take these names."
+
+
+def build_model(
+    config: ModelConfig, dataset: Dataset | Shapes, *, precision: Precision, seed: int, resolve: Callable[[str], Any]
+) -> keras.Model:
+    """Return the model of a configuration for this data, with the first weights that the seed gives.
+
+    A callable of the user's own is offered `inputs` (name to shape), `outputs` (name to units), `input_shape`,
+    `classes` and `seed`, and gets those that it has parameters for.
+
+    Raises:
+        TargetError: the callable is not trusted, does not exist, or returns something else than a model.
+    """
+    shapes = {name: each.shape for name, each in dataset.inputs.items()}
+    offered = {
+        "inputs": shapes,
+        "outputs": dict(dataset.outputs),
+        "input_shape": next(iter(shapes.values())),
+        "classes": next(iter(dataset.outputs.values())),
+        "seed": seed,
+    }
+    build = resolve(config._target_)
+    keras.utils.set_random_seed(seed)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision.value)
+    try:
+        model = call(build, config._target_, offered=offered, given=_given(config, build))
+    finally:
+        keras.config.set_dtype_policy(before)
+    if not isinstance(model, keras.Model):
+        raise TargetError(f"{config._target_} returned {type(model).__name__}; it must return a keras.Model")
+    # Keras calls a subclassed model built after `build(shape)`, although its layers may have no variables yet.
+    if not model.built or not all(getattr(layer, "built", True) for layer in nameplate.layers(model).values()):
+        _called_on_shapes(model, dataset)
+    _seed_layers(model, seed)
+    return model
+
+
+def _given(config: ModelConfig, build: Callable[..., Any]) -> dict[str, Any]:
+    """Return the configured arguments; those of an architecture whose `_target_` was replaced, where they fit."""
+    given = config.arguments_for_build()
+    if config._target_ == type(config)._target_ or isinstance(config, CustomConfig):
+        return given
+    return {name: value for name, value in given.items() if name in inspect.signature(build).parameters}
+
+
+def synchronise_batch_norm(model: keras.Model, *, synchronised: bool) -> int:
+    """Let batch statistics be taken over all replicas' shares, or over each one's; return how many layers have any."""
+    layers = [each for each in nameplate.layers(model).values() if isinstance(each, keras.layers.BatchNormalization)]
+    for layer in layers:
+        layer.synchronized = synchronised
+    return len(layers)
+
+
+def output_problems(model: keras.Model, dataset: Dataset, objective: ObjectiveConfig) -> list[str]:
+    """Return the outputs whose width does not suit their target: fewer units than classes, or another width of values.
+
+    More units than classes are sound: those of a model that was trained for more.
+    """
+    found = []
+    shapes = _output_shapes(model, dataset)
+    for name, units in dataset.outputs.items():
+        output = name if name in shapes else next(iter(shapes))
+        width = shapes[output][-1] if len(shapes[output]) > 1 else None
+        if width is None or (output != name and len(shapes) > 1):  # not known, or a name that is refused elsewhere
+            continue
+        loss = objective.losses.get(output, objective.loss)
+        classes = dataset.kinds[name] is Kind.CLASSES
+        if (classes and loss == "sparse_categorical_crossentropy" and width < units) or (
+            not classes and loss != "binary_crossentropy" and width != units
+        ):
+            has = f"{units} classes" if classes else f"values of width {units}"
+            found.append(
+                f"model: the output {output!r} has {width} unit{'s' if width != 1 else ''}, and the target {name!r} "
+                f"has {has}; its last layer needs {units} units"
+            )
+    return found
+
+
+def _output_shapes(model: keras.Model, dataset: Dataset) -> dict[str, tuple[int | None, ...]]:
+    names, tensors = getattr(model, "output_names", None), getattr(model, "outputs", None)
+    if names and tensors:
+        return {name: tuple(each.shape) for name, each in zip(names, tensors, strict=True)}
+    outputs = _called_on_shapes(model, dataset)
+    named = outputs if isinstance(outputs, dict) else {"output": keras.tree.flatten(outputs)[0]}
+    return {name: tuple(each.shape) for name, each in named.items()}
+
+
+def _called_on_shapes(model: keras.Model, dataset: Dataset | Shapes) -> Any:
+    """Show a model the shapes of the data, which gives a subclassed one its variables; return its KerasTensors."""
+    inputs = {
+        name: keras.KerasTensor((None, *each.shape), each.dtype, name=name) for name, each in dataset.inputs.items()
+    }
+    # Symbolic: no number is computed, the layers only learn their shapes.
+    example = next(iter(inputs.values())) if len(inputs) == 1 else inputs
+    try:
+        return model(example)
+    except NameplateError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        shapes = ", ".join(f"{name} {each.shape}" for name, each in dataset.inputs.items())
+        raise NameplateError(f"{model.name!r} cannot be built for the data ({shapes}): {reason}") from error
+
+
+def _seed_layers(model: keras.Model, seed: int) -> None:
+    """Start every random layer from the run's seed and its own name, unless its author gave it a seed."""
+    for name, generator in seeds(model).items():
+        if generator.get_config()["seed"] is None:
+            start = zlib.crc32(f"{seed}/{name}".encode())
+            generator.state.assign(np.array([start, 0], dtype=generator.state.dtype))
+
+
+def layer_rows(model: keras.Model) -> list[tuple[str, str, str, str]]:
+    """Return name, class, output shape and number of parameters of every layer of the tree."""
+    rows = []
+    for name, layer in nameplate.layers(model).items():
+        parameters = layer.count_params() if isinstance(layer, keras.Layer) else 0  # an operator has none
+        rows.append((name, type(layer).__name__, _output_shape(layer), f"{parameters:,}"))
+    return rows
+
+
+def classes_by_variable(model: keras.Model) -> Mapping[str, str]:
+    """Return the class of the layer that owns each variable, by qualified variable name."""
+    layers = nameplate.layers(model)
+    found = {}
+    for name in nameplate.variables(model):
+        owner = name.rpartition("/")[0]
+        while owner and owner not in layers:
+            owner = owner.rpartition("/")[0]
+        found[name] = type(layers[owner] if owner else model).__name__
+    return found
+
+
+def _output_shape(layer: keras.Layer) -> str:
+    try:
+        return str(keras.tree.map_structure(lambda tensor: tuple(tensor.shape), layer.output)).replace("None", "n")
+    except (AttributeError, ValueError):
+        return ""
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """A model, and where it came from."""
+
+    model: keras.Model
+    origin: str  # path of the file or checkpoint
+    step: int | None  # of a checkpoint
+    data: Callable[[], Dataset] | None  # opens the data of a run; raises as `open_dataset`
+
+
+def rebuild(path: str, *, trust: Sequence[str] = ()) -> Rebuilt:
+    """Return the model at `path`: a `.keras` file, a run (its newest checkpoint), or one checkpoint.
+
+    What a checkpoint says of its model is read as data: only the project's own architectures are built, and what
+    `trust` names on this command line. Weights go where their names say. The run's data is opened only where its
+    checkpoint does not tell the shapes of the model, as those of earlier versions with a class for a model.
+
+    Of a `.keras` file the packages in `trust` are imported, so that classes that they register are known.
+
+    Raises:
+        NameplateError: there is nothing at `path`; its model may not be built, or its weights do not fit it.
+    """
+    if Path(path).is_file() and Path(path).suffix:  # a pointer such as `latest` is a file too
+        return Rebuilt(_loaded(path, trust), path, None, None)
+    place = run_directory.find_one(path)
+    with store.open(place) as checkpoint:
+        config = stored_config(checkpoint.config, unchecked="data")
+        resolve = resolver(tuple(trust), stored=True)
+
+        def data() -> Dataset:
+            return open_dataset(config.check().data, seed=config.seed, allow=resolve)
+
+        shapes = stored_shapes(checkpoint) or _shapes_of_data(data, place)
+        with within_budget(place):
+            model = build_model(config.model, shapes, precision=config.fit.precision, seed=config.seed, resolve=resolve)
+        model = nameplate.enforce(model, config.naming, remedy=REPAIR)
+        model_weights.write(model, model_weights.read(model) | checkpoint.weights.load())
+        return Rebuilt(model, str(place), checkpoint.step, data)
+
+
+def _shapes_of_data(data: Callable[[], Dataset], place: Path) -> Dataset:
+    try:
+        return data()
+    except NameplateError as error:
+        raise NameplateError(
+            f"{place} does not tell the shapes of its model. They come from the run's data, which cannot be opened "
+            f"here: {error}\n"
+            "Where the data is, write the model with checkpoint.export_keras=best and use that .keras file."
+        ) from error
+
+
+def _loaded(path: str, trust: Sequence[str]) -> keras.Model:
+    for package in trust:
+        try:
+            import_module(package)
+        except ImportError as error:
+            raise NameplateError(f"--trust {package}: cannot be imported: {error}") from None
+    found = nameplate.load(path, trust=bool(trust))
+    if not isinstance(found, keras.Model):
+        raise NameplateError(f"{path} holds weights without a model; name a .keras file, a run or a checkpoint")
+    return found

@@ -1,0 +1,163 @@
+"""A whole run: the flow of the project, on one screen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+
+import keras
+
+import nameplate
+from nameplate.data.adapters import batches_of, example_of
+from nameplate.data.dataset import Dataset
+from nameplate.data.registry import open_dataset
+from nameplate.data.targets import resolver
+from nameplate.engine.compile import compile_model
+from nameplate.engine.coordinator import Team
+from nameplate.engine.learning_rate import in_words
+from nameplate.engine.signals import StopRequest
+from nameplate.engine.strategy import describe, make_strategy
+from nameplate.errors import training
+from nameplate.io.save import round_trip
+from nameplate.section import ConfigError
+from nameplate.training.best_model import export_best
+from nameplate.training.config import CheckpointInitConfig, Export
+from nameplate.training.console import Screen
+from nameplate.training.initial_weights import Origins, take_weights
+from nameplate.training.observers import Observer
+from nameplate.training.run_directory import Home, marked
+from nameplate.training.stages import stages_of
+from trainer.assembly import Job, assemble
+from trainer.config.run_config import RunConfig, batch_problems
+from trainer.ledger.leaderboard import locate
+from trainer.model import REPAIR, build_model, output_problems, synchronise_batch_norm
+from trainer.preceding_runs import compare, make_preceding
+from trainer.report import Report, commands, finish
+from trainer.shared_run import lost_workers, shared_home, team_of, writes
+
+
+def train(config: RunConfig, *, observers: Sequence[Observer] = ()) -> Report:
+    """Train as configured, from the beginning or from where the run's last checkpoint has it; `observers` are told.
+
+    Raises:
+        ConfigError: before anything is touched, with everything in the configuration that cannot be used.
+        NameplateError: what else is refused before training: devices, data, names, a run that is taken.
+        NotFiniteError: the loss became NaN or infinite.
+        StoppedError: a signal came; everything is saved.
+    """
+    config = _dry(config.check()) if config.dry_run else config.check()
+    with team_of(config) as team, shared_home(config, team) as home, StopRequest() as stop, _marked(config, home, team):
+        screen = Screen(quiet=not writes(team))
+        for line in home.moved if home else ():
+            screen.say(line)
+        make_preceding(config, home, screen, stop)
+        config = _located(config, home)
+        strategy = make_strategy(config.strategy)
+        replicas = strategy.num_replicas_in_sync
+        screen.say(f"{describe(strategy)}; {config.fit.precision} precision; seed {config.seed}")
+        keras.utils.set_random_seed(config.seed)  # what data of the user's own leaves to chance is the run's, too
+        dataset = open_dataset(config.data, seed=config.seed, allow=resolver(config.trust))
+        _refuse_unsuited(config, dataset, replicas)
+        with strategy.scope():
+            batches = batches_of(dataset.train, config.fit.global_batch, replicas, steps=config.fit.steps)
+            job = Job(config, dataset, batches, home, screen, stop, writes(team), tuple(observers))
+            model = named_model(config, dataset)
+            stages = stages_of(config.init, epochs=job.epochs, say=screen.say)
+            stages.prepare(model)
+            origins = first_weights(job, model)
+            compile_for(job, model)
+            _prove_export(job, model)
+            loop = assemble(job, model, origins, stages)
+            with training(), lost_workers(team), loop.checkpoints or nullcontext():
+                loop.run()
+                _export(job, model)
+        report = finish(screen, config, model, loop.progress, home, loop.checkpoints)
+        compare(config, home, screen)
+        return report
+
+
+def named_model(config: RunConfig, dataset: Dataset) -> keras.Model:
+    """Build a model and enforce the policy of names, in the strategy's scope; nothing is compiled yet."""
+    model = build_model(
+        config.model, dataset, precision=config.fit.precision, seed=config.seed, resolve=resolver(config.trust)
+    )
+    model = nameplate.enforce(model, config.naming, remedy=REPAIR)
+    if problems := output_problems(model, dataset, config.objective):
+        raise ConfigError(problems)
+    synchronise_batch_norm(model, synchronised=config.strategy.sync_batch_norm)
+    return model
+
+
+def first_weights(job: Job, model: keras.Model) -> Origins:
+    """Give a run that begins the weights that its `init` names; return where each is from. A resume has its own."""
+    begins = job.home is None or job.home.is_new()
+    if not begins or not isinstance(job.config.init, CheckpointInitConfig):
+        return {}
+    return take_weights(model, job.config.init, show=job.screen.table)
+
+
+def _prove_export(job: Job, model: keras.Model) -> None:
+    """Find out before training whether a model can be exported in the end, where that is asked for.
+
+    Raises:
+        NameplateError: the model cannot be saved as a whole, with the line to add.
+    """
+    if job.home and job.config.checkpoint.export_keras is Export.best:
+        round_trip(model)
+
+
+def compile_for(job: Job, model: keras.Model) -> None:
+    """Compile a model as the job's configuration has it; its names freeze."""
+    rates = compile_model(
+        model,
+        optimizer=job.config.optimizer,
+        schedule=job.config.schedule,
+        objective=job.config.objective,
+        precision=job.config.fit.precision,
+        steps=job.total_steps,
+        example=example_of(job.dataset.train),
+    )
+    if job.config.optimizer.rates:
+        job.screen.say(in_words(job.config.optimizer.rates, rates))
+
+
+def _located(config: RunConfig, home: Home | None) -> RunConfig:
+    """Return the configuration of a run that begins with the path of its first weights, where it had a name."""
+    begins = home is None or home.is_new()
+    if not begins or not isinstance(config.init, CheckpointInitConfig):
+        return config
+    path = locate(config.init.path, which=config.init.from_, runs=config.runs)
+    return replace(config, init=replace(config.init, path=path))
+
+
+def _export(job: Job, model: keras.Model) -> None:
+    if job.home and job.config.checkpoint.export_keras is Export.best:
+        example = example_of(job.dataset.train)[0]
+        exported = export_best(
+            model,
+            job.home.checkpoints,
+            job.home.best_model,
+            example=example,
+            steps=job.total_steps,
+            rates=bool(job.config.optimizer.rates),
+        )
+        job.screen.say(exported.in_words())
+
+
+def _marked(config: RunConfig, home: Home | None, team: Team | None) -> AbstractContextManager[None]:
+    return marked(home, command=commands(config, home)["go on"]) if home and writes(team) else nullcontext()
+
+
+def _dry(config: RunConfig) -> RunConfig:
+    return replace(config, fit=replace(config.fit, steps=1, epochs=1), run=None)
+
+
+def _refuse_unsuited(config: RunConfig, dataset: Dataset, replicas: int) -> None:
+    """Refuse what only the data and the devices can show: losses that do not suit, batches that do not divide."""
+    problems = batch_problems(config.fit, replicas)
+    kinds = {name: kind.value for name, kind in dataset.kinds.items()}
+    problems += config.objective.kinds_problems(kinds)
+    problems += config.objective.classes_problems(dataset.outputs, kinds)
+    if problems:
+        raise ConfigError(problems)
