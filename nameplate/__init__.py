@@ -11,17 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for type checkers and editors; what runs is below, and a test holds the two together
     from nameplate.errors import NameplateError as NameplateError
-    from nameplate.graph.functional import Insert as Insert
-    from nameplate.graph.functional import Remove as Remove
-    from nameplate.graph.functional import Replace as Replace
     from nameplate.graph.model_weights import read as read
+    from nameplate.graph.model_weights import set_trainable as set_trainable
     from nameplate.graph.model_weights import write as write
     from nameplate.graph.name_contract import Frozen as Frozen
     from nameplate.graph.name_contract import check as check
     from nameplate.graph.name_contract import enforce as enforce
     from nameplate.graph.name_contract import freeze as freeze
     from nameplate.graph.rename import rename as rename
-    from nameplate.graph.trainable import set_trainable as set_trainable
     from nameplate.graph.tree import layer as layer
     from nameplate.graph.tree import layers as layers
     from nameplate.graph.tree import variables as variables
@@ -40,6 +37,9 @@ if TYPE_CHECKING:  # for type checkers and editors; what runs is below, and a te
     from nameplate.naming.policy import NamingError as NamingError
     from nameplate.naming.policy import Policy as Policy
     from nameplate.naming.policy import Violation as Violation
+    from nameplate.surgery.changes import Insert as Insert
+    from nameplate.surgery.changes import Remove as Remove
+    from nameplate.surgery.changes import Replace as Replace
     from nameplate.surgery.conflicts import load_beside as load_beside
     from nameplate.surgery.conflicts import load_choosing as load_choosing
     from nameplate.surgery.draw import draw as draw
@@ -69,9 +69,8 @@ _HOMES = {
     "nameplate.graph.tree": "layer layers variables",
     "nameplate.graph.name_contract": "Frozen check enforce freeze",
     "nameplate.graph.rename": "rename",
-    "nameplate.graph.trainable": "set_trainable",
-    "nameplate.graph.model_weights": "read write",
-    "nameplate.graph.functional": "Insert Remove Replace",
+    "nameplate.graph.model_weights": "read set_trainable write",
+    "nameplate.surgery.changes": "Insert Remove Replace",
     "nameplate.surgery.edit": "edit insert remove replace",
     "nameplate.surgery.extract": "extract",
     "nameplate.surgery.flatten": "flatten",

@@ -23,7 +23,7 @@ from nameplate.engine.config import ObjectiveConfig, Precision
 from nameplate.errors import NameplateError
 from nameplate.graph import model_weights
 from nameplate.graph.tree import seeds
-from nameplate.io.deserialize import within_budget
+from nameplate.io.load_model import within_budget
 from nameplate.training import run_directory
 from trainer.config import stored_config
 from trainer.models.config import CustomConfig, ModelConfig

@@ -1,8 +1,8 @@
-"""Edits as values: what is to be done to a model, before anything is looked at."""
+"""A functional or sequential model as a graph of calls and values, which edits can rewrite before anything is built."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,66 +13,9 @@ from nameplate.errors import NameplateError
 from nameplate.graph import keras_private
 from nameplate.graph.clone import in_order
 
-Given = Any  # a keras.Layer, a keras.Model, or what keras.Input returns; for several in a row, a sequence of them
-Sites = int | Sequence[int] | None  # which calls of a shared layer, counted from 0 in the order of the graph; None: all
-
 
 class SurgeryError(NameplateError):
     """An edit that cannot be done; nothing was built."""
-
-
-@dataclass(frozen=True)
-class Replace:
-    """Put `layer` where `name` is: one or several in a row, for one layer or for the block from one to another."""
-
-    name: str | tuple[str, str]  # qualified; a pair is a block: its first and its last layer
-    layer: Given
-    at: Sites = None
-
-
-@dataclass(frozen=True)
-class Insert:
-    """Put `layer` behind `after`, in front of `before`, or between the two where both are given."""
-
-    layer: Given
-    after: str | None = None
-    before: str | None = None
-    at: Sites = None
-    output: int | None = None  # which of several tensors that `after` gives
-
-
-@dataclass(frozen=True)
-class Remove:
-    """Take `name` out; what used its output uses its input."""
-
-    name: str
-    at: Sites = None
-    keep: str | None = None  # which layer's tensor stays, where `name` takes several
-
-
-Edit = Replace | Insert | Remove
-
-
-def layers_of(given: Given) -> list[Any]:
-    """Return what an edit was given as layers.
-
-    Raises:
-        SurgeryError: for something else than layers.
-    """
-    several = list(given) if isinstance(given, list | tuple) else [given]
-    found = [_input_layer(each) if isinstance(each, keras.KerasTensor) else each for each in several]
-    strangers = [each for each in found if not isinstance(each, keras.Layer)]
-    if strangers or not found:
-        what = ", ".join(type(each).__name__ for each in strangers) or "an empty list"
-        raise SurgeryError(
-            f"cannot put {what} into a graph: give a keras.Layer, several in a list, or keras.Input(...)"
-        )
-    return found
-
-
-def _input_layer(tensor: Any) -> Any:
-    history = getattr(tensor, "_keras_history", None)
-    return history.operation if history is not None else tensor
 
 
 @dataclass(eq=False)
@@ -187,6 +130,25 @@ class Graph:
         self.calls = kept[::-1]
         return dropped[::-1]
 
+    def lint(self) -> None:
+        """Check, before anything is built, that every value is produced once and before it is used.
+
+        Raises:
+            SurgeryError: with every call that takes a value nothing before it produces, and every value produced twice.
+        """
+        known = {id(head.value): "an input" for head in self.heads}
+        problems = []
+        for call in self.calls:
+            name = repr(str(call.layer.name))
+            problems += [f"{name} takes a value that no earlier call produces" for _ in _not_in(call.inputs(), known)]
+            twice = [known[id(value)] for value in call.outputs if id(value) in known]
+            problems += [f"{name} produces a value that {first} produces already" for first in twice]
+            known.update((id(value), name) for value in call.outputs)
+        problems += ["no call produces one of the outputs" for _ in _not_in(values_in(self.outputs), known)]
+        if problems:
+            lines = "\n".join(f"  {problem}" for problem in dict.fromkeys(problems))
+            raise SurgeryError(f"the edited graph of {self.name!r} is inconsistent; nothing was built:\n{lines}")
+
     def is_row(self) -> bool:
         """Tell whether each call takes only what the one before it gives, so that a Sequential can say it."""
         value = self.heads[0].value
@@ -277,6 +239,10 @@ def _unbuilt(container: Any) -> Graph:
     calls = [Call(layer, (values[place],), {}, [values[place + 1]], took=[]) for place, layer in enumerate(row)]
     head = Head(first, values[0])
     return Graph(container, container.name, [head], calls, values[0], values[-1], [values[-1]], stack=True)
+
+
+def _not_in(values: Iterable[Value], known: Mapping[int, str]) -> list[Value]:
+    return [value for value in values if id(value) not in known]
 
 
 def _mapped(structure: Any, changes: Mapping[int, Value]) -> Any:

@@ -110,6 +110,11 @@ def source(tensor: Any) -> Any:
     return tensor._keras_history.operation
 
 
+def has_source(tensor: Any) -> bool:
+    """Return whether a symbolic tensor comes from an operation: one made by hand, as a spec, does not."""
+    return getattr(tensor, "_keras_history", None) is not None
+
+
 def mask_of(tensor: Any) -> Any:
     """Return the mask that a tensor carries, None where it has none (`_keras_mask`, backend/common/masking.py)."""
     return getattr(tensor, "_keras_mask", None)

@@ -1,17 +1,17 @@
-"""Between a Keras model and its weights as plain arrays: the only crossing."""
+"""The weights of a Keras model: their values as plain arrays, read and written, and which of them train."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from nameplate.errors import NameplateError
-from nameplate.graph.tree import require_model, variables
+from nameplate.graph.tree import Entry, owned_variables, require_model, variables, walk
 from nameplate.naming import names
-from nameplate.weights.named import Weights
+from nameplate.weights.named import Weights, matches
 
 
 def read(model: keras.Model) -> dict[str, np.ndarray]:
@@ -58,3 +58,52 @@ def _differences(targets: Mapping[str, Any], weights: Weights) -> list[str]:
         elif value.dtype.name != variable.dtype:
             problems.append(f"dtype        {name}: the model has {variable.dtype}, the weights {value.dtype.name}")
     return problems
+
+
+def set_trainable(model: keras.Model, patterns: Sequence[str], trainable: bool = False) -> list[str]:
+    """Freeze, or thaw, the layers that the patterns name, with all that is in them; return the variables that train.
+
+    A pattern is a layer, a container, or a shell pattern over qualified names. A layer that thaws in a frozen container
+    trains, and what else is in the container does not. A frozen BatchNormalization runs with its moving statistics. The
+    model itself is changed: do it before it is compiled, since an optimizer keeps to the variables that it began with.
+
+    Nothing but the flags changes, and nothing else is compared.
+
+    Raises:
+        NameplateError: with every pattern that names no layer, and the nearest that it has.
+    """
+    require_model(model)
+    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
+    entries = walk(model)
+    named = [entry.name for entry in entries if isinstance(entry.layer, keras.Layer)]
+    idle = [pattern for pattern in patterns if not any(matches(name, pattern) for name in named)]
+    if idle:
+        lines = "\n".join(f"  {each!r}{names.did_you_mean(each, named)}" for each in idle)
+        raise NameplateError(f"these patterns name none of the {len(named)} layers of {model.name!r}:\n{lines}")
+    meant = {entry.name for entry in entries if any(matches(entry.name, pattern) for pattern in patterns)}
+    _set(model, entries, meant, trainable=trainable)
+    return trained(model)
+
+
+def trained(model: keras.Model) -> list[str]:
+    """Return the variables that train, by qualified name."""
+    found = {id(each) for each in model.trainable_variables}
+    return [name for name, each, _ in owned_variables(model) if id(each) in found]
+
+
+def _set(model: keras.Model, entries: Sequence[Entry], meant: set[str], *, trainable: bool) -> None:
+    """Set the flag of the layers that are meant, and of what contains a thawed one: Keras hands it down, never up."""
+    flags = [trainable if entry.name in meant else bool(getattr(entry.layer, "trainable", True)) for entry in entries]
+    held = [(each, each.trainable) for _, each, owner in owned_variables(model) if owner not in meant]
+    if trainable:
+        thawed = {place for place, entry in enumerate(entries) if entry.name in meant}
+        for place in range(len(entries) - 1, -1, -1):  # children come after their containers
+            if place in thawed:
+                flags[place] = True
+                thawed.add(entries[place].parent)
+        model.trainable = model.trainable or bool(meant)
+    for entry, flag in zip(entries, flags, strict=True):
+        if isinstance(entry.layer, keras.Layer):
+            entry.layer.trainable = flag
+    for variable, flag in held:
+        variable.trainable = flag

@@ -25,8 +25,7 @@ from nameplate.graph.name_contract import recheck
 from nameplate.graph.serializable import advice, custom_objects, uncarried
 from nameplate.graph.tree import named, require_built, require_model, seeds, walk
 from nameplate.io.channel_order import rows_by_layer
-from nameplate.io.deserialize import UnbuildableError
-from nameplate.io.load_model import load, loaded
+from nameplate.io.load_model import UnbuildableError, load, loaded
 from nameplate.io.load_weights import classes_of, plan_weights
 from nameplate.io.lora_files import add_adapters, is_adapter, merged, quantized, take_adapters
 from nameplate.io.name_metadata import add_names, names_and_config, take_names

@@ -8,9 +8,11 @@ from typing import Any
 
 import keras
 
-from nameplate.graph.functional import Call, Graph, Head, Sites, SurgeryError, is_graph, read
+from nameplate.graph.functional import Call, Graph, Head, SurgeryError, is_graph, read
 from nameplate.graph.tree import Entry, direct, require_model, walk
 from nameplate.naming import names
+
+Sites = int | Sequence[int] | None  # which calls of a shared layer, counted from 0 in the order of the graph; None: all
 
 
 class Addresses:

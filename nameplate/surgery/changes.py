@@ -1,4 +1,4 @@
-"""A graph that an edit made is looked at before anything is built: every value is made once, before it is taken."""
+"""Edits as values, and the record of what they changed: new layers with their names, removed layers, notes."""
 
 from __future__ import annotations
 
@@ -6,30 +6,70 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nameplate.graph.functional import Call, Graph, Head, SurgeryError, Value, values_in
+import keras
+
+from nameplate.graph import explicit_names, keras_private
+from nameplate.graph.functional import Call, Graph, Head, SurgeryError, Value
+from nameplate.graph.tree import Entry, named
+from nameplate.naming import names
+from nameplate.naming import policy as policies
+from nameplate.naming.policy import Kind, Mode, NamingError, Policy, Violation
+from nameplate.surgery.addresses import Addresses, Sites, is_input
+
+Given = Any  # a keras.Layer, a keras.Model, or what keras.Input returns; for several in a row, a sequence of them
 
 
-def lint(graph: Graph) -> None:
-    """Look at one graph.
+@dataclass(frozen=True)
+class Replace:
+    """Put `layer` where `name` is: one or several in a row, for one layer or for the block from one to another."""
+
+    name: str | tuple[str, str]  # qualified; a pair is a block: its first and its last layer
+    layer: Given
+    at: Sites = None
+
+
+@dataclass(frozen=True)
+class Insert:
+    """Put `layer` behind `after`, in front of `before`, or between the two where both are given."""
+
+    layer: Given
+    after: str | None = None
+    before: str | None = None
+    at: Sites = None
+    output: int | None = None  # which of several tensors that `after` gives
+
+
+@dataclass(frozen=True)
+class Remove:
+    """Take `name` out; what used its output uses its input."""
+
+    name: str
+    at: Sites = None
+    keep: str | None = None  # which layer's tensor stays, where `name` takes several
+
+
+Edit = Replace | Insert | Remove
+
+
+def layers_of(given: Given) -> list[Any]:
+    """Return what an edit was given as layers.
 
     Raises:
-        SurgeryError: with every call that takes what nothing before it gives, and every value that two calls give.
+        SurgeryError: for something else than layers.
     """
-    problems = []
-    known: dict[int, str] = {}
-    for head in graph.heads:
-        known[id(head.value)] = "an input"
-    for call in graph.calls:
-        name = str(call.layer.name)
-        problems += [f"{name!r} takes what nothing before it gives" for each in call.inputs() if id(each) not in known]
-        problems += [
-            f"{name!r} gives what {known[id(each)]} gives already" for each in call.outputs if id(each) in known
-        ]
-        known.update((id(each), repr(name)) for each in call.outputs)
-    problems += ["an output is given by nothing" for each in values_in(graph.outputs) if id(each) not in known]
-    if problems:
-        lines = "\n".join(f"  {each}" for each in dict.fromkeys(problems))
-        raise SurgeryError(f"the edited graph of {graph.name!r} does not hold together; nothing was built:\n{lines}")
+    several = list(given) if isinstance(given, list | tuple) else [given]
+    found = [_input_layer(each) if isinstance(each, keras.KerasTensor) else each for each in several]
+    strangers = [each for each in found if not isinstance(each, keras.Layer)]
+    if strangers or not found:
+        what = ", ".join(type(each).__name__ for each in strangers) or "an empty list"
+        raise SurgeryError(
+            f"cannot put {what} into a graph: give a keras.Layer, several in a list, or keras.Input(...)"
+        )
+    return found
+
+
+def _input_layer(tensor: Any) -> Any:
+    return keras_private.source(tensor) if keras_private.has_source(tensor) else tensor
 
 
 @dataclass(eq=False)
@@ -44,7 +84,7 @@ class Newcomer:
 
 
 @dataclass
-class Rewritten:
+class EditLog:
     """What the edits leave to the steps after them."""
 
     newcomers: dict[int, Newcomer] = field(default_factory=dict)
@@ -88,3 +128,129 @@ def sources(graph: Graph, values: Sequence[Value]) -> str:
 def told_kinds(given: Sequence[Any]) -> str:
     """Return the classes of layers, in words."""
     return ", ".join(type(each).__name__ for each in given)
+
+
+# ---- the names of new layers ------------------------------------------------------------------------------------
+
+
+def newcomers_names(addresses: Addresses, done: EditLog, policy: Policy | str) -> dict[int, str]:
+    """Return `{id(layer): own name}` for every layer that the edits gave.
+
+    One without a name of its own takes that of the layer for which it stands; where that one stays at other calls, it
+    gets a second name, and the edits' notes say so. What is inserted has a name or is refused, unless the policy
+    repairs.
+
+    Raises:
+        NamingError: for names that break the policy or clash with a sibling, each with one that would do.
+    """
+    policy = policies.named_policy(policy)
+    chosen: dict[int, str] = {}
+    found: list[Violation] = []
+    for container in {id(each.container): each.container for each in done.newcomers.values()}.values():
+        own = [each for each in done.newcomers.values() if each.container is container]
+        found += _christen(addresses, addresses.graph(container), own, policy, chosen, done)
+    if found:
+        told = f"the edited {addresses.model.name}"
+        raise NamingError(policies.text(found, model=told, policy=policy, remedy=_REMEDY), found)
+    return chosen
+
+
+def _christen(
+    addresses: Addresses,
+    graph: Graph,
+    newcomers: Sequence[Newcomer],
+    policy: Policy,
+    chosen: dict[int, str],
+    done: EditLog,
+) -> list[Violation]:
+    """Choose names in one container; return what breaks the policy."""
+    fresh = {id(each.layer) for each in newcomers}
+    where = addresses.name(graph.container)
+    parent = 0 if where else -1
+    entries = [_entry(graph.container, where, Kind.LAYER, -1)] if where else []
+    staying = [each for each in graph.layers() if id(each) not in fresh and not _hidden(graph, each)]
+    entries += [_entry(each, addresses.name(each), _kind(each), parent) for each in staying]
+    inherited: set[int] = set()
+    for each in newcomers:
+        wish = _wish(each, {entry.own.casefold() for entry in entries}, addresses)
+        if wish != str(each.layer.name):
+            inherited.add(len(entries))
+        chosen[id(each.layer)] = wish
+        entries.append(_entry(each.layer, names.join(where, wish), _kind(each.layer), parent))
+    _say_second_names(addresses, newcomers, chosen, done)
+    return _judged(entries, newcomers, inherited, policy, chosen)
+
+
+def _judged(
+    entries: Sequence[Entry],
+    newcomers: Sequence[Newcomer],
+    inherited: set[int],
+    policy: Policy,
+    chosen: dict[int, str],
+) -> list[Violation]:
+    if policy.mode is Mode.off:
+        policy = Policy(mode=Mode.off, automatic=True)
+    tree = named(entries)
+    first = len(entries) - len(newcomers)
+    broken: dict[int, list[tuple[str, str]]] = {}
+    for index, reasons in policies.broken(policy, tree).items():
+        lenient = index in inherited or policy.mode is Mode.report
+        kept = [each for each in reasons if each[0] in _CLASHES or not lenient]
+        if index >= first and kept:
+            broken[index] = kept
+    better = policies.suggestions(policy, tree, list(broken))
+    if policy.mode is Mode.repair and all(better.values()):
+        chosen.update({id(entries[index].layer): name for index, name in better.items()})
+        return []
+    return [
+        Violation(entries[index].name, rule, message, better[index])
+        for index, reasons in broken.items()
+        for rule, message in reasons
+    ]
+
+
+_REMEDY = "Or take these names with policy='repair'."
+_CLASHES = ("grammar", "duplicate", "case")  # what no model can be without
+
+
+def _wish(newcomer: Newcomer, taken: set[str], addresses: Addresses) -> str:
+    """Return the name that a newcomer would have."""
+    layer, old = newcomer.layer, newcomer.stands_for
+    given = str(layer.name)
+    automatic = names.is_automatic(given, type(layer).__name__) and not explicit_names.has_given_name(layer)
+    if old is None or not automatic:
+        return given
+    base = names.split(addresses.name(old))[1]
+    if newcomer.alone and newcomer.everywhere:
+        return base
+    if not newcomer.alone:
+        base = f"{base}_{names.snake(type(layer).__name__)}"
+        if base.casefold() not in taken:
+            return base
+    tries = (f"{base}_{letter}" for letter in "bcdefghijklmnopqrstuvwxyz")
+    return next((each for each in tries if each.casefold() not in taken), f"{base}_{len(taken)}")
+
+
+def _say_second_names(
+    addresses: Addresses, newcomers: Sequence[Newcomer], chosen: dict[int, str], done: EditLog
+) -> None:
+    for each in newcomers:
+        if each.stands_for is not None and not each.everywhere:
+            where = addresses.name(each.stands_for)
+            done.aloud.append((where, f"stays at its other calls; the new layer is {chosen[id(each.layer)]!r}"))
+
+
+def _entry(layer: Any, name: str, kind: Kind, parent: int) -> Entry:
+    own = names.split(name)[1]
+    return Entry(name, own, layer, kind, parent, name, [name])
+
+
+def _kind(layer: Any) -> Kind:
+    if not isinstance(layer, keras.Layer):
+        return Kind.OPERATOR
+    return Kind.INPUT if is_input(layer) else Kind.LAYER
+
+
+def _hidden(graph: Graph, layer: Any) -> bool:
+    """Tell whether a layer is the input that a Sequential made for itself."""
+    return graph.stack and is_input(layer) and names.is_automatic(str(layer.name), "InputLayer")

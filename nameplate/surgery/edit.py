@@ -9,22 +9,21 @@ from typing import Any
 import keras
 
 from nameplate.graph import keras_private
-from nameplate.graph.functional import Edit, Given, Insert, Remove, Replace, Sites, SurgeryError, is_graph
+from nameplate.graph.functional import SurgeryError, is_graph
 from nameplate.graph.global_state import collector_paused
 from nameplate.naming import names
 from nameplate.naming.policy import Policy
-from nameplate.surgery.addresses import Addresses
-from nameplate.surgery.changes import Rewritten, lint
-from nameplate.surgery.new_names import newcomers_names
-from nameplate.surgery.rebuild import Made, Order, make
+from nameplate.surgery.addresses import Addresses, Sites
+from nameplate.surgery.changes import Edit, EditLog, Given, Insert, Remove, Replace, newcomers_names
+from nameplate.surgery.rebuild import Blueprint, Built, make
+from nameplate.surgery.replacement import lifted
 from nameplate.surgery.rewrite import rewrite
-from nameplate.surgery.shapes import Rebuild, Shapes
-from nameplate.surgery.subclassed import lifted
-from nameplate.surgery.verification import Line, Report, verify_edit, verify_newcomers
+from nameplate.surgery.shapes import Rebuild, ShapePropagation
+from nameplate.surgery.verification import EditLine, EditReport, verify_edit, verify_newcomers
 
 _log = logging.getLogger(__name__)
 
-Listener = Callable[[Report], None]
+Listener = Callable[[EditReport], None]
 
 
 @collector_paused()
@@ -55,7 +54,7 @@ def edit(
             it; only what lies downstream is made anew, and only that costs time. Not for sequential models.
         policy: what the names of new layers must keep; `repair` names them.
         verify: whether the result is saved, loaded and compared, and its untouched outputs with the original's.
-        report: gets the `Report`; without one, what nobody may overlook goes to the log.
+        report: gets the `EditReport`; without one, what nobody may overlook goes to the log.
 
     Raises:
         SurgeryError: with every edit that cannot be done, or every consumer that cannot take its new shape.
@@ -69,22 +68,22 @@ def edit(
     asked = edits
     edits, closed = lifted(addresses, edits)
     if closed is not None:
-        lines = [Line(str(each.name), "edit", "replaced") for each in asked if isinstance(each, Replace)]
+        lines = [EditLine(str(each.name), "edit", "replaced") for each in asked if isinstance(each, Replace)]
         lines += [verify_edit(model, closed, [])] if verify else []
-        _tell(Report(str(model.name), tuple(lines), len(addresses.entries), 0), report)
+        _tell(EditReport(str(model.name), tuple(lines), len(addresses.entries), 0), report)
         return closed
     done = rewrite(addresses, edits)
     own_names = newcomers_names(addresses, done, policy)
     graph = addresses.graph(_editable(model))
     edited = addresses.with_holders(done.containers)
     dropped = [call for container in edited for call in addresses.graph(container).prune()]
-    shapes = Shapes(addresses, {id(each) for each in edited}, done.newcomers, own_names, rebuild)
+    shapes = ShapePropagation(addresses, {id(each) for each in edited}, done.newcomers, own_names, rebuild)
     shapes.run(graph)
     shapes.refuse()
     for container in addresses.containers():
         if id(container) in shapes.opened:
-            lint(addresses.graph(container))
-    order = Order(
+            addresses.graph(container).lint()
+    order = Blueprint(
         graph,
         shapes.opened,
         own_names,
@@ -100,7 +99,7 @@ def edit(
         verify_newcomers(made.anew, made.model)
         changed = {*shapes.opened, *done.newcomers, *shapes.rebuilt}
         lines.append(verify_edit(model, made.model, graph.untouched_outputs(changed)))
-    _tell(Report(str(model.name), tuple(lines), len(made.kept), made.taken), report)
+    _tell(EditReport(str(model.name), tuple(lines), len(made.kept), made.taken), report)
     return made.model
 
 
@@ -154,29 +153,30 @@ def _editable(model: Any) -> Any:
     )
 
 
-def _lines(addresses: Addresses, done: Rewritten, dropped: Any, shapes: Shapes, made: Made) -> list[Line]:
-    lines = [Line(name, "edit", what) for name, what in done.notes]
-    lines += [Line(name, "aloud", what) for name, what in done.aloud]
-    lines += [Line(addresses.name(call.layer), "dropped", "leads to no output now") for call in dropped]
+def _lines(addresses: Addresses, done: EditLog, dropped: Any, shapes: ShapePropagation, made: Built) -> list[EditLine]:
+    lines = [EditLine(name, "edit", what) for name, what in done.notes]
+    lines += [EditLine(name, "aloud", what) for name, what in done.aloud]
+    lines += [EditLine(addresses.name(call.layer), "dropped", "leads to no output now") for call in dropped]
     lines += [
-        Line(addresses.name(layer), "rebuilt", "its weights have another shape") for layer in shapes.rebuilt.values()
+        EditLine(addresses.name(layer), "rebuilt", "its weights have another shape")
+        for layer in shapes.rebuilt.values()
     ]
-    lines += [Line(name, what, detail) for name, what, detail in made.weights]
+    lines += [EditLine(name, what, detail) for name, what, detail in made.weights]
     old, new = addresses.model, made.model
     for before, after in zip(getattr(old, "output_names", []), getattr(new, "output_names", []), strict=False):
         if before != after:
-            lines.append(Line(after, "output name", f"was {before}"))
+            lines.append(EditLine(after, "output name", f"was {before}"))
     tensors = zip(getattr(old, "outputs", []), getattr(new, "outputs", []), strict=False)
     for place, (before, after) in enumerate(tensors):
         if tuple(before.shape) != tuple(after.shape):
             told = f"{tuple(before.shape)} became {tuple(after.shape)}"
-            lines.append(Line(keras_private.source(after).name, f"output {place}", told))
+            lines.append(EditLine(keras_private.source(after).name, f"output {place}", told))
     if type(old) is not type(new):
-        lines.append(Line(str(new.name), "aloud", f"was a {type(old).__name__}, is a {type(new).__name__} now"))
+        lines.append(EditLine(str(new.name), "aloud", f"was a {type(old).__name__}, is a {type(new).__name__} now"))
     return lines
 
 
-def _tell(report: Report, listener: Listener | None) -> None:
+def _tell(report: EditReport, listener: Listener | None) -> None:
     if listener is not None:
         listener(report)
         return

@@ -13,10 +13,9 @@ from nameplate.graph.functional import Graph, Head, SurgeryError, Value, adds_co
 from nameplate.graph.global_state import collector_paused
 from nameplate.graph.tree import require_model
 from nameplate.surgery.addresses import Addresses, is_input
-from nameplate.surgery.changes import lint
-from nameplate.surgery.rebuild import Order, make
-from nameplate.surgery.shapes import Shapes
-from nameplate.surgery.verification import Line, Report, verify_edit
+from nameplate.surgery.rebuild import Blueprint, make
+from nameplate.surgery.shapes import ShapePropagation
+from nameplate.surgery.verification import EditLine, EditReport, verify_edit
 
 Outputs = str | Sequence[str] | Mapping[str, str]
 
@@ -62,18 +61,18 @@ def extract(
     graph.name = name or graph.name
     _trim(addresses, graph, opened)
     _drop_heads(graph, asked=inputs)
-    shapes = Shapes(addresses, {id(each) for each in [*opened, graph.container]}, {}, {}, rebuild=False)
+    shapes = ShapePropagation(addresses, {id(each) for each in [*opened, graph.container]}, {}, {}, rebuild=False)
     shapes.run(graph)
     shapes.refuse()
-    lint(graph)
-    made = make(addresses, Order(graph, shapes.opened, part=True))
-    lines = [Line(each, "output", "is given") for each in wanted] + [
-        Line(str(head.layer.name), "input", "is taken") for head in graph.heads if head.layer is not None
+    graph.lint()
+    made = make(addresses, Blueprint(graph, shapes.opened, part=True))
+    lines = [EditLine(each, "output", "is given") for each in wanted] + [
+        EditLine(str(head.layer.name), "input", "is taken") for head in graph.heads if head.layer is not None
     ]
     if verify:
         lines.append(verify_edit(model, made.model, []))
     if report is not None:
-        report(Report(str(model.name), tuple(lines), len(made.kept), made.taken))
+        report(EditReport(str(model.name), tuple(lines), len(made.kept), made.taken))
     return made.model
 
 

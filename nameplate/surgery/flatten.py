@@ -14,9 +14,8 @@ from nameplate.graph.global_state import collector_paused
 from nameplate.graph.tree import require_model
 from nameplate.naming import names
 from nameplate.surgery.addresses import Addresses
-from nameplate.surgery.changes import lint
-from nameplate.surgery.rebuild import Order, make
-from nameplate.surgery.verification import Line, Report, verify_edit
+from nameplate.surgery.rebuild import Blueprint, make
+from nameplate.surgery.verification import EditLine, EditReport, verify_edit
 
 
 @collector_paused()
@@ -58,13 +57,13 @@ def flatten(model: keras.Model, *, separator: str = ".", verify: bool = True, re
         id(layer): own_names[id(layer)] for layer in graph.layers() if id(layer) in own_names and id(layer) not in top
     }
     _refuse_clashes(graph, own_names)
-    lint(graph)
-    made = make(addresses, Order(graph, set(), own_names))
-    lines = [Line(addresses.name(each), "edit", "opened") for each in opened]
+    graph.lint()
+    made = make(addresses, Blueprint(graph, set(), own_names))
+    lines = [EditLine(addresses.name(each), "edit", "opened") for each in opened]
     if verify:
         lines.append(verify_edit(model, made.model, range(len(values_in(graph.outputs)))))
     if report is not None:
-        report(Report(str(model.name), tuple(lines), len(made.kept), made.taken))
+        report(EditReport(str(model.name), tuple(lines), len(made.kept), made.taken))
     return made.model
 
 

@@ -24,7 +24,7 @@ from nameplate.surgery.addresses import Addresses
 
 
 @dataclass
-class Order:
+class Blueprint:
     """What is to be made."""
 
     top: Graph
@@ -39,7 +39,7 @@ class Order:
 
 
 @dataclass
-class Made:
+class Built:
     """A new model, and where its layers come from."""
 
     model: Any
@@ -49,7 +49,7 @@ class Made:
     anew: list[tuple[Any, Any]] = field(default_factory=list)  # (layer that was given, what stands for it)
 
 
-def make(addresses: Addresses, order: Order) -> Made:
+def make(addresses: Addresses, order: Blueprint) -> Built:
     """Build the model of edited graphs.
 
     Raises:
@@ -71,7 +71,7 @@ def make(addresses: Addresses, order: Order) -> Made:
 
 
 class _Maker:
-    def __init__(self, addresses: Addresses, order: Order) -> None:
+    def __init__(self, addresses: Addresses, order: Blueprint) -> None:
         self._addresses = addresses
         self._order = order
         self._copier = Copier(order.own_names, addresses.names)
@@ -177,9 +177,9 @@ class _Maker:
             self._units.append((layer, copy))
         return copy
 
-    def finished(self, model: Any) -> Made:
+    def finished(self, model: Any) -> Built:
         """Give all that was made its values, flags and paths."""
-        made = Made(model, kept=list(self._kept_as_they_are))
+        made = Built(model, kept=list(self._kept_as_they_are))
         for old, new in self._units:
             made.kept.append(old)
             made.taken += self._carry_unit(old, new)
@@ -213,7 +213,7 @@ class _Maker:
         every = [entry.layer for entry in self._addresses.entries]
         return [(each, self._order.own_names[id(each)]) for each in every if id(each) in self._order.own_names]
 
-    def _refuse_untied(self, made: Made) -> None:
+    def _refuse_untied(self, made: Built) -> None:
         """Refuse a model in which variables that were one are several, or that would change with the original."""
         given = [(old, new) for layer, copy in made.anew for old, new in _with_parts(layer, copy)]
         whole = [(each, each) for layer in self._kept_as_they_are for each, _ in _with_parts(layer, layer)]

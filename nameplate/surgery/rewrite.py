@@ -7,13 +7,24 @@ from typing import Any
 
 import keras
 
-from nameplate.graph.functional import Call, Edit, Graph, Head, Insert, Remove, Replace, SurgeryError, Value, layers_of
+from nameplate.graph.functional import Call, Graph, Head, SurgeryError, Value
 from nameplate.surgery.addresses import Addresses, is_input
-from nameplate.surgery.changes import Rewritten, claim, given_by, sources, told_kinds
+from nameplate.surgery.changes import (
+    Edit,
+    EditLog,
+    Insert,
+    Remove,
+    Replace,
+    claim,
+    given_by,
+    layers_of,
+    sources,
+    told_kinds,
+)
 from nameplate.surgery.replacement import replace_in
 
 
-def remove_in(addresses: Addresses, edit: Remove, done: Rewritten, touched: set[int]) -> None:
+def remove_in(addresses: Addresses, edit: Remove, done: EditLog, touched: set[int]) -> None:
     """Take a layer out at the calls that are meant."""
     layer = addresses.layer(edit.name)
     if is_input(layer):
@@ -46,7 +57,7 @@ def _which_stays(addresses: Addresses, edit: Remove, graph: Graph, call: Call) -
     return taken[0]
 
 
-def insert_in(addresses: Addresses, edit: Insert, done: Rewritten) -> None:
+def insert_in(addresses: Addresses, edit: Insert, done: EditLog) -> None:
     """Put layers behind, in front of, or between others."""
     given = layers_of(edit.layer)
     if edit.after is None and edit.before is None:
@@ -155,13 +166,13 @@ def _row(given: Sequence[Any], value: Value, last: Value) -> list[Call]:
     return calls
 
 
-def rewrite(addresses: Addresses, edits: Sequence[Edit]) -> Rewritten:
+def rewrite(addresses: Addresses, edits: Sequence[Edit]) -> EditLog:
     """Do the edits to the graphs of `addresses`.
 
     Raises:
         SurgeryError: with every edit that cannot be done.
     """
-    done = Rewritten()
+    done = EditLog()
     touched: set[int] = set()
     problems: list[str] = []
     order = {Insert: 0, Replace: 1, Remove: 2}

@@ -40,7 +40,7 @@ class Fault:
         return f"{self.name}: {self.has}; it would get {self.gets}: {self.why}"
 
 
-class Shapes:
+class ShapePropagation:
     """Carries specs through the graphs; what no layer can take is in `faults`."""
 
     def __init__(

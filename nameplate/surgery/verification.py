@@ -18,7 +18,7 @@ from nameplate.io.save import round_trip
 
 
 @dataclass(frozen=True)
-class Line:
+class EditLine:
     """One thing that an edit did."""
 
     name: str  # qualified name of the layer, or of the variable
@@ -27,11 +27,11 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Report:
+class EditReport:
     """All that an edit did; what it left alone is a number."""
 
     model: str
-    lines: tuple[Line, ...]
+    lines: tuple[EditLine, ...]
     untouched: int  # layers whose names and weights are those of the original
     weights: int  # variables taken over bit for bit
 
@@ -51,14 +51,14 @@ class Report:
         """Return the report as JSON."""
         return json.dumps(asdict(self), indent=1)
 
-    def aloud(self) -> list[Line]:
+    def aloud(self) -> list[EditLine]:
         """Return what nobody may overlook: second names, weights made anew, what was dropped, names of outputs."""
         return [
             line for line in self.lines if line.what in ("aloud", "dropped", "rebuilt", "weight new", "output name")
         ]
 
 
-def verify_edit(original: Any, edited: Any, untouched: Sequence[int]) -> Line:
+def verify_edit(original: Any, edited: Any, untouched: Sequence[int]) -> EditLine:
     """Return what was proved.
 
     A layer that several graphs call is in no file of Keras'; such a model is compared in memory only, and it is said.
@@ -75,7 +75,7 @@ def verify_edit(original: Any, edited: Any, untouched: Sequence[int]) -> Line:
     loaded = edited if equivalence.between_graphs(edited) else round_trip(edited)
     after = "in memory, since no .keras file holds what it shares" if loaded is edited else "after saving and loading"
     if not edited.built or not specs_of(edited):
-        return Line(str(edited.name), "verified", f"names and weights {after}; not built, so no outputs")
+        return EditLine(str(edited.name), "verified", f"names and weights {after}; not built, so no outputs")
     try:
         values, outputs = run(edited)
     except OutputsError as error:
@@ -94,7 +94,7 @@ def verify_edit(original: Any, edited: Any, untouched: Sequence[int]) -> Line:
         lines = "\n".join(f"  {each}" for each in problems)
         raise SurgeryError(f"the edited {edited.name!r} does not compute what it should:\n{lines}")
     told = f"names, weights and {len(outputs)} outputs {after}; {len(untouched)} outputs as before"
-    return Line(str(edited.name), "verified", told)
+    return EditLine(str(edited.name), "verified", told)
 
 
 def verify_newcomers(pairs: Sequence[tuple[Any, Any]], model: Any) -> None:

@@ -10,7 +10,7 @@ import keras
 
 import nameplate
 from nameplate.errors import NameplateError
-from nameplate.graph.trainable import trained
+from nameplate.graph.model_weights import trained
 from nameplate.training.config import InitConfig, TransferInitConfig
 
 

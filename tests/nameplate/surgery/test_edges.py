@@ -11,7 +11,8 @@ from keras import layers
 
 import nameplate
 from nameplate.errors import NameplateError
-from nameplate.graph.functional import Insert, SurgeryError
+from nameplate.graph.functional import SurgeryError
+from nameplate.surgery.changes import Insert
 from tests.nameplate.surgery import graphs
 
 

@@ -11,7 +11,7 @@ from keras import layers
 import nameplate
 from nameplate.graph.functional import SurgeryError
 from nameplate.naming.policy import NamingError
-from nameplate.surgery.verification import Report
+from nameplate.surgery.verification import EditReport
 from tests.nameplate.naming_models import (
     KINDS,
     Scale,
@@ -31,8 +31,8 @@ from tests.nameplate.surgery import graphs
 QUIET: Any = {"report": lambda _: None}
 
 
-def told(edit: Callable[..., keras.Model], *arguments: Any, **options: Any) -> tuple[keras.Model, Report]:
-    reports: list[Report] = []
+def told(edit: Callable[..., keras.Model], *arguments: Any, **options: Any) -> tuple[keras.Model, EditReport]:
+    reports: list[EditReport] = []
     return edit(*arguments, report=reports.append, **options), reports[0]
 
 

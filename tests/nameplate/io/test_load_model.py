@@ -14,7 +14,7 @@ from keras import layers
 import nameplate
 from nameplate.errors import FileFormatError
 from nameplate.formats.limits import budget_of
-from nameplate.io import deserialize
+from nameplate.io import load_model
 from tests.nameplate.formats.test_hostile import rewritten
 
 HUGE: dict[str, dict[str, Any]] = {
@@ -47,7 +47,7 @@ def test_f3_a_model_of_many_weights_may_take_its_time(tmp_path: Path, monkeypatc
     file.write_bytes(bytes(100))
     now = iter(range(0, 10_000_000, 1000))  # seconds; each look at the clock is another 1000 later
     monkeypatch.setattr("nameplate.formats.limits.time.thread_time", lambda: next(now))
-    with deserialize.within_budget(file):
+    with load_model.within_budget(file):
         for _ in range(2000):
             layers.Dense(1, name="a").add_weight(shape=(1,), name="w")
     with pytest.raises(FileFormatError, match="take too long to look through"):
@@ -60,7 +60,7 @@ def test_f3_every_weight_is_counted_and_the_layers_are_as_before(tmp_path: Path)
     model = keras.Model(inputs, layers.Dense(1, name="a", dtype="float16")(x), name="m")
     counted: list[int] = []
     own = layers.Layer.add_weight
-    with deserialize._weights_within(counted.append):
+    with load_model._weights_within(counted.append):
         keras.models.clone_model(model)
     assert sum(counted) == sum(np.prod(each.shape) * np.dtype(each.dtype).itemsize for each in model.weights
                                if not each.path.endswith("state"))  # fmt: skip
