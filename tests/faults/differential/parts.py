@@ -95,7 +95,7 @@ _METRICS: dict[str, Callable[[], Any]] = {
     "recall": lambda: metrics.Recall(name="recall"),
     "true_positives": lambda: metrics.TruePositives(name="true_positives"),
     "binary_iou": lambda: metrics.BinaryIoU(name="binary_iou"),
-    "top_k": lambda: metrics.TopKCategoricalAccuracy(2, name="top_k", dtype="float32"),  # its operation takes no float64
+    "top_k": lambda: metrics.TopKCategoricalAccuracy(2, name="top_k", dtype="float32"),  # its operation refuses float64
     "mean_iou": lambda: metrics.MeanIoU(OUT, sparse_y_pred=False, name="mean_iou"),
     "f1": lambda: metrics.F1Score(name="f1"),
     "f1_macro": lambda: metrics.F1Score("macro", name="f1_macro"),
