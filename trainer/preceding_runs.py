@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shlex
 import subprocess
 import sys
@@ -14,6 +12,7 @@ from enum import Enum
 from pathlib import Path
 
 from nameplate import checkpoint as store
+from nameplate.checkpoint import lock
 from nameplate.engine.config import StrategyConfig
 from nameplate.engine.signals import StopRequest
 from nameplate.errors import NameplateError, StoppedError
@@ -108,9 +107,5 @@ def _best(run: Path) -> tuple[str, float | None]:
 def _alone(runs: Path) -> Iterator[None]:
     """Wait until no other job makes a run in this directory for itself."""
     runs.mkdir(parents=True, exist_ok=True)
-    handle = os.open(runs, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with lock.directory_held(runs):
         yield
-    finally:
-        os.close(handle)

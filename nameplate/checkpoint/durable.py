@@ -1,8 +1,8 @@
-"""Files and directories that survive a power cut: written, fsynced, closed, and only then given their name.
+"""Atomic, durable writes: a file is written beside its target, fsynced, and renamed into place.
 
-Errors of the operating system pass through as `OSError`. No file is ever written in place, and after a failed
-fsync none is fsynced again: the kernel has marked its pages clean, so a second fsync would lie (Rebello et
-al., USENIX ATC 2020).
+Every file that this project replaces goes through `replace_file`, `replacement` or `put_in_place`. Errors of the
+operating system pass through as `OSError`. After a failed fsync the file is abandoned, never fsynced again: the kernel
+has marked its pages clean, so a second fsync would succeed without the data (Rebello et al., USENIX ATC 2020).
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+NEW = ".new-"  # prefix of a file that is about to replace another
+
 
 @contextmanager
 def new_file(path: Path) -> Iterator[int]:
-    """Create `path`, which must not exist, for the block to write to; fsync and close it after the block."""
+    """Create `path`, which must not exist, and yield its descriptor; fsync and close it after the block."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         yield descriptor
@@ -28,24 +30,24 @@ def new_file(path: Path) -> Iterator[int]:
         with suppress(OSError):
             os.close(descriptor)
         raise
-    os.close(descriptor)  # its error counts: some file systems report lost writes only here
+    os.close(descriptor)  # an error here counts: some file systems report lost writes only on close
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:
-    """Write all of `data`, however little of it each call takes."""
+    """Write all of `data`, in as many calls as it takes."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Create `path`, which must not exist, with `data` in it."""
+    """Create `path`, which must not exist, with `data` as its content, and fsync it."""
     with new_file(path) as descriptor:
         write_all(descriptor, data)
 
 
 def sync_directory(path: Path) -> None:
-    """Make the names in directory `path` survive a power cut."""
+    """Fsync directory `path`, so that the names in it survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -54,35 +56,76 @@ def sync_directory(path: Path) -> None:
 
 
 def make_directories(path: Path) -> None:
-    """Create directory `path` and the missing ones above it, each with its name made durable."""
+    """Create directory `path` and its missing parents, and fsync each parent."""
     if path.is_dir():
         return
     make_directories(path.parent)
-    # another process was faster, which is as good; a file shows in what follows
-    with suppress(FileExistsError):
+    with suppress(FileExistsError):  # another process was faster; a file of that name fails at the next step
         path.mkdir()
     sync_directory(path.parent)
 
 
-def replace_file(path: Path, data: bytes, *, temporary: Path) -> None:
-    """Put a file with `data` in the place of `path` by one rename: readers see the old or the new one."""
-    try:
-        write_file(temporary, data)
-        temporary.rename(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
+def replace_file(path: Path, data: bytes, *, temporary: Path | None = None) -> None:
+    """Replace the file `path` by one with the content `data`: readers see the old file or the new one."""
+    with _removed_on_failure(temporary or _draft(path)) as draft:
+        write_file(draft, data)
+        draft.rename(path)
     sync_directory(path.parent)
 
 
+@contextmanager
+def replacement(path: Path, *, temporary: Path | None = None) -> Iterator[Path]:
+    """Yield the path of a draft for the block to write; the draft then replaces `path`, durably and by one rename.
+
+    The draft lies beside `path` and ends as it does, since some writers choose a format by the suffix. It is removed
+    when the block raises.
+    """
+    with _removed_on_failure(temporary or _draft(path)) as draft:
+        yield draft
+        put_in_place(draft, path)
+
+
+def put_in_place(draft: Path, path: Path) -> None:
+    """Fsync `draft`, a file or a whole directory, and rename it to `path` on the same file system, durably."""
+    for folder, _, names in os.walk(draft, topdown=False):  # nothing where the draft is a file
+        for name in names:
+            _sync_file(Path(folder, name))
+        sync_directory(Path(folder))
+    if draft.is_file():
+        _sync_file(draft)
+    draft.rename(path)
+    sync_directory(path.parent)
+
+
+@contextmanager
+def _removed_on_failure(draft: Path) -> Iterator[Path]:
+    try:
+        yield draft
+    except BaseException:
+        with suppress(OSError):
+            draft.unlink()
+        raise
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(f"{NEW}{secrets.token_hex(4)}-{path.name}")
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def beside(path: Path, prefix: str) -> Path:
-    """Return a name next to `path` that nothing has: `<prefix><name>-<random>`."""
+    """Return an unused path beside `path`: `<prefix><name>-<random>`."""
     return path.with_name(f"{prefix}{path.name}-{secrets.token_hex(4)}")
 
 
 def remove_tree(path: Path) -> None:
-    """Delete directory `path` and all in it; a link is deleted, not followed."""
+    """Delete directory `path` with everything in it, or a file; a link is deleted, not followed."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -91,11 +134,11 @@ def remove_tree(path: Path) -> None:
 
 STRIDE = 8 << 20  # bytes
 
-_WRITE = 2  # SYNC_FILE_RANGE_WRITE of linux/fs.h: begin, do not wait
+_WRITE = 2  # SYNC_FILE_RANGE_WRITE of linux/fs.h: start writing out, do not wait
 
 
 class Writeback:
-    """Asks the kernel to begin writing a file out, each time another `STRIDE` bytes were added to it."""
+    """Asks the kernel to start writing a file out after every `STRIDE` bytes, so that the final fsync is short."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -103,7 +146,7 @@ class Writeback:
         self._written = 0
 
     def add(self, nbytes: int) -> None:
-        """Note that `nbytes` more were written at the end of the file."""
+        """Count `nbytes` appended to the file."""
         self._written += nbytes
         if self._written - self._begun >= STRIDE:
             _sync_file_range()(self._descriptor, self._begun, self._written - self._begun, _WRITE)
@@ -112,7 +155,7 @@ class Writeback:
 
 @cache
 def _sync_file_range() -> Callable[[int, int, int, int], object]:
-    """Return Linux' sync_file_range(2), which Python does not have; elsewhere something that does nothing."""
+    """Return Linux' sync_file_range(2), which Python lacks; on other systems a function that does nothing."""
     function = getattr(ctypes.CDLL(None), "sync_file_range", None)
     if function is None:
         return lambda descriptor, offset, nbytes, flags: None

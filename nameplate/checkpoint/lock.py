@@ -1,4 +1,8 @@
-"""An flock that a child process can hold on to: it is free when all that hold it are gone, however they went."""
+"""Locks on files: an flock is held until every process with its descriptor has closed it or died.
+
+`take`, `held` and `is_free` lock any file, for jobs and devices; `RunLock` is the one lock of a run directory, which
+says who holds it.
+"""
 
 from __future__ import annotations
 
@@ -16,55 +20,57 @@ from pathlib import Path
 from types import TracebackType
 
 from nameplate.checkpoint import durable, files
-from nameplate.checkpoint.errors import LockedError, explained
+from nameplate.checkpoint.errors import LockedError, StoreError, explained
 
-PAUSE = 0.1  # seconds between two looks at a lock that another process holds
-SILENCE = 1.0  # seconds of waiting that need no words
+NAME = ".lock"  # of a run directory
+PAUSE = 0.1  # seconds between two attempts at a lock that another process holds
+SILENCE = 1.0  # seconds of waiting before it is reported
+
+_TAKEN = (errno.EWOULDBLOCK, errno.EACCES)
 
 
 def take(path: Path) -> int | None:
-    """Return the descriptor that holds the lock file `path`, made where it is missing; None when another holds it.
+    """Return a descriptor that holds the lock file `path`, created if missing; None when another process holds it.
 
-    The descriptor belongs to the caller. A child process that it is handed to holds the same lock.
+    Closing the descriptor releases the lock. A child process that inherits it holds the same lock.
     """
     with explained("Locking", path):
         durable.make_directories(path.parent)
-        descriptor = files.open_lock(path)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(descriptor)
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                return None
-            raise
-    return descriptor
+        return _locked(files.open_lock(path))
 
 
 def is_free(path: Path) -> bool:
-    """Say whether nobody holds the lock; looking takes it for no longer than a moment, and shared."""
+    """Return whether no process holds the lock; the check takes it for a moment, shared."""
     try:
-        descriptor = files.open_regular(path)
+        descriptor = _locked(files.open_regular(path), shared=True)
     except FileNotFoundError:
         return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-            raise
-        return False
-    finally:
+    if descriptor is not None:
         os.close(descriptor)
-    return True
+    return descriptor is not None
 
 
 @contextmanager
 def held(path: Path, *, waiting: Callable[[], None] = lambda: None) -> Iterator[int]:
-    """Hold the lock inside a `with` block, once it is free; `waiting` is called once when that takes a while."""
-    began, told = time.monotonic(), False
-    while (descriptor := take(path)) is None:
-        if not told and time.monotonic() - began > SILENCE:
+    """Wait for the lock and hold it inside a `with` block; `waiting` is called once when that takes a while."""
+    with _waited_for(lambda: take(path), waiting) as descriptor:
+        yield descriptor
+
+
+@contextmanager
+def directory_held(path: Path) -> Iterator[int]:
+    """Wait for the lock on directory `path` itself and hold it inside a `with` block; no file is created."""
+    with _waited_for(lambda: _locked(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))) as descriptor:
+        yield descriptor
+
+
+@contextmanager
+def _waited_for(attempt: Callable[[], int | None], waiting: Callable[[], None] = lambda: None) -> Iterator[int]:
+    started, reported = time.monotonic(), False
+    while (descriptor := attempt()) is None:
+        if not reported and time.monotonic() - started > SILENCE:
             waiting()
-            told = True
+            reported = True
         time.sleep(PAUSE)
     try:
         yield descriptor
@@ -72,14 +78,23 @@ def held(path: Path, *, waiting: Callable[[], None] = lambda: None) -> Iterator[
         os.close(descriptor)
 
 
-NAME = ".lock"
+def _locked(descriptor: int, *, shared: bool = False) -> int | None:
+    """Return `descriptor` with the lock on its file; None, and the descriptor closed, when another holds it."""
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno in _TAKEN:
+            return None
+        raise
+    return descriptor
 
 
 class RunLock:
-    """Holds directory `run` for this process alone inside a `with` block, creating it where it is missing.
+    """Holds directory `run` for this process alone inside a `with` block, creating it if it is missing.
 
-    Raises `LockedError` at once when another process (or another lock of this one) holds it, saying which.
-    The file stays; only the lock on it counts, so one that a dead process left is simply taken.
+    Raises `LockedError` at once, naming the holder, when another process or another lock of this one holds it. The
+    lock file stays on disk; only the flock on it counts, so a file that a dead process left is simply taken.
     """
 
     def __init__(self, run: Path) -> None:
@@ -87,14 +102,18 @@ class RunLock:
         self._descriptor: int | None = None
 
     def __enter__(self) -> RunLock:
-        with explained("Locking", self.path):
-            durable.make_directories(self.path.parent)
-            descriptor = files.open_lock(self.path)
-            try:
-                self._take(descriptor)
-            except BaseException:
-                os.close(descriptor)
-                raise
+        descriptor = take(self.path)
+        if descriptor is None:
+            raise LockedError(
+                f"{self.path.parent} is in use by {_holder(self.path)}. "
+                "Wait until it ends, stop it, or choose another run=NAME."
+            )
+        try:
+            with explained("Locking", self.path):
+                _sign(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
         self._descriptor = descriptor
         _held.add(self)
         return self
@@ -105,33 +124,18 @@ class RunLock:
         self.release()
 
     def release(self) -> None:
-        """Let another process have the run; harmless when it is not held."""
+        """Release the lock; harmless when it is not held."""
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
-            with suppress(OSError):  # the lock is gone all the same
+            with suppress(OSError):  # the lock is released even so
                 os.close(descriptor)
-
-    def _take(self, descriptor: int) -> None:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise
-            raise LockedError(
-                f"{self.path.parent} is in use by {_holder(descriptor)}. "
-                "Wait until it ends, stop it, or choose another run=NAME."
-            ) from None
-        started = datetime.now(UTC).isoformat(timespec="seconds")
-        about = {"host": socket.gethostname(), "pid": os.getpid(), "started": started}
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(about).encode(), 0)
 
 
 _held: weakref.WeakSet[RunLock] = weakref.WeakSet()
 
 
 def _release_in_child() -> None:
-    """Close the locks in a forked child, which would hold them on after the death of its parent."""
+    """Close the locks in a forked child, which would otherwise hold them after its parent has died."""
     for lock in list(_held):
         lock.release()
 
@@ -139,9 +143,18 @@ def _release_in_child() -> None:
 os.register_at_fork(after_in_child=_release_in_child)
 
 
-def _holder(descriptor: int) -> str:
+def _sign(descriptor: int) -> None:
+    """Write who holds the lock into its file."""
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    about = {"host": socket.gethostname(), "pid": os.getpid(), "started": started}
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(about).encode(), 0)
+
+
+def _holder(path: Path) -> str:
+    """Return who holds the lock, as its file says."""
     try:
-        about = json.loads(os.pread(descriptor, 1024, 0))
+        about = json.loads(files.read_regular(path, most=1024))
         return f"process {about['pid']:d} on host {about['host']!r:.100}, since {about['started']!s:.40}"
-    except (ValueError, KeyError, TypeError):
-        return "another process, which has not yet said who it is"
+    except (OSError, StoreError, ValueError, KeyError, TypeError):
+        return "another process, whose name and host are unknown"

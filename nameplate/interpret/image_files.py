@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin, UnidentifiedImageError
 
+from nameplate.checkpoint import durable
 from nameplate.errors import NameplateError
 
 RECIPE = "nameplate"  # key of the PNG text that holds the recipe, JSON
@@ -34,16 +34,12 @@ def save_image(path: str | os.PathLike[str], pixels: np.ndarray, *, recipe: Mapp
     text = PngImagePlugin.PngInfo()
     text.add_itxt(RECIPE, json.dumps(recipe, sort_keys=True))
     text.add_itxt("Software", "Nameplate")
-    draft = target.with_name(f".{target.name}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        as_image(pixels).save(draft, format="PNG", pnginfo=text)
-        os.replace(draft, target)
+        with durable.replacement(target) as draft:
+            as_image(pixels).save(draft, format="PNG", pnginfo=text)
     except OSError as error:
         raise ImageFileError(f"{target} cannot be written: {error}") from None
-    finally:
-        with contextlib.suppress(OSError):  # what is in the way of the file is in the way of its draft
-            draft.unlink(missing_ok=True)
     return target
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from nameplate.checkpoint import durable
 from nameplate.errors import NameplateError
 from nameplate.formats.registry import open_weights
 from nameplate.formats.saved_model import NAMES
@@ -60,7 +61,7 @@ def export(model: keras.Model, path: str | os.PathLike[str]) -> None:
         archive.add_endpoint("serving_default", _endpoint(model, [*inputs], outputs), input_signature=[inputs])
         archive.write_out(str(draft), verbose=False)
         _add_names(model, draft)
-        os.replace(draft, target)
+        durable.put_in_place(draft, target)
 
 
 def _add_names(model: keras.Model, draft: Path) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nameplate.checkpoint import durable
 from nameplate.errors import FileFormatError
 from nameplate.formats import zip_archive as archives
 from nameplate.formats.keras_file import CONFIG, read_config
@@ -60,12 +61,10 @@ def mend(path: str | os.PathLike[str], to: str | os.PathLike[str]) -> list[Mende
 
 
 def _write(archive: zipfile.ZipFile, source: Path, target: Path, config: str) -> None:
-    draft = target.with_name(f".{target.name}.draft")
-    with zipfile.ZipFile(draft, "w") as copy:
+    with durable.replacement(target) as draft, zipfile.ZipFile(draft, "w") as copy:
         for item in archive.infolist():
             read = archives.member(archive, item.filename, source, largest=_LARGEST_MEMBER)
             copy.writestr(item, config if item.filename == CONFIG else read)
-    os.replace(draft, target)
 
 
 def _containers(value: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:

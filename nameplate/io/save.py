@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from nameplate import checkpoint as store
+from nameplate.checkpoint import durable
 from nameplate.errors import FileFormatError, NameplateError, cause
 from nameplate.formats.pytorch_file import write_state_dict
 from nameplate.formats.pytorch_weights import to_torch
@@ -94,9 +95,7 @@ def save(
             _write_torch(model, draft, modules or {}, counters or {})
         else:
             _WRITERS[ending](model, draft)
-        _sync(draft)
-        os.replace(draft, target)
-    _sync(target.parent)
+        durable.put_in_place(draft, target)
 
 
 def round_trip(model: keras.Model) -> keras.Model:
@@ -268,11 +267,3 @@ def _is_seed(name: str) -> bool:
 
 def _equal(one: np.ndarray, other: np.ndarray) -> bool:
     return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

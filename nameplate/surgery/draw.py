@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from typing import Any
 
 import keras
 
+from nameplate.checkpoint import durable
 from nameplate.graph.functional import Graph, SurgeryError, is_graph, read
 from nameplate.graph.tree import require_model
 from nameplate.naming import names
@@ -39,16 +39,12 @@ def picture(text: str, path: str | os.PathLike[str]) -> Path:
             f"{target} was not drawn: Graphviz' dot is not installed. Install it (apt install graphviz, brew install "
             "graphviz), or draw without to=: style='mermaid' for Markdown, 'dot' for any viewer, 'text' for a terminal."
         )
-    draft = target.with_name(f".{target.name}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _lay_out([program, f"-T{target.suffix[1:]}", "-o", str(draft)], text, target)
-        os.replace(draft, target)
+        with durable.replacement(target) as draft:
+            _lay_out([program, f"-T{target.suffix[1:]}", "-o", str(draft)], text, target)
     except OSError as error:
         raise SurgeryError(f"{target} cannot be written: {error.strerror}") from None
-    finally:
-        with contextlib.suppress(OSError):  # what is in the way of the file is in the way of its draft
-            draft.unlink(missing_ok=True)
     return target
 
 

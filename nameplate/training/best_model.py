@@ -15,6 +15,7 @@ import numpy as np
 
 import nameplate
 from nameplate import checkpoint as store
+from nameplate.checkpoint import durable
 from nameplate.engine.learning_rate import WarmupDecay, keras_schedule
 from nameplate.engine.optimizer_state import named_variables
 from nameplate.engine.private.optimizers import inner_optimizer, learning_at, learning_rate_of
@@ -73,16 +74,16 @@ def export_best(
         ExportError: the loaded model has other names, or computes something else.
         NameplateError: the model cannot be saved as it is.
     """
-    draft = path.with_name(f".saving-{path.name}")
     rate, schedule = _rates(model, steps)
-    try:
-        with _as_best(model, _best(checkpoints)), _learning_at(model, schedule):
-            nameplate.save(model, draft)
-            needs, code = _foreign(draft)
-            _prove(model, draft, _numbers(example), plain=not (needs or code))
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    # One fixed name: the draft of a killed run is overwritten by the next.
+    with (
+        durable.replacement(path, temporary=path.with_name(f".saving-{path.name}")) as draft,
+        _as_best(model, _best(checkpoints)),
+        _learning_at(model, schedule),
+    ):
+        nameplate.save(model, draft)
+        needs, code = _foreign(draft)
+        _prove(model, draft, _numbers(example), plain=not (needs or code))
     return Exported(path, needs, code, _gap(rate, schedule, steps), rates)
 
 

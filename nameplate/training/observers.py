@@ -184,7 +184,7 @@ class JsonLines(Observer):
             several = f"lines {', '.join(map(str, odd[:5]))}" if len(odd) > 1 else f"line {odd[0]}"
             more = f" and {len(odd) - 5} more" if len(odd) > 5 else ""
             self._say(f"{self._path.name}: {several}{more} cannot be read; left out, and all of it is in {copy.name}")
-        durable.replace_file(self._path, text, temporary=durable.beside(self._path, ".new-"))
+        durable.replace_file(self._path, text)
 
     def recorded(self, record: Record) -> None:
         """Write one line, at once."""

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from nameplate import checkpoint as store
-from nameplate.checkpoint import layout
+from nameplate.checkpoint import durable, layout
 from nameplate.checkpoint.errors import explained
 from nameplate.errors import NameplateError, StoppedError
 from nameplate.naming.names import did_you_mean
@@ -252,12 +252,6 @@ def marked(home: Home | None, *, command: str) -> Iterator[None]:
     except StoppedError as error:
         mark = {"signal": error.received.name, "step": error.step, "command": command}
         with suppress(OSError):  # the exit code says it too, and a full disk must not hide it
-            _replace(home.requeue, json.dumps(mark) + "\n")
+            durable.replace_file(home.requeue, f"{json.dumps(mark)}\n".encode())
         error.to_go_on(command)
         raise
-
-
-def _replace(path: Path, text: str) -> None:
-    fresh = path.with_suffix(".tmp")
-    fresh.write_text(text, "utf-8")
-    os.replace(fresh, path)

@@ -5,7 +5,6 @@ An event file is a row of TFRecords: length (8 bytes, little endian), its checks
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.util.tensor_util import make_tensor_proto
 
 import nameplate
+from nameplate.checkpoint import durable
 from nameplate.graph.tree import seeds
 from nameplate.training.observers import Journey, Observer, Record
 
@@ -38,10 +38,8 @@ def forget_after(directory: Path, step: int) -> None:
         data = path.read_bytes()
         kept = b"".join(record for record, at in _steps(data) if at <= step)
         if kept != data:
-            # Not called like an event file until it is whole: TensorBoard may be watching.
-            fresh = path.with_name(f".{path.name}")
-            fresh.write_bytes(kept)
-            os.replace(fresh, path)
+            # The draft has no `tfevents` in its name: TensorBoard may be watching.
+            durable.replace_file(path, kept, temporary=durable.beside(path.with_name("events"), durable.NEW))
 
 
 def _steps(data: bytes) -> Iterator[tuple[bytes, int]]:

@@ -118,7 +118,7 @@ def write(ledger: Ledger, board: Board) -> list[Path]:
     for name, text in texts.items():
         path = ledger.directory / name
         with explained("Writing", path):
-            durable.replace_file(path, text.encode(), temporary=durable.beside(path, ".new-"))
+            durable.replace_file(path, text.encode())
         paths.append(path)
     return paths
 

@@ -17,7 +17,7 @@ from trainer.ledger.record import Record, State, decode, encode, is_name
 
 FOLDER = "ledger"  # inside a sweep's directory
 ABOUT = "sweep.json"
-_RECORD, _LOCK, _FRESH = ".job", ".lock", ".new-"
+_RECORD, _LOCK = ".job", ".lock"
 _LARGEST = 16 << 20  # bytes of a record
 _OLD = 3600.0  # seconds after which a temporary is nobody's any more
 
@@ -47,7 +47,7 @@ class Ledger:
         is found out again.
         """
         path = self._path(record.job, _RECORD)
-        fresh = durable.beside(path, _FRESH)
+        fresh = durable.beside(path, durable.NEW)
         with explained("Writing", path):
             durable.make_directories(path.parent)
             if record.state in (State.planned, State.running):
@@ -120,7 +120,7 @@ class Ledger:
         folder = self.directory / FOLDER
         for name in layout.listing(folder):
             with suppress(OSError):
-                if name.startswith(_FRESH) and time.time() - (folder / name).stat().st_mtime > _OLD:
+                if name.startswith(durable.NEW) and time.time() - (folder / name).stat().st_mtime > _OLD:
                     (folder / name).unlink()
 
     def tell(self, about: dict[str, Any]) -> None:
@@ -129,7 +129,7 @@ class Ledger:
         with explained("Writing", path):
             durable.make_directories(path.parent)
             text = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
-            durable.replace_file(path, text.encode(), temporary=durable.beside(path, _FRESH))
+            durable.replace_file(path, text.encode())
 
     def about(self) -> dict[str, Any]:
         """Return what `tell` wrote; empty where there is nothing."""

@@ -5,7 +5,6 @@ Written as event files, without TensorFlow; the jobs' own curves are beside them
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -109,8 +108,8 @@ def _write(directory: Path, time: int, values: Sequence[Any], *, step: int = 0) 
 
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / _FILE.format(time=time)
-    fresh = durable.beside(path, ".new-")
-    with fresh.open("wb") as file:
+    hidden = durable.beside(path.with_name("events"), durable.NEW)  # no `tfevents` in it: TensorBoard may be watching
+    with durable.replacement(path, temporary=hidden) as draft, draft.open("wb") as file:
         writer = RecordWriter(file)
         writer.write(event_pb2.Event(wall_time=float(time), file_version="brain.Event:2").SerializeToString())
         for value in values:
@@ -120,7 +119,6 @@ def _write(directory: Path, time: int, values: Sequence[Any], *, step: int = 0) 
     for old in directory.glob("events.out.tfevents.*.nameplate.hparams"):
         if old != path:
             old.unlink()
-    os.replace(fresh, path)
 
 
 def _tag(monitor: str) -> str:

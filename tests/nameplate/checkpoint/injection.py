@@ -46,7 +46,7 @@ class Outcome:
 
 
 class Injector:
-    """Runs scenarios of `tests.models.store.writer`, each in a fork of one warm process, with a fault or
+    """Runs scenarios of `tests.nameplate.checkpoint.writer`, each in a fork of one warm process, with a fault or
     without.
     """
 
@@ -91,7 +91,10 @@ def injector() -> Iterator[Injector]:
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed (apt-get install strace)")
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.models.store.writer"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "tests.nameplate.checkpoint.writer"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as server:
         yield Injector(server)
         assert server.stdin is not None

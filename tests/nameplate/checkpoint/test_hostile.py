@@ -223,7 +223,7 @@ def test_a_manifest_that_contradicts_the_header_is_found_by_verify(tmp_path: Pat
 
 COST = """
 import re, sys, time
-from models import store
+from nameplate import checkpoint as store
 def peak():  # in kB; getrusage would count the process that started this one, too
     return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 before = peak()

@@ -79,8 +79,8 @@ MEMORY = """
 import re, sys
 from pathlib import Path
 import numpy as np
-from models import store
-from tests.models.store.samples import snapshot
+from nameplate import checkpoint as store
+from tests.nameplate.checkpoint.samples import snapshot
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1000
 weights = {"plain": np.ones((4000, 5000), np.float32), "turned": np.ones((4000, 5000), np.float32).T}

@@ -22,7 +22,7 @@ def test_a_reader_sees_whole_checkpoints_while_a_hundred_are_saved_and_deleted(t
     prepare(run, "following")
     damaged: list[str] = []
     steps: list[int] = []
-    command = [sys.executable, "-m", "tests.models.store.writer"]
+    command = [sys.executable, "-m", "tests.nameplate.checkpoint.writer"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdin is not None
         assert server.stdout is not None

@@ -1,6 +1,6 @@
 """A process that writes and reads checkpoints for the fault tests, without TensorFlow.
 
-`python -m tests.models.store.writer` imports everything once. For each line `{"run": ..., "scenario": ...}`
+`python -m tests.nameplate.checkpoint.writer` imports everything once. For each line `{"run": ..., "scenario": ...}`
 it forks a child that stops itself, so that strace can be attached; it prints the child's pid, and its exit
 status when it has ended.
 """

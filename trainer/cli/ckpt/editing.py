@@ -106,12 +106,8 @@ def write_foreign(target: str, source: Source, *, modules: Mapping[str, str]) ->
         )
     layers = _layers(source)
     state = to_torch(source.weights, classes=layers, modules=modules, rows=_rows(path, source, layers))
-    temporary = durable.beside(path, layout.SAVING)
-    try:
-        write_state_dict(temporary, state)
-        temporary.rename(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with durable.replacement(path, temporary=durable.beside(path, layout.SAVING)) as draft:
+        write_state_dict(draft, state)
     return path
 
 
