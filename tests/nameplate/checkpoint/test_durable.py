@@ -53,10 +53,15 @@ def test_a_directory_is_put_in_place_after_all_in_it_is_synced(tmp_path: Path, e
 @pytest.mark.parametrize("written", [True, False])
 def test_a_block_that_raises_leaves_the_old_file_and_no_draft(written: bool, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("old")
-    with pytest.raises(ZeroDivisionError), durable.replacement(tmp_path / "a") as draft:
-        if written:
-            draft.write_text("half")
-        raise ZeroDivisionError
+
+    def write(path: Path) -> None:
+        with durable.replacement(path) as draft:
+            if written:
+                draft.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write(tmp_path / "a")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "old")]
 
 
