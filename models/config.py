@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from nameplate.data.base_config import MISSING, example
+from nameplate.data.config import MISSING, example
 from nameplate.section import Section
 from trainer.models import ARCHITECTURES, checks
 from trainer.models.checks import Activation, Norm, Stem
@@ -158,7 +158,7 @@ class ApplicationsConfig(ModelConfig):
 
 
 @dataclass(frozen=True)
-class CustomConfig(ModelConfig):
+class CustomModelConfig(ModelConfig):
     """What a callable of the user's own returns: any `keras.Model`."""
 
     _target_: str = field(default=MISSING, metadata=example("model._target_=pets.build trust=[pets]"))
@@ -173,7 +173,7 @@ class CustomConfig(ModelConfig):
         if self._target_ == MISSING:
             yield "_target_: required and not given; e.g. model._target_=pets.build trust=[pets]"
         elif not all(part.isidentifier() for part in self._target_.split(".")):
-            yield f"_target_: {self._target_!r} is no dotted name; e.g. my_package.my_module.my_model"
+            yield f"_target_: {self._target_!r} is not a dotted name; e.g. my_package.my_module.mine"
         elif "." not in self._target_:
             yield f"_target_: {self._target_!r} names no module; e.g. my_package.{self._target_}"
 
@@ -187,5 +187,5 @@ MODEL_SCHEMAS: dict[str, type[ModelConfig]] = {
     "one_tower": OneTowerConfig,
     "subclassed": SubclassedConfig,
     "applications": ApplicationsConfig,
-    "custom": CustomConfig,
+    "custom": CustomModelConfig,
 }

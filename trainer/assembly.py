@@ -13,7 +13,6 @@ from nameplate.data.batches import Batches
 from nameplate.data.dataset import Dataset, not_finite
 from nameplate.data.feeds import Feed, by_seed, feed_of, in_file_order
 from nameplate.data.images import augmentation, image_inputs
-from nameplate.data.shapes import told_shapes
 from nameplate.data.source import Stream
 from nameplate.engine import exchange
 from nameplate.engine.class_weights import class_weights
@@ -34,15 +33,15 @@ from nameplate.training.monitor import known_values, monitored
 from nameplate.training.observers import JsonLines, Observer, Profile, ShowProgress
 from nameplate.training.progress import Texts, model_json
 from nameplate.training.run_directory import Home
+from nameplate.training.shared_run import same_start
 from nameplate.training.stages import Stages
 from nameplate.training.state import TrainState, train_state
 from nameplate.training.tensorboard import TensorBoard
 from trainer.config import to_yaml
 from trainer.config.run_config import RunConfig
-from trainer.config.stored import agreement
-from trainer.model import classes_by_variable, layer_rows
+from trainer.config.serialization import agreement
+from trainer.model import classes_by_variable, layer_rows, plain_shapes
 from trainer.report import estimate_memory
-from trainer.shared_run import same_start
 
 LAYER_COLUMNS = ("layer", "class", "output", "parameters")
 
@@ -132,7 +131,7 @@ def _checkpoints(
     monitor: str,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> Checkpoints:
-    about = progress.about(origins) | {"shapes": told_shapes(job.dataset)}
+    about = progress.about(origins) | {"shapes": plain_shapes(job.dataset)}
     texts = Texts(model_json(model), to_yaml(job.config), classes_by_variable(model), about)
     return Checkpoints(
         home.checkpoints,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import keras
 
@@ -26,15 +27,16 @@ from nameplate.training.config import CheckpointInitConfig, Export
 from nameplate.training.console import Screen
 from nameplate.training.initial_weights import Origins, take_weights
 from nameplate.training.observers import Observer
-from nameplate.training.run_directory import Home, marked
+from nameplate.training.run_directory import Home, marked, open_home
+from nameplate.training.shared_run import lost_workers, shared_home, team_of, writes
 from nameplate.training.stages import stages_of
 from trainer.assembly import Job, assemble
+from trainer.config import to_yaml
 from trainer.config.run_config import RunConfig, batch_problems
 from trainer.ledger.leaderboard import locate
 from trainer.model import REPAIR, build_model, output_problems, synchronise_batch_norm
 from trainer.preceding_runs import compare, make_preceding
 from trainer.report import Report, commands, finish
-from trainer.shared_run import lost_workers, shared_home, team_of, writes
 
 
 def train(config: RunConfig, *, observers: Sequence[Observer] = ()) -> Report:
@@ -47,7 +49,12 @@ def train(config: RunConfig, *, observers: Sequence[Observer] = ()) -> Report:
         StoppedError: a signal came; everything is saved.
     """
     config = _dry(config.check()) if config.dry_run else config.check()
-    with team_of(config) as team, shared_home(config, team) as home, StopRequest() as stop, _marked(config, home, team):
+    with (
+        team_of(config.strategy, config=to_yaml(config)) as team,
+        shared_home(_home(config), team) as home,
+        StopRequest() as stop,
+        _marked(config, home, team),
+    ):
         screen = Screen(quiet=not writes(team))
         for line in home.moved if home else ():
             screen.say(line)
@@ -143,6 +150,13 @@ def _export(job: Job, model: keras.Model) -> None:
             rates=bool(job.config.optimizer.rates),
         )
         job.screen.say(exported.in_words())
+
+
+def _home(config: RunConfig) -> AbstractContextManager[Home | None]:
+    """Return the run's directory, to be entered; a dry run has none."""
+    if config.dry_run:
+        return nullcontext()
+    return open_home(Path(config.runs), config.run, resume=config.resume)
 
 
 def _marked(config: RunConfig, home: Home | None, team: Team | None) -> AbstractContextManager[None]:

@@ -4,14 +4,14 @@ from importlib import import_module
 from typing import Any
 
 _PLACES = {
-    "DataError": "source",
+    "DataError": "errors",
     "Dataset": "dataset",
     "Field": "dataset",
     "Kind": "dataset",
     "Source": "source",
     "Stream": "source",
     "augmentation": "images",
-    "data_error": "source",
+    "data_error": "errors",
     "open_dataset": "registry",
     "shuffled": "batches",
 }

@@ -114,7 +114,7 @@ def evaluation_feed(source: Source | Stream, batch: int | None, replicas: int, *
     if isinstance(source, Stream) and steps:
         source, steps = Stream(source.dataset.take(steps), batched=source.batched), None
     own = batches_of(source, batch, replicas, steps_per_epoch=steps, even=False)
-    return feed_of(source, own, in_file_order, Resident.AUTO)
+    return feed_of(source, own, in_file_order, Resident.auto)
 
 
 def example_of(source: Source | Stream) -> tuple[Any, Any, Any]:

@@ -20,7 +20,8 @@ from nameplate.data.dataset import (
     target_column,
     weight_column,
 )
-from nameplate.data.source import Example, Memory, Source, bundle, leaves, mapped, refuse
+from nameplate.data.errors import refuse
+from nameplate.data.source import Example, Memory, Source, bundle, leaves, mapped
 from nameplate.data.sparse import SparseRows
 from nameplate.data.splits import split
 

@@ -1,43 +1,106 @@
-"""Where the examples come from: the kinds of source, each with its frozen dataclass."""
+"""The `data` section of a configuration: what all kinds of data share, then one frozen dataclass for each kind."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import enum
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
-from nameplate.data.base_config import MISSING, DataConfig, Resident, example
-from nameplate.data.file_config import ImageFolderConfig, RecordsConfig
-from nameplate.data.table_config import ArraysConfig, CsvConfig
+from nameplate.data.specs import (
+    ArrayHeader,
+    Encoding,
+    Feature,
+    array_headers,
+    augment_problems,
+    matching_files,
+    parse_feature,
+)
+from nameplate.naming.names import did_you_mean
+from nameplate.section import Section
 
-__all__ = [
-    "DATA_SCHEMAS",
-    "ArraysConfig",
-    "CsvConfig",
-    "CustomConfig",
-    "DataConfig",
-    "DigitPairsConfig",
-    "DigitsConfig",
-    "ImageFolderConfig",
-    "RecordsConfig",
-    "Resident",
-    "SyntheticConfig",
-]
+MISSING: Any = "???"  # OmegaConf's spelling of a value that must be given
+
+
+class Resident(enum.StrEnum):
+    """Whether the training data is kept on the devices."""
+
+    # OmegaConf reads and writes the names of members, so these are the words of the command line.
+    auto = "auto"  # if it is in host memory and fits
+    always = "always"
+    never = "never"
+
+
+@dataclass(frozen=True)
+class DataConfig(Section):
+    """The settings that every kind of data has."""
+
+    validation: float = 0.1  # share of the examples held out for validation; 0: none
+    test: float = 0.0  # share of the examples held out for a final test; 0: none
+    split_seed: int = 0  # decides which are held out; apart from the run's seed, so that runs can be compared
+    limit: int | None = None  # train on this many examples, the first ones; None: on all
+    validation_limit: int | None = None  # validate on this many examples, the first ones; None: on all held out
+    resident: Resident = Resident.auto  # keep the training data on the devices
+    augment: list[str] = field(default_factory=list)  # of training images, e.g. [flip, shift, 'rotate:0.1']
+
+    def problems(self) -> list[str]:
+        """Return all that cannot be used, by key. Looks at the disk, and reads no more than headers."""
+        missing = [
+            f"data.{setting.name}: required and not given; e.g. {setting.metadata['example']}"
+            for setting in fields(self)
+            if "example" in setting.metadata and getattr(self, setting.name) == MISSING
+        ]
+        return [*missing, *self._share_problems(), *augment_problems(self.augment), *self.source_problems()]
+
+    def source_problems(self) -> Iterator[str]:
+        """Yield the problems of a subclass's own settings; missing ones are already reported."""
+        yield from ()
+
+    def _share_problems(self) -> Iterator[str]:
+        for key in ("validation", "test"):
+            if not 0 <= getattr(self, key) < 1:
+                yield f"data.{key}: {getattr(self, key)} is not a share; from 0 (none) to below 1"
+        if self.validation + self.test >= 1:
+            yield f"data.validation, data.test: {self.validation} and {self.test} leave nothing to train on"
+        for key in ("limit", "validation_limit"):
+            limit = getattr(self, key)
+            if limit is not None and limit < 1:
+                yield f"data.{key}: {limit} is too small; at least 1 example, or null for all"
+        if not 0 <= self.split_seed < 2**32:
+            yield f"data.split_seed: {self.split_seed} is out of range; 0 to {2**32 - 1}"
+
+
+def example(override: str) -> dict[str, str]:
+    """Return the metadata of a required field: a whole `key=value` to show when it is missing."""
+    return {"example": override}
+
+
+def unknown(key: str, names: Iterable[str], known: Collection[str], what: str) -> Iterator[str]:
+    """Yield a problem for each name that is not a known `what`."""
+    for name in names:
+        if name not in known:
+            yield f"{key}: {name!r} is not a {what}; there are {listed(known)}.{did_you_mean(name, known)}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return the names sorted, in one line."""
+    return ", ".join(sorted(names)) or "none"
 
 
 @dataclass(frozen=True)
 class DigitsConfig(DataConfig):
-    """The 1797 handwritten digits that ship with the project, 8 by 8; the last of the file are held out."""
+    """The 1797 handwritten digits that ship with the project, 8 by 8 pixels; the end of the file is held out."""
 
-    validation: float = 0.2  # share of the file's end; any share has the ten digits alike. 0.2: 360 digits
+    validation: float = 0.2  # share at the file's end; any share has the ten digits in equal parts. 0.2: 360 digits
 
 
 @dataclass(frozen=True)
 class DigitPairsConfig(DataConfig):
-    """Pairs of those digits, to tell whether both show the same digit, and their sum."""
+    """Pairs of those digits; the targets are whether both show the same digit, and their sum."""
 
     validation: float = 0.2  # share of the digits whose pairs are held out; no digit is on both sides
-    pairs: int = 8  # pairs that each digit begins
+    pairs: int = 8  # pairs that begin with each digit
 
     def source_problems(self) -> Iterator[str]:
         """Yield a number of pairs that makes no data."""
@@ -47,14 +110,14 @@ class DigitPairsConfig(DataConfig):
 
 @dataclass(frozen=True)
 class SyntheticConfig(DataConfig):
-    """Examples made from the run's seed, with something to learn in them; for benchmarks."""
+    """Learnable examples generated from the run's seed, for benchmarks."""
 
     size: int = 4096  # examples, before shares are held out
     shape: list[int] = field(default_factory=lambda: [32, 32, 3])  # of every input
     classes: int = 10  # of every output
-    inputs: list[str] = field(default_factory=lambda: ["image"])
-    outputs: list[str] = field(default_factory=lambda: ["label"])
-    noise: float = 1.0  # standard deviation, where that of the patterns to learn is 1
+    inputs: list[str] = field(default_factory=lambda: ["image"])  # names of the inputs
+    outputs: list[str] = field(default_factory=lambda: ["label"])  # names of the outputs
+    noise: float = 1.0  # standard deviation of the noise; that of the patterns to learn is 1
 
     def source_problems(self) -> Iterator[str]:
         """Yield sizes that make no data."""
@@ -62,7 +125,7 @@ class SyntheticConfig(DataConfig):
             if not 2 <= getattr(self, key) < 2**31:
                 yield f"data.{key}: {getattr(self, key)} is out of range; at least 2"
         if not self.shape or min(self.shape) < 1:
-            yield f"data.shape: {self.shape} is no shape; e.g. data.shape=[224,224,3]"
+            yield f"data.shape: {self.shape} is not a shape; e.g. data.shape=[224,224,3]"
         for key in ("inputs", "outputs"):
             names = getattr(self, key)
             if not names or len(set(names)) != len(names):
@@ -72,20 +135,190 @@ class SyntheticConfig(DataConfig):
 
 
 @dataclass(frozen=True)
-class CustomConfig(DataConfig):
-    """What a callable of the user's own returns: arrays, a source, a `tf.data.Dataset`, or several."""
+class CustomDataConfig(DataConfig):
+    """Data from a callable of yours: arrays, a source, a `tf.data.Dataset`, or several of these."""
 
     validation: float = 0.0  # share of what the callable returns; needs random access
+    # Dotted name of the callable.
     _target_: str = field(default=MISSING, metadata=example("data._target_=pets.data trust=[pets]"))
     arguments: dict[str, Any] = field(default_factory=dict)  # keyword arguments of the callable
     classes: dict[str, int] = field(default_factory=dict)  # of an integer target; arrays: largest label + 1
 
     def source_problems(self) -> Iterator[str]:
-        """Yield a target that names nothing in a module."""
+        """Yield a target that cannot name something in a module."""
         if self._target_ != MISSING and not all(part.isidentifier() for part in self._target_.split(".")):
-            yield f"data._target_: {self._target_!r} is no dotted name; e.g. my_package.my_module.my_data"
+            yield f"data._target_: {self._target_!r} is not a dotted name; e.g. my_package.my_module.my_data"
         elif self._target_ != MISSING and "." not in self._target_:
             yield f"data._target_: {self._target_!r} names no module; e.g. my_package.{self._target_}"
+
+
+@dataclass(frozen=True)
+class ArraysConfig(DataConfig):
+    """Arrays in an `.npz` file, or in a folder of `.npy` files that stay on disk and are read as needed."""
+
+    path: str = field(default=MISSING, metadata=example("data.path=/data/train.npz"))  # file or folder
+    validation_path: str | None = None  # the same keys, to validate on; None: a share of `path`
+    test_path: str | None = None  # the same keys, for the final test; None: a share of `path`
+    inputs: list[str] = field(default_factory=lambda: ["x"])  # keys; they name the model's inputs
+    targets: list[str] = field(default_factory=lambda: ["y"])  # keys; they name the outputs
+    sample_weight: str | None = None  # key of an array with one weight an example
+    classes: dict[str, int] = field(default_factory=dict)  # of a target; not given: largest label + 1
+    scale: float | None = None  # factor on every input, which becomes float32; e.g. 0.00392157 for bytes
+
+    def source_problems(self) -> Iterator[str]:
+        """Yield files that do not exist, keys that they do not have, and lengths that differ."""
+        for key in ("inputs", "targets"):
+            if not getattr(self, key):
+                yield f"data.{key}: empty; at least one key, e.g. data.{key}=[{key[0]}]"
+        yield from unknown("data.classes", self.classes, self.targets, "target")
+        for key in ("path", "validation_path", "test_path"):
+            if (value := getattr(self, key)) not in (None, MISSING):
+                yield from self._file_problems(f"data.{key}", value)
+
+    def keys(self) -> list[str]:
+        """Return the keys that every file must have."""
+        return [*self.inputs, *self.targets, *([self.sample_weight] if self.sample_weight else [])]
+
+    def _file_problems(self, key: str, value: str) -> Iterator[str]:
+        path = Path(value).expanduser()
+        if not path.exists():
+            yield f"{key}: nothing at {value!r}; give an .npz file or a folder of .npy files"
+            return
+        try:
+            headers = array_headers(path)
+        except (ValueError, OSError) as error:
+            yield f"{key}: {value!r} cannot be read: {error}"
+            return
+        absent = [name for name in self.keys() if name not in headers]
+        for name in absent:
+            near = did_you_mean(name, headers)
+            yield f"{key}: {value!r} has no array {name!r}; it has {listed(headers)}.{near}"
+        if not absent:
+            yield from _header_problems(key, {name: headers[name] for name in self.keys()})
+
+
+def _header_problems(key: str, headers: dict[str, ArrayHeader]) -> Iterator[str]:
+    for name, header in headers.items():
+        if header.dtype.kind not in "biuf":
+            yield f"{key}: the array {name!r} has dtype {header.dtype}; numbers or truth values are needed"
+        if not header.shape or not header.shape[0]:
+            yield f"{key}: the array {name!r} has shape {header.shape}; the first dimension counts examples"
+    lengths = {name: header.shape[:1] for name, header in headers.items()}
+    if len(set(lengths.values())) > 1:
+        counts = ", ".join(f"{name} {length[0] if length else 'none'}" for name, length in lengths.items())
+        yield f"{key}: the arrays differ in their number of examples: {counts}"
+
+
+@dataclass(frozen=True)
+class CsvConfig(DataConfig):
+    """A CSV table with a header: numbers in, classes or numbers out."""
+
+    path: str = field(default=MISSING, metadata=example("data.path=/data/table.csv"))  # the file
+    validation_path: str | None = None  # the same columns, to validate on; None: a share of `path`
+    test_path: str | None = None  # the same columns, for the final test; None: a share of `path`
+    inputs: list[str] = field(default_factory=list)  # columns; empty: all that have no other use
+    named: bool = False  # each column an input of its own; false: one input `features`, a vector of all
+    classes: list[str] = field(default_factory=list)  # columns to predict as classes, e.g. [species]
+    values: list[str] = field(default_factory=list)  # columns to predict as numbers, e.g. [price]
+    sample_weight: str | None = None  # column with one weight an example
+    delimiter: str = ","  # one character between cells
+
+    def source_problems(self) -> Iterator[str]:
+        """Yield files that do not exist, and columns that cannot be used as asked."""
+        if not self.classes and not self.values:
+            yield "data.classes, data.values: nothing to predict; e.g. data.classes=[species]"
+        if len(self.delimiter) != 1:
+            yield f"data.delimiter: {self.delimiter!r}; exactly one character"
+        used = [*self.inputs, *self.classes, *self.values]
+        used += [self.sample_weight] if self.sample_weight else []
+        for column in sorted({name for name in used if used.count(name) > 1}):
+            yield f"data: the column {column!r} is used twice, among inputs, classes, values and sample_weight"
+        for key in ("path", "validation_path", "test_path"):
+            value = getattr(self, key)
+            if value not in (None, MISSING) and not Path(value).expanduser().is_file():
+                yield f"data.{key}: no file at {value!r}"
+
+
+@dataclass(frozen=True)
+class ImageFolderConfig(DataConfig):
+    """A folder with a folder of images for each class, or with such folders for `train`, `val` and `test`."""
+
+    root: str = field(default=MISSING, metadata=example("data.root=/data/flowers"))  # the folder
+    height: int = 64  # pixels; every image is resized to it
+    width: int = 64  # pixels
+    channels: int = 3  # 1: grey, 3: colour
+
+    def source_problems(self) -> Iterator[str]:
+        """Yield a folder that does not exist, and sizes that no image has."""
+        if self.root != MISSING and not Path(self.root).expanduser().is_dir():
+            what = "a file" if Path(self.root).expanduser().exists() else "no folder"
+            yield f"data.root: {what} at {self.root!r}; give a folder with a folder of images for each class"
+        for key in ("height", "width"):
+            if getattr(self, key) < 1:
+                yield f"data.{key}: {getattr(self, key)} is too small; at least 1 pixel"
+        if self.channels not in (1, 3):
+            yield f"data.channels: {self.channels} cannot be decoded; 1 (grey) or 3 (colour)"
+
+
+_FEATURES = "'data.features={image: image 64x64x3, label: int64}'"
+
+
+@dataclass(frozen=True)
+class RecordsConfig(DataConfig):
+    """TFRecord files of `tf.train.Example`, with declared features."""
+
+    # Paths or patterns of files.
+    files: list[str] = field(default=MISSING, metadata=example("'data.files=[/data/train-*.tfrecord]'"))
+    validation_files: list[str] = field(default_factory=list)  # paths or patterns; empty: a share of `files`
+    test_files: list[str] = field(default_factory=list)  # paths or patterns; empty: a share of `files`
+    # The form of each feature, as `specs.parse_feature` reads it.
+    features: dict[str, str] = field(default=MISSING, metadata=example(_FEATURES))
+    inputs: list[str] = field(default_factory=lambda: ["image"])  # features that are inputs
+    targets: list[str] = field(default_factory=lambda: ["label"])  # features that are targets
+    sample_weight: str | None = None  # feature with one weight an example
+    classes: dict[str, int] = field(default_factory=dict)  # number of classes of each int64 target
+
+    def source_problems(self) -> Iterator[str]:
+        """Yield patterns that match no file, and features that are used but not declared."""
+        for key in ("files", "validation_files", "test_files"):
+            if getattr(self, key) != MISSING:
+                yield from _pattern_problems(f"data.{key}", getattr(self, key), required=key == "files")
+        if self.features != MISSING:
+            yield from self._feature_problems()
+
+    def schema(self) -> dict[str, Feature]:
+        """Return `{name: Feature}` of the features in use; the configuration must have no problems."""
+        used = [*self.inputs, *self.targets, *([self.sample_weight] if self.sample_weight else [])]
+        return {name: parse_feature(self.features[name]) for name in used}
+
+    def _feature_problems(self) -> Iterator[str]:
+        parsed = {}
+        for name, spec in self.features.items():
+            try:
+                parsed[name] = parse_feature(spec)
+            except ValueError as error:
+                yield f"data.features: {name}: {error}"
+        for key in ("inputs", "targets"):
+            if not getattr(self, key):
+                yield f"data.{key}: empty; name at least one of the features {listed(self.features)}"
+            yield from unknown(f"data.{key}", getattr(self, key), self.features, "declared feature")
+        if self.sample_weight is not None:
+            yield from unknown("data.sample_weight", [self.sample_weight], self.features, "declared feature")
+        yield from unknown("data.classes", self.classes, self.targets, "target")
+        for name in self.targets:
+            feature = parsed.get(name)
+            if feature and feature.dtype == "int64" and not feature.shape and name not in self.classes:
+                yield f"data.classes: how many has {name!r}? e.g. 'data.classes={{{name}: 10}}'"
+            if feature and feature.encoding is not Encoding.FIXED:
+                yield f"data.targets: {name!r} is {self.features[name]!r}; a target is int64 or float32"
+
+
+def _pattern_problems(key: str, patterns: list[str], *, required: bool) -> Iterator[str]:
+    if required and not patterns:
+        yield f"{key}: empty; e.g. '{key}=[/data/train-*.tfrecord]'"
+    for pattern in patterns:
+        if not matching_files(pattern):
+            yield f"{key}: no file matches {pattern!r}"
 
 
 DATA_SCHEMAS: dict[str, type[DataConfig]] = {
@@ -96,5 +329,5 @@ DATA_SCHEMAS: dict[str, type[DataConfig]] = {
     "records": RecordsConfig,
     "csv": CsvConfig,
     "synthetic": SyntheticConfig,
-    "custom": CustomConfig,
+    "custom": CustomDataConfig,
 }

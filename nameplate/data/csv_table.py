@@ -11,7 +11,8 @@ import numpy as np
 
 from nameplate.data.config import CsvConfig
 from nameplate.data.dataset import Dataset, Kind, Output, describe
-from nameplate.data.source import Memory, bundle, refuse
+from nameplate.data.errors import refuse
+from nameplate.data.source import Memory, bundle
 from nameplate.data.splits import split
 from nameplate.naming.names import did_you_mean, fault, sanitized
 

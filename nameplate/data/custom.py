@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from nameplate.data.config import CustomConfig
+from nameplate.data.config import CustomDataConfig
 from nameplate.data.dataset import (
     Allow,
     Column,
@@ -23,7 +23,8 @@ from nameplate.data.dataset import (
     target_column,
     weight_column,
 )
-from nameplate.data.source import DataError, Memory, Source, Stream, bundle, named, refuse
+from nameplate.data.errors import DataError, refuse
+from nameplate.data.source import Memory, Source, Stream, bundle, named
 from nameplate.data.sparse import dense
 from nameplate.data.splits import Splits, split
 from nameplate.data.targets import call
@@ -35,7 +36,7 @@ FORMS = (
 )
 
 
-def open_custom(config: CustomConfig, *, allow: Allow) -> Dataset:
+def open_custom(config: CustomDataConfig, *, allow: Allow) -> Dataset:
     """Return what the callable `data._target_` returns, called with `data.arguments`.
 
     A bare x is called `x` and a bare y `y`; of a dict, the keys are the names.
@@ -59,7 +60,7 @@ def open_custom(config: CustomConfig, *, allow: Allow) -> Dataset:
     return describe(_split(sources, config), inputs=list(named(spec[0], "x")), outputs=outputs)
 
 
-def _called(factory: Any, config: CustomConfig) -> Any:
+def _called(factory: Any, config: CustomDataConfig) -> Any:
     target = config._target_
     if not callable(factory):
         raise DataError(f"data._target_: {target!r} is a {type(factory).__name__}, and has to be callable")
@@ -128,7 +129,7 @@ def _columns(example: Any) -> tuple[list[Column], list[Column], list[Column]]:
 
 
 def _declared(
-    columns: Mapping[str, tuple[list[Column], list[Column], list[Column]]], config: CustomConfig
+    columns: Mapping[str, tuple[list[Column], list[Column], list[Column]]], config: CustomDataConfig
 ) -> dict[str, Output]:
     """Return what arrays ask of the outputs; nothing where training data is no arrays."""
     if "train" not in columns:
@@ -155,7 +156,7 @@ def _source(made: Any, columns: tuple[list[Column], list[Column], list[Column]] 
     return Memory((x, y, *(each.rows(slice(None)) for each in weights)))
 
 
-def _from_spec(targets: Any, config: CustomConfig) -> dict[str, Output]:
+def _from_spec(targets: Any, config: CustomDataConfig) -> dict[str, Output]:
     """Return what the targets of a source or stream ask of outputs; the number of classes must be told."""
     outputs, problems = {}, []
     for name, spec in named(targets, "y").items():
@@ -169,7 +170,7 @@ def _from_spec(targets: Any, config: CustomConfig) -> dict[str, Output]:
     return outputs
 
 
-def _split(sources: dict[str, Source | Stream], config: CustomConfig) -> Splits:
+def _split(sources: dict[str, Source | Stream], config: CustomDataConfig) -> Splits:
     train, validation, test = (sources.get(part) for part in PARTS)
     assert train is not None
     if not isinstance(train, Stream):

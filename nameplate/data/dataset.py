@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from nameplate.data.source import Memory, Source, Stream, named, refuse
+from nameplate.data.errors import refuse
+from nameplate.data.source import Memory, Source, Stream, named
 from nameplate.data.splits import Splits
 from nameplate.naming.names import fault
 

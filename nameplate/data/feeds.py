@@ -66,10 +66,10 @@ def feed_of(source: Source | Stream, batches: Batches, order: Order, resident: R
     if isinstance(source, Stream):
         steps, shares = (functools.partial(make, source, batches) for make in (_steps_of_stream, _shares_of_stream))
         return HostFeed(steps, batches) if _computes_on_host() else PipelineFeed(shares, batches)
-    arrays = None if resident is Resident.NEVER else source.arrays()
+    arrays = None if resident is Resident.never else source.arrays()
     if arrays is not None:
         held = sum(array.nbytes for array in leaves(arrays))
-        if resident is Resident.ALWAYS or held <= RESIDENT_BYTES:
+        if resident is Resident.always or held <= RESIDENT_BYTES:
             return ResidentFeed(arrays, batches, order)
     steps, shares = (functools.partial(make, source, batches, order) for make in (_steps_of_source, _shares_of_source))
     return HostFeed(steps, batches) if _computes_on_host() else PipelineFeed(shares, batches)

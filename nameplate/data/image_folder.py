@@ -13,8 +13,9 @@ import tensorflow as tf
 
 from nameplate.data.config import ImageFolderConfig
 from nameplate.data.dataset import Dataset, Kind, Output, describe
+from nameplate.data.errors import refuse
 from nameplate.data.images import decode_all
-from nameplate.data.source import Example, refuse
+from nameplate.data.source import Example
 from nameplate.data.splits import split
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")

@@ -9,10 +9,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from nameplate.data.base_config import augment_steps
 from nameplate.data.config import DataConfig
 from nameplate.data.dataset import Field
-from nameplate.data.source import CLOSE, OPEN, refuse
+from nameplate.data.errors import CLOSE, OPEN, refuse
+from nameplate.data.specs import augment_steps
 
 FORMATS = "JPEG, PNG, BMP and GIF can be read"
 

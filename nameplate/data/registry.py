@@ -8,7 +8,7 @@ from nameplate.data.arrays import open_arrays
 from nameplate.data.config import (
     ArraysConfig,
     CsvConfig,
-    CustomConfig,
+    CustomDataConfig,
     DataConfig,
     DigitPairsConfig,
     DigitsConfig,
@@ -20,8 +20,8 @@ from nameplate.data.csv_table import open_csv
 from nameplate.data.custom import open_custom
 from nameplate.data.dataset import Allow, Dataset
 from nameplate.data.digits import open_digit_pairs, open_digits
+from nameplate.data.errors import DataError
 from nameplate.data.image_folder import open_image_folder
-from nameplate.data.source import DataError
 from nameplate.data.splits import first
 from nameplate.data.synthetic import open_synthetic
 from nameplate.data.tfrecords import open_records
@@ -61,7 +61,7 @@ def _open(config: DataConfig, *, seed: int, allow: Allow) -> Dataset:
             return open_csv(config)
         case SyntheticConfig():
             return open_synthetic(config, seed=seed)
-        case CustomConfig():
+        case CustomDataConfig():
             return open_custom(config, allow=allow)
     raise TypeError(f"no source for {type(config).__name__}")
 

@@ -1,50 +1,16 @@
-"""What is wrong with the data, also when a graph finds it."""
+"""Examples: with random access (`Source`), or one after another (`Stream`); and the arrays of a `Memory`."""
 
 from __future__ import annotations
 
 import functools
-import re
 import uuid
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import keras
 import numpy as np
 import tensorflow as tf
-
-from nameplate.errors import NameplateError
-
-OPEN, CLOSE = "<data>", "</data>"  # around what a graph has to say, in whatever TensorFlow wraps it
-
-
-class DataError(NameplateError):
-    """Data that cannot be used; the message lists every problem found."""
-
-
-def refuse(problems: Iterable[str]) -> None:
-    """Raise `DataError` with all the problems, if there are any."""
-    found = list(problems)
-    if found:
-        head = "the data cannot be used:" if len(found) == 1 else f"{len(found)} reasons not to use the data:"
-        raise DataError("\n".join([head, *(f"  {each}" for each in found)]))
-
-
-def data_error(error: Exception) -> DataError | None:
-    """Return what a source said while it loaded inside a graph, or None where the error is another one.
-
-    Sources load inside `tf.data` and `tf.function`, where nothing but a `tf.errors.OpError` comes out; its
-    message carries the source's own words between marks.
-    """
-    _, opened, rest = str(error).partition(OPEN)
-    words, closed, rest = rest.partition(CLOSE)
-    if not opened or not closed:
-        return None
-    if "assertion failed" in str(error):  # its operation writes what it was given with escapes, like C
-        words = words.encode().decode("unicode_escape").encode("latin-1").decode(errors="replace")
-    detail = re.split(r"\n| \[Op:", rest, maxsplit=1)[0].strip("],. '\"")
-    return DataError(": ".join(filter(None, [words, detail])))
-
 
 # What Keras takes for a batch: x, (x,), (x, y) or (x, y, sample_weight), where each is a leaf, a dict of leaves by name
 # or a tuple. The leaves are tensors, arrays or `tf.TensorSpec`s, or None for a target that an output does not have.

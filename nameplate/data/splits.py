@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from nameplate.data.base_config import DataConfig
-from nameplate.data.source import Example, Memory, Source, Stream, mapped, refuse
+from nameplate.data.config import DataConfig
+from nameplate.data.errors import refuse
+from nameplate.data.source import Example, Memory, Source, Stream, mapped
 
 
 @dataclass(frozen=True)

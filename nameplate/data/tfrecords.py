@@ -18,9 +18,10 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from nameplate.data.config import RecordsConfig
 from nameplate.data.dataset import Dataset, Kind, Output, describe
-from nameplate.data.file_config import Encoding, Feature, find_files
+from nameplate.data.errors import CLOSE, OPEN, refuse
 from nameplate.data.images import decode_all
-from nameplate.data.source import CLOSE, OPEN, Example, bundle, refuse
+from nameplate.data.source import Example, bundle
+from nameplate.data.specs import Encoding, Feature, find_files
 from nameplate.data.splits import split
 
 HEADER = struct.Struct("<QI")

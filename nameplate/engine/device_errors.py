@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import tensorflow as tf
 
-from nameplate.data.source import DataError, data_error
+from nameplate.data.errors import DataError, data_error
 from nameplate.errors import NameplateError
 
 _LABEL = re.compile(r"label value of (-?\d+) which is outside the valid range of \[0, (\d+)\)")  # TensorFlow's words

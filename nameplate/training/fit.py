@@ -152,7 +152,7 @@ def loop_of(
     _warn_of_chance(source, held_out, arguments, resumes=_resumes(callbacks))
     random = arguments.shuffle and not isinstance(source, Stream)
     order = by_seed(arguments.seed, source.size or 0) if random else in_file_order
-    feed = feed_of(source, batches, order, Resident.AUTO)
+    feed = feed_of(source, batches, order, Resident.auto)
     step = Step(model, class_weights=class_weights(arguments.class_weight), xla=arguments.xla)
     if reason := step.uncompiled():
         warnings.warn(reason, stacklevel=2)

@@ -2,9 +2,8 @@
 
 from trainer.config.composing import ONCE, application, command_line, register, remember, run_config, to_run_config
 from trainer.config.hydra_queries import CONF, explained, first_of_sweep, options, readable, search_of
-from trainer.config.refusals import refuse_places, refuse_trust_of_files
-from trainer.config.spelling import overrides_of
-from trainer.config.stored import OPTION, defaults_of, from_yaml, stored_config, to_plain, to_yaml
+from trainer.config.serialization import OPTION, defaults_of, from_yaml, overrides_of, stored_config, to_plain, to_yaml
+from trainer.config.validation import refuse_places, refuse_trust_of_files
 
 __all__ = [
     "CONF",

@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import fields, is_dataclass, replace
 from enum import Enum
+from glob import glob
 from io import StringIO
+from pathlib import Path
 
 import hydra
 from hydra import compose, initialize_config_dir
@@ -21,19 +23,19 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]  # OmegaConf's own parser; it ships no types
 
 from nameplate.errors import NameplateError
+from nameplate.naming.names import did_you_mean
 from nameplate.section import ConfigError
-from trainer.config import completion
 from trainer.config.hydra_queries import CONF, SEARCH, explained, first_line, options, readable
 from trainer.config.overrides import dotted_keys, key_of
-from trainer.config.refusals import (
+from trainer.config.run_config import RunConfig
+from trainer.config.schemas import SCHEMAS, classes_of, interpolated, run_schema, writable
+from trainer.config.validation import (
     refuse_added,
     refuse_places,
     refuse_trust_before,
     refuse_trust_of_files,
     refuse_untyped,
 )
-from trainer.config.run_config import RunConfig
-from trainer.config.schemas import SCHEMAS, classes_of, interpolated, run_schema, writable
 
 # What one call of a job says about itself, and the call that goes on from it does not say again.
 ONCE = ("run", "resume", "resume_changed", "dry_run")
@@ -85,7 +87,7 @@ def application(task: Callable[[RunConfig], None], overrides: Sequence[str]) -> 
             _running.pop()
 
     sys.argv[1:] = overrides
-    if completion.asks(overrides):
+    if asks(overrides):
         return _complete(job, overrides)
     refuse_places(overrides)
     try:
@@ -163,11 +165,11 @@ def _complete(job: Callable[[], None], arguments: Sequence[str]) -> None:
     line = os.environ.get("COMP_LINE")
     if sys.argv[0].endswith(".py"):  # Hydra would complete every call of `python`
         sys.argv[0] = "nameplate"
-    if not completion.checked(arguments, line):
+    if not checked(arguments, line):
         return job()
     with redirect_stdout(StringIO()) as offered:
         job()
-    print(" ".join(completion.completions(offered.getvalue().split(), line or "", _words_of())))
+    print(" ".join(completions(offered.getvalue().split(), line or "", _words_of())))
     return None
 
 
@@ -194,3 +196,59 @@ def _example(node: DictConfig, key: str) -> str:
     schema = OmegaConf.get_type(node, section) if section else RunConfig
     examples = {each.name: each.metadata.get("example") for each in fields(schema)} if is_dataclass(schema) else {}
     return examples.get(name) or f"{key}=..."
+
+
+FLAGS = ("-sc", "--shell-completion")
+SHELLS = ("bash", "fish", "zsh")
+_FILES = ("path", "root", "runs")  # how keys end whose value is a place on the disk
+
+
+class CompletionError(NameplateError):
+    """A shell, or a way of asking, that is not known."""
+
+
+def asks(arguments: Sequence[str]) -> bool:
+    """Say whether a command line is a shell's, which wants to know how words go on."""
+    return any(each in FLAGS for each in arguments)
+
+
+def checked(arguments: Sequence[str], line: str | None) -> bool:
+    """Return whether a shell asks for the words that complete a line, and not for the script that it asks with.
+
+    Raises:
+        CompletionError: neither; it says what to write.
+    """
+    asked = [each.partition("=")[::2] for each in arguments if each not in FLAGS and not each.startswith("hydra.")]
+    verbs = [(verb, shell) for verb, shell in asked if verb in ("install", "uninstall", "query")]
+    usage = 'write  eval "$(nameplate -sc install=bash)"'
+    if len(verbs) != 1:
+        raise CompletionError(f"-sc needs install=SHELL or uninstall=SHELL; {usage}")
+    ((verb, shell),) = verbs
+    if shell not in SHELLS:
+        raise CompletionError(
+            f"-sc {verb}={shell}: there are {', '.join(SHELLS)}.{did_you_mean(shell, SHELLS)} For bash {usage}"
+        )
+    if verb == "query" and line is None:
+        raise CompletionError(f"-sc query={shell}: only a shell asks so, with the line in COMP_LINE; {usage}")
+    return verb == "query"
+
+
+def completions(offered: Sequence[str], line: str, words_of: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return how the last word of a line can go on.
+
+    Args:
+        offered: what Hydra offers.
+        line: all that was typed.
+        words_of: the words that a setting takes, by its dotted key.
+    """
+    word = "" if line.endswith(" ") else (line.split() or [""])[-1]
+    key, equals, begun = word.partition("=")
+    if equals and key in words_of:
+        return [f"{key}={each}" for each in words_of[key] if each.startswith(begun)]
+    if equals and key.rpartition(".")[2].rpartition("_")[2] in _FILES:
+        return [f"{key}={each}" for each in _places(begun)]
+    return [each for each in offered if not each.rpartition("=")[2].startswith("schema")]
+
+
+def _places(begun: str) -> list[str]:
+    return sorted(f"{each}/" if Path(each).is_dir() else each for each in glob(f"{begun}*"))

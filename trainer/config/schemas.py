@@ -12,8 +12,7 @@ from nameplate.data.config import DATA_SCHEMAS
 from nameplate.engine.config import OPTIMIZER_SCHEMAS, ObjectiveConfig, ScheduleConfig, StrategyConfig
 from nameplate.naming.policy import Policy
 from nameplate.training.config import INIT_SCHEMAS, CheckpointConfig, FitConfig, LogConfig
-from trainer.config.run_config import RunConfig
-from trainer.config.sweep_config import SweepConfig
+from trainer.config.run_config import RunConfig, SweepConfig
 from trainer.models.config import MODEL_SCHEMAS
 
 SCHEMAS: dict[str, type | dict[str, Any]] = {

@@ -16,6 +16,7 @@ from xxhash import xxh3_128_hexdigest
 from nameplate.checkpoint import plain_data
 from nameplate.checkpoint.errors import DamagedError
 from nameplate.data import targets
+from nameplate.errors import NameplateError
 
 LENGTH = 12  # hexadecimal digits: two of a million jobs share them with a chance of 2e-3
 
@@ -108,6 +109,14 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+class PrunedError(NameplateError):
+    """A job that is not worth its rest; `reached` is what its record says of it."""
+
+    def __init__(self, reason: str, reached: Mapping[str, Any]) -> None:
+        self.reached = reached
+        super().__init__(reason)
 
 
 class State(enum.StrEnum):

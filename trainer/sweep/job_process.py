@@ -19,8 +19,7 @@ from nameplate.errors import Exit, NameplateError, StoppedError, exit_code
 from nameplate.training.console import Screen, import_tensorflow
 from trainer.config import remember
 from trainer.ledger.ledger import Ledger
-from trainer.ledger.pruning import PrunedError
-from trainer.ledger.record import Record, State, now
+from trainer.ledger.record import PrunedError, Record, State, now
 from trainer.sweep.processes import Spec, write_failure
 
 GRACE = 0.5  # seconds in which a signal that was sent to all processes arrives at the job too
@@ -81,7 +80,7 @@ def _run(spec: Spec, line: int) -> int:
     try:
         import_tensorflow()
         from trainer.run import train
-        from trainer.sweep.pruning_callback import pruners
+        from trainer.sweep.pruning import pruners
 
         ended = _done(running, train(spec.config, observers=pruners(spec.config, ledger)), spec)
     except PrunedError as error:

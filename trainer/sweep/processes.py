@@ -15,8 +15,7 @@ from multiprocessing import reduction
 from pathlib import Path
 from typing import Any
 
-from trainer.config.run_config import RunConfig
-from trainer.config.sweep_config import SweepMode
+from trainer.config.run_config import RunConfig, SweepMode
 from trainer.ledger.record import Record
 
 

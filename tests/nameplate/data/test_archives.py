@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nameplate.data.table_config import ArraysConfig, entries
+from nameplate.data.config import ArraysConfig
+from nameplate.data.specs import array_headers
 from tests.nameplate.formats import bombs
 
 
@@ -34,7 +35,7 @@ def test_f3_an_archive_that_is_a_bomb_is_refused_at_once(make: object, tmp_path:
     path = make(tmp_path / "x.npz")
     tracemalloc.start()
     with pytest.raises(ValueError, match=r"would grow to|more than 30000 members"):
-        entries(path)
+        array_headers(path)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 64 << 20
@@ -51,5 +52,5 @@ def test_f3_an_array_that_claims_more_than_it_has_is_refused(shape: tuple[int, .
 def test_f3_a_mask_that_compresses_a_hundredfold_is_read(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "x.npz", x=np.zeros((20 << 20,), "uint8"), y=np.ones(3, "float32"))
     assert (tmp_path / "x.npz").stat().st_size < 1 << 20
-    assert entries(tmp_path / "x.npz")["x"].shape == (20 << 20,)
-    assert entries(claiming(tmp_path / "y.npz", (3,)))["x"].shape == (3,)
+    assert array_headers(tmp_path / "x.npz")["x"].shape == (20 << 20,)
+    assert array_headers(claiming(tmp_path / "y.npz", (3,)))["x"].shape == (3,)

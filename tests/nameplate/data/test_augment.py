@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 
 from nameplate.data import DataError, Field, augmentation
-from nameplate.data.base_config import AMOUNTS
 from nameplate.data.config import DigitsConfig
 from nameplate.data.images import image_inputs
+from nameplate.data.specs import AMOUNTS
 
 IMAGE = {"image": Field((8, 8, 1), "float32")}
 

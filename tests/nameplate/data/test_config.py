@@ -16,7 +16,7 @@ from nameplate.data.config import (
     DATA_SCHEMAS,
     ArraysConfig,
     CsvConfig,
-    CustomConfig,
+    CustomDataConfig,
     DataConfig,
     DigitPairsConfig,
     DigitsConfig,
@@ -25,7 +25,7 @@ from nameplate.data.config import (
     Resident,
     SyntheticConfig,
 )
-from nameplate.data.file_config import parse_feature
+from nameplate.data.specs import parse_feature
 
 CONF = Path(__file__).resolve().parents[3] / "conf" / "data"
 FEATURES = {"image": "image 8x8x1", "label": "int64"}
@@ -34,8 +34,8 @@ FEATURES = {"image": "image 8x8x1", "label": "int64"}
 @pytest.mark.parametrize(
     ("config", "problem"),
     [
-        (DigitsConfig(validation=1.0), "data.validation: 1.0 is no share; from 0 (none) to below 1"),
-        (DigitsConfig(test=-0.5), "data.test: -0.5 is no share"),
+        (DigitsConfig(validation=1.0), "data.validation: 1.0 is not a share; from 0 (none) to below 1"),
+        (DigitsConfig(test=-0.5), "data.test: -0.5 is not a share"),
         (DigitsConfig(validation=0.6, test=0.4), "data.validation, data.test: 0.6 and 0.4 leave nothing"),
         (DigitsConfig(split_seed=-1), "data.split_seed: -1 is out of range"),
         (DigitsConfig(augment=["flop"]), "data.augment: no augmentation 'flop'"),
@@ -48,41 +48,41 @@ FEATURES = {"image": "image 8x8x1", "label": "int64"}
         (ArraysConfig(path="/none.npz"), "data.path: nothing at '/none.npz'; give an .npz file or a folder"),
         (ArraysConfig(path="/none.npz", test_path="/not"), "data.test_path: nothing at '/not'"),
         (ArraysConfig(inputs=[]), "data.inputs: empty; at least one key"),
-        (ArraysConfig(classes={"z": 3}), "data.classes: 'z' is no target; there are y."),
+        (ArraysConfig(classes={"z": 3}), "data.classes: 'z' is not a target; there are y."),
         (ImageFolderConfig(), "data.root: required and not given; e.g. data.root=/data/flowers"),
         (ImageFolderConfig(root="/x"), "data.root: no folder at '/x'; give a folder with"),
         (ImageFolderConfig(root=__file__), "data.root: a file at"),
         (ImageFolderConfig(channels=2), "data.channels: 2 cannot be decoded; 1 (grey) or 3 (colour)"),
-        (ImageFolderConfig(height=0), "data.height: 0 is no size"),
+        (ImageFolderConfig(height=0), "data.height: 0 is too small"),
         (RecordsConfig(), "data.files: required and not given; e.g. 'data.files=[/data/train-*.tfrecord]'"),
         (RecordsConfig(), "data.features: required and not given; e.g. 'data.features={image: image 64x64x3"),
         (RecordsConfig(files=["/x/*.rec"]), "data.files: no file matches '/x/*.rec'"),
         (RecordsConfig(files=[]), "data.files: empty"),
         (RecordsConfig(features={"image": "jpeg"}), "data.features: image: 'jpeg' declares nothing known"),
         (RecordsConfig(features={"image": "image 8x8"}), "an image is height x width x channels"),
-        (RecordsConfig(features={"imag": "int64"}), "data.inputs: 'image' is no declared feature; there are imag."),
+        (RecordsConfig(features={"imag": "int64"}), "data.inputs: 'image' is not a declared feature; there are imag."),
         (RecordsConfig(features=FEATURES), "data.classes: how many has 'label'? e.g. 'data.classes={label: 10}'"),
         (RecordsConfig(features=FEATURES, targets=["image"]), "data.targets: 'image' is 'image 8x8x1'"),
-        (RecordsConfig(features=FEATURES, sample_weight="w"), "data.sample_weight: 'w' is no declared feature"),
+        (RecordsConfig(features=FEATURES, sample_weight="w"), "data.sample_weight: 'w' is not a declared feature"),
         (CsvConfig(), "data.path: required and not given; e.g. data.path=/data/table.csv"),
         (CsvConfig(path="/x.csv"), "data.path: no file at '/x.csv'"),
         (CsvConfig(), "data.classes, data.values: nothing to predict"),
         (CsvConfig(classes=["a"], values=["a"]), "the column 'a' is used twice"),
         (CsvConfig(delimiter="tab"), "data.delimiter: 'tab'; exactly one character"),
         (SyntheticConfig(size=1), "data.size: 1 is out of range"),
-        (SyntheticConfig(shape=[3, 0]), "data.shape: [3, 0] is no shape"),
+        (SyntheticConfig(shape=[3, 0]), "data.shape: [3, 0] is not a shape"),
         (SyntheticConfig(inputs=["a", "a"]), "data.inputs: ['a', 'a']; at least one name, and none twice"),
         (SyntheticConfig(noise=-1), "data.noise: -1 is too small"),
-        (CustomConfig(), "data._target_: required and not given; e.g. data._target_=pets.data trust=[pets]"),
-        (CustomConfig(_target_="data"), "data._target_: 'data' names no module"),
-        (CustomConfig(_target_="a/b.c"), "data._target_: 'a/b.c' is no dotted name"),
+        (CustomDataConfig(), "data._target_: required and not given; e.g. data._target_=pets.data trust=[pets]"),
+        (CustomDataConfig(_target_="data"), "data._target_: 'data' names no module"),
+        (CustomDataConfig(_target_="a/b.c"), "data._target_: 'a/b.c' is not a dotted name"),
     ],
 )  # fmt: skip
 def test_a_setting_that_cannot_be_used_is_a_problem_in_words(config: DataConfig, problem: str) -> None:
     assert any(problem in found for found in config.problems()), config.problems()
 
 
-SOUND = [DigitsConfig(), DigitPairsConfig(), SyntheticConfig(), CustomConfig(_target_="a.b")]
+SOUND = [DigitsConfig(), DigitPairsConfig(), SyntheticConfig(), CustomDataConfig(_target_="a.b")]
 
 
 @pytest.mark.parametrize("config", SOUND)
@@ -148,7 +148,7 @@ def test_a_schema_takes_values_as_the_command_line_gives_them(option: str) -> No
     node = OmegaConf.structured(DATA_SCHEMAS[option])
     OmegaConf.set_readonly(node, False)
     node.resident = "always"  # as `data.resident=always` does
-    assert node.resident is Resident.ALWAYS
+    assert node.resident is Resident.always
     assert "resident: always" in OmegaConf.to_yaml(node)
 
 

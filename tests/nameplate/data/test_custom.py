@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from nameplate.data import DataError, Stream, open_dataset
-from nameplate.data.config import CustomConfig
+from nameplate.data.config import CustomDataConfig
 from nameplate.data.source import Memory
 from nameplate.data.targets import TargetError
 from tests.nameplate.data.reading import whole
@@ -18,7 +18,7 @@ Y = np.arange(10) % 4
 
 def opened(made: Any, **given: Any) -> Any:
     factory = made if callable(made) else lambda: made
-    return open_dataset(CustomConfig(_target_="mine.data", **given), seed=0, allow=lambda name: factory)
+    return open_dataset(CustomDataConfig(_target_="mine.data", **given), seed=0, allow=lambda name: factory)
 
 
 def test_arrays_become_a_source() -> None:
@@ -105,9 +105,9 @@ def test_what_is_no_data_is_refused(made: Any, given: dict[str, Any], message: s
 
 def test_what_cannot_be_called_is_refused() -> None:
     with pytest.raises(DataError, match=r"'mine.data' is a int, and has to be callable"):
-        open_dataset(CustomConfig(_target_="mine.data"), seed=0, allow=lambda name: 3)
+        open_dataset(CustomDataConfig(_target_="mine.data"), seed=0, allow=lambda name: 3)
     with pytest.raises(DataError, match="nothing said what may be trusted"):
-        open_dataset(CustomConfig(_target_="mine.data"), seed=0)
+        open_dataset(CustomDataConfig(_target_="mine.data"), seed=0)
 
 
 def test_what_the_callable_raises_is_told_with_its_place() -> None:

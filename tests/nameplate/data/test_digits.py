@@ -7,7 +7,7 @@ import tensorflow as tf
 from nameplate.data import Field, open_dataset
 from nameplate.data.config import DigitPairsConfig, DigitsConfig
 from nameplate.data.digits import read_digits
-from nameplate.data.source import DataError
+from nameplate.data.errors import DataError
 from tests.nameplate.data.reading import piped, whole
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from nameplate.data.source import CLOSE, OPEN, DataError, data_error, refuse
+from nameplate.data.errors import CLOSE, OPEN, DataError, data_error, refuse
 from nameplate.errors import NameplateError
 
 

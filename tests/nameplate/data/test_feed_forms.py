@@ -50,7 +50,7 @@ def test_b4_shares_have_the_structure_of_the_whole(strategy: Any, monkeypatch: p
     source = as_source(FORMS[form]())
     with strategy.scope():
         batches = batches_of(source, 4, 2)
-        feed = feed_of(source, batches, in_file_order, Resident.NEVER)
+        feed = feed_of(source, batches, in_file_order, Resident.never)
         assert isinstance(feed, PipelineFeed)
         iterator = feed.begin(0)
 

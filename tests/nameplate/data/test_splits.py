@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from nameplate.data import splits
 from nameplate.data.config import DataConfig
-from nameplate.data.source import DataError, Example, Memory, Source
+from nameplate.data.errors import DataError
+from nameplate.data.source import Example, Memory, Source
 from nameplate.data.splits import take
 from tests.nameplate.data.reading import piped, whole
 

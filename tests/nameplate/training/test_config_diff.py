@@ -12,7 +12,7 @@ from nameplate.section import ConfigError
 from nameplate.training import config_diff
 from nameplate.training.config_diff import Drift, DriftError
 from trainer.config import run_config, to_yaml
-from trainer.config.stored import agreement
+from trainer.config.serialization import agreement
 
 
 @functools.cache

@@ -18,9 +18,9 @@ from PIL import Image
 from nameplate import checkpoint as store
 from nameplate.checkpoint.lock import is_free, take
 from nameplate.data.config import ImageFolderConfig
+from nameplate.data.errors import DataError
 from nameplate.data.image_folder import open_image_folder
-from nameplate.data.source import DataError
-from nameplate.data.table_config import entries
+from nameplate.data.specs import array_headers
 from nameplate.errors import NameplateError
 from nameplate.formats import open_weights
 from nameplate.formats.registry import read_table
@@ -101,8 +101,8 @@ def test_f7_a_pipe_in_a_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_f7_a_pipe_among_data_is_refused(tmp_path: Path) -> None:
-    at_once(lambda: entries(pipe(tmp_path / "data.npz")))
-    at_once(lambda: entries(pipe(tmp_path / "arrays" / "x.npy").parent))
+    at_once(lambda: array_headers(pipe(tmp_path / "data.npz")))
+    at_once(lambda: array_headers(pipe(tmp_path / "arrays" / "x.npy").parent))
     at_once(lambda: read_image(pipe(tmp_path / "start.png"), channels=3))
     names = ["data.inputs=[x]", "data.targets=[y]"]
     at_once(lambda: run_config(["data=arrays", f"data.path={tmp_path / 'data.npz'}", *names]))

@@ -14,13 +14,12 @@ from PIL import Image
 
 import nameplate
 from nameplate import checkpoint as store
-from nameplate.data.shapes import stored_shapes
 from nameplate.interpret.image_files import read_image, read_recipe
 from tests.nameplate.interpret.nets import nested
 from tests.trainer.running import train
 from trainer.cli.dream import main
 from trainer.config import run_config, stored_config, to_yaml
-from trainer.model import rebuild
+from trainer.model import rebuild, stored_shapes
 
 QUICK = ["--steps", "4"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.running import command
-from trainer.config.completion import completions
+from trainer.config.composing import completions
 
 BIN = Path(sys.executable).parent
 ASK = """

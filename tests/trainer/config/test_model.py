@@ -18,7 +18,7 @@ from trainer.models.config import (
     MODEL_SCHEMAS,
     ApplicationsConfig,
     ConvnetConfig,
-    CustomConfig,
+    CustomModelConfig,
     MlpConfig,
     ModelConfig,
     ResnetConfig,
@@ -83,9 +83,12 @@ def test_an_option_begins_with_the_command_that_uses_it(option: str) -> None:
         (TwoTowerConfig(features=0), ["model.features: 0 is too small; at least 1"]),
         (SubclassedConfig(layers=0), ["model.layers: 0 is too small; at least 1"]),
         (ApplicationsConfig(enlarge_to=0), ["model.enlarge_to: 0 is too small; at least 1"]),
-        (CustomConfig(), ["model._target_: required and not given; e.g. model._target_=pets.build trust=[pets]"]),
-        (CustomConfig("build"), ["model._target_: 'build' names no module; e.g. my_package.build"]),
-        (CustomConfig("a b.c"), ["model._target_: 'a b.c' is no dotted name; e.g. my_package.my_module.my_model"]),
+        (CustomModelConfig(), ["model._target_: required and not given; e.g. model._target_=pets.build trust=[pets]"]),
+        (CustomModelConfig("build"), ["model._target_: 'build' names no module; e.g. my_package.build"]),
+        (
+            CustomModelConfig("a b.c"),
+            ["model._target_: 'a b.c' is not a dotted name; e.g. my_package.my_module.mine"],
+        ),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, ModelConfig) else "",
 )
@@ -94,7 +97,7 @@ def test_problems_are_told_in_words(config: ModelConfig, problems: list[str]) ->
 
 
 def test_the_arguments_of_a_custom_model_are_the_users() -> None:
-    assert CustomConfig("pets.build", {"width": 3}).arguments_for_build() == {"width": 3}
+    assert CustomModelConfig("pets.build", {"width": 3}).arguments_for_build() == {"width": 3}
 
 
 def test_a_choice_is_given_by_its_lower_case_word() -> None:

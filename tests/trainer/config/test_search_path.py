@@ -10,7 +10,7 @@ import pytest
 from nameplate.section import ConfigError
 from tests.trainer.running import command
 from trainer.config import options, run_config
-from trainer.models.config import CustomConfig
+from trainer.models.config import CustomModelConfig
 
 NET = "defaults: [schema_custom, _self_]\n_target_: my_pets.build\narguments: {width: 8}\n"
 PETS = "# @package _global_\ndefaults:\n  - override /model: pets_net\nfit: {epochs: 3}\n"
@@ -38,7 +38,7 @@ def added(place: object) -> str:
 @pytest.mark.parametrize("place", ["file://{}", "{}", "pkg://my_pets.conf"])
 def test_an_option_of_ones_own_composes_from_a_directory_and_from_a_package(conf: Path, place: str) -> None:
     config = run_config([added(place.format(conf)), "experiment=pets", "trust=[my_pets]"])
-    assert isinstance(config.model, CustomConfig)
+    assert isinstance(config.model, CustomModelConfig)
     assert (config.model._target_, config.model.arguments, config.fit.epochs) == ("my_pets.build", {"width": 8}, 3)
 
 

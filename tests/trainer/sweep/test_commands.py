@@ -10,7 +10,7 @@ import pytest
 from tests.trainer.sweep.jobs import job
 from trainer.ledger.ledger import Ledger
 from trainer.ledger.record import State
-from trainer.sweep.commands import main
+from trainer.sweep.__main__ import main
 
 JOBS = [
     job("abc1", best=0.5, seed=1, fit__epochs=1),

@@ -16,7 +16,7 @@ from tests.trainer.sweep.jobs import job
 from trainer.ledger.leaderboard import SweepError, locate
 from trainer.ledger.ledger import Ledger
 from trainer.ledger.record import decode, encode
-from trainer.sweep.commands import main
+from trainer.sweep.__main__ import main
 
 JOBS = [job("abc1", best=0.5, seed=1), job("abd2", best=0.75, seed=2)]
 

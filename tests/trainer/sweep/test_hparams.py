@@ -65,7 +65,7 @@ def test_writing_needs_no_tensorflow(tmp_path: Path) -> None:
 import sys
 from tests.trainer.sweep.test_hparams import JOBS, Ledger, Path, write_hparams
 write_hparams(Ledger(Path(sys.argv[1])), JOBS)
-import trainer.sweep.control, trainer.sweep.commands, trainer.sweep.job_process, trainer.sweep.processes
+import trainer.sweep.control, trainer.sweep.__main__, trainer.sweep.job_process, trainer.sweep.processes
 assert not {"tensorflow", "keras"} & set(sys.modules), "TensorFlow was imported"
 """
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer.config.sweep_config import PruneConfig, PruneRule
-from trainer.ledger.pruning import best_by, is_worse
+from trainer.config.run_config import PruneConfig, PruneRule
+from trainer.sweep.pruning import best_by, is_worse
 
 OTHERS = [0.1, 0.2, 0.3, 0.4, 0.5]
 

@@ -17,7 +17,7 @@ from tests.trainer.running import about, assert_same, content
 from tests.trainer.sweep.sweeping import OWN, SMALL, records, states, sweep, write_wrong
 from trainer.ledger.ledger import Ledger
 from trainer.ledger.record import State
-from trainer.sweep.commands import main
+from trainer.sweep.__main__ import main
 
 DONE, FAILED, PLANNED = State.done, State.failed, State.planned
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from trainer.cli.ckpt.commands import main
+from trainer.cli.ckpt import main
 
 if __name__ == "__main__":
     sys.exit(main())

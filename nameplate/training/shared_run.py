@@ -1,0 +1,102 @@
+"""A run that several workers share: one directory, one writer, one starting point, one end when a worker is lost."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+
+from nameplate.engine import exchange
+from nameplate.engine.cluster import cluster
+from nameplate.engine.config import StrategyConfig, StrategyKind
+from nameplate.engine.coordinator import Team, WorkerLostError
+from nameplate.errors import NameplateError, NotFiniteError, StoppedError
+from nameplate.training import progress
+from nameplate.training.run_directory import Home
+
+# Seconds to wait for word of a lost worker. TensorFlow's collectives fail first, before the coordinator can say who.
+NEWS = 15.0
+
+
+def team_of(strategy: StrategyConfig, *, config: str) -> AbstractContextManager[Team | None]:
+    """Return the workers of this run, to be entered; None in it if the run has one process.
+
+    `config` is the run's whole configuration as text: workers that were started with another one are refused.
+    """
+    members = cluster() if strategy.kind is StrategyKind.multi_worker else None
+    if members is None:
+        return nullcontext()
+    started = hashlib.sha256(f"{progress.about({})}\n{config}".encode()).hexdigest()
+    return Team(members, job=started, patience=strategy.start_timeout)
+
+
+def writes(team: Team | None) -> bool:
+    """Say whether this process writes files and prints: the only one, or the chief."""
+    return team is None or team.is_chief
+
+
+@contextmanager
+def shared_home(home: AbstractContextManager[Home | None], team: Team | None) -> Iterator[Home | None]:
+    """Enter the run's directory, None for a dry run. Only the chief enters `home`, and tells the others where it is.
+
+    Raises:
+        NameplateError: the directory cannot be used; every worker raises it.
+    """
+    if team is not None and not team.is_chief:
+        word = team.hear()
+        if "refused" in word:
+            raise NameplateError(f"the chief refused: {word['refused']}")
+        team.watch()
+        yield None if word["home"] is None else Home(Path(word["home"]))
+        return
+    entered = False
+    try:
+        with home as own:
+            entered = True
+            if team is not None:
+                team.tell({"home": None if own is None else str(own.path.absolute())})
+                team.watch()
+            yield own
+    except NameplateError as error:
+        if team is not None and not entered:
+            team.tell({"refused": str(error)})
+        raise
+
+
+def same_start(step: int, where: Path) -> None:
+    """Refuse workers that restored different steps: they do not see the same directory.
+
+    Raises:
+        NameplateError: with the step that each worker restored.
+    """
+    steps = [int(row) for row in exchange.exchanged([step])[:, 0]]
+    if len(set(steps)) > 1:
+        restored = ", ".join(f"worker {index} step {own}" for index, own in enumerate(steps))
+        raise NameplateError(
+            f"the workers find different checkpoints in {where}: {restored}. "
+            "All of them read it: runs=DIRECTORY must be one that they share, e.g. over NFS."
+        )
+
+
+@contextmanager
+def lost_workers(team: Team | None) -> Iterator[None]:
+    """Turn what TensorFlow raises when a worker is lost into one error, whose exit code asks for a restart."""
+    try:
+        yield
+    except (NotFiniteError, StoppedError):
+        raise
+    except Exception as error:
+        if team is None or not (lost := _lost(error, team)):
+            raise
+        raise WorkerLostError(
+            f"{lost} is gone, and this worker stops too. Start all of them again with the same command: the run "
+            "continues from its last checkpoint."
+        ) from error
+
+
+def _lost(error: Exception, team: Team) -> str | None:
+    if isinstance(error, NameplateError):
+        return None
+    aborted = "Collective ops is aborted" in str(error) or "CoordinationService" in str(error)
+    return team.lost(NEWS if aborted else 1.0) or ("a worker" if aborted else None)
