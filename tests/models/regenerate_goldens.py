@@ -1,4 +1,4 @@
-"""Writes tests/golden/names/*.txt anew: `python -m tests.models.regenerate_goldens`.
+"""Writes tests/golden/names/*.txt: `python -m tests.models.regenerate_goldens`.
 
 A name in them is the address of weights in every checkpoint written so far: a change here breaks loading them,
 and needs a rename rule. So read the difference before you commit it.
