@@ -22,7 +22,7 @@ from nameplate.graph import keras_private
 from nameplate.graph.constructor_arguments import completed, graph_arguments
 from nameplate.graph.copy_state import born, born_with, carry, settle
 from nameplate.graph.equivalence import carry_attributes, computes_otherwise, differing
-from nameplate.graph.global_state import collector_paused
+from nameplate.graph.global_state import collector_paused, deep_graphs
 from nameplate.graph.serializable import advice, carries, custom_objects, live_lambdas, shared_by_code
 from nameplate.graph.tree import Entry, direct, walk
 from nameplate.naming import names
@@ -50,7 +50,7 @@ def clone(model: keras.Model, *, renamed: Mapping[int, str] | None = None) -> ke
         keras_private.undisturbed(),
         collector_paused(),
         keras_private.live_code(),
-        keras_private.deep_graphs(sum(len(entry.sites) for entry in entries)),
+        deep_graphs(sum(len(entry.sites) for entry in entries)),
         keras.saving.custom_object_scope(custom_objects(every)),
         completed(every),
         copier.ties(every),
@@ -153,7 +153,7 @@ class Copier:
         if type(layer) is keras.Sequential:
             return self._stack
         if not isinstance(layer, keras.Layer):
-            return lambda operator: keras_private.wired_anew(operator, self._name(operator))
+            return lambda operator: keras_private.detached(operator, self._name(operator))
         if type(layer) is keras.layers.Lambda:
             return self._lambda
         return self._configured

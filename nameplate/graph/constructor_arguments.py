@@ -54,8 +54,8 @@ def recovered(layer: Any) -> dict[str, Any]:
     config = _config(layer)
     if config is None:
         return {}
-    kept = keras_private.kept_arguments(layer)
-    from_keras = keras_private.makes_its_config(layer)  # of a class without one of its own
+    kept = keras_private.recorded_arguments(layer)
+    from_keras = keras_private.has_default_config(layer)  # of a class without one of its own
     certain, likely = {}, {}
     for key, parameter in wanted.items():
         if key in config and not from_keras:
@@ -95,7 +95,7 @@ def parameters(kind: type) -> dict[str, inspect.Parameter]:
 def attribute(layer: Any, key: str) -> Any:
     """Return what a layer keeps under a name, or under it with an underscore; MISSING for no value and no function."""
     for name in (key, f"_{key}"):
-        if name in vars(layer) and name not in keras_private.bookkeeping():
+        if name in vars(layer) and name not in keras_private.internal_attributes():
             return vars(layer)[name] if is_value(vars(layer)[name]) else MISSING
     return MISSING
 

@@ -32,10 +32,10 @@ def carry(pairs: Sequence[tuple[Any, Any]], *, done: Container[int] = ()) -> Non
         seeds = zip(keras_private.seed_generators(source), keras_private.seed_generators(target), strict=True)
         for old, new in seeds:
             new.state.assign(old.state.value)
-            keras_private.carry_seed(old, new)
+            keras_private.copy_seed(old, new)
         keras_private.copy_flags(source, target)
         if isinstance(source, keras.layers.Lambda):  # inside a wrapper it went through its code's bytes
-            keras_private.carry_functions(source, target)
+            keras_private.copy_functions(source, target)
 
 
 def born_with(layer: Any, source: Any, made: set[int]) -> None:

@@ -174,8 +174,8 @@ def _configured(old: Any, new: Any) -> list[tuple[str, Any, Any]]:
     if isinstance(old, keras.layers.Lambda):
         before, after = {**before, "function": old.function}, {**after, "function": new.function}
     if is_custom(type(old)):
-        before = {**keras_private.kept_arguments(old), **before, **recovered(old)}
-        after = {**keras_private.kept_arguments(new), **after}
+        before = {**keras_private.recorded_arguments(old), **before, **recovered(old)}
+        after = {**keras_private.recorded_arguments(new), **after}
     keys = [*before, *(key for key in after if key not in before)]
     pairs = [(key, _bare(before.get(key)), _bare(after.get(key))) for key in keys if key not in _UNSAID]
     return [(key, was, now) for key, was, now in pairs if not _alike(was, now)]
@@ -230,10 +230,9 @@ def _attributes(layer: Any) -> dict[str, Any]:
 
 
 def _is_bookkeeping(layer: Any, key: str) -> bool:
-    """Tell whether an attribute is Keras' own, ours, or stands for a method."""
-    return (
-        key in keras_private.bookkeeping() or key.startswith("_nameplate") or callable(getattr(type(layer), key, None))
-    )
+    """Return whether an attribute is Keras' own, ours, or shadows a method."""
+    internal = key in keras_private.internal_attributes() or key.startswith("_nameplate")
+    return internal or callable(getattr(type(layer), key, None))
 
 
 def _same_attributes(old: Any, new: Any) -> bool:

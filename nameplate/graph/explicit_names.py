@@ -57,7 +57,7 @@ def _note() -> None:
 def _from_configuration(layer: Any) -> bool:
     """Tell whether a layer is made from a configuration, which has what a caller hardly gives together."""
     given = keras_private.constructor_arguments(layer)  # with defaults, of which `dtype` has none
-    return keras_private.reads_configuration() or ("trainable" in given and given.get("dtype") is not None)
+    return keras_private.is_deserializing() or ("trainable" in given and given.get("dtype") is not None)
 
 
 _note()

@@ -1,4 +1,4 @@
-"""Python's collector of cycles, paused while live objects are made by the hundred thousand, and no garbage."""
+"""Contexts around work on a model: no garbage collection, deep recursion, random numbers that are not the caller's."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import gc
 import hashlib
 import random
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,10 @@ import numpy as np
 
 @contextlib.contextmanager
 def collector_paused() -> Iterator[None]:
-    """Work on a model or trace its graph without the collector, which would look through all of it time and again.
+    """Pause Python's cyclic garbage collector.
 
-    With it, tracing 50 layers takes up to twice as long.
+    Work on a model makes objects by the hundred thousand, hardly any of them garbage, and the collector would scan them
+    all again and again: tracing 50 layers would take up to twice as long.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -28,31 +30,47 @@ def collector_paused() -> Iterator[None]:
             gc.enable()
 
 
+@contextlib.contextmanager
+def deep_graphs(nodes: int) -> Iterator[None]:
+    """Raise the recursion limit for a graph with this many nodes in a row: Keras recurses once a node.
+
+    Frames of Python 3.11 and later take no C stack, so the limit is all that stands in the way.
+    """
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, 2 * nodes + 1000))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
 class Mark(int):
-    """A seed that the stream has begun from: equal to the caller's, and gone when the caller sets it again."""
+    """The caller's seed, once our generator has started from it; a new seed of the caller's replaces it."""
 
 
 @dataclass
 class _Stream:
-    began_at: Any = None  # the caller's state
-    state: Any = None  # of the stream
-    depth: int = 0  # of verbs within verbs
+    started_at: Any = None  # the caller's state at that time
+    state: Any = None  # of our generator
+    depth: int = 0  # of nested contexts
 
 
 _stream = _Stream()
 
 
 @contextlib.contextmanager
-def own(seed: Callable[[], int | None], mark: Callable[[int], None]) -> Iterator[None]:
-    """Let Python's and NumPy's global generators be the stream inside, and the caller's again behind.
+def private_random_numbers(seed: Callable[[], int | None], mark: Callable[[int], None]) -> Iterator[None]:
+    """Give Python's and NumPy's global generators a state of our own inside, and restore the caller's afterwards.
+
+    Our state goes on from one context to the next, and restarts when the caller's own state has changed.
 
     Args:
-        seed: gives what the caller seeded the framework with, None where that never happened.
-        mark: puts an equal integer in its place.
+        seed: returns what the caller seeded the framework with, or None.
+        mark: replaces that seed by an equal integer.
     """
-    theirs, numpys = random.getstate(), np.random.get_state()
+    callers, numpys = random.getstate(), np.random.get_state()
     if not _stream.depth:
-        _enter(theirs, seed(), mark)
+        _enter(callers, seed(), mark)
     _stream.depth += 1
     try:
         yield
@@ -60,15 +78,15 @@ def own(seed: Callable[[], int | None], mark: Callable[[int], None]) -> Iterator
         _stream.depth -= 1
         if not _stream.depth:
             _stream.state = random.getstate()
-            random.setstate(theirs)
+            random.setstate(callers)
             np.random.set_state(numpys)
 
 
-def _enter(theirs: Any, seed: int | None, mark: Callable[[int], None]) -> None:
+def _enter(callers: Any, seed: int | None, mark: Callable[[int], None]) -> None:
     seeded_again = seed is not None and not isinstance(seed, Mark)
-    if seeded_again or theirs != _stream.began_at:
-        _stream.began_at = theirs
-        digest = hashlib.sha256(repr(theirs).encode()).hexdigest()
+    if seeded_again or callers != _stream.started_at:
+        _stream.started_at = callers
+        digest = hashlib.sha256(repr(callers).encode()).hexdigest()
         _stream.state = random.Random(f"nameplate {digest}").getstate()
     if seed is not None and seeded_again:
         mark(Mark(seed))

@@ -1,19 +1,18 @@
-"""Every use of Keras' private API, each as it stands in keras 3.15.1 with tensorflow 2.21.
+"""The private parts of Keras that `graph`, `io` and `surgery` rely on, as they stand in keras 3.15.1.
 
-tests/models/test_keras_private.py fails when one of them changes.
+No other module of these rooms imports `keras.src` or reads an attribute of Keras that begins with an underscore.
+tests/nameplate/graph/test_keras_private.py has a table of every symbol used here and says which one has changed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import sys
 from collections.abc import Collection, Iterator, MutableMapping, Sequence
 from typing import Any
 
 import keras
 from keras.src.backend.common import global_state
-from keras.src.backend.common.stateless_scope import StatelessScope
 from keras.src.models.functional import Functional as Functional
 from keras.src.models.functional import functional_like_constructor
 from keras.src.ops.core import Cast
@@ -22,9 +21,9 @@ from keras.src.saving import saving_lib
 from keras.src.saving.serialization_lib import SafeModeScope
 from keras.src.utils.rng_utils import GLOBAL_RANDOM_SEED
 
-from nameplate.graph import global_state as random_stream
+from nameplate.graph.global_state import private_random_numbers
 
-# ---- what a model is made of ------------------------------------------------------------------------------------
+# ---- the parts of a layer ---------------------------------------------------------------------------------------
 
 
 def operations(model: Any) -> Sequence[Any]:
@@ -33,12 +32,12 @@ def operations(model: Any) -> Sequence[Any]:
 
 
 def sublayers(layer: Any) -> Sequence[Any]:
-    """Return the layers that a layer tracks, in the order they came (`Layer._layers`, layers/layer.py)."""
+    """Return the layers that a layer tracks, in the order of their assignment (`Layer._layers`, layers/layer.py)."""
     return getattr(layer, "_layers", ())
 
 
 def stacked(model: Any) -> Sequence[Any]:
-    """Return a Sequential's layers with its input, which its `layers` leaves out (models/sequential.py)."""
+    """Return a Sequential's layers with its input layer, which `Sequential.layers` hides (models/sequential.py)."""
     return model._layers
 
 
@@ -53,34 +52,46 @@ def seed_generators(layer: Any) -> Sequence[Any]:
 
 
 def has_state(layer: Any) -> bool:
-    """Tell whether a layer itself has a variable or a seed generator."""
+    """Return whether a layer itself has a variable or a seed generator."""
     held = vars(layer)
     return any(held.get(key) for key in ("_trainable_variables", "_non_trainable_variables", "_seed_generators"))
 
 
 def takes_one_layer(layer: Any) -> bool:
-    """Tell whether a layer wraps one that the caller gave: a wrapper, or an RNN around its cell."""
-    one = (keras.layers.Wrapper, keras.layers.Bidirectional)
-    return isinstance(layer, one) or type(layer) is keras.layers.RNN
+    """Return whether a layer wraps one that the caller passed: a wrapper, or an RNN around its cell."""
+    wrappers = (keras.layers.Wrapper, keras.layers.Bidirectional)
+    return isinstance(layer, wrappers) or type(layer) is keras.layers.RNN
 
 
 def makes_its_parts(layer: Any) -> bool:
-    """Tell whether a layer's sublayers are made by code of Keras, as MultiHeadAttention's are."""
+    """Return whether Keras' own code creates a layer's sublayers, as in MultiHeadAttention."""
     if isinstance(layer, keras.Model) or takes_one_layer(layer):
         return False
-    return any(kind.__module__.startswith("keras.src.layers.") and kind not in _GIVEN for kind in type(layer).__mro__)
+    classes = (kind for kind in type(layer).__mro__ if kind not in _TAKES_LAYERS)
+    return any(kind.__module__.startswith("keras.src.layers.") for kind in classes)
 
 
-_GIVEN = (keras.layers.Layer, keras.layers.StackedRNNCells, keras.layers.Pipeline)
+_TAKES_LAYERS = (keras.layers.Layer, keras.layers.StackedRNNCells, keras.layers.Pipeline)
+
+# Lists in which a layer keeps what it tracks, beside the author's own attributes (layers/layer.py).
+TRACKING_LISTS = frozenset(
+    ["_trainable_variables", "_non_trainable_variables", "_layers", "_metrics", "_seed_generators", "_losses"]
+)
+
+
+def adapted_variable(layer: Any) -> Any:
+    """Return the variable that LoRA adapts: a kernel or an embedding table, without the adapter (`_kernel`)."""
+    kernel = getattr(layer, "_kernel", None)
+    return getattr(layer, "_embeddings", None) if kernel is None else kernel
 
 
 def stack_graph(model: Any) -> Any:
-    """Return the graph that a Sequential runs, None before it is built (`Sequential._functional`)."""
+    """Return the graph that a Sequential runs; None before it is built (`Sequential._functional`)."""
     return model._functional
 
 
 def graph_of(model: Any) -> Any:
-    """Return the functional graph of a model that has one: a Sequential's is inside it."""
+    """Return the functional graph of a model that has one; a Sequential keeps its graph inside."""
     return stack_graph(model) if isinstance(model, keras.Sequential) else model
 
 
@@ -88,65 +99,65 @@ def graph_of(model: Any) -> Any:
 
 
 def nodes(model: Any) -> list[tuple[Any, Any, int]]:
-    """Return (node, operation, which call of the operation) of a graph, deepest first (ops/function.py).
+    """Return (node, operation, index of the call) for every call in a graph, deepest first (ops/function.py).
 
-    The call counts among the operation's calls in this graph.
+    The index counts the operation's calls in this graph only; other graphs may call it too.
     """
-    place: dict[int, int] = {}
+    call_index: dict[int, int] = {}
     for operation in model._operations:
         own = (
             node
             for index, node in enumerate(operation._inbound_nodes)
             if make_node_key(operation, index) in model._nodes
         )
-        place.update({id(node): call for call, node in enumerate(own)})
+        call_index.update({id(node): call for call, node in enumerate(own)})
     depths = sorted(model._nodes_by_depth, reverse=True)
-    found = [node for depth in depths for node in model._nodes_by_depth[depth]]
-    return [(node, node.operation, place[id(node)]) for node in found]
+    ordered = [node for depth in depths for node in model._nodes_by_depth[depth]]
+    return [(node, node.operation, call_index[id(node)]) for node in ordered]
 
 
 def source(tensor: Any) -> Any:
-    """Return the operation that a symbolic tensor comes from (`KerasTensor._keras_history`, ops/node.py)."""
+    """Return the operation that produced a symbolic tensor (`KerasTensor._keras_history`, ops/node.py)."""
     return tensor._keras_history.operation
 
 
 def has_source(tensor: Any) -> bool:
-    """Return whether a symbolic tensor comes from an operation: one made by hand, as a spec, does not."""
+    """Return whether an operation produced a symbolic tensor; a `KerasTensor` made by hand has no history."""
     return getattr(tensor, "_keras_history", None) is not None
 
 
 def mask_of(tensor: Any) -> Any:
-    """Return the mask that a tensor carries, None where it has none (`_keras_mask`, backend/common/masking.py)."""
+    """Return the mask that a tensor carries, or None (`_keras_mask`, backend/common/masking.py)."""
     return getattr(tensor, "_keras_mask", None)
 
 
 def inputs_struct(model: Any) -> Any:
-    """Return a graph's input tensors in the structure that its caller gave (`Function._inputs_struct`)."""
+    """Return a graph's input tensors in the structure that the caller passed (`Function._inputs_struct`)."""
     return getattr(model, "_inputs_struct", None)
 
 
 def outputs_struct(model: Any) -> Any:
-    """Return a graph's output tensors in the structure that its caller gave (`Function._outputs_struct`)."""
+    """Return a graph's output tensors in the structure that the caller passed (`Function._outputs_struct`)."""
     return getattr(model, "_outputs_struct", None)
 
 
 def rebuilds_from_tensors(model: Any) -> bool:
-    """Tell whether a functional model's class is constructed as `cls(inputs, outputs, name=)` (functional.py)."""
+    """Return whether a functional model's class is constructed as `cls(inputs, outputs, name=)` (functional.py)."""
     return bool(functional_like_constructor(type(model)))
 
 
 def assert_takes(model: Any, *arguments: Any) -> None:
-    """Raise ValueError where a graph does not take these inputs (`Layer._assert_input_compatibility`, layer.py)."""
+    """Raise ValueError if a graph does not accept these inputs (`Layer._assert_input_compatibility`, layer.py)."""
     model._assert_input_compatibility(*arguments)
 
 
 def takes_context(operation: Any, key: str) -> bool:
-    """Tell whether a container hands a call argument down to this operation (`operation_fn`, functional.py)."""
+    """Return whether a container passes a call argument on to this operation (`operation_fn`, functional.py)."""
     return key in getattr(operation, "_call_context_args", {})
 
 
-def wired_anew(operation: Any, name: str) -> Any:
-    """Return an operator like this one, under another name and in no graph: it holds no state (operation.py)."""
+def detached(operation: Any, name: str) -> Any:
+    """Return a copy of an operator under another name, in no graph; operators have no state (ops/operation.py)."""
     fresh = object.__new__(type(operation))
     fresh.__dict__.update(operation.__dict__)
     fresh.__dict__.update(name=name, _inbound_nodes=[], _outbound_nodes=[])
@@ -154,12 +165,12 @@ def wired_anew(operation: Any, name: str) -> Any:
 
 
 def cast_operator(dtype: str, name: str) -> Any:
-    """Return the operator behind `keras.ops.cast`, with a name (ops/core.py)."""
+    """Return the operator behind `keras.ops.cast`, under a name (ops/core.py)."""
     return Cast(dtype, name=name)
 
 
 def live_lambda(layer: Any, name: str) -> Any:
-    """Return a Lambda around the same Python functions (layers/core/lambda_layer.py); no code goes through bytes."""
+    """Return a Lambda around the same Python functions, which are not serialized (layers/core/lambda_layer.py)."""
     return keras.layers.Lambda(
         layer.function,
         output_shape=layer._output_shape,
@@ -171,60 +182,61 @@ def live_lambda(layer: Any, name: str) -> Any:
 
 
 def raw(variable: Any) -> Any:
-    """Return a variable's value in its own dtype, which `value` rounds inside a call in lower precision (`_value`)."""
+    """Return a variable's value in its own dtype (`_value`); `value` is cast inside a call in lower precision."""
     return variable._value
 
 
-def carry_functions(source: Any, target: Any) -> None:
-    """Give a Lambda the functions of another, for one that was made from a configuration."""
+def copy_functions(source: Any, target: Any) -> None:
+    """Give a Lambda that was made from a configuration the functions of the original."""
     target.function, target.mask, target._output_shape = source.function, source.mask, source._output_shape
 
 
-def carry_seed(source: Any, target: Any) -> None:
-    """Give a seed generator the name and first seed of another (random/seed_generator.py); its state is a variable."""
+def copy_seed(source: Any, target: Any) -> None:
+    """Give a seed generator the name and initial seed of another (random/seed_generator.py), not its state."""
     target.name, target._initial_seed = source.name, source._initial_seed
 
 
-def kept_arguments(layer: Any) -> dict[str, Any]:
-    """Return the constructor's arguments, defaults too, as Keras keeps them (`Operation.__new__`, operation.py).
+def constructor_arguments(layer: Any) -> dict[str, Any]:
+    """Return the constructor's arguments that Keras recorded, with defaults and without the name (operation.py).
 
-    Empty where one is no plain value, and for every model: `Model.__new__` hands none of them on.
+    Empty if one of them is not plain data.
     """
+    return getattr(getattr(layer, "_auto_config", None), "config", None) or {}
+
+
+def recorded_arguments(layer: Any) -> dict[str, Any]:
+    """Return `constructor_arguments`; none for a model, of which Keras records only the defaults."""
     return {} if isinstance(layer, keras.Model) else dict(constructor_arguments(layer))
 
 
-def makes_its_config(layer: Any) -> bool:
-    """Tell whether Keras makes a layer's configuration from its constructor's arguments (`python_utils.default`)."""
+def has_default_config(layer: Any) -> bool:
+    """Return whether Keras derives a layer's configuration from its constructor (`python_utils.default`)."""
     return bool(getattr(type(layer).get_config, "_is_default", False))
 
 
 @functools.cache
-def bookkeeping() -> frozenset[str]:
-    """Return the attributes that Keras itself gives to layers and models, whatever their class."""
+def internal_attributes() -> frozenset[str]:
+    """Return the attributes that Keras itself sets on layers and models, whatever their class."""
     with undisturbed():
         image, layer = keras.Input((1,), name="image"), keras.layers.Identity(name="layer")
         graph = keras.Model(image, layer(image), name="graph")
         stack = keras.Sequential([keras.Input((1,), name="image"), layer], name="stack")
         model = keras.Model(name="model")
-    return frozenset(_TRAINED).union(*(vars(each) for each in (layer, graph, stack, model)))
-
-
-_TRAINED = (  # what compile and fit add (trainers/trainer.py)
-    *("_compile_config", "_compiled_trainable_state", "_eval_epoch_iterator", "history", "optimizer"),
-    *("stop_evaluating", "stop_predicting", "stop_training"),
-)
+    trained = {"history", "optimizer", "stop_evaluating", "stop_predicting", "stop_training"}
+    trained |= {"_compile_config", "_compiled_trainable_state", "_eval_epoch_iterator"}  # by fit (trainers/trainer.py)
+    return frozenset(trained).union(*(vars(part) for part in (layer, graph, stack, model)))
 
 
 @contextlib.contextmanager
 def sharing(copies: MutableMapping[int, Any], known: Collection[int]) -> Iterator[None]:
-    """Let each layer that a configuration holds become the copy that there is, or the one that all others get.
+    """Deserialize each of these layers once, so that configurations that contain the same layer share its copy.
 
-    Keras marks what it serialized before by its id, and makes one object of each mark (`ObjectSharingScope`,
-    saving/serialization_lib.py); here every layer in `known`, and nothing else, is marked from the start.
+    Keras marks an object that it has serialized before with its id and makes one object per mark (`ObjectSharingScope`,
+    saving/serialization_lib.py). Here the layers in `known`, and nothing else, are marked from the start.
 
     Args:
-        copies: `{id(layer): copy}`; read, and written to.
-        known: ids of layers that live as long as the scope.
+        copies: `{id(layer): copy}`; copies in it are used, new ones are added.
+        known: ids of layers that live at least as long as the scope.
     """
     keys = ("shared_objects/id_to_obj_map", "shared_objects/id_to_config_map")
     before = [global_state.get_global_attribute(key) for key in keys]
@@ -239,10 +251,10 @@ def sharing(copies: MutableMapping[int, Any], known: Collection[int]) -> Iterato
 
 @contextlib.contextmanager
 def marked(known: Collection[int]) -> Iterator[None]:
-    """Let a file that Keras writes say of each of these layers which one it is (`saving_lib.save_model`).
+    """Let Keras mark these layers as shared objects in the file that it writes (`saving_lib.save_model`).
 
-    Keras marks what it meets again, and the first time after the fact; where that lies in a wrapper, the mark goes to a
-    dictionary that is not in the file, and what was one layer comes back as two.
+    Keras marks an object when it meets it the second time, and then adds the mark to the first configuration. Inside a
+    wrapper that first configuration is a copy that is not in the file, so one layer would come back as two.
     """
     scope = saving_lib.ObjectSharingScope
     saving_lib.ObjectSharingScope = lambda: sharing({}, known)
@@ -253,7 +265,7 @@ def marked(known: Collection[int]) -> Iterator[None]:
 
 
 class _Marked(dict[int, Any]):
-    """What counts as serialized before; an id that comes later may be that of something gone, and is not kept."""
+    """The objects that count as serialized before; later ids are not added, since Python reuses ids of dead objects."""
 
     def __setitem__(self, key: int, value: Any) -> None:
         if key in self:
@@ -264,9 +276,9 @@ class _Marked(dict[int, Any]):
 
 
 def rename_layer(layer: Any, name: str, path: str | None) -> None:
-    """Give a layer that is in nobody's hands yet its name and path (`name`, `_path`, `_parent_path`, layer.py).
+    """Give a layer that no caller has seen yet its name and path (`name`, `_path`, `_parent_path`, layer.py).
 
-    An input's tensor has the same name (layers/core/input_layer.py); a graph's `output_names` come after its layers.
+    The tensor of an input layer has the layer's name (layers/core/input_layer.py). `rename_outputs` comes after this.
     """
     layer.name = name
     if path is not None:
@@ -278,15 +290,15 @@ def rename_layer(layer: Any, name: str, path: str | None) -> None:
 
 
 def rename_outputs(model: Any) -> None:
-    """Bring a graph's `output_names` up to its layers' names (`Functional.__init__`)."""
+    """Set a graph's `output_names` to the names of its layers, as `Functional.__init__` does."""
     model.output_names = [source(tensor).name for tensor in model.outputs]
 
 
 def rename_variable(variable: Any, path: str) -> None:
-    """Give a variable its path, and TensorFlow's variable behind it the name that exports show.
+    """Give a variable its path, and the TensorFlow variable behind it the name that exports show.
 
-    `Variable._path` (backend/common/variables.py); `_handle_name` of tensorflow 2.21's resource variables, of which a
-    mirrored one has several.
+    `Variable._path` (backend/common/variables.py); `_handle_name` of the resource variables of tensorflow 2.21, of
+    which a mirrored variable has one a replica.
     """
     variable._path = path
     inner = variable._value
@@ -295,21 +307,16 @@ def rename_variable(variable: Any, path: str) -> None:
             component._handle_name = f"{path}{f'/replica_{index}' if index else ''}:0"
 
 
-def reads_configuration() -> bool:
-    """Tell whether Keras is making objects of a configuration (`SafeModeScope`, saving/serialization_lib.py)."""
+def is_deserializing() -> bool:
+    """Return whether Keras is making objects from a configuration (`SafeModeScope`, saving/serialization_lib.py)."""
     return global_state.get_global_attribute("safe_mode_saving") is not None
 
 
-def constructor_arguments(layer: Any) -> dict[str, Any]:
-    """Return what a layer was made with, without its name, where that is plain data (`Operation.__new__`)."""
-    return getattr(getattr(layer, "_auto_config", None), "config", None) or {}
-
-
 def automatic_counts() -> dict[str, int]:
-    """Return Keras' counters of automatic names, live: word -> how many there were (utils/naming.py)."""
+    """Return Keras' own dictionary `{word: how many automatic names it has had}`, to be changed (utils/naming.py)."""
     counts: dict[str, int] | None = global_state.get_global_attribute("object_name_uids")
     if counts is None:
-        keras.backend.get_uid("")  # makes them
+        keras.backend.get_uid("")  # creates the dictionary
         counts = global_state.get_global_attribute("object_name_uids")
         counts.pop("", None)
     return counts
@@ -320,35 +327,35 @@ def automatic_counts() -> dict[str, int]:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Leave no trace: automatic names, Python's random numbers and the stack of name scopes are as before.
+    """Restore automatic names, the global random generators and the stack of name scopes afterwards.
 
-    Keras draws a seed from `random` for every initializer without one, so what is made inside draws from
-    `nameplate.graph.global_state`; a layer whose name TensorFlow refuses leaves its scope on the stack
+    Keras draws a seed from `random` for every initializer without one, so layers made inside draw from a generator of
+    our own (`global_state.private_random_numbers`). A layer whose name TensorFlow refuses leaves its scope on the stack
     (`name_scope.__enter__`, backend/tensorflow/core.py).
     """
     counts = automatic_counts()
     before = dict(counts)
     try:
-        with scopes_kept(), random_stream.own(seed_given, mark_seed):
+        with name_scopes_restored(), private_random_numbers(global_seed, mark_global_seed):
             yield
     finally:
         counts.clear()
         counts.update(before)
 
 
-def seed_given() -> Any:
-    """Return what `keras.utils.set_random_seed` stored, None where nobody called it (utils/rng_utils.py)."""
+def global_seed() -> Any:
+    """Return what `keras.utils.set_random_seed` stored, or None if it was never called (utils/rng_utils.py)."""
     return global_state.get_global_attribute(GLOBAL_RANDOM_SEED)
 
 
-def mark_seed(seed: int) -> None:
-    """Put an equal integer in its place, which the next `set_random_seed` takes away again."""
+def mark_global_seed(seed: int) -> None:
+    """Store an equal integer of another type, which the next `set_random_seed` overwrites."""
     global_state.set_global_attribute(GLOBAL_RANDOM_SEED, seed)
 
 
 @contextlib.contextmanager
-def scopes_kept() -> Iterator[None]:
-    """Take what a failure leaves on the stack of name scopes off it (`name_scope.__enter__`)."""
+def name_scopes_restored() -> Iterator[None]:
+    """Remove afterwards what a failure left on the stack of name scopes (`name_scope.__enter__`)."""
     stack = global_state.get_global_attribute("name_scope_stack", default=[], set_to_default=True)
     depth = len(stack)
     try:
@@ -357,47 +364,34 @@ def scopes_kept() -> Iterator[None]:
         del stack[depth:]
 
 
-@contextlib.contextmanager
-def deep_graphs(nodes: int) -> Iterator[None]:
-    """Let Keras walk a graph of this many nodes in a row: it recurses once a node (`_build_map_helper`).
-
-    Frames of Python 3.11 and later take no C stack, so that only the limit stands in the way.
-    """
-    before = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(before, 2 * nodes + 1000))
-    try:
-        yield
-    finally:
-        sys.setrecursionlimit(before)
-
-
 def live_code() -> Any:
-    """Return a scope in which a configuration's Python lambdas may become functions (serialization_lib.py).
+    """Return a scope in which Keras deserializes Python lambdas (`SafeModeScope`, serialization_lib.py).
 
-    For the configuration of an object in memory only: its code runs in this process already.
+    Only for configurations of objects in memory, whose code runs in this process already.
     """
     return SafeModeScope(False)
 
 
 @contextlib.contextmanager
 def probing() -> Iterator[None]:
-    """Learn shapes: variables made inside have a shape and no value, and are forgotten (`StatelessScope`).
+    """Create variables that have a shape and no value, to learn what a layer would build.
 
-    Keras keeps them in a list to make them later (`register_uninitialized_variable`, backend/common/variables.py).
+    Keras lists such variables to initialize them later (`register_uninitialized_variable`, common/variables.py); they
+    are removed from that list.
     """
     waiting = global_state.get_global_attribute("uninitialized_variables", [], set_to_default=True)
     count = len(waiting)
     try:
-        with StatelessScope(initialize_variables=False):
+        with keras.StatelessScope(initialize_variables=False):
             yield
     finally:
         del waiting[count:]
 
 
 def copy_flags(source: Any, target: Any) -> None:
-    """Give a layer the flags that a configuration does not carry for every part of it (layers/layer.py)."""
+    """Give a layer the flags of another that its configuration does not contain (layers/layer.py)."""
     target._trainable = source._trainable
-    target._called = source._called  # an export asks for it
+    target._called = source._called  # an export requires it
     target.autocast = source.autocast
     target._supports_masking = source._supports_masking
     for old, new in zip(own_variables(source), own_variables(target), strict=True):

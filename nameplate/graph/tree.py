@@ -282,7 +282,7 @@ def _attributes(layer: Any) -> dict[int, str]:
     """Return `{id of a value: its attribute's name}`; an element of a list or dictionary adds its key."""
     found: dict[int, str] = {}
     for key, value in vars(layer).items():
-        if key in _BOOKKEEPING or key.startswith("_self_"):
+        if key in keras_private.TRACKING_LISTS or key.startswith("_self_"):
             continue
         bare = key.lstrip("_")
         found.setdefault(id(value), bare)
@@ -293,13 +293,6 @@ def _attributes(layer: Any) -> dict[int, str]:
             for inner, element in value.items():
                 found.setdefault(id(element), f"{bare}_{names.sanitized(inner)}")
     return found
-
-
-# Lists in which Keras keeps what a layer tracks, beside the attribute of the author (layers/layer.py, keras
-# 3.15.1).
-_BOOKKEEPING = frozenset(
-    ["_trainable_variables", "_non_trainable_variables", "_layers", "_metrics", "_seed_generators", "_losses"]
-)
 
 
 def _classes(kind: type) -> tuple[str, ...]:

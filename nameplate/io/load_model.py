@@ -30,6 +30,7 @@ from nameplate.formats.limits import Budget
 from nameplate.formats.registry import open_weights
 from nameplate.graph import keras_private
 from nameplate.graph import rename as renaming
+from nameplate.graph.global_state import deep_graphs
 from nameplate.graph.rename import To
 from nameplate.graph.tree import walk
 from nameplate.io.load_weights import load_weights, name_rules
@@ -41,7 +42,7 @@ from nameplate.weights.named import matches, require_matches
 _SHOWN = 10  # what a refusal lists
 _ALL = 'Its names and weights need neither: nameplate.load(path, only=["*"]).'
 # Where Keras 3 has the classes whose names alone stand in a file of Keras 2.
-_MODULES = {"Functional": "keras.src.models.functional", "Sequential": "keras"}
+_MODULES = {"Functional": keras_private.Functional.__module__, "Sequential": "keras"}
 
 
 def load(
@@ -89,7 +90,7 @@ def loaded(path: Path, source: Path, objects: Mapping[str, Any]) -> keras.Model:
         FileFormatError: when Keras cannot load it.
     """
     try:
-        with warnings.catch_warnings(), keras_private.scopes_kept():
+        with warnings.catch_warnings(), keras_private.name_scopes_restored():
             warnings.simplefilter("ignore")
             return keras.saving.load_model(path, custom_objects=dict(objects), compile=False, safe_mode=True)
     except FileFormatError:
@@ -103,7 +104,7 @@ def _model(source: Path, objects: Mapping[str, Any], *, trust: bool) -> keras.Mo
     if source.name.endswith(".keras"):
         wanted, config = names_and_config(source)
         vet(config, source, objects, trust=trust)
-        with keras_private.deep_graphs(len(wanted.names)), tempfile.TemporaryDirectory(prefix="nameplate-") as folder:
+        with deep_graphs(len(wanted.names)), tempfile.TemporaryDirectory(prefix="nameplate-") as folder:
             write_copy(source, Path(folder) / "copy.keras")
             with within_budget(source):
                 model = loaded(Path(folder) / "copy.keras", source, objects)
@@ -216,8 +217,8 @@ def built(config: Mapping[str, Any], path: Path, objects: Mapping[str, Any]) -> 
     try:
         with (
             warnings.catch_warnings(),
-            keras_private.scopes_kept(),
-            keras_private.deep_graphs(_count(config)),
+            keras_private.name_scopes_restored(),
+            deep_graphs(_count(config)),
             within_budget(path),
             keras.saving.custom_object_scope(dict(objects)),
         ):

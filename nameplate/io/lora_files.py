@@ -14,6 +14,7 @@ from nameplate import checkpoint as store
 from nameplate.errors import FileFormatError
 from nameplate.formats import zip_archive as archives
 from nameplate.formats.safetensors_file import open_safetensors
+from nameplate.graph import keras_private
 from nameplate.graph.tree import owned_variables, walk
 from nameplate.naming import names
 
@@ -49,8 +50,7 @@ def merged(model: keras.Model) -> dict[str, np.ndarray]:
     for entry in walk(model):
         if not by_id or not getattr(entry.layer, "lora_enabled", False):
             continue
-        kernel = getattr(entry.layer, "_kernel", None)
-        kernel = getattr(entry.layer, "_embeddings", None) if kernel is None else kernel
+        kernel = keras_private.adapted_variable(entry.layer)
         whole = entry.layer.embeddings if hasattr(entry.layer, "embeddings") else entry.layer.kernel
         if id(kernel) in by_id:
             found[by_id[id(kernel)]] = np.asarray(keras.ops.convert_to_numpy(whole))

@@ -21,6 +21,7 @@ from nameplate.formats.registry import open_weights
 from nameplate.graph import equivalence, keras_private
 from nameplate.graph.constructor_arguments import completed
 from nameplate.graph.equivalence import computes_otherwise, differing
+from nameplate.graph.global_state import deep_graphs
 from nameplate.graph.model_weights import read
 from nameplate.graph.name_contract import recheck
 from nameplate.graph.serializable import advice, custom_objects, uncarried
@@ -119,7 +120,7 @@ def _write_keras(model: keras.Model, draft: Path) -> keras.Model:
     _refuse_split(model)
     try:
         with (
-            keras_private.deep_graphs(len(layers)),
+            deep_graphs(len(layers)),
             completed(layers),
             keras_private.marked(equivalence.in_wrappers(model)),
         ):
@@ -139,7 +140,7 @@ def _write_weights_h5(model: keras.Model, draft: Path) -> None:
             "not saved, since a .weights.h5 file holds kernels with their adapters (LoRA) merged in, which would be "
             f"rounded once more: {', '.join(rounded[:20])}. Save the model (.keras), or .safetensors"
         )
-    with keras_private.deep_graphs(len(walk(model))):
+    with deep_graphs(len(walk(model))):
         model.save_weights(draft)
     _prove_weights(model, draft)
 
@@ -196,7 +197,7 @@ def _prove(model: keras.Model, path: Path) -> keras.Model:
     try:
         with keras_private.undisturbed(), keras_private.live_code():  # its code runs in this process already
             wanted, _ = names_and_config(path)
-            with keras_private.deep_graphs(len(wanted.names)):
+            with deep_graphs(len(wanted.names)):
                 copy = loaded(path, path, custom_objects(every))
             take_names(copy, wanted, path)
             take_adapters(copy, path)

@@ -17,7 +17,7 @@ from nameplate.graph.constructor_arguments import completed, graph_arguments
 from nameplate.graph.copy_state import born, carry, held, settle
 from nameplate.graph.equivalence import carry_attributes, untied
 from nameplate.graph.functional import Call, Graph, SurgeryError, Value, adds_code, same
-from nameplate.graph.global_state import collector_paused
+from nameplate.graph.global_state import collector_paused, deep_graphs
 from nameplate.graph.serializable import custom_objects
 from nameplate.graph.tree import owned_variables, seeds, walk
 from nameplate.surgery.addresses import Addresses
@@ -62,7 +62,7 @@ def make(addresses: Addresses, order: Blueprint) -> Built:
         keras_private.undisturbed(),
         collector_paused(),
         keras_private.live_code(),
-        keras_private.deep_graphs(size),
+        deep_graphs(size),
         keras.saving.custom_object_scope(custom_objects(everything)),
         completed(everything),
         maker.ties(),

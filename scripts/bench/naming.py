@@ -20,7 +20,7 @@ import keras
 from keras import layers
 
 import nameplate
-from nameplate.graph.keras_private import deep_graphs
+from nameplate.graph.global_state import deep_graphs
 from scripts.bench.figures import verdict
 
 MOST = {"check / clone_model": 0.05, "rename / clone_model": 1.2, "check growth": 4.4, "rename growth": 4.4}

@@ -21,7 +21,7 @@ import keras
 from keras import layers
 
 import nameplate
-from nameplate.graph.keras_private import deep_graphs
+from nameplate.graph.global_state import deep_graphs
 from scripts.bench.figures import verdict
 from scripts.bench.naming import row, seconds
 

@@ -14,7 +14,7 @@ from keras.src.backend.common import global_state
 
 import nameplate
 from nameplate.graph.clone import clone
-from nameplate.graph.keras_private import scopes_kept
+from nameplate.graph.keras_private import name_scopes_restored
 from nameplate.graph.name_contract import freeze
 from nameplate.graph.tree import seeds
 from nameplate.naming.policy import NamingError
@@ -83,7 +83,7 @@ def test_n6_what_would_fail_in_graph_mode_only_is_refused_and_leaks_no_scope(nam
     before = list(global_state.get_global_attribute("name_scope_stack") or [])
 
     assert [each.rule for each in nameplate.check(model, "strict")] == ["grammar"]
-    with scopes_kept(), pytest.raises(ValueError, match="scope"):
+    with name_scopes_restored(), pytest.raises(ValueError, match="scope"):
         tf.function(model)(np.zeros((1, 6), "float32"))
     assert list(global_state.get_global_attribute("name_scope_stack") or []) == before
 

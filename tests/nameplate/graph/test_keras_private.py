@@ -1,22 +1,251 @@
-"""What `nameplate.graph.keras_private` relies on, as it stands in keras 3.15.1 with tensorflow 2.21."""
+"""What `nameplate.graph.keras_private` relies on, as it stands in keras 3.15.1: each symbol, then what each is for."""
 
 from __future__ import annotations
 
+import ast
+import importlib
 import inspect
 import itertools
 import random
 import re
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 from keras import layers
+from keras.src.backend.common import global_state
 
 from nameplate.graph import keras_private
 from nameplate.graph.copy_state import born, born_with
 from nameplate.naming import names
 from nameplate.naming.suggestions import examples
 from tests.nameplate.naming_models import KINDS, functional, sequential, shared, wrapped
+
+# Each import from `keras.src`, and what calls of it look like.
+IMPORTED = {
+    "keras.src.backend.common.global_state.get_global_attribute": "(name, default=None, set_to_default=False)",
+    "keras.src.backend.common.global_state.set_global_attribute": "(name, value)",
+    "keras.src.models.functional.Functional": "(inputs, outputs, name=None, **kwargs)",
+    "keras.src.models.functional.functional_like_constructor": "(cls)",
+    "keras.src.ops.core.Cast": "(dtype, *, name=None)",
+    "keras.src.ops.function.make_node_key": "(op, node_index)",
+    "keras.src.saving.saving_lib.ObjectSharingScope": "()",
+    "keras.src.saving.serialization_lib.SafeModeScope": "(safe_mode=True)",
+    "keras.src.utils.rng_utils.GLOBAL_RANDOM_SEED": "",
+}
+
+
+def _graph() -> Any:
+    image = keras.Input((4,), name="image")
+    return keras.Model(image, layers.Dense(2, name="logits")(image), name="net")
+
+
+def _built() -> Any:
+    layer = layers.Dense(2, name="logits")
+    layer.build((None, 4))
+    return layer
+
+
+def _stack() -> Any:
+    return keras.Sequential([keras.Input((4,)), layers.Dense(2)])
+
+
+def _operator() -> Any:
+    return keras_private.source(keras.ops.mean(keras.Input((4,)), axis=1))
+
+
+def _node() -> Any:
+    return keras_private.nodes(_graph())[-1][0]
+
+
+def _lambda() -> Any:
+    return layers.Lambda(abs, output_shape=(1,))
+
+
+def _compiled() -> Any:
+    model, seen = _graph(), types.SimpleNamespace()
+    noting = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: vars(seen).update(vars(model)))
+    model.compile("sgd", "mse")
+    data = np.ones((2, 4)), np.ones((2, 2))
+    model.fit(*data, validation_data=data, callbacks=[noting], verbose=0)
+    return seen  # as it was in `fit`, which deletes some of it
+
+
+def _masked() -> Any:
+    return layers.Masking()(keras.Input((3, 4)))
+
+
+# Each attribute that is read or written: an object that has it, and its type; for a method, its signature.
+ATTRIBUTES: dict[str, tuple[Callable[[], Any], type | tuple[type, ...] | str]] = {
+    "_operations": (_graph, list),
+    "_nodes": (_graph, set),
+    "_nodes_by_depth": (_graph, dict),
+    "_inputs_struct": (_graph, object),
+    "_outputs_struct": (_graph, object),
+    "_inbound_nodes": (_operator, list),
+    "_outbound_nodes": (_operator, list),
+    "_call_context_args": (_built, set),
+    "_layers": (_graph, list),
+    "_metrics": (_built, list),
+    "_losses": (_built, list),
+    "_trainable_variables": (_built, list),
+    "_non_trainable_variables": (_built, list),
+    "_seed_generators": (lambda: layers.Dropout(0.5), list),
+    "_trainable": (_built, bool),
+    "_called": (_built, bool),
+    "_supports_masking": (_built, bool),
+    "_path": (_built, str),
+    "_parent_path": (_built, str),
+    "_auto_config": (_built, object),
+    "_is_default": (lambda: keras.Model.get_config, bool),
+    "_assert_input_compatibility": (_built, "(arg_0)"),
+    "_kernel": (_built, keras.Variable),
+    "_embeddings": (lambda: _seen(layers.Embedding(3, 2)), keras.Variable),
+    "_output_shape": (_lambda, tuple),
+    "_functional": (_stack, keras_private.Functional),
+    "_keras_history": (lambda: keras.Input((4,)), tuple),
+    "_keras_mask": (_masked, keras.KerasTensor),
+    "_value": (lambda: _built().kernel, object),
+    "_handle_name": (lambda: _built().kernel._value, str),
+    "_initial_seed": (lambda: keras.random.SeedGenerator(1), int),
+    "_compile_config": (_compiled, object),
+    "_compiled_trainable_state": (_compiled, object),
+    "_eval_epoch_iterator": (_compiled, object),
+}
+# The same without an underscore, of classes that Keras does not export (ops/node.py, ops/symbolic_arguments.py).
+NODES: dict[str, tuple[Callable[[], Any], type | str]] = {
+    "operation": (_node, keras.Operation),
+    "arguments": (_node, object),
+    "outputs": (_node, list),
+    "parent_nodes": (_node, list),
+    "is_input": (_node, bool),
+    "keras_tensors": (lambda: _node().arguments, list),
+    "fill_in": (lambda: _node().arguments, "(tensor_dict)"),
+}
+# Names under which Keras keeps its state of the whole process.
+GLOBAL_KEYS = {
+    "name_scope_stack": (list, lambda: keras.name_scope("top").__enter__()),
+    "object_name_uids": (dict, layers.Flatten),
+    "uninitialized_variables": (list, lambda: _uninitialized()),
+    "global_random_seed": (int, lambda: keras.utils.set_random_seed(1)),
+}
+TENSORFLOW_ONLY = ("_handle_name",)
+
+
+def _seen(layer: Any) -> Any:
+    layer(keras.KerasTensor((None, 4)))
+    return layer
+
+
+def _uninitialized() -> None:
+    with keras.StatelessScope(initialize_variables=False):
+        layers.Dense(1).build((None, 1))
+
+
+@pytest.mark.parametrize("symbol", IMPORTED)
+def test_an_imported_symbol_is_there_with_its_signature(symbol: str) -> None:
+    module, _, name = symbol.rpartition(".")
+    found = getattr(importlib.import_module(module), name, None)
+
+    assert found is not None, f"keras {keras.__version__} has no {symbol}; see nameplate/graph/keras_private.py"
+    if IMPORTED[symbol]:
+        called = found.__init__ if inspect.isclass(found) and "__init__" in vars(found) else found
+        signature = str(inspect.signature(called)).replace("(self, ", "(").replace("(self)", "()")
+        assert signature == IMPORTED[symbol], f"{symbol} of keras {keras.__version__} takes {signature}"
+
+
+@pytest.mark.parametrize("name", [*ATTRIBUTES, *NODES])
+def test_an_attribute_is_there_with_its_type(name: str) -> None:
+    if name in TENSORFLOW_ONLY and keras.backend.backend() != "tensorflow":
+        pytest.skip("only TensorFlow's variables have it")
+    make, kind = {**ATTRIBUTES, **NODES}[name]
+    holder = make()
+
+    assert hasattr(holder, name), f"{type(holder).__name__} of keras {keras.__version__} has no {name}"
+    value = getattr(holder, name)
+    if isinstance(kind, str):
+        assert str(inspect.signature(value)) == kind, f"{name} of keras {keras.__version__} is called otherwise"
+    else:
+        assert isinstance(value, kind), f"{name} of keras {keras.__version__} is a {type(value).__name__}"
+
+
+@pytest.mark.parametrize("key", GLOBAL_KEYS)
+def test_the_state_of_the_process_is_under_its_key(key: str) -> None:
+    kind, use = GLOBAL_KEYS[key]
+    with keras_private.undisturbed(), keras_private.name_scopes_restored():
+        use()
+        value = global_state.get_global_attribute(key)
+
+    assert isinstance(value, kind), f"keras {keras.__version__} keeps {key!r} elsewhere: found {value!r}"
+
+
+def test_the_tables_have_all_that_the_module_uses() -> None:
+    tree = _parsed(Path(inspect.getfile(keras_private)))
+    modules = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and "keras.src" in str(node.module)]
+    imported = {f"{node.module}.{alias.name}" for node in modules for alias in node.names}
+
+    of_modules = {name for name in imported if inspect.ismodule(_resolved(name))}
+    used = {
+        f"{module}.{node.attr}"
+        for node in ast.walk(tree)
+        for module in of_modules
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and module.endswith(f".{node.value.id}")
+    }
+    assert (imported - of_modules) | used == set(IMPORTED)
+    assert set(_private_attributes(tree)) == set(ATTRIBUTES)
+
+
+ROOMS = ("graph", "io", "surgery")
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_other_module_uses_what_is_private(room: str) -> None:
+    strays = []
+    for path in sorted(Path(inspect.getfile(keras_private)).parents[1].joinpath(room).glob("*.py")):
+        if path.name == "keras_private.py":
+            continue
+        tree = _parsed(path)
+        strays += [f"{path.name}: {name}" for name in _private_attributes(tree) if not name.startswith("_nameplate")]
+        strays += [
+            f"{path.name}: {text}"
+            for node in ast.walk(tree)
+            for text in [getattr(node, "module", None) or getattr(node, "value", None)]
+            if isinstance(text, str) and text.startswith("keras.src")
+        ]
+
+    assert not strays, "these belong in nameplate/graph/keras_private.py"
+
+
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _resolved(symbol: str) -> Any:
+    module, _, name = symbol.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def _private_attributes(tree: ast.Module) -> Iterator[str]:
+    """Yield the attributes with an underscore of other objects, whether written out, in a string or as a keyword."""
+    documentation = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    documentation |= {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in ast.walk(tree):
+        name: object = None
+        if isinstance(node, ast.Attribute) and not (isinstance(node.value, ast.Name) and node.value.id == "self"):
+            name = node.attr
+        elif isinstance(node, ast.Constant) and id(node) not in documentation:
+            name = node.value
+        elif isinstance(node, ast.keyword):
+            name = node.arg
+        if isinstance(name, str) and re.fullmatch(r"_[a-z][a-z_]+", name) and name not in OURS:
+            yield name
+
+
+OURS = ("_fields", "_self_")  # of named tuples; a prefix
 
 
 def test_a_graph_has_its_operations_and_calls() -> None:
@@ -93,7 +322,7 @@ def test_a_scope_that_failed_is_taken_off_the_stack() -> None:
     from keras.src.backend.common.name_scope import current_path
     from keras.src.backend.tensorflow.core import name_scope
 
-    with keras_private.scopes_kept(), tf.Graph().as_default(), pytest.raises(ValueError, match="scope"):
+    with keras_private.name_scopes_restored(), tf.Graph().as_default(), pytest.raises(ValueError, match="scope"):
         name_scope("a:0").__enter__()
 
     assert current_path() == ""
@@ -102,7 +331,7 @@ def test_a_scope_that_failed_is_taken_off_the_stack() -> None:
 def test_an_operator_can_be_copied_without_its_graph() -> None:
     x = keras.Input((4,), name="x")
     operator = keras_private.source(keras.ops.mean(x, axis=1))
-    copy = keras_private.wired_anew(operator, "average")
+    copy = keras_private.detached(operator, "average")
 
     assert (copy.name, copy.axis) == ("average", operator.axis)
     assert copy._inbound_nodes == []
@@ -190,11 +419,11 @@ class Lost(keras.Model):
 
 
 def test_keras_keeps_the_arguments_of_a_layer_and_not_those_of_a_model() -> None:
-    assert keras_private.kept_arguments(Kept(0.5)) == {"rate": 0.5}
+    assert keras_private.recorded_arguments(Kept(0.5)) == {"rate": 0.5}
     assert Lost(0.5).get_config()["rate"] == 0.1  # which is why they are not looked at
-    assert keras_private.kept_arguments(Lost(0.5)) == {}
-    assert keras_private.makes_its_config(Kept())
-    assert not keras_private.makes_its_config(layers.Dense(1))
+    assert keras_private.recorded_arguments(Lost(0.5)) == {}
+    assert keras_private.has_default_config(Kept())
+    assert not keras_private.has_default_config(layers.Dense(1))
 
 
 def test_what_keras_itself_keeps_on_a_model_is_known() -> None:
@@ -202,8 +431,8 @@ def test_what_keras_itself_keeps_on_a_model_is_known() -> None:
     model.compile("sgd", "mse")
     model.fit(np.ones((2, 6)), np.ones((2, 3)), verbose=0)
 
-    assert set(vars(model)) <= keras_private.bookkeeping()
-    assert "rate" not in keras_private.bookkeeping()
+    assert set(vars(model)) <= keras_private.internal_attributes()
+    assert "rate" not in keras_private.internal_attributes()
 
 
 def test_a_layer_in_two_configurations_becomes_one_within_the_scope() -> None:

@@ -306,7 +306,7 @@ def test_an_identity_behind_the_last_layer_of_every_kind_changes_nothing(make: C
 
 
 def test_a_graph_deeper_than_the_recursion_limit_is_edited() -> None:
-    from nameplate.graph.keras_private import deep_graphs
+    from nameplate.graph.global_state import deep_graphs
 
     with deep_graphs(1500):
         x = first = keras.Input((2,), name="x")
