@@ -1,26 +1,47 @@
-"""Rows of texts as lines of aligned columns, none of them wider than a screen: strings only."""
+"""Rows of text in aligned columns: strings only. `training.console` draws the same rows on a terminal."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 WIDTH = 120  # columns that most terminals and logs show
+RIGHT = ">"  # begins the name of a column that is aligned to the right
 
 
-def lines(rows: Sequence[Sequence[str]], *, gap: int = 2, width: int = WIDTH) -> list[str]:
-    """Return a line a row; where one would be too wide, each row as its first cell with the others indented below."""
-    if not rows:
-        return []
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]) - 1)]
-    aligned = [(" " * gap).join([*map(str.ljust, row, widths), row[-1]]).rstrip() for row in rows]
-    if max(map(len, aligned)) <= width:
-        return aligned
-    return [line for row in rows for line in _below(row, width)]
+def aligned(rows: Sequence[Sequence[str]], *, right: Collection[int] = (), gap: int = 2) -> list[str]:
+    """Return a line for each row, its cells padded to the width of their columns.
+
+    `right` are the columns whose text is aligned to the right; `gap` spaces lie between two columns.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        (" " * gap)
+        .join(
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        .rstrip()
+        for row in rows
+    ]
 
 
-def _below(row: Sequence[str], width: int) -> list[str]:
-    """Return a row that is no wider than its longest word; texts are wrapped, names stay whole."""
+def under_header(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the names of the columns and the rows below them, aligned."""
+    right = [place for place, name in enumerate(columns) if name.startswith(RIGHT)]
+    return aligned([[name.removeprefix(RIGHT) for name in columns], *rows], right=right)
+
+
+def fitted(rows: Sequence[Sequence[str]], *, gap: int = 2, width: int = WIDTH) -> list[str]:
+    """Return `aligned` rows; if a line would be wider than `width`, each row's cells are stacked under its first."""
+    lines = aligned(rows, gap=gap)
+    if max(map(len, lines), default=0) <= width:
+        return lines
+    return [line for row in rows for line in _stacked(row, width)]
+
+
+def _stacked(row: Sequence[str], width: int) -> list[str]:
+    """Return the first cell and the others indented below it; texts are wrapped, names stay whole."""
     first, *others = [cell for cell in row if cell]
     wrap = textwrap.TextWrapper(
         width, initial_indent="    ", subsequent_indent="      ", break_long_words=False, break_on_hyphens=False

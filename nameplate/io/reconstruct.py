@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import keras
 import numpy as np
 
+from nameplate import text_table
 from nameplate.errors import NameplateError
 from nameplate.formats import open_weights
 from nameplate.graph import model_weights
@@ -107,9 +108,7 @@ class Recovery:
         rows += [("?", ", ".join(olds), " or ".join(news), "ambiguous") for olds, news in self.ambiguous]
         rows += [("-", name, "", "like nothing in the reference") for name in self.unknown]
         rows += [("-", "", name, "nothing is like it") for name in self.missing]
-        widths = [max([len(row[place]) for row in rows], default=0) for place in range(3)]
-        lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, [*widths, 0], strict=True)) for row in rows]
-        return "\n".join(line.rstrip() for line in lines)
+        return "\n".join(text_table.aligned(rows))
 
     def json(self) -> str:
         """Return it as JSON."""

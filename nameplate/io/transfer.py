@@ -84,7 +84,7 @@ class TransferPlan:
     def table(self) -> str:
         """Return a line a name in columns, and the counts."""
         rows = [(line.verdict, line.target or "", line.source or "", line.detail) for line in self.lines]
-        lines = text_table.lines(rows)
+        lines = text_table.fitted(rows)
         total = ", ".join(f"{count} {verdict}" for verdict, count in self.counts().items())
         return "\n".join([*(line.rstrip() for line in lines), f"from {self.source}: {total}"])
 

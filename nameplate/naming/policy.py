@@ -216,7 +216,7 @@ def text(found: Sequence[Violation], *, model: str, policy: Policy, remedy: str 
     subject = "1 name" if layers == 1 else f"{layers} names"
     head = f"{subject} of {model!r} break{'s' * (layers == 1)} the policy {policy.mode.value!r}:"
     rows = [(violation.name, violation.message, _advice(violation)) for violation in found]
-    lines = [f"  {line}" for line in text_table.lines(rows, gap=3)]
+    lines = [f"  {line}" for line in text_table.fitted(rows, gap=3)]
     repairable = all(violation.suggestion for violation in found)
     tail = [remedy] if repairable else []
     return "\n".join([head, *lines, *tail])

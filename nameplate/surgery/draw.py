@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+from nameplate import text_table
 from nameplate.checkpoint import durable
 from nameplate.graph.functional import Graph, SurgeryError, is_graph, read
 from nameplate.graph.tree import require_model
@@ -218,13 +219,12 @@ def _quoted(text: str) -> str:
 
 
 def _text(boxes: Sequence[_Box], marks: dict[str, str]) -> str:
-    rows = [(f"{marks.get(box.name, ' ')} {box.name}", box.kind, box.shape, ", ".join(box.takes)) for box in boxes]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
-    lines = []
-    for row in rows:
-        cells = [f"{cell:<{width}}" for cell, width in zip(row[:3], widths, strict=True)]
-        lines.append(f"{'  '.join(cells)}{f'  <- {row[3]}' if row[3] else ''}".rstrip())
-    return "\n".join(lines)
+    rows = [(f"{marks.get(box.name, ' ')} {box.name}", box.kind, box.shape, _sources(box)) for box in boxes]
+    return "\n".join(text_table.aligned(rows))
+
+
+def _sources(box: _Box) -> str:
+    return f"<- {', '.join(box.takes)}" if box.takes else ""
 
 
 def _comment(style: str, text: str) -> str:

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import tree
 
+from nameplate import text_table
 from nameplate.graph import equivalence, keras_private
 from nameplate.graph.functional import SurgeryError
 from nameplate.graph.sample_outputs import OutputsError, array, differences, drawn, outputs_of, run, specs_of
@@ -39,8 +40,7 @@ class EditReport:
         """Return the lines in columns, and the counts below."""
         if not self.lines:
             return self.tail()
-        widths = [max(len(getattr(line, key)) for line in self.lines) for key in ("what", "name")]
-        rows = [f"  {line.what:<{widths[0]}}  {line.name:<{widths[1]}}  {line.detail}".rstrip() for line in self.lines]
+        rows = [f"  {row}" for row in text_table.aligned([(line.what, line.name, line.detail) for line in self.lines])]
         return "\n".join([f"{self.model}:", *rows, self.tail()])
 
     def tail(self) -> str:

@@ -22,6 +22,9 @@ from typing import Any, ParamSpec
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
+
+from nameplate import text_table
 
 _NOTES = (b"I0000 ", b"WARNING: All log messages before absl::InitializeLog()", b"To enable the following instructions")
 
@@ -94,12 +97,9 @@ class Screen:
         self.errors.print(f"[bold red]{escape(head)}[/]" + (f"\n{escape(rest)}" if rest else ""))
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Write rows under columns."""
+        """Write rows under `columns`, as `plain_table` or, on a terminal, as `drawn_table` has them."""
         if self.is_terminal:
-            table = Table(*columns, title=escape(title), title_justify="left", header_style="bold")
-            for row in rows:
-                table.add_row(*(escape(cell) for cell in row))
-            self.console.print(table)
+            self.console.print(drawn_table(title, columns, rows))
             return
         self.say(plain_table(title, columns, rows[:_SHOWN_ROWS]))
         if len(rows) > _SHOWN_ROWS:
@@ -107,11 +107,19 @@ class Screen:
 
 
 def plain_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table as text with aligned columns."""
-    lines = [list(columns), *(list(row) for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
-    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join([title, *text])
+    """Return a table as text: the title, then the rows under the names of their columns."""
+    return "\n".join([title, *text_table.under_header(columns, rows)])
+
+
+def drawn_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:
+    """Return a table for a terminal; a column whose name begins with '>' is aligned to the right."""
+    drawn = Table(title=escape(title), title_justify="left", header_style="bold")
+    for column in columns:
+        right = column.startswith(text_table.RIGHT)
+        drawn.add_column(column.removeprefix(text_table.RIGHT), justify="right" if right else "left")
+    for row in rows:
+        drawn.add_row(*(escape(cell) if isinstance(cell, str) else cell for cell in row))
+    return drawn
 
 
 def in_words(values: Mapping[str, float]) -> str:
@@ -140,9 +148,9 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     columns = [_text(column) for column in columns]
     cells = [[_text(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
-        _rich(title, columns, cells)
+        Console().print(drawn_table(title, columns, cells))
     else:
-        _plain(columns, cells)
+        print("\n".join(text_table.under_header(columns, cells)))
 
 
 def line(text: str) -> None:
@@ -179,30 +187,6 @@ def _text(cell: object) -> str:
     if cell is None:
         return ""
     return number(cell) if isinstance(cell, float) else printable(str(cell)).replace("\n", "\\n")
-
-
-def _plain(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    names = [column.removeprefix(">") for column in columns]
-    widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
-    for row in [names, *cells]:
-        aligned = [
-            cell.rjust(width) if column.startswith(">") else cell.ljust(width)
-            for column, cell, width in zip(columns, row, widths, strict=True)
-        ]
-        print("  ".join(aligned).rstrip())
-
-
-def _rich(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    drawn = Table(title=escape(title), title_justify="left", header_style="bold")
-    for column in columns:
-        drawn.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
-    for row in cells:
-        drawn.add_row(*map(escape, row))
-    Console().print(drawn)
 
 
 def _finite(value: Any) -> Any:

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from types import TracebackType
 
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from nameplate.training.console import Screen
+from nameplate.training.console import Screen, drawn_table
 from trainer.ledger.leaderboard import in_words, short_key, varying_keys
 from trainer.ledger.ledger import Ledger
 from trainer.ledger.record import Record, State
@@ -97,18 +97,24 @@ def table(records: Sequence[Record]) -> Table:
     keys = varying_keys(records)
     count = Counter(each.state for each in records)
     title = ", ".join(f"{count[state]} {state}" for state in State if count[state])
-    found = Table("job", "state", *(short_key(key, keys) for key in keys), "best", "seconds", "", title=title)
+    columns = ("job", "state", *(short_key(key, keys) for key in keys), "best", "seconds", "")
     order = sorted(records, key=lambda each: each.ended or "", reverse=True)
     order.sort(key=lambda each: (each.state is not State.running, each.state is State.planned))
-    for record in order[:_MOST]:
-        state = f"[{_COLOURS[record.state]}]{record.state}[/]"
-        best = "" if record.best is None else f"{record.best:.4f}"
-        error = _first(record.error or record.pruned or "")
-        settings = (escape(in_words(record.setting(key))) for key in keys)
-        found.add_row(record.job, state, *settings, best, f"{_seconds(record):.1f}", escape(error))
+    rows = [_row(record, keys) for record in order[:_MOST]]
     if len(order) > _MOST:
-        found.add_row(f"... {len(order) - _MOST} more")
-    return found
+        rows.append([f"... {len(order) - _MOST} more"])
+    return drawn_table(title, columns, rows)
+
+
+def _row(record: Record, keys: Sequence[str]) -> list[str | Text]:
+    return [
+        record.job,
+        Text(record.state, style=_COLOURS[record.state]),
+        *(in_words(record.setting(key)) for key in keys),
+        "" if record.best is None else f"{record.best:.4f}",
+        f"{_seconds(record):.1f}",
+        _first(record.error or record.pruned or ""),
+    ]
 
 
 def _seconds(record: Record) -> float:
