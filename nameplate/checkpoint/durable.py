@@ -67,48 +67,50 @@ def make_directories(path: Path) -> None:
 
 def replace_file(path: Path, data: bytes, *, temporary: Path | None = None) -> None:
     """Replace the file `path` by one with the content `data`: readers see the old file or the new one."""
-    with _removed_on_failure(temporary or _draft(path)) as draft:
+    with replacement(path, temporary=temporary, synced=True) as draft:
         write_file(draft, data)
-        draft.rename(path)
-    sync_directory(path.parent)
 
 
 @contextmanager
-def replacement(path: Path, *, temporary: Path | None = None) -> Iterator[Path]:
+def replacement(path: Path, *, temporary: Path | None = None, synced: bool = False) -> Iterator[Path]:
     """Yield the path of a draft for the block to write; the draft then replaces `path`, durably and by one rename.
 
-    The draft lies beside `path` and ends as it does, since some writers choose a format by the suffix. It is removed
-    when the block raises.
+    The draft is removed when the block raises.
+
+    Args:
+        path: the file to replace; it need not exist.
+        temporary: the draft's path, beside `path`. By default it ends as `path` does, since some writers choose a
+            format by the suffix.
+        synced: whether the block fsyncs the draft itself.
     """
-    with _removed_on_failure(temporary or _draft(path)) as draft:
-        yield draft
-        put_in_place(draft, path)
-
-
-def put_in_place(draft: Path, path: Path) -> None:
-    """Fsync `draft`, a file or a whole directory, and rename it to `path` on the same file system, durably."""
-    for folder, _, names in os.walk(draft, topdown=False):  # nothing where the draft is a file
-        for name in names:
-            _sync_file(Path(folder, name))
-        sync_directory(Path(folder))
-    if draft.is_file():
-        _sync_file(draft)
-    draft.rename(path)
-    sync_directory(path.parent)
-
-
-@contextmanager
-def _removed_on_failure(draft: Path) -> Iterator[Path]:
+    draft = temporary or path.with_name(f"{NEW}{secrets.token_hex(4)}-{path.name}")
     try:
         yield draft
+        if not synced:
+            sync_tree(draft)
+        draft.rename(path)
     except BaseException:
         with suppress(OSError):
             draft.unlink()
         raise
+    sync_directory(path.parent)
 
 
-def _draft(path: Path) -> Path:
-    return path.with_name(f"{NEW}{secrets.token_hex(4)}-{path.name}")
+def put_in_place(draft: Path, path: Path) -> None:
+    """Fsync `draft`, a file or a whole directory, and rename it to `path` on the same file system, durably."""
+    sync_tree(draft)
+    draft.rename(path)
+    sync_directory(path.parent)
+
+
+def sync_tree(path: Path) -> None:
+    """Fsync a file, or a directory with everything in it."""
+    for folder, _, names in os.walk(path, topdown=False):  # yields nothing for a file
+        for name in names:
+            _sync_file(Path(folder, name))
+        sync_directory(Path(folder))
+    if path.is_file():
+        _sync_file(path)
 
 
 def _sync_file(path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from nameplate.checkpoint import StoreError, tensor_names
-from nameplate.checkpoint.single_file import TensorFile, open_tensors
+from nameplate.checkpoint.tensor_file import TensorFile, open_tensors
 from nameplate.errors import FileFormatError
 from nameplate.formats import limits
 from nameplate.formats.arrays import Arrays
