@@ -1,7 +1,6 @@
-"""The names of number formats: NumPy's, used in the manifest, and safetensors', used in headers.
+"""The dtypes that can be stored, by NumPy's names (in the manifest) and by safetensors' codes (in headers).
 
-https://huggingface.co/docs/safetensors, "Format"; formats smaller than a byte have no NumPy type and are left
-out.
+https://huggingface.co/docs/safetensors, "Format". Formats smaller than a byte have no NumPy dtype and are left out.
 """
 
 from __future__ import annotations
@@ -37,12 +36,12 @@ KNOWN = tuple(_BY_NAME)  # NumPy's names: float32, bfloat16, ...
 
 
 def code(name: str) -> str | None:
-    """Return safetensors' code of NumPy's `name` ("float32" -> "F32"), or None when the format has none."""
+    """Return safetensors' code for the dtype that NumPy calls `name` ("float32" -> "F32"), None where it has none."""
     return _CODES.get(name)
 
 
 def of_code(code: str) -> np.dtype | None:
-    """Return the dtype of safetensors' `code`, or None when it is unknown here."""
+    """Return the dtype of safetensors' `code`, or None for an unknown code."""
     return _SAFETENSORS.get(code)
 
 

@@ -1,4 +1,8 @@
-"""Network file systems lose handles of files that another machine replaced: ask again, a few times."""
+"""Reading files that may be hostile, on file systems that may lose them.
+
+Links, pipes and devices are refused without waiting for them. A network file system loses the handle of a file that
+another machine has replaced (ESTALE); such a read is repeated.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +20,14 @@ from nameplate.checkpoint.errors import DamagedError, StoreError
 
 T = TypeVar("T")
 
-_PAUSES = (
-    0.0,
-    0.05,
-    0.2,
-    0.5,
-)  # seconds; a second look by name gets a fresh handle, the rest is for a slow server
+PIECE = 1 << 20  # bytes read and hashed at a time
+
+_PAUSES = (0.0, 0.05, 0.2, 0.5)  # seconds; the first retry gets a fresh handle, the others wait for a slow server
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # no checkpoint of ours has a link or a pipe in it
 
 
 def patiently(action: Callable[[], T]) -> T:
-    """Return `action()`, repeated while it fails with ESTALE, five times at most."""
+    """Return `action()`, retried up to four times while it fails with ESTALE."""
     for pause in _PAUSES:
         try:
             return action()
@@ -36,15 +38,8 @@ def patiently(action: Callable[[], T]) -> T:
     return action()
 
 
-PIECE = 1 << 20  # bytes read and hashed at a time
-
-_FLAGS = (
-    os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-)  # a link or a pipe in a checkpoint is no file of ours
-
-
 def open_regular(path: Path) -> int:
-    """Return a descriptor for reading the file at `path`; links are followed, and nothing is waited for.
+    """Return a descriptor for reading the file at `path`; links are followed, and a pipe is not waited for.
 
     Raises `DamagedError` for a pipe or a device, `OSError` for a directory and as `os.open`.
     """
@@ -59,9 +54,10 @@ def read_regular(path: Path, *, most: int) -> bytes:
 
 
 def open_lock(path: Path) -> int:
-    """Return a descriptor for reading and writing the lock file at `path`, made where it is missing.
+    """Return a descriptor for reading and writing the lock file at `path`, created if missing.
 
-    Raises `StoreError` for a link, in whose place another file would be locked or written, and for what is not a file.
+    Raises `StoreError` for a link, through which another file would be locked and overwritten, and for anything that
+    is not a regular file.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
@@ -75,12 +71,12 @@ def open_lock(path: Path) -> int:
         raise StoreError(f"{error}, so not a lock file; delete it.") from None
     if os.fstat(descriptor).st_nlink > 1:
         os.close(descriptor)
-        raise StoreError(f"{path} is a second name of another file (a hard link), which it would overwrite; delete it.")
+        raise StoreError(f"{path} is a hard link to another file, which it would overwrite; delete it.")
     return descriptor
 
 
 def _regular(descriptor: int, path: Path) -> int:
-    """Return the descriptor where it is of a file; else close it and raise `DamagedError`."""
+    """Return the descriptor of a regular file; close any other and raise `DamagedError`."""
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
@@ -91,9 +87,7 @@ def _regular(descriptor: int, path: Path) -> int:
 
 
 class OpenFiles:
-    """Files of directory `path`, opened together and read at any offset; closed with `close` or with the last
-    reference.
-    """
+    """Files of directory `path`, opened once and read at any offset; closed by `close` or garbage collection."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -104,7 +98,7 @@ class OpenFiles:
     def open(self, name: str) -> int:
         """Open file `name` and return its size in bytes.
 
-        Raises `FileNotFoundError`, or `DamagedError` for what is no file.
+        Raises `FileNotFoundError`, and `DamagedError` for what is not a regular file.
         """
         descriptor, size = self._unless_stale(
             lambda: _open(name, directory=self._directory), lambda: _open(self.path / name, directory=None)
@@ -114,7 +108,7 @@ class OpenFiles:
 
     def read(self, name: str, offset: int, nbytes: int) -> bytes:
         """Return `nbytes` of file `name` from `offset` on, fewer at its end."""
-        parts: list[bytes] = []  # one, as a rule, which join returns without copying it
+        parts: list[bytes] = []  # usually one, which join returns without a copy
         while nbytes:
             part = self._reading(name, os.pread, nbytes, offset)
             if not part:
@@ -124,9 +118,7 @@ class OpenFiles:
         return b"".join(parts)
 
     def read_into(self, name: str, offset: int, buffer: memoryview) -> int:
-        """Fill `buffer` from `offset` on and return how much of it could be filled: less at the end of the
-        file.
-        """
+        """Fill `buffer` with the bytes from `offset` on and return how many there were, fewer at the file's end."""
         filled = 0
         while filled < len(buffer):
             count = self._reading(name, os.preadv, [buffer[filled:]], offset + filled)
@@ -136,7 +128,7 @@ class OpenFiles:
         return filled
 
     def names(self) -> list[str]:
-        """Return the names of all that is in the directory now, sorted."""
+        """Return the names of everything in the directory at this moment, sorted."""
         return sorted(self._unless_stale(lambda: os.listdir(self._directory), lambda: os.listdir(self.path)))
 
     def close(self) -> None:
@@ -158,7 +150,7 @@ class OpenFiles:
 
     @staticmethod
     def _unless_stale(by_descriptor: Callable[[], T], by_path: Callable[[], T]) -> T:
-        """Return the first, or, where a network file system lost the descriptor, the second, patiently."""
+        """Return `by_descriptor()`, or `by_path()` where a network file system has lost the descriptor."""
         try:
             return by_descriptor()
         except OSError as error:
@@ -187,6 +179,6 @@ def _open(name: str | Path, *, directory: int | None) -> tuple[int, int]:
 
 def _close(directory: int, descriptors: dict[str, int]) -> None:
     for descriptor in (directory, *descriptors.values()):
-        with suppress(OSError):  # nothing was written: nothing is lost
+        with suppress(OSError):  # opened for reading: nothing can be lost
             os.close(descriptor)
     descriptors.clear()

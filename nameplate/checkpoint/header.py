@@ -1,8 +1,7 @@
 """The header of a safetensors file: encoded, and decoded strictly.
 
-A file is 8 bytes of little-endian header length, a JSON object, and the tensors back to back. `decode`
-accepts what the format allows and nothing else: no key twice, no overlap, no hole, no number that does not
-fit, within bounds of its own.
+A file is 8 bytes of little-endian header length, a JSON object, and the tensors back to back. `decode` accepts what the
+format allows and nothing else: no duplicate key, no overlap, no gap, no impossible number, all within size limits.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ import numpy as np
 from nameplate.checkpoint import dtypes, tensor_names
 from nameplate.checkpoint.errors import DamagedError
 
-LARGEST_HEADER = 16 << 20  # bytes; about 300 a tensor in practice
-LARGEST_METADATA = 4 << 20  # bytes; a few lines in practice
-MOST_TENSORS = 1 << 16  # in one file; more are sharded
+LARGEST_HEADER = 16 << 20  # bytes; in practice about 300 a tensor
+LARGEST_METADATA = 4 << 20  # bytes; in practice a few lines
+MOST_TENSORS = 1 << 16  # in one file; more are split into shards
 
 _METADATA = "__metadata__"
 _STRING = re.compile(rb'"(?:[^"\\\x00-\x1f]++|\\["\\/bfnrtu])*+"')
 _ENTRY = re.compile(rb"\{[^{}]{0,1024}\}")
 _SPACE = re.compile(rb"[ \t\r\n]*+")
 _ALIGNMENT = 8
-_LONGEST_KEY = 12 * tensor_names.LONGEST_KEY + 2  # bytes; each character may be written as two \\uXXXX
-_LARGEST = 1 << 62  # bytes; beyond it sizes overflow somewhere
+_LONGEST_KEY = 12 * tensor_names.LONGEST_KEY + 2  # bytes; JSON may write a character as two \\uXXXX
+_LARGEST = 1 << 62  # bytes; larger sizes overflow in some readers
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +42,13 @@ class Entry:
 
     @property
     def end(self) -> int:
-        """The first byte behind the tensor."""
+        """Offset of the first byte after the tensor."""
         return self.offset + self.nbytes
 
 
 @dataclass(frozen=True)
 class Header:
-    """A decoded header: entries in the order of their bytes, the writer's metadata, the header's own size in
-    bytes.
-    """
+    """A decoded header: entries in file order, the writer's metadata, and the header's own size in bytes."""
 
     entries: dict[str, Entry]
     metadata: dict[str, str]
@@ -61,7 +58,7 @@ class Header:
 def encode(
     tensors: Iterable[tuple[str, np.dtype, tuple[int, ...]]], *, metadata: Mapping[str, str] | None = None
 ) -> tuple[bytes, dict[str, Entry]]:
-    """Return the first bytes of a file that holds `tensors` in this order, and where each will lie."""
+    """Return the header of a file that holds `tensors` in this order, and the place of each tensor."""
     fields: dict[str, Any] = {_METADATA: dict(metadata)} if metadata else {}
     spans: dict[str, tuple[np.dtype, tuple[int, ...], int, int]] = {}
     end = 0
@@ -79,7 +76,7 @@ def encode(
 
 
 def length(first: bytes, *, file_size: int) -> int:
-    """Return the size in bytes of the header of which `first` is the first 8 bytes, these included."""
+    """Return the size of a header in bytes, including its first 8 bytes `first`, which hold its length."""
     if len(first) < 8:
         raise DamagedError(f"it ends after {len(first)} bytes; a safetensors file has at least 8")
     size = int.from_bytes(first, "little")
@@ -93,7 +90,7 @@ def length(first: bytes, *, file_size: int) -> int:
 def decode(text: bytes, *, file_size: int, name_fault: Callable[[str], str | None] = tensor_names.fault) -> Header:
     """Decode the header `text` (without the 8 bytes of length) of a file of `file_size` bytes.
 
-    Raises `DamagedError` with the first thing that is not allowed, without the file's name.
+    Raises `DamagedError` for the first thing that is not allowed; the caller adds the file's name.
     """
     base = 8 + len(text)
     if text.count(b'"data_offsets"') > MOST_TENSORS:
@@ -105,13 +102,11 @@ def decode(text: bytes, *, file_size: int, name_fault: Callable[[str], str | Non
 
 
 def check_coverage(entries: Mapping[str, Entry], *, start: int, end: int) -> None:
-    """Raise `DamagedError` unless `entries`, in the order of their bytes, fill [start, end) without overlap
-    or hole.
-    """
+    """Raise `DamagedError` unless `entries`, in file order, fill [start, end) without overlap or gap."""
     position = start
     for name, entry in entries.items():
         if entry.offset != position:
-            what = "overlaps the tensor before it" if entry.offset < position else "leaves a hole before it"
+            what = "overlaps the tensor before it" if entry.offset < position else "leaves a gap before it"
             raise DamagedError(f"tensor {name!r:.120} {what}: it begins at byte {entry.offset}, not {position}")
         position = entry.end
     if position != end:
@@ -119,9 +114,7 @@ def check_coverage(entries: Mapping[str, Entry], *, start: int, end: int) -> Non
 
 
 class _Scanner:
-    """Reads the JSON object of a header entry by entry, so that memory stays proportional to what is
-    accepted.
-    """
+    """Parses the JSON object of a header entry by entry, so that memory is bounded by what is accepted."""
 
     def __init__(self, text: bytes, base: int, name_fault: Callable[[str], str | None]) -> None:
         self._text = text
@@ -145,11 +138,11 @@ class _Scanner:
                 entries[key] = self._entry(key)
         self._space()
         if self._at != len(self._text):
-            raise DamagedError(f"its header has something behind its end, at byte {self._at}")
+            raise DamagedError(f"its header goes on after its end, at byte {self._at}")
         return entries, metadata or {}
 
     def _members(self) -> Iterable[str]:
-        """Yield the keys of the object that begins here; the caller consumes each value."""
+        """Yield the keys of the object that starts here; the caller consumes each value."""
         self._expect(b"{")
         if self._accept(b"}"):
             return
@@ -162,17 +155,17 @@ class _Scanner:
             self._expect(b",")
 
     def _strings(self) -> dict[str, str]:
-        found: dict[str, str] = {}
-        started = self._at
+        strings: dict[str, str] = {}
+        start = self._at
         for key in self._members():
-            if key in found:
+            if key in strings:
                 raise DamagedError(f"its metadata has {key!r:.120} twice")
-            found[key] = self._string(longest=LARGEST_METADATA - (self._at - started))
-        return found
+            strings[key] = self._string(longest=LARGEST_METADATA - (self._at - start))
+        return strings
 
     def _entry(self, name: str) -> Entry:
-        if what := self._name_fault(name):
-            raise DamagedError(f"the tensor name {name!r:.120} {what}")
+        if fault := self._name_fault(name):
+            raise DamagedError(f"the tensor name {name!r:.120} {fault}")
         self._space()
         match = _ENTRY.match(self._text, self._at)
         if not match:
@@ -217,26 +210,24 @@ def _entry(name: str, text: bytes, base: int) -> Entry:
     except (ValueError, TypeError, RecursionError):
         raise DamagedError(f"tensor {name!r:.120} is not described by JSON") from None
     if sorted(key for key, _ in pairs) != ["data_offsets", "dtype", "shape"]:
-        raise DamagedError(f"tensor {name!r:.120} must have dtype, shape and data_offsets, once each")
+        raise DamagedError(f"tensor {name!r:.120} must have exactly one dtype, shape and data_offsets")
     dtype = dtypes.of_code(fields["dtype"]) if isinstance(fields["dtype"], str) else None
     if dtype is None:
         raise DamagedError(f"tensor {name!r:.120} has the unknown dtype {str(fields['dtype'])!r:.40}")
     shape, offsets = fields["shape"], fields["data_offsets"]
     if not (is_shape(shape, dtype) and _are_counts(offsets) and len(offsets) == 2):
-        raise DamagedError(f"tensor {name!r:.120} has a shape or offsets that no file can hold")
+        raise DamagedError(f"tensor {name!r:.120} has an impossible shape or offsets")
     nbytes = math.prod(shape) * dtype.itemsize
     if offsets[1] - offsets[0] != nbytes:
         raise DamagedError(
             f"tensor {name!r:.120} of shape {shape!s:.80} needs {nbytes} bytes, "
-            f"its offsets give {offsets[1] - offsets[0]}"
+            f"but its offsets span {offsets[1] - offsets[0]}"
         )
     return Entry(dtype, tuple(shape), base + offsets[0], nbytes)
 
 
 def is_shape(value: Any, dtype: np.dtype) -> bool:
-    """Say whether `value` is the shape of an array that can exist: whole numbers whose product stays below
-    2**62 bytes.
-    """
+    """Return whether `value` is the shape of a possible array: counts whose product is below 2**62 bytes."""
     return _are_counts(value) and math.prod(max(1, size) for size in value) * dtype.itemsize < _LARGEST
 
 

@@ -1,7 +1,7 @@
-"""The manifest of a checkpoint: what it holds, and the hash of every byte of it, its own included.
+"""The manifest of a checkpoint: what it holds, and a hash of every byte, its own included.
 
-It is JSON, one line a tensor. The first line holds the hash of all that follows; that line itself has one
-possible spelling, so no bit of the file can change unnoticed.
+It is JSON with one line per tensor. The first line holds the hash of everything after it and has only one valid
+spelling, so that no bit of the file can change unnoticed.
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ _HASH = re.compile(r"[0-9a-f]{32}\Z")
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """A file of the checkpoint: sizes in bytes, hashes xxh3-128; a file of tensors also has those of its
-    header.
-    """
+    """A file of the checkpoint: sizes in bytes and xxh3-128 hashes, of its header too where it holds tensors."""
 
     size: int
     xxh3: str
@@ -38,16 +36,14 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True)
 class TensorRecord:
-    """A tensor: which file holds it and where (bytes from the start of the file), what it is, and its bytes'
-    hash.
-    """
+    """A tensor of the checkpoint: its file and place, its form, and the hash of its bytes."""
 
     file: str
-    offset: int
+    offset: int  # bytes from the start of the file
     dtype: np.dtype
     shape: tuple[int, ...]
     xxh3: str
-    layer_class: str | None  # of the layer that owns it, where known
+    layer_class: str | None  # class of the layer that owns it, where known
     role: str  # "kernel", "momentum", ...
 
     @property
@@ -57,13 +53,13 @@ class TensorRecord:
 
     @property
     def entry(self) -> header.Entry:
-        """Where it lies in its file."""
+        """Its place in the file, as the file's header has it."""
         return header.Entry(self.dtype, self.shape, self.offset, self.nbytes)
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A checkpoint, all but the bytes of its tensors."""
+    """Everything about a checkpoint but the bytes of its files."""
 
     step: int
     epoch: int
@@ -75,9 +71,7 @@ class Manifest:
 
 
 def encode(manifest: Manifest) -> bytes:
-    """Return the text of manifest.json. Raises `StoreError` when `about` or `metrics` is not plain data, or
-    too large.
-    """
+    """Return the text of manifest.json. Raises `StoreError` when `about` or `metrics` is too large or not plain."""
     top = {
         "format": _FORMAT,
         "version": VERSION,
@@ -100,14 +94,12 @@ def encode(manifest: Manifest) -> bytes:
 
 
 def decode(data: bytes) -> Manifest:
-    """Return the manifest whose text is `data`. Raises `DamagedError` for whatever `encode` would not have
-    written.
-    """
+    """Return the manifest whose text is `data`. Raises `DamagedError` for anything that `encode` does not write."""
     if len(data) > plain_data.LARGEST_TEXT:
         raise DamagedError(f"it has {len(data)} bytes; at most {plain_data.LARGEST_TEXT} are read")
     match = _SEAL.match(data)
     if not match:
-        raise DamagedError("its first line is not that of a manifest")
+        raise DamagedError("its first line is not a manifest's")
     body = memoryview(data)[match.end() :]
     if xxh3_128_hexdigest(body) != match[1].decode():
         raise DamagedError("its hash does not match its content")
@@ -116,7 +108,7 @@ def decode(data: bytes) -> Manifest:
     try:
         return _manifest(fields)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DamagedError(f"it lacks a field, or has one of another kind ({error!r:.120})") from None
+        raise DamagedError(f"a field is missing or of the wrong type ({error!r:.120})") from None
 
 
 def _seal(body: bytes) -> bytes:
@@ -188,7 +180,7 @@ def _manifest(fields: dict[str, Any]) -> Manifest:
 
 def _file_name(name: str) -> str:
     if layout.group_of(name) is None and name not in (layout.MODEL, layout.CONFIG):
-        raise DamagedError(f"it lists the file {name!r:.120}, which no checkpoint has")
+        raise DamagedError(f"it lists the file {name!r:.120}, which does not belong in a checkpoint")
     return name
 
 
@@ -199,7 +191,7 @@ def _file_record(name: str, row: dict[str, Any]) -> FileRecord:
     if layout.group_of(name):
         _hash(record.header_xxh3)
     if (layout.group_of(name) is None) != (record.header_size == 0):
-        raise DamagedError(f"it gives {name} a header, or none, where it should not")
+        raise DamagedError(f"it lists {name} {'without a' if layout.group_of(name) else 'with a'} header")
     return record
 
 
@@ -208,15 +200,15 @@ def _tensor_records(group: str, rows: dict[str, Any], files: Mapping[str, FileRe
 
 
 def _tensor_record(group: str, name: str, row: dict[str, Any], files: Mapping[str, FileRecord]) -> TensorRecord:
-    if what := tensor_names.fault(name):
-        raise DamagedError(f"the tensor name {name!r:.120} {what}")
+    if fault := tensor_names.fault(name):
+        raise DamagedError(f"the tensor name {name!r:.120} {fault}")
     if row["file"] not in files or layout.group_of(row["file"]) != group:
-        raise DamagedError(f"tensor {name!r:.120} is in {row['file']!r:.120}, which is no file of its group")
+        raise DamagedError(f"tensor {name!r:.120} is in {row['file']!r:.120}, which is not a file of its group")
     dtype = dtypes.of_name(row["dtype"])
     if dtype is None:
         raise DamagedError(f"tensor {name!r:.120} has the unknown dtype {row['dtype']!r:.40}")
     if not header.is_shape(row["shape"], dtype):
-        raise DamagedError(f"tensor {name!r:.120} has a shape that no file can hold")
+        raise DamagedError(f"tensor {name!r:.120} has an impossible shape")
     layer_class = row.get("class")
     return TensorRecord(
         file=row["file"],
@@ -239,7 +231,7 @@ def _check_coverage(files: Mapping[str, FileRecord], tensors: Mapping[str, Mappi
         try:
             header.check_coverage(ordered, start=files[name].header_size, end=files[name].size)
         except DamagedError as error:
-            raise DamagedError(f"of {name} it says what cannot be: {error}") from None
+            raise DamagedError(f"its records of {name} are impossible: {error}") from None
 
 
 def _count(value: Any) -> int:

@@ -1,8 +1,8 @@
-"""Plain data as JSON text and back, exactly, within bounds.
+"""Plain data as JSON text and back, exactly, within size limits.
 
-JSON has no infinities and no NaN, but the best value so far begins as one: such a float becomes `{"$float":
-"inf"}`. Reading refuses a key twice, text that is not ASCII, and what would take far more memory than a
-manifest needs, before it is built.
+JSON has neither infinities nor NaN, but the best value so far starts as one: such a float becomes `{"$float": "inf"}`.
+Reading refuses duplicate keys, text that is not ASCII, and, before it is built, anything that would take far more
+memory than a manifest needs.
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ def encode(value: Any) -> str:
 
 
 def plain(value: Any, *, where: str, depth: int = 0) -> Any:
-    """Return `value` as JSON can hold it. Raises `StoreError` at the first thing that would not come back as
-    it was.
-    """
+    """Return `value` as JSON can hold it. Raises `StoreError` for the first part that would not come back equal."""
     if value is None or isinstance(value, bool | str) or type(value) is int:
         return value
     if isinstance(value, float):
@@ -64,17 +62,15 @@ def decode(data: bytes) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Any:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
         raise ValueError("a key appears twice")
-    if _FLOAT in found:
-        return _special(found)
-    return found
+    return _special_float(fields) if _FLOAT in fields else fields
 
 
-def _special(found: dict[str, Any]) -> float:
-    text = found[_FLOAT]
-    if len(found) != 1 or text not in ("inf", "-inf", "nan"):
+def _special_float(fields: dict[str, Any]) -> float:
+    text = fields[_FLOAT]
+    if len(fields) != 1 or text not in ("inf", "-inf", "nan"):
         raise ValueError(f"{_FLOAT} must be inf, -inf or nan")
     return float(text)
 

@@ -1,8 +1,8 @@
-"""`latest` and `best`: names that lead to a checkpoint, replaced by one rename.
+"""Pointers: `latest` and `best`, names that lead to a checkpoint and are replaced by one rename.
 
-A pointer is a small file, `step_00001200 <hash>`, not a symbolic link: copying tools neither follow nor drop
-it, file systems without links hold it, it cannot lead out of its directory, and its hash tells a flipped bit
-from a missing checkpoint.
+A pointer is a small file, `step_00001200 <hash>`, rather than a symbolic link: copying tools neither follow nor drop
+it, it works on file systems without links, it cannot lead out of its directory, and its hash distinguishes a flipped
+bit from a missing checkpoint.
 """
 
 from __future__ import annotations
@@ -19,22 +19,20 @@ _LARGEST = 256  # bytes
 
 
 def point(directory: Path, name: str, target: Path) -> None:
-    """Let `name` lead to the checkpoint `target` in `directory`, durably. Raises `StoreError` when it is not
-    there.
-    """
+    """Point `name` durably at the checkpoint `target` in `directory`. Raises `StoreError` when that does not exist."""
     directory = Path(directory)
     target = Path(target)
     if not layout.is_pointer_name(name):
         raise StoreError(f"A pointer cannot be called {name!r}; use a short lower-case word such as latest or best.")
     if layout.step_of(target.name) is None or not layout.has_manifest(directory / target.name):
-        raise StoreError(f"{name!r} cannot lead to {target}: {directory} has no such checkpoint.")
+        raise StoreError(f"{name!r} cannot point at {target}: {directory} has no such checkpoint.")
     path = directory / name
     with explained("Pointing", path):
         durable.replace_file(path, _text(name, target.name), temporary=durable.beside(path, layout.POINTING))
 
 
 def resolve(directory: Path, name: str) -> Path | None:
-    """Return the checkpoint that `name` leads to, or None when there is no such pointer.
+    """Return the checkpoint that `name` points at, or None when there is no such pointer.
 
     Raises `DamagedError` when the pointer is damaged or its checkpoint is gone.
     """
@@ -55,7 +53,7 @@ def resolve(directory: Path, name: str) -> Path | None:
 
 
 def leads_to(directory: Path, name: str) -> Path | None:
-    """Return what a pointer says, whether or not it is there; None where it is damaged or missing."""
+    """Return a pointer's target, whether or not it exists; None where the pointer is damaged or missing."""
     path = Path(directory) / name
     try:
         return _target(path, files.read_regular(path, most=_LARGEST))
@@ -70,8 +68,8 @@ def _target(path: Path, data: bytes) -> Path | None:
 
 
 def pointers(directory: Path) -> dict[str, Path]:
-    """Return all pointers in `directory` that lead somewhere, with their checkpoints."""
-    found = {}
+    """Return the intact pointers in `directory`, each with its checkpoint."""
+    targets = {}
     for name in layout.listing(Path(directory)):
         if layout.is_pointer_name(name):
             try:
@@ -79,8 +77,8 @@ def pointers(directory: Path) -> dict[str, Path]:
             except DamagedError:
                 continue
             if target is not None:
-                found[name] = target
-    return found
+                targets[name] = target
+    return targets
 
 
 def _text(name: str, target: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Which checkpoint is the best by a measured value: one rule for the pointer, for retention and for readers."""
+"""Which checkpoint is the best by a metric: one rule for the pointer, for retention and for readers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from nameplate.checkpoint.pointers import resolve
 from nameplate.checkpoint.reading import read_manifest
 from nameplate.checkpoint.verification import verify
 
-PARTIAL = "partial"  # in a manifest's `about` where its metrics are those of a part of an epoch: they rank nowhere
-BEST = "best"  # the pointer, and in `about` what decides: {"monitor": name, "mode": "min" or "max", "value": ...}
+PARTIAL = "partial"  # key in a manifest's `about`: its metrics cover only part of an epoch and are not ranked
+BEST = "best"  # the pointer, and the key of the criterion: {"monitor": name, "mode": "min" or "max", "value": ...}
 
 
 def ranked(paths: Sequence[Path], *, metric: str, mode: str, partial: bool = False) -> list[Path]:
-    """Return those of `paths` that have a number for `metric`, the best first; of equal ones the older.
+    """Return those of `paths` that have a number for `metric`, the best first, the older first among equals.
 
-    `partial` lets what was measured over a part of an epoch count too.
+    With `partial`, metrics measured over part of an epoch count too.
     """
     sign = 1 if mode == "min" else -1
     scored = []
@@ -36,10 +36,10 @@ def best_of(directory: Path, *, metric: str, mode: str, good: Callable[[Path], b
 
 
 def best(directory: Path, on_damage: Callable[[Path, Exception], None]) -> Path | None:
-    """Return the best checkpoint in `directory` of which every byte is verified; None where nothing was measured.
+    """Return the best fully verified checkpoint in `directory`; None where no metric was measured.
 
-    Where no checkpoint tells what its run decides by, it is the one that the pointer leads to. `on_damage` hears of
-    every one that is passed over.
+    Where no checkpoint records its run's criterion, this is the checkpoint that the pointer `best` leads to.
+    `on_damage` is called for every checkpoint that is passed over.
     """
     directory = Path(directory)
 
@@ -50,8 +50,9 @@ def best(directory: Path, on_damage: Callable[[Path, Exception], None]) -> Path 
         return not damages
 
     for path in reversed(layout.checkpoints(directory)):
-        if decided := _decided(path):
-            return best_of(directory, metric=decided[0], mode=decided[1], good=good)
+        if criterion := _criterion(path):
+            metric, mode = criterion
+            return best_of(directory, metric=metric, mode=mode, good=good)
     try:
         pointed = resolve(directory, BEST)
     except DamagedError as error:
@@ -60,8 +61,8 @@ def best(directory: Path, on_damage: Callable[[Path, Exception], None]) -> Path 
     return pointed if pointed is not None and good(pointed) else None
 
 
-def _decided(path: Path) -> tuple[str, str] | None:
-    """Return the metric and mode by which a checkpoint's run decides, where it tells."""
+def _criterion(path: Path) -> tuple[str, str] | None:
+    """Return the metric and mode by which a checkpoint's run ranks, where it records them."""
     try:
         about = read_manifest(path).about.get(BEST)
     except StoreError:

@@ -1,6 +1,4 @@
-"""Opening a checkpoint: the manifest first, every tensor when it is asked for, and nothing unverified handed
-out.
-"""
+"""Opening a checkpoint: the manifest at once, each tensor on demand, and nothing returned unverified."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ from nameplate.naming.names import did_you_mean
 
 T = TypeVar("T")
 
-_READERS = min(4, os.cpu_count() or 1)  # threads; copying and hashing leave the interpreter free
+_READERS = min(4, os.cpu_count() or 1)  # threads; copying and hashing release the interpreter lock
 _WORTH_THREADS = 8 << 20  # bytes
 _LARGEST_DESCRIPTION = 64 << 20  # bytes of model.json or config.yaml; a layer takes some 1500
 
@@ -30,8 +28,8 @@ _LARGEST_DESCRIPTION = 64 << 20  # bytes of model.json or config.yaml; a layer t
 class Checkpoint:
     """One checkpoint on disk: its manifest, and its arrays by name, read and verified one at a time.
 
-    Its files stay open, so it can be read to the end also when retention deletes it meanwhile. Use it in a
-    `with` block, or leave closing to garbage collection.
+    Its files stay open, so it can be read to the end even if retention deletes it meanwhile. Use it in a `with` block,
+    or leave closing to garbage collection.
     """
 
     def __init__(self, path: Path, files: OpenFiles, content: Manifest) -> None:
@@ -62,9 +60,7 @@ class Checkpoint:
         return {"weights": self.weights, "optimizer": self.optimizer, "state": self.state}
 
     def tensor(self, name: str) -> np.ndarray:
-        """Return the tensor `name` of any group, reading its bytes alone. Raises `StoreError` with the
-        nearest names.
-        """
+        """Return the tensor `name` of any group, reading only its bytes. Raises `StoreError` with the nearest names."""
         for group in self.groups().values():
             if name in group:
                 return group[name]
@@ -72,7 +68,7 @@ class Checkpoint:
         raise StoreError(f"{self.path} has no tensor {name!r}.{did_you_mean(name, known)} It has {len(known)} tensors.")
 
     def close(self) -> None:
-        """Close the files; arrays already read stay."""
+        """Close the files; arrays already read stay valid."""
         self._files.close()
 
     def __enter__(self) -> Checkpoint:
@@ -98,9 +94,9 @@ class Checkpoint:
 
 
 class Tensors(Mapping[str, np.ndarray]):
-    """The arrays of one group by name, in the order of their bytes; `[]` reads one of them and verifies it.
+    """The arrays of one group by name, in file order; `[]` reads and verifies one of them.
 
-    Each array is new, writable and the caller's own. Raises `DamagedError` naming the file and the tensor.
+    Each array is new and writable. Raises `DamagedError` naming the file and the tensor.
     """
 
     def __init__(
@@ -138,10 +134,10 @@ class Tensors(Mapping[str, np.ndarray]):
     def load(self, take: Callable[[np.ndarray], T]) -> dict[str, T]: ...
 
     def load(self, take: Callable[[np.ndarray], Any] | None = None) -> dict[str, Any]:
-        """Read all of them, several at a time: faster than one after the other, which `dict(tensors)` would do.
+        """Read all of them, several at a time: faster than `dict(tensors)`, which reads one after the other.
 
-        `take` is called with each in some thread and what it returns is kept in its place: an array that goes into
-        another memory anyway is free again at once.
+        `take` is called with each array, in some thread, and its result is returned in the array's place, so that an
+        array that is copied elsewhere is freed at once.
         """
         if sum(record.nbytes for record in self.records.values()) < _WORTH_THREADS:
             return {name: take(self[name]) if take else self[name] for name in self.records}
@@ -159,10 +155,10 @@ class Tensors(Mapping[str, np.ndarray]):
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """Open the checkpoint at `path`: its manifest verified, all its files there and of the right size.
+    """Open the checkpoint at `path`: its manifest is verified, and all its files exist with the right sizes.
 
-    Raises `DamagedError` with everything that is missing or cut short, `NewerFormatError` for a later format,
-    and `StoreError` when there is no checkpoint at `path`.
+    Raises `DamagedError` with everything that is missing or truncated, `NewerFormatError` for a later format, and
+    `StoreError` when there is no checkpoint at `path`.
     """
     path = Path(path)
     with explained("Opening", path):
@@ -170,9 +166,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 
 def read_hashed(files: OpenFiles, record: TensorRecord) -> tuple[np.ndarray, str]:
-    """Return the bytes of a tensor, shape (nbytes,), and their hash, taken while they are in the processor's
-    cache.
-    """
+    """Return the bytes of a tensor, shape (nbytes,), and their hash, computed while they are in the CPU cache."""
     data = np.empty(record.nbytes, np.uint8)
     view = data.data
     digest = xxh3_128()
@@ -184,7 +178,7 @@ def read_hashed(files: OpenFiles, record: TensorRecord) -> tuple[np.ndarray, str
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Return the verified manifest of the checkpoint at `path`, without looking at its other files."""
+    """Return the verified manifest of the checkpoint at `path`; its other files are not opened."""
     with explained("Opening", path):
         files, content = patiently(lambda: open_manifest(path))
     files.close()
@@ -192,7 +186,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def open_manifest(path: Path) -> tuple[OpenFiles, Manifest]:
-    """Open directory `path` and its manifest, no other file. Raises as `open_checkpoint`, and `OSError`."""
+    """Open directory `path` and its manifest, no other file. Raises like `open_checkpoint`, and `OSError`."""
     files = _directory(path)
     try:
         return files, _manifest(path, files)
@@ -224,8 +218,8 @@ def _directory(path: Path) -> OpenFiles:
 
 
 def _nearby(path: Path) -> str:
-    there = [name for name in layout.listing(path.parent) if layout.step_of(name) is not None]
-    return f" {path.parent} has {', '.join(there[-5:])}." if there else ""
+    steps = [name for name in layout.listing(path.parent) if layout.step_of(name) is not None]
+    return f" {path.parent} has {', '.join(steps[-5:])}." if steps else ""
 
 
 def _manifest(path: Path, files: OpenFiles) -> Manifest:
@@ -243,12 +237,12 @@ def _manifest(path: Path, files: OpenFiles) -> Manifest:
         raise NewerFormatError(f"{path} cannot be read: {error}.") from None
     named = layout.step_of(path.name)
     if named is not None and named != content.step:
-        raise DamagedError(f"{path} is damaged: its manifest is that of step {content.step}.")
+        raise DamagedError(f"{path} is damaged: its manifest is for step {content.step}.")
     return content
 
 
 def _faults(files: OpenFiles, content: Manifest) -> list[str]:
-    """Open every file that `content` lists, and return what is missing or of another size."""
+    """Open every file that `content` lists, and return what is missing or has another size."""
     faults = []
     for name, record in content.files.items():
         try:

@@ -1,4 +1,4 @@
-"""The newest checkpoint that is good, whatever happened to the newer ones, and never silently."""
+"""Recovery: the newest good checkpoint, with every damaged or lost one after it reported."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ _POINTERS = ("latest", "best")
 
 
 def newest_good(directory: Path, on_damage: Callable[[Path, Exception], None]) -> Checkpoint | None:
-    """Return the newest checkpoint in `directory` of which every byte is verified; None when there is none at
-    all.
+    """Return the newest fully verified checkpoint in `directory`; None when there are no checkpoints.
 
-    Reads the whole checkpoint; `load_newest` verifies while it loads instead. `on_damage` hears of each one
+    This reads the whole checkpoint; `load_newest` verifies while it loads instead. `on_damage` is called for each one
     passed over. Raises `NothingGoodError` when there are checkpoints and none is good.
     """
     return load_newest(directory, _verified, on_damage)
@@ -31,16 +30,16 @@ def newest_good(directory: Path, on_damage: Callable[[Path, Exception], None]) -
 def load_newest(
     directory: Path, load: Callable[[Checkpoint], T], on_damage: Callable[[Path, Exception], None]
 ) -> T | None:
-    """Return `load(checkpoint)` for the newest checkpoint that it can load without a `DamagedError`; None
-    when there is none.
+    """Return `load(checkpoint)` for the newest checkpoint that loads without a `DamagedError`; None when there is none.
 
-    `load` may have used a part of a checkpoint when the damage shows; it is then called again with the one
-    before. `on_damage` hears of every newer one that is lost too: without its manifest, or gone while `latest` leads
-    to it. Raises `NothingGoodError` when there are, or were, checkpoints and none is good; any other error passes
-    through.
+    `load` may have used part of a checkpoint before the damage shows; it is then called again with the one before.
+    `on_damage` is called for every damaged or lost checkpoint newer than the one returned; lost are those without a
+    manifest, and those that `latest` leads to and that are gone. Raises `NothingGoodError` when there are, or were,
+    checkpoints and none is good; any other error passes through.
     """
     directory = Path(directory)
-    newest = layout.step_of(found[-1].name) if (found := layout.checkpoints(directory)) else None
+    complete = layout.checkpoints(directory)
+    newest = layout.step_of(complete[-1].name) if complete else None
     seen: dict[Path, str] = {}
     for path, lost in lacking(directory).items():
         step = layout.step_of(path.name)
@@ -55,50 +54,52 @@ def load_newest(
             if layout.has_manifest(path) and not isinstance(error, DamagedError):
                 raise
             seen[path] = str(error)
-            if layout.has_manifest(path):  # not deleted by its owner's retention while we looked at it
+            if layout.has_manifest(path):  # else retention of a running job deleted it meanwhile
                 on_damage(path, error)
     if not seen:
         return None
     reports = "\n".join(f"  {message}" for message in seen.values())
     raise NothingGoodError(
         f"None of the {len(seen)} checkpoints in {directory} is good:\n{reports}\n"
-        f"Restore one from a backup, or start afresh: with another run=NAME, or by deleting {directory}."
+        f"Restore one from a backup, or start again: with another run=NAME, or by deleting {directory}."
     )
 
 
 def lacking(directory: Path) -> dict[Path, DamagedError]:
-    """Return what `directory` has no whole checkpoint for, and why: steps without a manifest, and those that a pointer
-    leads to and that are gone; and pointers that are damaged themselves.
+    """Return what is missing in `directory`, and why.
+
+    Missing are steps without a manifest, and checkpoints that a pointer leads to and that are gone; damaged pointers
+    are listed too.
     """
     directory = Path(directory)
     steps = [directory / name for name in layout.listing(directory) if layout.step_of(name) is not None]
-    found = {
-        path: DamagedError(f"{path} has no {layout.MANIFEST}; it was emptied, or deleted in part")
+    missing = {
+        path: DamagedError(f"{path} has no {layout.MANIFEST}; it was emptied or partly deleted")
         for path in steps
         if not layout.has_manifest(path) and os.path.lexists(path)
     }
     for name in filter(layout.is_pointer_name, layout.listing(directory)):
-        error, target = _astray(directory, name)
-        if error is not None and (target or name in _POINTERS):  # else any file that somebody left there
-            found.setdefault(target or directory / name, error)
-    return found
+        error, target = _pointer_fault(directory, name)
+        if error is not None and (target or name in _POINTERS):  # else it may be any file that somebody left there
+            missing.setdefault(target or directory / name, error)
+    return missing
 
 
-def _astray(directory: Path, name: str) -> tuple[DamagedError | None, Path | None]:
-    """Return what is wrong with a pointer, and the checkpoint that it leads to and that is gone."""
+def _pointer_fault(directory: Path, name: str) -> tuple[DamagedError | None, Path | None]:
+    """Return what is wrong with a pointer, and the missing checkpoint that it leads to."""
     while True:
         target = leads_to(directory, name)
         try:
             resolve(directory, name)
         except DamagedError as error:
             if leads_to(directory, name) != target:
-                continue  # its owner saved another and deleted the old one while we looked
+                continue  # a running job moved the pointer and deleted the old checkpoint meanwhile
             return (None if target and _is_moved_aside(target) else error), target
         return None, None
 
 
 def _is_moved_aside(path: Path) -> bool:
-    """Say whether a new checkpoint is to take the place of this one; the next save gives one of them back."""
+    """Return whether this checkpoint is being replaced; if the writer died, the next save restores it."""
     return any(name.startswith(f"{layout.REPLACED}{path.name}-") for name in layout.listing(path.parent))
 
 

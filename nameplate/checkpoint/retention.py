@@ -1,4 +1,4 @@
-"""Which checkpoints stay: the last, the best, every M-th, ends of stages, protected ones, and always a good one."""
+"""Retention: the last, the best, every M-th, the ends of stages, the protected, and always one good checkpoint stay."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from nameplate.checkpoint.ranking import ranked
 from nameplate.checkpoint.reading import open_checkpoint, read_manifest
 from nameplate.checkpoint.verification import verify
 
-STAGE = "stage"  # what a manifest's `about` has where a stage of the run ended: such a checkpoint stays
+STAGE = "stage"  # key in a manifest's `about` at the end of a stage of the run: such a checkpoint stays
 
 
 @dataclass(frozen=True)
 class Deleted:
-    """What retention did: checkpoints removed, and those it could not remove, with the reason."""
+    """The outcome of retention: checkpoints removed, and those that could not be removed, with the reason."""
 
     removed: tuple[Path, ...]
     failed: Mapping[Path, StoreError]
@@ -36,10 +36,10 @@ def keep(
     thorough: bool = False,
     partial: bool = False,
 ) -> Deleted:
-    """Delete the checkpoints in `directory` that `to_delete` names; the caller holds the run's lock.
+    """Delete the checkpoints in `directory` that `to_delete` returns; the caller holds the run's lock.
 
-    Each disappears by a rename before its files are deleted, so that no half of one can be taken for a whole.
-    A deletion that fails is reported, not raised: the job goes on.
+    Each is renamed out of sight before its files are deleted, so that a half-deleted one is never taken for a whole
+    one. A failed deletion is returned, not raised: the job goes on.
     """
     removed, failed = [], {}
     for path in to_delete(
@@ -74,12 +74,12 @@ def to_delete(
     thorough: bool = False,
     partial: bool = False,
 ) -> list[Path]:
-    """Return the checkpoints that may go, by step. They are ordered by step, never by time.
+    """Return the checkpoints that may be deleted, ordered by step, never by time.
 
-    Kept are the newest `last`, the `best` by `metric` (`mode` "min" or "max"; where it is NaN or missing it does not
-    count, nor, unless `partial`, where it is of a part of an epoch), those whose step is a multiple of `every`, those
-    at the end of a stage of their run, those in `protect`, those a pointer leads to, and the newest good one: one that
-    opens with all its files, or, when `thorough`, one of which every byte is verified.
+    Kept are the newest `last`; the `best` by `metric` (`mode` "min" or "max"), without those where it is NaN, missing
+    or, unless `partial`, measured over part of an epoch; those whose step is a multiple of `every`; the ends of stages;
+    those in `protect`; those that a pointer leads to; and the newest good one, which opens with all its files or, if
+    `thorough`, has every byte verified.
     """
     directory = Path(directory)
     _require_valid(last=last, best=best, metric=metric, mode=mode, every=every)
@@ -98,7 +98,7 @@ def to_delete(
 
 
 def discard(path: Path) -> None:
-    """Delete the checkpoint at `path`: out of sight by one durable rename, then gone."""
+    """Delete the checkpoint at `path`, after one durable rename that hides it."""
     hidden = durable.beside(path, layout.DELETING)
     path.rename(hidden)
     durable.sync_directory(path.parent)
@@ -107,11 +107,13 @@ def discard(path: Path) -> None:
 
 def _require_valid(*, last: int, best: int, metric: str | None, mode: str, every: int | None) -> None:
     if last < 0 or best < 0 or (every is not None and every < 1):
-        raise StoreError(f"Retention counts; received last={last}, best={best}, every={every}.")
+        raise StoreError(
+            f"last and best must be at least 0 and every at least 1; received last={last}, best={best}, every={every}."
+        )
     if mode not in ("min", "max"):
-        raise StoreError(f"The better value is the min or the max; received mode={mode!r}.")
+        raise StoreError(f"mode is 'min' or 'max'; received {mode!r}.")
     if best and metric is None:
-        raise StoreError(f"To keep the best {best}, name the metric that tells them.")
+        raise StoreError(f"To keep the best {best}, name the metric that ranks them.")
 
 
 def _ends_stage(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Reading every byte of a checkpoint once, and saying all that is wrong with it."""
+"""Verification: every byte of a checkpoint is read once, and all damage is listed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NOT_OURS = ".nfs"  # what an NFS client calls a deleted file that is still open
 
 @dataclass(frozen=True)
 class Damage:
-    """One thing that is not as it was saved, in `file` and, where it can be told, in one `tensor` of it."""
+    """One difference from what was saved, in `file` and, where it can be located, in one `tensor` of it."""
 
     file: str
     tensor: str | None
@@ -31,8 +31,7 @@ class Damage:
 
 
 def verify(path: Path) -> list[Damage]:
-    """Return everything that is wrong with the checkpoint at `path`, all files and tensors; nothing when it
-    is good.
+    """Return all damage in the files and tensors of the checkpoint at `path`; an empty list when it is good.
 
     Raises `StoreError` when there is no checkpoint, or one of a later format.
     """
@@ -43,8 +42,8 @@ def verify(path: Path) -> list[Damage]:
     except DamagedError as error:
         return [Damage(layout.MANIFEST, None, str(error))]
     try:
-        found = [damage for name in content.files for damage in _verify_file(files, name, content)]
-        return found + _extra_files(files, content)
+        damages = [damage for name in content.files for damage in _verify_file(files, name, content)]
+        return damages + _extra_files(files, content)
     finally:
         files.close()
 
@@ -52,7 +51,7 @@ def verify(path: Path) -> list[Damage]:
 def _extra_files(files: OpenFiles, content: Manifest) -> list[Damage]:
     known = {layout.MANIFEST, *content.files}
     extra = [name for name in files.names() if name not in known and not name.startswith(_NOT_OURS)]
-    return [Damage(name, None, "is no part of this checkpoint") for name in extra]
+    return [Damage(name, None, "is not part of this checkpoint") for name in extra]
 
 
 def _verify_file(files: OpenFiles, name: str, content: Manifest) -> list[Damage]:
@@ -103,13 +102,11 @@ def _verify_regions(files: OpenFiles, name: str, record: FileRecord, tensors: di
 
 
 def _compare_header(files: OpenFiles, name: str, record: FileRecord, tensors: dict[str, TensorRecord]) -> list[Damage]:
-    """Say where the header, which other programs read, and the manifest, which we read, tell different
-    stories.
-    """
+    """Return where the header, which other programs read, disagrees with the manifest, which we read."""
     text = files.read(name, 0, record.header_size)
     try:
         if header.length(text[:8], file_size=record.size) != record.header_size:
-            raise DamagedError("its header has another length than the manifest says")
+            raise DamagedError("its header has another length than in the manifest")
         entries = header.decode(text[8:], file_size=record.size).entries
     except DamagedError as error:
         return [Damage(name, None, str(error))]
