@@ -7,7 +7,7 @@ accounted for: what has no place keeps its name, so that a plan finds it left ov
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from nameplate.formats import pytorch_layouts
 from nameplate.formats.arrays import Arrays
 from nameplate.formats.contents import Array
 from nameplate.formats.pytorch_layouts import COUNTER, Pair, Rows
-from nameplate.naming import mapping, names
-from nameplate.naming.mapping import NameRule
+from nameplate.naming import names
+from nameplate.naming.rules import Rule, apply_rules
 from nameplate.weights.named import Weights
 from nameplate.weights.plan import Form
 
@@ -48,7 +48,7 @@ def to_keras(
     *,
     classes: Mapping[str, str],
     targets: Mapping[str, Form],
-    rules: Sequence[NameRule] = (),
+    rules: Sequence[Rule] = (),
     rows: Mapping[str, Rows] | None = None,
 ) -> Converted:
     """Return PyTorch's weights as those of the model that `classes` and `targets` describe.
@@ -63,9 +63,9 @@ def to_keras(
         rows: by layer, where its features are the pixels of a flattened picture.
 
     Raises:
-        MappingError: for rules that do nothing or make one name of two.
+        RuleError: for rules that do nothing or make one name of two.
     """
-    mapped = mapping.apply([slashed(name) for name in forms], rules)
+    mapped = apply_rules([slashed(name) for name in forms], rules)
     by_slash = {slashed(name): name for name in forms}
     found = {new: by_slash[old] for old, new in mapped.names.items()}
     dropped = {by_slash[old]: mapped.rules[old] for old in mapped.dropped}
@@ -193,9 +193,9 @@ def to_torch(
     return found
 
 
-def torch_rules(rename: Iterable[NameRule]) -> list[NameRule]:
+def torch_rules(rename: Iterable[Rule]) -> list[Rule]:
     """Return rules whose old names may be written with PyTorch's dots."""
-    return [rule if rule.pattern else NameRule(rule.text, slashed(rule.old), rule.new) for rule in rename]
+    return [rule if rule.regular else replace(rule, old=slashed(rule.old)) for rule in rename]
 
 
 def _modules(modules: Mapping[str, str], classes: Mapping[str, str]) -> dict[str, str]:

@@ -125,7 +125,7 @@ def _pairs(to: Any) -> list[Rule] | None:
         )
     if kinds <= {"name"}:
         return None
-    return [each if isinstance(each, Rule) else Rule(_source(each[0]), each[1]) for each in to]
+    return [each if isinstance(each, Rule) else Rule(_source(each[0]), each[1], regular=True) for each in to]
 
 
 def _is_pair(each: Any) -> bool:

@@ -10,8 +10,8 @@ import numpy as np
 
 from nameplate.graph import keras_private
 from nameplate.graph.tree import every_holding, owned_variables, seeds
-from nameplate.naming import mapping, names
-from nameplate.naming.mapping import NameRule
+from nameplate.naming import names
+from nameplate.naming.rules import Rule, apply_rules
 from nameplate.weights.named import Weights
 
 # Formats whose names are the paths of Keras' variables, in which the containers of nested graphs do not occur.
@@ -19,7 +19,7 @@ _BY_PATH = (".h5", "SavedModel", "TensorFlow checkpoint")
 
 
 def better_names(
-    model: keras.Model, found: Sequence[str], rules: Sequence[NameRule], *, format_: str = ""
+    model: keras.Model, found: Sequence[str], rules: Sequence[Rule], *, format_: str = ""
 ) -> dict[str, str]:
     """Return `{name in the file: better name}` where a file numbers variables, or its format leaves out containers.
 
@@ -31,7 +31,7 @@ def better_names(
     places = {names.split(name)[0]: None for name in [*known, *saved]}
     better: dict[str, str] = {}
     outer = _outermost(model, found, places, by_path=format_ in _BY_PATH)
-    for old, new in mapping.apply(found, rules).names.items():
+    for old, new in apply_rules(found, rules).names.items():
         if new in known:
             continue
         if new in saved:

@@ -33,10 +33,11 @@ from nameplate.graph import rename as renaming
 from nameplate.graph.global_state import deep_graphs
 from nameplate.graph.rename import To
 from nameplate.graph.tree import walk
-from nameplate.io.load_weights import load_weights, name_rules
+from nameplate.io.load_weights import load_weights
 from nameplate.io.lora_files import take_adapters
 from nameplate.io.name_metadata import names_and_config, take_names
-from nameplate.naming import mapping, names
+from nameplate.naming import names
+from nameplate.naming.rules import apply_rules, parse_rules
 from nameplate.weights.named import matches, require_matches
 
 _SHOWN = 10  # what a refusal lists
@@ -122,7 +123,7 @@ def _model(source: Path, objects: Mapping[str, Any], *, trust: bool) -> keras.Mo
 
 def _weights(source: Path, only: Sequence[str] | None, rename: Any) -> dict[str, np.ndarray]:
     with open_weights(source) as arrays:
-        mapped = mapping.apply(list(arrays), name_rules(rename)).names
+        mapped = apply_rules(list(arrays), parse_rules(rename)).names
         origins = {new: old for old, new in mapped.items()}
         if only is not None:
             require_matches(origins, only)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,11 @@ from nameplate.graph.tree import owned_variables, require_built, walk
 from nameplate.io.channel_order import rows_by_layer
 from nameplate.io.file_names import better_names, once_each, seed_states
 from nameplate.io.lora_files import begin_again, merged_adapters
-from nameplate.naming import mapping, names
-from nameplate.naming.mapping import NameRule
+from nameplate.naming import names
+from nameplate.naming.rules import Rule, Texts, parse_rules
 from nameplate.weights.named import Weights, require_matches
 from nameplate.weights.named import matches as named_by
 from nameplate.weights.plan import Form, Line, Plan, match
-
-Rename = Mapping[str, str] | Iterable[str]  # {old: new}, or rules as OLD=NEW
 
 _GOOD = ("taken", "renamed", "dropped", "left")
 _LOADED = ("taken", "renamed")
@@ -82,7 +80,7 @@ def load_weights(
     source: str | os.PathLike[str] | Weights,
     *,
     only: Sequence[str] | None = None,
-    rename: Rename = (),
+    rename: Texts = (),
     partial: bool = False,
     cast: bool = False,
     by_order: bool = False,
@@ -109,13 +107,13 @@ def load_weights(
     Raises:
         LoadingError: with everything that is missing, unexpected or of another shape, and when nothing fits at all.
         FileFormatError: when the file cannot be read or is refused.
-        MappingError: for a rule that does nothing.
+        RuleError: for a rule that does nothing.
     """
     if layout not in (None, "keras", "torch"):
         raise LoadingError(f"layout={layout!r}: it is 'keras' or 'torch'")
     require_built(model)
     only = [only] if isinstance(only, str) else only
-    wanted = _Wanted(only, name_rules(rename), partial, cast, by_order)
+    wanted = _Wanted(only, parse_rules(rename), partial, cast, by_order)
     if isinstance(source, Mapping):
         require_arrays(source)
         return _load(model, source, "weights", layout or layout_of(source), wanted)
@@ -145,19 +143,12 @@ def plan_weights(model: keras.Model, source: Arrays) -> Plan:
     return Plan(tuple(replace(line, source=origins.get(line.source or "", line.source)) for line in plan.lines))
 
 
-def name_rules(rename: Rename) -> list[NameRule]:
-    """Return the rules of `{old: new}` or of texts. Raises `MappingError` for what cannot be read."""
-    if isinstance(rename, Mapping):
-        return [NameRule(f"{old}={new}", old.strip("/"), new.strip("/")) for old, new in rename.items()]
-    return mapping.parse([rename] if isinstance(rename, str) else rename)
-
-
 @dataclass(frozen=True)
 class _Wanted:
     """How weights are to be loaded: the arguments of `load_weights`."""
 
     only: Sequence[str] | None
-    rules: list[NameRule]
+    rules: list[Rule]
     partial: bool
     cast: bool
     by_order: bool

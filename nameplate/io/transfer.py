@@ -22,8 +22,7 @@ from nameplate.graph.clone import clone
 from nameplate.graph.tree import require_built, seeds, variables
 from nameplate.io.channel_order import rows_by_layer
 from nameplate.io.load_weights import casting, classes_of, layout_of, numpy_dtype, require_arrays, with_origins
-from nameplate.naming import mapping
-from nameplate.naming.mapping import NameRule
+from nameplate.naming.rules import Rule, apply_rules, parse_rules
 from nameplate.weights import plan as matching
 from nameplate.weights.class_mapping import Classes, refusal, reshaped
 from nameplate.weights.named import Weights, matches, require_matches
@@ -147,12 +146,12 @@ def plan(
     for patterns in (take, keep):
         require_matches(wanted, list(patterns))
     free = {name: form for name, form in wanted.items() if not _any(name, keep) and (not take or _any(name, take))}
-    converted, given = None, _rules(rules)
+    converted, given = None, parse_rules(rules)
     if layout == "torch":
         converted = _converted(arrays, forms, target, wanted, given)
         arrays, forms, given = converted.weights, dict(converted.weights.forms), []
     made = matching.match(forms, free, rules=given)
-    new = mapping.apply(list(forms), given).names
+    new = apply_rules(list(forms), given).names
     lines = [_left_alone(line, new, take, keep) for line in made.lines]
     lines = list(casting(Plan(tuple(lines)), forms, wanted).lines) if cast else lines
     lines += [Line(name, None, "kept", "keeps its own values") for name in wanted if name not in free]
@@ -267,19 +266,11 @@ def _converted(
     forms: Mapping[str, Form],
     target: keras.Model,
     wanted: Mapping[str, Form],
-    rules: Sequence[NameRule],
+    rules: Sequence[Rule],
 ) -> Converted:
     """Return PyTorch's arrays as the target's, under its names: the rules are done with."""
     rows = rows_by_layer(target)
     return to_keras(arrays, forms, classes=classes_of(target), targets=wanted, rules=torch_rules(rules), rows=rows)
-
-
-def _rules(rules: Iterable[str] | Mapping[str, str]) -> list[NameRule]:
-    if isinstance(rules, Mapping):
-        return [NameRule(f"{old}={new}", old.strip("/"), new.strip("/")) for old, new in rules.items()]
-    if not isinstance(rules, str | Iterable):
-        raise TransferError(f"rules={rules!r}: {{old: new}}, or a list of OLD=NEW")
-    return mapping.parse([rules] if isinstance(rules, str) else rules)
 
 
 def _left_alone(line: Line, new: Mapping[str, str], take: Sequence[str], keep: Sequence[str]) -> Line:

@@ -8,8 +8,8 @@ from typing import Any
 
 from nameplate.engine.config import Precision
 from nameplate.errors import NameplateError
-from nameplate.naming import mapping
 from nameplate.naming.names import did_you_mean
+from nameplate.naming.rules import parse_rules
 from nameplate.section import Section, at_least
 from nameplate.weights.class_mapping import CHANNELS, CLASSES
 
@@ -162,7 +162,7 @@ class CheckpointInitConfig(InitConfig):
     def problems(self) -> list[str]:
         """Return rules that cannot be read; what is at the path is looked at when a run begins, not when it resumes."""
         try:
-            mapping.parse(self.rename)
+            parse_rules(self.rename)
         except NameplateError as error:
             return [f"init.rename: {error}"]
         return []

@@ -21,8 +21,8 @@ from nameplate.graph.tree import seeds
 from nameplate.io.channel_order import rows_by_layer
 from nameplate.io.load_weights import classes_of, layout_of, with_origins
 from nameplate.io.transfer import write_plan
-from nameplate.naming import mapping
 from nameplate.naming.names import did_you_mean
+from nameplate.naming.rules import apply_rules, parse_rules
 from nameplate.training import run_directory
 from nameplate.training.config import CheckpointInitConfig, TransferInitConfig
 from nameplate.training.weight_sources import Source, open_source
@@ -127,7 +127,7 @@ def take_slots(
     with _opened(init.path) as source:
         raw, optimizer = tensor_names.as_trained(source.weights, source.optimizer)
         names = [*source.weights, *optimizer]
-        mapped = mapping.apply(names, mapping.parse(init.rename)).names
+        mapped = apply_rules(names, parse_rules(init.rename)).names
         given = {mapped[name]: name for name in optimizer if mapped.get(name, "").partition("@")[0] in origins}
         wanted = {name: variable for name, variable in slots.items() if name.partition("@")[0] in origins}
         arrays = {name: optimizer[old] for name, old in given.items()}
@@ -162,12 +162,12 @@ def plan(source: Mapping[str, Form], target: Mapping[str, Form], init: Checkpoin
     Raises:
         NameplateError: rules, patterns and leniencies that are for nothing.
     """
-    rules = mapping.parse(init.rename)
+    rules = parse_rules(init.rename)
     made = matching.match(source, target, rules=rules)
     lines = list(made.lines)
     if init.only:
         require_matches(target, init.only)
-        new = mapping.apply(list(source), rules).names
+        new = apply_rules(list(source), rules).names
         lines = [each for each in lines if _any(each.target or new.get(each.source or "", ""), init.only)]
     allowed = {
         "missing": init.allow_missing,
@@ -197,7 +197,7 @@ def _in_keras_layout(
         source.forms,
         classes=classes_of(model),
         targets=_forms(model),
-        rules=torch_rules(mapping.parse(init.rename)),
+        rules=torch_rules(parse_rules(init.rename)),
         rows=rows_by_layer(model),
     )
     return replace(source, weights=converted.weights), replace(init, rename=[]), converted

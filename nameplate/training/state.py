@@ -21,8 +21,8 @@ from nameplate.engine.private.optimizers import moving_averages
 from nameplate.engine.statistics import agreed, values_on_replicas
 from nameplate.errors import NameplateError
 from nameplate.graph.tree import seeds
-from nameplate.naming import mapping
 from nameplate.naming.names import did_you_mean
+from nameplate.naming.rules import parse_rules
 from nameplate.training.config_diff import Renewal
 from nameplate.weights import plan
 from nameplate.weights.plan import Form
@@ -123,7 +123,7 @@ class TrainState:
         """Return the rename rules that would make a checkpoint's weights those of this model, where it is obvious."""
         own = {name: Form(tuple(each.shape), str(each.dtype)) for name, each in self.weights.items()}
         rules = plan.bridges(weights, own)
-        return rules if rules and plan.match(weights, own, rules=mapping.parse(rules)).fits else []
+        return rules if rules and plan.match(weights, own, rules=parse_rules(rules)).fits else []
 
     def _metric_problems(self, state: Mapping[str, Any], renewal: Renewal) -> list[str]:
         if "metrics/" in renewal.free:

@@ -10,9 +10,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nameplate.naming import mapping
-from nameplate.naming.mapping import NameRule
 from nameplate.naming.names import did_you_mean
+from nameplate.naming.rules import Rule, apply_rules
 
 
 @dataclass(frozen=True)
@@ -61,12 +60,12 @@ class Plan:
         return dict(found)
 
 
-def match(source: Mapping[str, Form], target: Mapping[str, Form], *, rules: Sequence[NameRule] = ()) -> Plan:
+def match(source: Mapping[str, Form], target: Mapping[str, Form], *, rules: Sequence[Rule] = ()) -> Plan:
     """Return the plan of loading `source` into `target` by name, the source's names changed by `rules` first.
 
-    Raises `MappingError` for rules that do nothing or make one name of two.
+    Raises `RuleError` for rules that do nothing or make one name of two.
     """
-    mapped = mapping.apply(list(source), rules)
+    mapped = apply_rules(list(source), rules)
     origins = {new: old for old, new in mapped.names.items()}
     unexpected = [name for name in origins if name not in target]
     lines = [_line(name, origins.get(name), source, target, mapped.rules, unexpected) for name in target]

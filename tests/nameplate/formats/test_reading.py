@@ -21,7 +21,7 @@ import nameplate
 from nameplate.errors import FileFormatError
 from nameplate.formats import open_weights
 from nameplate.io.load_weights import LoadingError, OrderWarning
-from nameplate.naming.mapping import MappingError
+from nameplate.naming.rules import RuleError
 from nameplate.weights.named import WeightsError
 from tests.nameplate.formats.files import image_model, keras_2, picture, sharded
 from tests.nameplate.naming_models import KINDS
@@ -239,7 +239,7 @@ def test_a_rename_map_takes_weights_along_and_a_rule_that_does_nothing_is_an_err
     report = nameplate.load_weights(target, path, rename={"entry": "stem", "trunk/deep": "body/deep"})
     assert report.plan.counts() == {"renamed": 4, "taken": 9}
     assert all(np.array_equal(value, plain(target)[name]) for name, value in plain(image_model(1)).items())
-    with pytest.raises(MappingError, match="matches nothing"):
+    with pytest.raises(RuleError, match="matches nothing"):
         nameplate.load_weights(target, path, rename={"entry": "stem", "trunk": "body", "tail": "head"})
 
 

@@ -172,7 +172,7 @@ def test_a_model_with_keys_can_be_renamed_inside_another() -> None:
         (nested, [(r"c(\d)", r"conv\1")], ["image", "backbone", "backbone/pixels", "backbone/conv1"]),
         (
             nested,
-            [Rule(r"deep/core/c(\d)", r"deep/core/conv\1")],
+            [Rule(r"deep/core/c(\d)", r"deep/core/conv\1", regular=True)],
             ["image", "backbone", "backbone/pixels", "backbone/c1"],
         ),
         (nested, [(re.compile(r"(\w+)bone"), r"\1_bone")], ["image", "back_bone"]),
@@ -198,7 +198,7 @@ def test_every_form_renames(make: Any, to: Any, names: list[str]) -> None:
         (functional, "hidden", RuleError, "cannot rename to a str"),
         (wrapped, {"attention/query": "q"}, NamingError, "named by its MultiHeadAttention"),
         (nested, {"backbone/c1": "deep/c1"}, RuleError, "does not move"),
-        (functional, {5: "a"}, RuleError, "5 is no name of a layer: names are texts, as 'image', 'hidden'"),
+        (functional, {5: "a"}, RuleError, "5 is not the name of a layer: names are strings, as 'image', 'hidden'"),
         (functional, [("a",)], RuleError, r"has \('a',\): give names alone"),
         (functional, [("a", 5)], RuleError, r"has \('a', 5\): give names alone"),
         (functional, [("a", lambda match: "x")], RuleError, r"has \('a', <function.*given as the callable"),

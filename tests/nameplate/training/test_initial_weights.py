@@ -11,7 +11,7 @@ import pytest
 
 from nameplate import checkpoint as store
 from nameplate.errors import NameplateError
-from nameplate.naming import mapping
+from nameplate.naming.rules import apply_rules, parse_rules
 from nameplate.training.config import CheckpointInitConfig
 from nameplate.training.initial_weights import InitialWeightsError, plan
 from nameplate.weights.plan import Form
@@ -191,7 +191,7 @@ def test_another_dtype_is_cast_only_where_it_is_allowed() -> None:
 def test_rules_match_whole_components_unless_they_say_otherwise() -> None:
     """transformers#29554: a user's own `gamma_net/kernel` is not rewritten by a rule for `gamma`."""
     names = ["norm/gamma", "gamma_net/kernel", "gamma/kernel"]
-    mapped = mapping.apply(names, mapping.parse(["gamma=scale"])).names
+    mapped = apply_rules(names, parse_rules(["gamma=scale"])).names
     assert mapped == {
         "norm/gamma": "norm/gamma",
         "gamma_net/kernel": "gamma_net/kernel",

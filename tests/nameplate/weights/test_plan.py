@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from nameplate.naming import mapping
+from nameplate.naming.rules import parse_rules
 from nameplate.weights import plan as matching
 from nameplate.weights.plan import Form, Line
 
@@ -28,7 +28,7 @@ def test_every_name_of_both_sides_is_accounted_for() -> None:
 
 
 def test_rules_rename_and_drop_with_their_text() -> None:
-    rules = mapping.parse(["old=new", "extra=", "head="])
+    rules = parse_rules(["old=new", "extra=", "head="])
     plan = matching.match(SOURCE, {name: form for name, form in TARGET.items() if "head" not in name}, rules=rules)
     assert plan.fits
     assert plan.sources["new/gamma"] == "old/gamma"

@@ -20,7 +20,8 @@ from nameplate.formats.contents import Array, of_config
 from nameplate.formats.pytorch_file import write_state_dict
 from nameplate.formats.pytorch_weights import to_torch
 from nameplate.formats.registry import read_table
-from nameplate.naming import mapping, names
+from nameplate.naming import names
+from nameplate.naming.rules import RuleError, apply_rules, parse_rules
 from nameplate.training import console
 from nameplate.training.console import import_tensorflow
 from nameplate.training.run_directory import CHECKPOINTS, PlaceError
@@ -210,14 +211,14 @@ _OF_VARIABLES = ("seeds/", "apart/")
 
 def rename(arguments: argparse.Namespace) -> int:
     """Write a copy of a checkpoint in which names follow the rules: weights, optimizer slots and seeds together."""
-    rules = mapping.parse(arguments.rules)
+    rules = parse_rules(arguments.rules)
     with open_source(arguments.source) as source:
         refuse_existing(arguments.target, source)
         owners = {
             name: name.partition("/")[2].partition("@")[0] for name in source.state if name.startswith(_OF_VARIABLES)
         }
         known = [*source.weights, *source.optimizer, *owners.values()]
-        done = mapping.apply(list(dict.fromkeys(known)), rules)
+        done = apply_rules(list(dict.fromkeys(known)), rules)
         kept = {name: name for name in source.state if name not in owners}
         moved = {name: _of(name, owner, done.names[owner]) for name, owner in owners.items() if owner in done.names}
         classes = {done.names[name]: kind for name, kind in classes_of(source).items() if name in done.names}
@@ -312,12 +313,12 @@ def _merged(
 
 def _modules(rules: Sequence[str]) -> dict[str, str]:
     """Return `{PyTorch module: layer}` of rules as MODULE=LAYER."""
-    return {rule.old: rule.new for rule in mapping.parse(rules)}
+    return {rule.old: rule.new for rule in parse_rules(rules)}
 
 
 def _refuse_rules(arguments: argparse.Namespace) -> None:
     if arguments.rules:
-        raise mapping.MappingError("MODULE=LAYER is for a .pt target; `ckpt rename` renames")
+        raise RuleError("MODULE=LAYER is for a .pt target; `ckpt rename` renames")
 
 
 def _under(arrays: Weights, names: Mapping[str, str]) -> dict[str, np.ndarray]:

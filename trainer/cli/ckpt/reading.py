@@ -11,7 +11,7 @@ from nameplate import checkpoint as store
 from nameplate.checkpoint import layout
 from nameplate.checkpoint.manifest import Manifest, TensorRecord
 from nameplate.checkpoint.reading import read_manifest
-from nameplate.naming import mapping
+from nameplate.naming.rules import parse_rules
 from nameplate.training import console, run_directory
 from nameplate.training.weight_sources import Source, open_source
 from nameplate.weights import named as weights
@@ -237,7 +237,7 @@ def plan(arguments: argparse.Namespace) -> int:
     """Say for every name of both sides what loading SOURCE into TARGET would do with it; exit 1 if anything is left
     over.
     """
-    rules = mapping.parse(arguments.rules)
+    rules = parse_rules(arguments.rules)
     with open_source(arguments.source) as source, open_source(arguments.target) as target:
         made = matching.match(source.forms, target.forms, rules=rules)
         bridges = matching.bridges(source.forms, target.forms) if not rules and not made.fits else []
