@@ -1,4 +1,4 @@
-"""What every section of a run's configuration has: a list of its own problems, in words."""
+"""The base of every section of a run's configuration, which lists its own problems."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from nameplate.errors import NameplateError
 
 
 class ConfigError(NameplateError):
-    """A configuration that cannot run; the message lists every problem found."""
+    """A configuration that cannot run; the message lists every problem."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
         head = "the configuration" if len(problems) != 1 else "one setting of the configuration"
         count = f"{len(problems)} settings of " if len(problems) > 1 else ""
-        super().__init__("\n".join([f"{count}{head} cannot be used:", *(f"  {each}" for each in problems)]))
+        super().__init__("\n".join([f"{count}{head} cannot be used:", *(f"  {problem}" for problem in problems)]))
 
 
 class Section:
-    """A frozen dataclass of the configuration; `problems` says what in it cannot be used."""
+    """A frozen dataclass of the configuration that can list its problems."""
 
     def problems(self) -> list[str]:
-        """Return each problem as `key: what is wrong, what was received, what to do`; empty when sound."""
+        """Return each problem as `key: what is wrong, what was received, what to do`; empty when there is none."""
         return []
 
 
 def at_least(key: str, value: float | None, bound: float, *, unit: str = "") -> list[str]:
-    """Return the problem of a number under its bound; None is allowed and means that the option is off."""
+    """Return the problem of a number below its bound; None is allowed and means that the option is off."""
     if value is None or value >= bound:
         return []
     return [f"{key}: {value} is too small; at least {bound}{' ' + unit if unit else ''}"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Collection, Sequence
 
-WIDTH = 120  # columns that most terminals and logs show
+WIDTH = 120  # characters
 RIGHT = ">"  # begins the name of a column that is aligned to the right
 
 

@@ -152,7 +152,7 @@ class _Tree:
     ) -> int:
         container = self.layers[parent].name if parent >= 0 else ""
         if kind in (Kind.OPERATOR, Kind.PART):
-            own = names.by_place(own, class_name, self._taken.setdefault(parent, set()))
+            own = names.renumbered(own, class_name, self._taken.setdefault(parent, set()))
         origin = names.join(container, place)
         self.layers.append(
             Named(names.join(container, own), own, (class_name,), kind=kind, parent=parent, origin=origin)

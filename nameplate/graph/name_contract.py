@@ -145,7 +145,7 @@ def check(model: keras.Model, policy: Policy | str = "strict") -> list[Violation
     with collector_paused():  # a large model would be looked through for every few layers
         entries = walk(model)
         found = policies.violations(policy, named(entries), outputs=output_names(model))
-        return policies.of_the_model(model.name) + found + uncarried(entries)
+        return policies.model_name_violations(model.name) + found + uncarried(entries)
 
 
 def enforce(

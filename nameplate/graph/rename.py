@@ -72,7 +72,7 @@ def repaired(model: keras.Model, policy: Policy) -> keras.Model:
         for layer in stacked(container) if isinstance(container, keras.Sequential) else []:
             if isinstance(layer, keras.layers.InputLayer) and names.is_automatic(layer.name, "InputLayer"):
                 renamed.setdefault(id(layer), "input_layer")
-    for violation in policies.of_the_model(model.name):
+    for violation in policies.model_name_violations(model.name):
         renamed[id(model)] = violation.suggestion
     if names.is_automatic(str(model.name), type(model).__name__):
         renamed[id(model)] = names.snake(type(model).__name__)

@@ -222,7 +222,7 @@ def _children(container: Any) -> Iterator[tuple[str, Any, Kind, str]]:
     taken = {own.casefold() for own, _, kind in found if kind in (Kind.LAYER, Kind.INPUT)}
     for place, (own, child, kind) in enumerate(found):
         if kind in (Kind.OPERATOR, Kind.PART):
-            own = names.by_place(own, type(child).__name__, taken)
+            own = names.renumbered(own, type(child).__name__, taken)
         yield own, child, kind, str(place)
 
 

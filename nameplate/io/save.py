@@ -175,7 +175,7 @@ _WRITERS: dict[str, Callable[[keras.Model, Path], object]] = {
 def _refuse_names(model: keras.Model) -> None:
     entries = walk(model)
     found = policies.violations(_LOADABLE, named(entries)) + uncarried(entries)
-    found = policies.of_the_model(model.name) + found
+    found = policies.model_name_violations(model.name) + found
     if found:
         table = policies.text(found, model=str(model.name), policy=_LOADABLE)
         raise NamingError(f"not saved, since it could not be loaded again: {table}", found)

@@ -1,7 +1,7 @@
 """The grammar of names: strings only.
 
-A layer's own name is one component, `stem_conv`; a qualified name has its containers' in front,
-`backbone/stem_conv`; a variable adds its own, `backbone/stem_conv/kernel`; an optimizer's slot adds which,
+A layer's own name is one component, `stem_conv`; a qualified name starts with those of its containers,
+`backbone/stem_conv`; a variable adds its own name, `backbone/stem_conv/kernel`; an optimizer's slot adds its kind,
 `backbone/stem_conv/kernel@momentum`.
 """
 
@@ -14,11 +14,11 @@ import unicodedata
 from collections.abc import Iterable
 
 SEPARATOR = "/"
-UNKNOWN_CLASS = "?"  # of a layer whose class a file does not tell
-LIMIT = 200  # bytes of an own name: a file system takes 255, and some leave room for a suffix
+UNKNOWN_CLASS = "?"  # of a layer whose class is not in its file
+LIMIT = 200  # bytes of an own name: file systems allow 255, and suffixes need room
 
-# Words that YAML and Hydra do not read as a string, that Windows keeps from file names, and the one key
-# that no safetensors reader opens.
+# Words that YAML and Hydra do not read as strings, that Windows does not allow as file names, and the key that
+# safetensors reserves for metadata.
 RESERVED = frozenset(
     [
         "null",
@@ -40,7 +40,7 @@ RESERVED = frozenset(
     + [f"{port}{digit}" for port in ("com", "lpt") for digit in range(1, 10)]
 )
 
-# The words of Keras' layers (keras 3.15; a test compares them), for files that do not tell a layer's class.
+# The words of Keras' layers, for files without classes (keras 3.15; a test compares them).
 _WORDS = """
     activation activity_regularization adaptive_average_pooling1d adaptive_average_pooling2d
     adaptive_average_pooling3d adaptive_max_pooling1d adaptive_max_pooling2d adaptive_max_pooling3d add
@@ -70,7 +70,7 @@ _COUNTED = re.compile(r"(?:_[0-9]+)?")
 
 
 def fault(name: object, *, limit: int = LIMIT) -> str | None:
-    """Return what is wrong with a layer's own name, in a few words, or None when it is sound."""
+    """Return what is wrong with a layer's own name, in a few words, or None when nothing is."""
     if not isinstance(name, str):
         return "not a string"
     if not name:
@@ -80,7 +80,7 @@ def fault(name: object, *, limit: int = LIMIT) -> str | None:
         if strangers:
             return f"has {' '.join(ascii(char) for char in strangers)}; allowed are A-Z a-z 0-9 _ . -"
         return f"begins with {name[0]!r}; a letter or a digit comes first"
-    if len(name) > limit:  # ASCII from here on: characters are bytes
+    if len(name) > limit:  # the name is ASCII here, so characters are bytes
         return f"{len(name)} bytes long; at most {limit}"
     if name.casefold() in RESERVED:
         return "a reserved word"
@@ -88,40 +88,40 @@ def fault(name: object, *, limit: int = LIMIT) -> str | None:
 
 
 def join(*parts: str) -> str:
-    """Return a qualified name from a container's (the top's is empty) and what lies in it."""
+    """Return the qualified name of `parts`, from the outermost; empty parts, as the top's name, are left out."""
     return SEPARATOR.join(part for part in parts if part)
 
 
 def split(qualified: str) -> tuple[str, str]:
-    """Return a qualified name's container (empty at the top) and own name."""
+    """Return the container (empty at the top) and the own name of a qualified name."""
     container, _, own = qualified.rpartition(SEPARATOR)
     return container, own
 
 
-def slot(variable: str, which: str) -> str:
-    """Return the name of an optimizer's slot for a variable, as `backbone/stem_conv/kernel@momentum`."""
-    return f"{variable}@{which}"
+def slot(variable: str, kind: str) -> str:
+    """Return the name of an optimizer's slot for a variable: `backbone/stem_conv/kernel@momentum`."""
+    return f"{variable}@{kind}"
 
 
 @functools.lru_cache(maxsize=4096)
 def snake(class_name: str) -> str:
-    """Return the word that Keras counts up for a class: `conv2d` for `Conv2D`, `multi_head_attention`."""
+    """Return the word that Keras numbers for a class: `conv2d` for `Conv2D`."""
     word = re.sub(r"\W+", "", class_name)
     word = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", word)
     return re.sub("([a-z])([A-Z])", r"\1_\2", word).lower()
 
 
 def is_automatic(name: object, class_name: str) -> bool:
-    """Tell whether Keras would make up `name` for an object of this class: its word, alone or counted.
+    """Return whether Keras could have made up `name` for this class: its word, alone or with a number.
 
-    A wrapper's `forward_` and `backward_` in front of such a word change nothing. For an input it is also
-    `keras_tensor_3`, which Keras writes when it clones one without a name.
+    The prefixes `forward_` and `backward_` of a wrapper are ignored. An input's automatic name may also be
+    `keras_tensor_3`, which Keras uses when it clones an unnamed input.
     """
     if not isinstance(name, str):
         return False
     words = _words(class_name)
     bare = name.removeprefix("forward_").removeprefix("backward_")
-    if class_name == "InputLayer":  # an intermediate tensor that became an input (functional.py, keras 3.15.1)
+    if class_name == "InputLayer":  # an inner tensor used as an input (functional.py, keras 3.15.1)
         bare = re.sub(r"(?:CLONE|_clone)+$", "", bare)
     return any(bare.startswith(word) and _COUNTED.fullmatch(bare[len(word) :]) is not None for word in words if word)
 
@@ -132,8 +132,8 @@ def _words(class_name: str) -> Iterable[str]:
     return ("input_layer", "keras_tensor") if class_name == "InputLayer" else (snake(class_name),)
 
 
-def by_place(own: str, class_name: str, taken: set[str]) -> str:
-    """Return a name that Keras made up, counted anew in its container: `add`, `add_1`; others stay."""
+def renumbered(own: str, class_name: str, taken: set[str]) -> str:
+    """Return an automatic name numbered within its container, `add`, `add_1`, and add it to `taken`; others stay."""
     name = own
     if is_automatic(own, class_name):
         word = re.sub(r"_[0-9]+$", "", own) if own != snake(class_name) else own
@@ -147,14 +147,14 @@ def by_place(own: str, class_name: str, taken: set[str]) -> str:
 
 
 def sanitized(name: object) -> str:
-    """Return the nearest text that the grammar takes, empty when nothing of `name` can stay."""
+    """Return the nearest text that the grammar allows, empty when nothing of `name` can stay."""
     plain = unicodedata.normalize("NFKD", str(name)).encode("ascii", "ignore").decode()
     kept = re.sub(r"[^A-Za-z0-9_.-]+", "_", plain)
     return re.sub(r"^[^A-Za-z0-9]+", "", kept).rstrip("_.-")[:LIMIT]
 
 
 def nearest(word: str, candidates: Iterable[str], limit: int = 3) -> list[str]:
-    """Return the candidates that `word` was probably meant to be, best first; empty when nothing is close."""
+    """Return the candidates that `word` probably means, best first; empty when none is close."""
     names = list(dict.fromkeys(candidates))
     folded: dict[str, str] = {}
     for name in names:
@@ -163,6 +163,6 @@ def nearest(word: str, candidates: Iterable[str], limit: int = 3) -> list[str]:
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
-    """Return ` Did you mean 'a' or 'b'?` with a leading space, or an empty string when nothing is close."""
+    """Return ` Did you mean 'a' or 'b'?` with a leading space, or an empty string when no candidate is close."""
     close = nearest(word, candidates)
     return f" Did you mean {' or '.join(repr(name) for name in close)}?" if close else ""

@@ -1,7 +1,7 @@
-"""A naming policy as data, and what breaks it: strings only.
+"""A naming policy as data, and its violations: strings only.
 
-`violations` judges a list of `Named`, which a walk of a model (`nameplate.graph.tree`) and a reader of a file
-(`nameplate.formats`) make alike.
+`violations` checks a list of `Named`, which both a walk of a model (`nameplate.graph.tree`) and a reader of a file
+(`nameplate.formats`) produce.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from nameplate.naming.suggestions import NEUTRAL, Wish, candidates
 
 
 class Mode(enum.StrEnum):
-    """What happens to a model that breaks the policy."""
+    """What happens to a model that violates the policy."""
 
-    # OmegaConf reads and writes the names of members, so these are the words of the command line.
+    # Lower case, since OmegaConf reads and writes member names: these are the words of the command line.
 
     strict = "strict"  # refused, with every violation
-    repair = "repair"  # renamed, the same way every time
-    report = "report"  # reported and taken as it is
-    off = "off"  # not looked at
+    repair = "repair"  # renamed deterministically
+    report = "report"  # reported and accepted
+    off = "off"  # not checked
 
 
 class Demand(enum.StrEnum):
-    """How much a kind of layer must keep."""
+    """Which rules apply to a kind of layer."""
 
     all = "all"  # every rule
     grammar = "grammar"  # the grammar and uniqueness only
@@ -44,59 +44,57 @@ _Word = TypeVar("_Word", Mode, Demand)
 
 @dataclass(frozen=True)
 class Policy:
-    """What names a model may have. Grammar and uniqueness always hold; the fields say what else does."""
+    """The rules for the names of a model. Grammar and uniqueness always apply; the fields say what else does."""
 
     mode: Mode = Mode.strict
-    automatic: bool = False  # may a layer keep the name that Keras made up for it
-    fold_case: bool = True  # are two names the same when only their case differs
+    automatic: bool = False  # whether a layer may keep a name that Keras made up
+    fold_case: bool = True  # whether names that differ only in case count as the same
     max_length: int = names.LIMIT  # bytes of a layer's own name
-    patterns: dict[str, str] = field(default_factory=dict)  # class (or a base of it): what the own name must match
-    required: list[str] = field(default_factory=list)  # qualified names that must be there
+    patterns: dict[str, str] = field(default_factory=dict)  # class or base class: what the own name must match
+    required: list[str] = field(default_factory=list)  # qualified names that must exist
     forbidden: list[str] = field(default_factory=list)  # regular expressions for own or qualified names
     prefixes: dict[str, str] = field(default_factory=dict)  # depth ("0" is the top) or container: prefix of own names
     weightless: Demand = Demand.all  # for layers without any variable
-    operators: Demand = Demand.grammar  # for `a + b`, slices and keras.ops, which Keras gives no way to name
+    operators: Demand = Demand.grammar  # for `a + b`, slices and keras.ops, which cannot be named in Keras
     outputs: list[str] = field(default_factory=list)  # output names that the objective uses
 
     def __post_init__(self) -> None:
-        """Take the words of the command line for the members they stand for: `Policy(mode="repair")`."""
+        """Convert the words of the command line to enum members: `Policy(mode="repair")`."""
         object.__setattr__(self, "mode", _member(Mode, self.mode, "mode"))
         object.__setattr__(self, "weightless", _member(Demand, self.weightless, "weightless"))
         object.__setattr__(self, "operators", _member(Demand, self.operators, "operators"))
 
     def problems(self) -> list[str]:
         """Return each setting that cannot be used as `key: what is wrong, what was received, what to do`."""
-        found = (
-            []
-            if 1 <= self.max_length <= names.LIMIT
-            else [f"naming.max_length: {self.max_length} is not between 1 and {names.LIMIT}"]
-        )
+        problems = []
+        if not 1 <= self.max_length <= names.LIMIT:
+            problems.append(f"naming.max_length: {self.max_length} is not between 1 and {names.LIMIT}")
         expressions = [(f"naming.patterns.{key}", value) for key, value in self.patterns.items()]
         expressions += [(f"naming.forbidden.{index}", value) for index, value in enumerate(self.forbidden)]
         for key, expression in expressions:
             try:
                 re.compile(expression)
             except (re.error, TypeError) as error:
-                found.append(f"{key}: {expression!r} is not a regular expression: {error}")
+                problems.append(f"{key}: {expression!r} is not a regular expression: {error}")
         for key, prefix in self.prefixes.items():
             reason = names.fault(prefix + "x")
             if reason:
-                found.append(f"naming.prefixes.{key}: no name can begin with {prefix!r}: {reason}")
-        return found
+                problems.append(f"naming.prefixes.{key}: no name can begin with {prefix!r}: {reason}")
+        return problems
 
 
 @dataclass(frozen=True)
 class Violation:
-    """One rule that one layer breaks."""
+    """One rule that one layer violates."""
 
     name: str  # the qualified name
     rule: str  # grammar, automatic, duplicate, case, pattern, required, forbidden, prefix, output or carried
     message: str  # what is wrong, in a few words
-    suggestion: str  # an own name that would pass and clash with nothing; empty where none can be made
+    suggestion: str  # an own name that would pass without conflict; empty where there is none
 
 
 class NamingError(NameplateError):
-    """Names that break the contract; `violations` has each of them where a policy was asked."""
+    """Names that break the contract; `violations` lists them where a policy was checked."""
 
     def __init__(self, message: str, violations: Sequence[Violation] = ()) -> None:
         super().__init__(message)
@@ -104,40 +102,42 @@ class NamingError(NameplateError):
 
 
 class Kind(enum.StrEnum):
-    """What a name in the tree stands for."""
+    """What a name in the tree belongs to."""
 
     LAYER = "layer"
     INPUT = "input"
     OPERATOR = "operator"  # `a + b`, a slice, a function of keras.ops
-    PART = "part"  # what a layer of Keras made for itself, or wraps
+    PART = "part"  # a layer that a Keras layer created for itself or wraps
 
 
 @dataclass(frozen=True)
 class Named:
-    """One name of a model's tree as a policy sees it, in the order of the walk."""
+    """One name of a model's tree as a policy sees it; a list of them is in the order of the walk."""
 
     name: str  # qualified
     own: str
-    classes: tuple[str, ...]  # its class, then the bases
+    classes: tuple[str, ...]  # its class, then the base classes
     kind: Kind = Kind.LAYER
     weightless: bool = False
-    parent: int = -1  # place of the container in the list; -1 is the model itself
-    origin: str = ""  # where it was found, as container/place
-    is_text: bool = True  # False where something else than a string was assigned
-    given: bool = False  # whether a caller gave this name, though Keras might have made it up
+    parent: int = -1  # index of the container in the list; -1 is the model itself
+    origin: str = ""  # its place, as container/index
+    is_text: bool = True  # False where the name is not a string
+    given: bool = False  # whether the caller gave this name, though Keras could have made it up
 
 
 def named_policy(policy: Policy | str) -> Policy:
-    """Return the policy of a mode's name, or the policy itself.
+    """Return the policy with the given mode, or the given policy itself after checking it.
 
     Raises:
-        NameplateError: for a word that is no mode, and for settings that cannot be used, with each.
+        NameplateError: for an unknown mode, and with every setting that cannot be used.
     """
     if not isinstance(policy, Policy):
         return Policy(mode=_member(Mode, policy, "policy"))
     problems = policy.problems()
     if problems:
-        raise NameplateError("\n".join(["this naming policy cannot be used:", *(f"  {each}" for each in problems)]))
+        raise NameplateError(
+            "\n".join(["this naming policy cannot be used:", *(f"  {problem}" for problem in problems)])
+        )
     return policy
 
 
@@ -150,11 +150,11 @@ def _member(kind: type[_Word], word: object, what: str) -> _Word:
 
 
 def violations(policy: Policy, tree: Sequence[Named], *, outputs: Sequence[str] = ()) -> list[Violation]:
-    """Return every rule that every layer breaks, in the order of the tree, each with a name that would do.
+    """Return every violation by every layer, in the order of the tree, each with a suggested name.
 
     Args:
-        policy: the rules; its mode is not looked at.
-        tree: the layers, containers before what they contain.
+        policy: the rules; its mode is ignored.
+        tree: the layers, containers before their contents.
         outputs: the names of the model's outputs.
     """
     faulty = broken(policy, tree)
@@ -167,8 +167,8 @@ def violations(policy: Policy, tree: Sequence[Named], *, outputs: Sequence[str] 
     return found + _absent(policy, tree, outputs)
 
 
-def of_the_model(name: object) -> list[Violation]:
-    """Return what is wrong with a model's own name, which is in no tree: the grammar, as for layers."""
+def model_name_violations(name: object) -> list[Violation]:
+    """Return the violations of the grammar by a model's own name, which is not in the tree."""
     reason = names.fault(name)
     if not reason:
         return []
@@ -176,18 +176,17 @@ def of_the_model(name: object) -> list[Violation]:
 
 
 def broken(policy: Policy, tree: Sequence[Named]) -> dict[int, list[tuple[str, str]]]:
-    """Return `{place: [(rule, message), ...]}` for the layers whose names break a rule, in the order of the tree."""
-    found = {index: _faults(policy, item, item.own, tree) for index, item in enumerate(tree)}
+    """Return `{index: [(rule, message), ...]}` for the layers whose names break a rule, in the order of the tree."""
+    faults = {index: _faults(policy, item, item.own, tree) for index, item in enumerate(tree)}
     for index, reason in _clashes(policy, tree):
-        found[index].append(reason)
-    return {index: reasons for index, reasons in found.items() if reasons}
+        faults[index].append(reason)
+    return {index: reasons for index, reasons in faults.items() if reasons}
 
 
-def suggestions(policy: Policy, tree: Sequence[Named], places: Sequence[int]) -> dict[int, str]:
-    """Return an own name for each of these places that passes the policy and clashes with nothing.
+def suggestions(policy: Policy, tree: Sequence[Named], indices: Sequence[int]) -> dict[int, str]:
+    """Return an own name for each of these layers that passes the policy, or an empty string where there is none.
 
-    What comes out depends on the tree alone, and the answers clash with no sibling and with no other answer.
-    An empty string stands where no name can be found.
+    The suggestions depend on the tree alone, and conflict neither with siblings nor with each other.
     """
     taken: dict[int, set[str]] = defaultdict(set)
     ordinals: dict[int, int] = {}
@@ -197,7 +196,7 @@ def suggestions(policy: Policy, tree: Sequence[Named], places: Sequence[int]) ->
         counts[item.parent, item.classes[0]] += 1
         ordinals[index] = counts[item.parent, item.classes[0]]
     answers: dict[int, str] = {}
-    for index in places:
+    for index in indices:
         item = tree[index]
         siblings = taken[item.parent]
         free = (
@@ -211,7 +210,7 @@ def suggestions(policy: Policy, tree: Sequence[Named], places: Sequence[int]) ->
 
 
 def text(found: Sequence[Violation], *, model: str, policy: Policy, remedy: str = REMEDY) -> str:
-    """Return violations as a table: where, what is wrong, what would do; below, what takes all that would do."""
+    """Return violations as a table of name, fault and suggestion, with the remedy below if all have a suggestion."""
     layers = len({violation.name for violation in found})
     subject = "1 name" if layers == 1 else f"{layers} names"
     head = f"{subject} of {model!r} break{'s' * (layers == 1)} the policy {policy.mode.value!r}:"
@@ -230,12 +229,12 @@ def _advice(violation: Violation) -> str:
 
 
 def _faults(policy: Policy, item: Named, own: str, tree: Sequence[Named]) -> list[tuple[str, str]]:
-    """Return (rule, message) for what a name breaks by itself."""
+    """Return (rule, message) for each rule that a name breaks by itself, without its siblings."""
     reason = names.fault(own if item.is_text or own != item.own else None, limit=policy.max_length)
     found = [("grammar", reason)] if reason else []
-    if not own or (not item.is_text and own == item.own):  # there is no name that the other rules could be about
+    if not own or (not item.is_text and own == item.own):  # there is no name to check against the other rules
         return found
-    found += [("forbidden", f"matches the forbidden {each!r}") for each in _forbidden(policy, item, own)]
+    found += [("forbidden", f"matches the forbidden {pattern!r}") for pattern in _forbidden(policy, item, own)]
     if not _held_to_all(policy, item):
         return found
     written = item.given and own == item.own
@@ -253,7 +252,7 @@ def _faults(policy: Policy, item: Named, own: str, tree: Sequence[Named]) -> lis
 def _held_to_all(policy: Policy, item: Named) -> bool:
     if item.kind is Kind.OPERATOR:
         return policy.operators is Demand.all
-    if item.kind is Kind.PART:  # its name is its place, and no user gave it
+    if item.kind is Kind.PART:  # Keras names it by its place
         return False
     return not item.weightless or item.kind is Kind.INPUT or policy.weightless is Demand.all
 
@@ -270,7 +269,7 @@ def _pattern(policy: Policy, item: Named) -> str | None:
 
 
 def _prefix(policy: Policy, item: Named, tree: Sequence[Named]) -> str:
-    """Return what the own name must begin with: the container's rule goes before its depth's."""
+    """Return what the own name must begin with; a rule for the container overrides one for its depth."""
     if not policy.prefixes:
         return ""
     container = tree[item.parent].name if item.parent >= 0 else ""
@@ -281,12 +280,12 @@ def _prefix(policy: Policy, item: Named, tree: Sequence[Named]) -> str:
 
 
 def _key(policy: Policy, own: str) -> str:
-    """Return what two names that count as the same share."""
+    """Return a key that is equal for names that count as the same."""
     return own.casefold() if policy.fold_case else own
 
 
 def _clashes(policy: Policy, tree: Sequence[Named]) -> Iterator[tuple[int, tuple[str, str]]]:
-    """Yield every use of a name after its first among its siblings, with both places."""
+    """Yield every repeated use of a name among siblings, with both places."""
     first: dict[tuple[int, str], int] = {}
     for index, item in enumerate(tree):
         earlier = first.setdefault((item.parent, _key(policy, item.own)), index)
@@ -315,12 +314,12 @@ def _absent(policy: Policy, tree: Sequence[Named], outputs: Sequence[str]) -> li
 
 
 def _candidates(policy: Policy, item: Named, ordinal: int, tree: Sequence[Named], *, tries: int) -> Iterator[str]:
-    """Yield names for a layer: its own mended, its class's word with its number, then neutral ones."""
+    """Yield names for a layer: its own name repaired, its class's word with a number, then neutral ones."""
     word = "input" if item.kind is Kind.INPUT else names.snake(item.classes[0]) or "layer"
-    mended = names.sanitized(item.own)
-    automatic = names.is_automatic(mended, item.classes[0]) and not (item.given and mended == item.own)
-    made_up = not mended or automatic or names.fault(mended) is not None
-    bases = [] if made_up else [mended]
+    repaired = names.sanitized(item.own)
+    automatic = names.is_automatic(repaired, item.classes[0]) and not (item.given and repaired == item.own)
+    unusable = not repaired or automatic or names.fault(repaired) is not None
+    bases = [] if unusable else [repaired]
     held = _held_to_all(policy, item)
     wish = Wish(
         prefix=_prefix(policy, item, tree) if held else "",

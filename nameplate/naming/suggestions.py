@@ -1,4 +1,8 @@
-"""Examples of a regular expression: what a suggested name must look like."""
+"""Suggested names: built around a word to fit a prefix, a length and a regular expression.
+
+The regular expression of a policy is turned into examples by way of the parse tree of `re`, which has no public API
+(read in CPython 3.11 to 3.14).
+"""
 
 from __future__ import annotations
 
@@ -12,15 +16,13 @@ from re import _constants as sre  # type: ignore[attr-defined]
 from re import _parser  # type: ignore[attr-defined]
 from typing import Any
 
-# The parse tree of `re`, as in CPython 3.11 to 3.14: nothing public has it.
-
 
 def examples(pattern: str, word: str, numbers: Iterator[int]) -> Iterator[str]:
-    """Yield names that match the whole of `pattern`, built around `word`, the first with the first number.
+    """Yield names that match all of `pattern`, built around `word` and each of `numbers` in turn.
 
-    Where the pattern takes anything (`.*`, `[a-z_]+`) stands the word, where it takes digits stands the
-    number; what it takes for certain stays. A text that came out wrong (a look-behind, a back reference) is
-    left out; where no number stands in the text, it comes once.
+    The word stands where the pattern allows anything (`.*`, `[a-z_]+`), the number where it allows digits, and literal
+    text stays. Texts that do not match after all (a look-behind, a back reference) are left out, and a text without a
+    number is yielded once.
     """
     tree = _parsed(pattern)
     matcher = re.compile(pattern)
@@ -41,7 +43,7 @@ def _parsed(pattern: str) -> Any:
 
 
 def _written(tree: Any, word: str, number: int, *, filled: bool) -> str | None:
-    """Return the text of one parse tree; optional parts only where `filled`; None for what has no text."""
+    """Return a text for a parse tree, with optional parts where `filled`; None where there is none."""
     parts: list[str] = []
     word_used = False
     for op, argument in tree:
@@ -72,7 +74,7 @@ def _piece(op: Any, argument: Any, word: str, number: int, *, filled: bool) -> s
 
 
 def _one(op: Any, argument: Any, number: int) -> str | None:
-    """Return one character that a class takes: the number's digit, or a letter."""
+    """Return one character that a class matches: the number's last digit if it can, else a letter."""
     test = re.compile(".") if op is sre.ANY else None
     for char in f"{number % 10}xabcdefghijklmnopqrstuvwyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-":
         if test is not None or _takes(op, argument, char):
@@ -81,7 +83,7 @@ def _one(op: Any, argument: Any, number: int) -> str | None:
 
 
 def _repeated(argument: Any, word: str, number: int, *, filled: bool) -> str | None:
-    """Return the word where letters repeat, the number where digits do, or as many pieces as must be."""
+    """Return the word where letters repeat, the number where digits do, else the fewest repetitions allowed."""
     least, most, body = argument
     op, inner = body[0] if len(body) == 1 else (None, None)
     if filled and op in (sre.ANY, sre.IN, sre.NOT_LITERAL):
@@ -94,7 +96,7 @@ def _repeated(argument: Any, word: str, number: int, *, filled: bool) -> str | N
 
 
 def _takes(op: Any, argument: Any, char: str) -> bool:
-    """Tell whether one element of a parse tree takes one character."""
+    """Return whether an element of a parse tree matches a character."""
     if op is sre.ANY:
         return True
     if op is sre.NOT_LITERAL:
@@ -113,24 +115,24 @@ def _member_takes(kind: Any, value: Any, char: str) -> bool:
     return kind is sre.CATEGORY and value in categories and re.match(categories[value], char) is not None
 
 
-NEUTRAL = ("layer", "l")  # where neither the layer's own name nor its class's word may stand
+NEUTRAL = ("layer", "l")  # used where neither the layer's own name nor its class's word fits
 
 _LETTERS = [f"_{letter}" for letter in "bcdefghijklmnopqrstuvwxyz"]
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What a suggested name must keep, as far as it can be built in; the policy judges what comes out."""
+    """Constraints that suggested names are built for; the policy checks the results."""
 
     prefix: str
     pattern: str | None
     limit: int  # bytes
-    ordinal: int  # which layer of its class it is in its container, from 1
-    tries: int  # how many of each sort
+    ordinal: int  # number of the layer among those of its class in its container, from 1
+    tries: int  # candidates of each sort
 
 
 def candidates(bases: Sequence[str], counted: Iterable[str], wish: Wish) -> Iterator[str]:
-    """Yield names around each base; those in `counted` are words, which take the layer's number at once."""
+    """Yield names built around each base; those in `counted` are class words, which always get a number."""
     words = set(counted)
     if wish.pattern:
         for base in bases:
@@ -147,7 +149,7 @@ def candidates(bases: Sequence[str], counted: Iterable[str], wish: Wish) -> Iter
 
 
 def _matching(base: str, wish: Wish, pattern: str) -> Iterator[str]:
-    """Yield examples of a pattern with the base in them, then with the base made different by its number."""
+    """Yield examples of a pattern that contain the base, then the base with numbers and letters appended."""
     yield from _fitting(base, "", wish, pattern, count=wish.tries)
     numbers = (f"{number}" for number in range(wish.ordinal, wish.ordinal + wish.tries))
     for suffix in itertools.chain(numbers, _LETTERS):
@@ -155,29 +157,29 @@ def _matching(base: str, wish: Wish, pattern: str) -> Iterator[str]:
 
 
 def _fitting(base: str, suffix: str, wish: Wish, pattern: str, *, count: int) -> Iterator[str]:
-    """Yield examples around a base, with the prefix in front unless the pattern has it, the base cut to the limit."""
+    """Yield examples built around a base, with the prefix unless the pattern has it, the base cut to the limit."""
 
-    def made(word: str, count: int) -> Iterator[str]:
+    def examples_of(word: str, count: int) -> Iterator[str]:
         return examples(pattern, word, iter(range(wish.ordinal, wish.ordinal + count)))
 
     front = ""
-    sample = next(made(base + suffix, 1), "")
+    sample = next(examples_of(base + suffix, 1), "")
     if not sample.startswith(wish.prefix):
         front = wish.prefix
-        sample = next(made(front + base + suffix, 1), "")
+        sample = next(examples_of(front + base + suffix, 1), "")
     kept = len(base) - max(0, len(sample) - wish.limit)
     if sample and kept > 0:
-        yield from made(front + base[:kept] + suffix, count)
+        yield from examples_of(front + base[:kept] + suffix, count)
 
 
 def _shortest(wish: Wish) -> Iterator[str]:
-    """Yield the shortest names that there are, for limits that leave no room for words."""
+    """Yield the shortest possible names, for limits that leave no room for words."""
     room = max(0, wish.limit - len(wish.prefix))
     lengths = range(1, room + 1)
     texts = (
-        "".join(each)
+        "".join(characters)
         for length in lengths
-        for each in itertools.product(string.ascii_lowercase + string.digits, repeat=length)
+        for characters in itertools.product(string.ascii_lowercase + string.digits, repeat=length)
     )
     for text in itertools.islice(texts, wish.tries):
         yield wish.prefix + text

@@ -253,5 +253,5 @@ def marked(home: Home | None, *, command: str) -> Iterator[None]:
         mark = {"signal": error.received.name, "step": error.step, "command": command}
         with suppress(OSError):  # the exit code says it too, and a full disk must not hide it
             durable.replace_file(home.requeue, f"{json.dumps(mark)}\n".encode())
-        error.to_go_on(command)
+        error.add_command(command)
         raise

@@ -1,1 +1,6 @@
-"""Named arrays as a small algebra, merging, and plans: NumPy only."""
+"""Named arrays without a framework: NumPy only.
+
+- `named`: weights by name as a value, and an algebra over them: select, partition, map, difference.
+- `plan`: the account of which array goes where.
+- `merge`: average, interpolation, task arithmetic. `class_mapping`: fitting arrays to other channels or classes.
+"""

@@ -1,4 +1,4 @@
-"""Arrays of another number of channels or classes, made to fit by a rule that has a name. NumPy only."""
+"""Fitting arrays to another number of input channels or classes, by a named rule. NumPy only."""
 
 from __future__ import annotations
 
@@ -19,32 +19,33 @@ class AdaptError(NameplateError):
 
 @dataclass(frozen=True)
 class Classes:
-    """The classes that a source and a target name, each in the order of its outputs."""
+    """The class names of a source and a target, each in the order of its outputs."""
 
     source: tuple[str, ...]
     target: tuple[str, ...]
 
     def common(self) -> list[str]:
-        """Return the classes that both name, in the target's order."""
+        """Return the classes that both have, in the target's order."""
         return [name for name in self.target if name in self.source]
 
 
 def reshaped(
     rule: str, value: np.ndarray, shape: Sequence[int], *, own: np.ndarray | None = None, classes: Classes | None = None
 ) -> np.ndarray:
-    """Return an array of another shape.
+    """Return the source's array fitted to the target's shape.
 
     Args:
-        rule: `repeat`, `slice` or `mean` over input channels, the last axis but one: `repeat` goes through the source's
-            channels again and scales them so that the sum stays; `slice` takes the first; `mean` gives all the same
-            share of the whole. `classes` goes by the last axis: what both name is kept, the rest is `own`.
+        rule: `repeat`, `slice` or `mean` for input channels, the second to last axis: `repeat` cycles through the
+            source's channels, scaled so that their sum stays the same; `slice` takes the first ones; `mean` gives every
+            channel an equal share of that sum. `classes` is for the last axis: classes that both have are taken from
+            the source, the others from `own`.
         value: the source's array.
-        shape: the target's.
+        shape: the target's shape.
         own: the target's array, for `classes`.
-        classes: what the places of the last axis mean.
+        classes: the meaning of the last axis, for `classes`.
 
     Raises:
-        AdaptError: for a rule that does not exist or cannot bridge these shapes.
+        AdaptError: for an unknown rule, and for one that cannot bridge these shapes.
     """
     if problem := refusal(rule, value.shape, shape, classes):
         raise AdaptError(problem)
@@ -56,7 +57,7 @@ def reshaped(
 
 
 def refusal(rule: str, source: Sequence[int], target: Sequence[int], classes: Classes | None) -> str:
-    """Return why a rule cannot bridge two shapes, empty where it can."""
+    """Return why a rule cannot bridge two shapes, or an empty string where it can."""
     known = [*CHANNELS, CLASSES]
     if rule not in known:
         return f"no rule {rule!r}; there are {', '.join(known)}.{did_you_mean(rule, known)}"
@@ -71,15 +72,15 @@ def refusal(rule: str, source: Sequence[int], target: Sequence[int], classes: Cl
     if len(source) < 2 or len(source) != len(target):
         return f"{source} and {target} have no input channels in common"
     if source[:-2] != target[:-2] or source[-1] != target[-1]:
-        return f"{source} and {target} differ in more than input channels, the last axis but one"
+        return f"{source} and {target} differ in more than input channels, the second to last axis"
     if rule == "slice" and target[-2] > source[-2]:
         return f"{source[-2]} input channels have no slice of {target[-2]}; repeat or mean can"
     return ""
 
 
 def _repeat(value: np.ndarray, count: int) -> np.ndarray:
-    had = value.shape[-2]
-    return np.take(value, np.arange(count) % had, axis=-2) * (had / count)
+    channels = value.shape[-2]
+    return np.take(value, np.arange(count) % channels, axis=-2) * (channels / count)
 
 
 def _slice(value: np.ndarray, count: int) -> np.ndarray:
@@ -87,16 +88,16 @@ def _slice(value: np.ndarray, count: int) -> np.ndarray:
 
 
 def _mean(value: np.ndarray, count: int) -> np.ndarray:
-    had = value.shape[-2]
-    mean = value.astype(np.float64).mean(axis=-2, keepdims=True) * (had / count)
+    channels = value.shape[-2]
+    mean = value.astype(np.float64).mean(axis=-2, keepdims=True) * (channels / count)
     return np.repeat(mean, count, axis=-2)
 
 
 def _by_class(value: np.ndarray, own: np.ndarray, classes: Classes) -> np.ndarray:
-    made = np.array(own)
+    mapped = np.array(own)
     for name in classes.common():
-        made[..., classes.target.index(name)] = value[..., classes.source.index(name)]
-    return made
+        mapped[..., classes.target.index(name)] = value[..., classes.source.index(name)]
+    return mapped
 
 
 CHANNELS: Mapping[str, Callable[[np.ndarray, int], np.ndarray]] = {"repeat": _repeat, "slice": _slice, "mean": _mean}

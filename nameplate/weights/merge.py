@@ -1,7 +1,7 @@
-"""One set of weights out of several of the same names and shapes: average, interpolate, task arithmetic.
+"""Merging weights of the same names and shapes: average, interpolation, task arithmetic.
 
-Floating-point arrays are computed in double precision and rounded once, to the dtype of the first. Whole
-numbers and truth values cannot be mixed: they must be equal in all.
+Floating-point arrays are computed in double precision and rounded once, to the dtype of the first source. Integers and
+booleans cannot be mixed; they must be equal in all sources.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ _SHOWN = 20
 
 
 class MergeError(NameplateError):
-    """Weights that do not have the same names, shapes or whole numbers, or shares that make no sense."""
+    """Weights with different names, shapes or integers, or invalid shares."""
 
 
 def average(sources: Sequence[Weights], shares: Sequence[float] | None = None) -> dict[str, np.ndarray]:
-    """Return the mean of `sources`, weighted by `shares` (one a source, any positive scale; equal when None)."""
+    """Return the mean of `sources`, weighted by `shares`: one per source, normalized to sum to 1; equal when None."""
     if not sources:
         raise MergeError("Nothing to average: no weights were given.")
     shares = [1.0] * len(sources) if shares is None else list(shares)
@@ -31,15 +31,14 @@ def average(sources: Sequence[Weights], shares: Sequence[float] | None = None) -
 
 
 def interpolate(a: Weights, b: Weights, position: float) -> dict[str, np.ndarray]:
-    """Return the weights on the straight line from `a` (position 0) to `b` (1); beyond either end is allowed."""
+    """Return the weights on the straight line from `a` (position 0) to `b` (1); extrapolation is allowed."""
     return _combine([a, b], [1 - position, position])
 
 
 def task_arithmetic(base: Weights, tuned: Sequence[Weights], scales: Sequence[float]) -> dict[str, np.ndarray]:
-    """Return `base` plus what each of `tuned` learned beyond it, scaled: base + sum of scale * (tuned -
-    base).
+    """Return base + sum of scale * (tuned - base): `base` plus what each of `tuned` has learned beyond it, scaled.
 
-    Ilharco et al., "Editing models with task arithmetic", ICLR 2023. A negative scale makes it forget.
+    Ilharco et al., "Editing models with task arithmetic", ICLR 2023. A negative scale makes the model forget.
     """
     if not tuned or len(scales) != len(tuned):
         raise MergeError(f"{len(tuned)} tuned models need {len(tuned)} scales, one at least; received {list(scales)}.")
@@ -47,7 +46,7 @@ def task_arithmetic(base: Weights, tuned: Sequence[Weights], scales: Sequence[fl
 
 
 def _combine(sources: Sequence[Weights], factors: Sequence[float]) -> dict[str, np.ndarray]:
-    """Return the sum of factor * source by name; a factor of 0 still takes part, so that NaN is not hidden."""
+    """Return the sum of factor * source by name; a factor of 0 still counts, so that NaN is not hidden."""
     _require_alike(sources)
     merged: dict[str, np.ndarray] = {}
     unequal: list[str] = []
@@ -60,7 +59,7 @@ def _combine(sources: Sequence[Weights], factors: Sequence[float]) -> dict[str, 
             merged[name] = first
         else:
             unequal.append(f"  {name}: {first.dtype} with other values")
-    _refuse("Whole numbers cannot be mixed", unequal)
+    _refuse("Integers cannot be mixed", unequal)
     return merged
 
 
@@ -78,16 +77,14 @@ def _require_alike(sources: Sequence[Weights]) -> None:
 
 
 def _form(weights: Weights, name: str) -> tuple[tuple[int, ...], bool]:
-    """Return shape and whether it is a floating-point array, from a checkpoint's manifest where there is one."""
+    """Return an array's shape and whether it is floating-point, from the manifest if the weights have one."""
     records: Mapping[str, object] | None = getattr(weights, "records", None)
     array: object = records[name] if records is not None else weights[name]
     return tuple(array.shape), _is_inexact(array.dtype)  # type: ignore[attr-defined]
 
 
 def _is_inexact(dtype: np.dtype) -> bool:
-    """Say whether `dtype` is a floating-point or complex one, those of ml_dtypes included (whose kind is V or
-    f).
-    """
+    """Return whether `dtype` is floating-point or complex, including those of ml_dtypes, whose kind is V or f."""
     return dtype.kind in "fc" or (dtype.kind == "V" and dtype.name.startswith(("bfloat", "float")))
 
 

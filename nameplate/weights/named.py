@@ -1,6 +1,6 @@
 """Named arrays as a value, and a small algebra over them: select, partition, map, difference.
 
-A `Weights` may be a dictionary or the lazy arrays of a checkpoint; what is only selected is not read.
+A `Weights` is a dictionary or the lazy arrays of a file; selecting reads nothing.
 """
 
 from __future__ import annotations
@@ -20,40 +20,40 @@ Weights: TypeAlias = Mapping[str, np.ndarray]  # qualified variable name -> arra
 
 
 class WeightsError(NameplateError):
-    """Names that match nothing, or weights that do not go together."""
+    """Patterns that match nothing, or weights that do not fit each other."""
 
 
 @dataclass(frozen=True)
 class Move:
-    """How far one array is from another of its shape."""
+    """The distance between two arrays of one shape."""
 
     largest: float  # max |a - b|; NaN where only one of them is a number
-    relative: float  # |a - b| / |a| in the Euclidean norm; infinite when a is zero and b is not
+    relative: float  # |a - b| / |a| in the Euclidean norm; infinite when only a is zero
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Everything in which `a` and `b` differ; each part sorted by name."""
+    """All differences between `a` and `b`, each part sorted by name."""
 
     only_a: tuple[str, ...]
     only_b: tuple[str, ...]
     shape: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]  # name -> (in a, in b)
     dtype: Mapping[str, tuple[np.dtype, np.dtype]]
-    moved: Mapping[str, Move]  # same shape, other bits: of value, or of dtype
+    moved: Mapping[str, Move]  # same shape, other values or another dtype
     same: tuple[str, ...]  # same shape, dtype and bits
 
     @property
     def empty(self) -> bool:
-        """Whether `a` and `b` are the same, bit for bit."""
+        """Whether `a` and `b` are equal, bit for bit."""
         return not (self.only_a or self.only_b or self.shape or self.dtype or self.moved)
 
 
 def select(weights: Weights, patterns: Iterable[str]) -> Weights:
-    """Return the part of `weights` that `patterns` name, in the order of `weights`.
+    """Return the part of `weights` that matches any of `patterns`, in the order of `weights`.
 
-    A pattern is a variable (`head/kernel`), a layer or container and all below it (`backbone`), or a shell
-    pattern over the whole name (`*/bias`, `backbone/stage[12]*`; `*` crosses `/`). Raises `WeightsError` with
-    every pattern that matches nothing.
+    A pattern is a variable (`head/kernel`), a layer or container with everything in it (`backbone`), or a shell pattern
+    over the whole name (`*/bias`, `backbone/stage[12]*`; `*` crosses `/`). Raises `WeightsError` with every pattern
+    that matches nothing.
     """
     patterns = list(patterns)
     require_matches(weights, patterns)
@@ -61,7 +61,7 @@ def select(weights: Weights, patterns: Iterable[str]) -> Weights:
 
 
 def partition(weights: Weights, belongs: Callable[[str], bool]) -> tuple[Weights, Weights]:
-    """Return the part of `weights` whose names `belongs` accepts, and the rest; neither is read."""
+    """Return the part of `weights` whose names satisfy `belongs`, and the rest; nothing is read."""
     inside = dict.fromkeys(name for name in weights if belongs(name))
     outside = dict.fromkeys(name for name in weights if name not in inside)
     return _Part(weights, inside), _Part(weights, outside)
@@ -73,7 +73,7 @@ def map(weights: Weights, function: Callable[[str, np.ndarray], np.ndarray]) -> 
 
 
 def difference(a: Weights, b: Weights) -> Difference:
-    """Compare by name, shape, dtype and value; one array of each is in memory at a time."""
+    """Return how `a` and `b` differ by name, shape, dtype and value; one array of each is in memory at a time."""
     shapes, dtypes, moved, same = {}, {}, {}, []
     for name in sorted(a.keys() & b.keys()):
         one, other = a[name], b[name]
@@ -96,13 +96,11 @@ def difference(a: Weights, b: Weights) -> Difference:
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> Move:
-    """Return how far `b` is from `a`, of the same shape, in double precision. Two NaN at one place are no
-    distance.
-    """
+    """Return the distance between two arrays of one shape, in double precision; NaN in both counts as equal."""
     one, other = _wide(a), _wide(b)
     with np.errstate(invalid="ignore", over="ignore"):
         gap = np.abs(other - one)
-    gap[(one == other) | (np.isnan(one) & np.isnan(other))] = 0  # also where both are the same infinity
+    gap[(one == other) | (np.isnan(one) & np.isnan(other))] = 0  # infinity - infinity is NaN
     if not gap.size:
         return Move(0.0, 0.0)
     size, length = float(np.linalg.norm(one.ravel())), float(np.linalg.norm(gap.ravel()))
@@ -111,26 +109,26 @@ def distance(a: np.ndarray, b: np.ndarray) -> Move:
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Say whether `pattern` names `name`: as itself, as something that contains it, or as a shell pattern."""
+    """Return whether `pattern` is `name` itself, a container of it, or a shell pattern that matches it."""
     return name == pattern or name.startswith((f"{pattern}/", f"{pattern}@")) or fnmatchcase(name, pattern)
 
 
 def require_matches(names: Collection[str], patterns: Iterable[str]) -> None:
-    """Raise `WeightsError` with every pattern that matches none of `names`, and the nearest to it."""
-    if idle := [pattern for pattern in patterns if not any(matches(name, pattern) for name in names)]:
+    """Raise `WeightsError` with every pattern that matches none of `names`, each with the nearest name."""
+    if unmatched := [pattern for pattern in patterns if not any(matches(name, pattern) for name in names)]:
         known = _addresses(names)
-        lines = "\n".join(f"  {pattern!r}{did_you_mean(pattern, known)}" for pattern in idle)
-        head = "1 pattern matches" if len(idle) == 1 else f"{len(idle)} patterns match"
+        lines = "\n".join(f"  {pattern!r}{did_you_mean(pattern, known)}" for pattern in unmatched)
+        head = "1 pattern matches" if len(unmatched) == 1 else f"{len(unmatched)} patterns match"
         raise WeightsError(f"{head} none of the {len(names)} names:\n{lines}")
 
 
 def _addresses(names: Iterable[str]) -> list[str]:
-    """Return every name and every container of one."""
-    found: dict[str, None] = {}
+    """Return every name and every container of one, without repetition."""
+    addresses: dict[str, None] = {}
     for name in names:
         parts = name.split("/")
-        found |= dict.fromkeys("/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
-    return list(found)
+        addresses |= dict.fromkeys("/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+    return list(addresses)
 
 
 def _same_bits(a: np.ndarray, b: np.ndarray) -> bool:
@@ -143,13 +141,13 @@ def _bytes(array: np.ndarray, raw: np.dtype) -> np.ndarray:
 
 
 def _wide(array: np.ndarray) -> np.ndarray:
-    """Return the array at least one-dimensional in double precision, complex where it was."""
+    """Return the array in double precision, real or complex, with at least one dimension."""
     wide = np.complex128 if array.dtype.kind == "c" else np.float64
     return np.atleast_1d(array.astype(wide))
 
 
 class _Part(Mapping[str, np.ndarray]):
-    """Some of the names of other weights; reads through to them."""
+    """A part of other weights; each array is read from them on demand."""
 
     def __init__(self, whole: Weights, names: Mapping[str, None]) -> None:
         self._whole = whole
