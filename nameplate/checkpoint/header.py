@@ -32,7 +32,7 @@ _LARGEST = 1 << 62  # bytes; larger sizes overflow in some readers
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TensorEntry:
     """Where one tensor lies in its file: `offset` and `nbytes` in bytes, from the start of the file."""
 
     dtype: np.dtype
@@ -50,14 +50,14 @@ class Entry:
 class Header:
     """A decoded header: entries in file order, the writer's metadata, and the header's own size in bytes."""
 
-    entries: dict[str, Entry]
+    entries: dict[str, TensorEntry]
     metadata: dict[str, str]
     size: int
 
 
 def encode(
     tensors: Iterable[tuple[str, np.dtype, tuple[int, ...]]], *, metadata: Mapping[str, str] | None = None
-) -> tuple[bytes, dict[str, Entry]]:
+) -> tuple[bytes, dict[str, TensorEntry]]:
     """Return the header of a file that holds `tensors` in this order, and the place of each tensor."""
     fields: dict[str, Any] = {_METADATA: dict(metadata)} if metadata else {}
     spans: dict[str, tuple[np.dtype, tuple[int, ...], int, int]] = {}
@@ -70,7 +70,8 @@ def encode(
     text += b" " * (-len(text) % _ALIGNMENT)
     base = 8 + len(text)
     entries = {
-        name: Entry(dtype, shape, base + start, stop - start) for name, (dtype, shape, start, stop) in spans.items()
+        name: TensorEntry(dtype, shape, base + start, stop - start)
+        for name, (dtype, shape, start, stop) in spans.items()
     }
     return len(text).to_bytes(8, "little") + text, entries
 
@@ -101,7 +102,7 @@ def decode(text: bytes, *, file_size: int, name_fault: Callable[[str], str | Non
     return Header(ordered, metadata, base)
 
 
-def check_coverage(entries: Mapping[str, Entry], *, start: int, end: int) -> None:
+def check_coverage(entries: Mapping[str, TensorEntry], *, start: int, end: int) -> None:
     """Raise `DamagedError` unless `entries`, in file order, fill [start, end) without overlap or gap."""
     position = start
     for name, entry in entries.items():
@@ -122,8 +123,8 @@ class _Scanner:
         self._name_fault = name_fault
         self._at = 0
 
-    def scan(self) -> tuple[dict[str, Entry], dict[str, str]]:
-        entries: dict[str, Entry] = {}
+    def scan(self) -> tuple[dict[str, TensorEntry], dict[str, str]]:
+        entries: dict[str, TensorEntry] = {}
         metadata: dict[str, str] | None = None
         for key in self._members():
             if key == _METADATA:
@@ -163,7 +164,7 @@ class _Scanner:
             strings[key] = self._string(longest=LARGEST_METADATA - (self._at - start))
         return strings
 
-    def _entry(self, name: str) -> Entry:
+    def _entry(self, name: str) -> TensorEntry:
         if fault := self._name_fault(name):
             raise DamagedError(f"the tensor name {name!r:.120} {fault}")
         self._space()
@@ -203,7 +204,7 @@ class _Scanner:
         self._at = match.end()
 
 
-def _entry(name: str, text: bytes, base: int) -> Entry:
+def _entry(name: str, text: bytes, base: int) -> TensorEntry:
     try:
         pairs = json.loads(text.decode(), object_pairs_hook=list)
         fields = dict(pairs)
@@ -223,7 +224,7 @@ def _entry(name: str, text: bytes, base: int) -> Entry:
             f"tensor {name!r:.120} of shape {shape!s:.80} needs {nbytes} bytes, "
             f"but its offsets span {offsets[1] - offsets[0]}"
         )
-    return Entry(dtype, tuple(shape), base + offsets[0], nbytes)
+    return TensorEntry(dtype, tuple(shape), base + offsets[0], nbytes)
 
 
 def is_shape(value: Any, dtype: np.dtype) -> bool:

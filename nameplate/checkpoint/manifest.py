@@ -52,9 +52,9 @@ class TensorRecord:
         return math.prod(self.shape) * self.dtype.itemsize
 
     @property
-    def entry(self) -> header.Entry:
+    def entry(self) -> header.TensorEntry:
         """Its place in the file, as the file's header has it."""
-        return header.Entry(self.dtype, self.shape, self.offset, self.nbytes)
+        return header.TensorEntry(self.dtype, self.shape, self.offset, self.nbytes)
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ def _tensor_record(group: str, name: str, row: dict[str, Any], files: Mapping[st
 
 
 def _check_coverage(files: Mapping[str, FileRecord], tensors: Mapping[str, Mapping[str, TensorRecord]]) -> None:
-    inside: dict[str, dict[str, header.Entry]] = {name: {} for name in files if layout.group_of(name)}
+    inside: dict[str, dict[str, header.TensorEntry]] = {name: {} for name in files if layout.group_of(name)}
     for records in tensors.values():
         for key, tensor in records.items():
             inside[tensor.file][key] = tensor.entry

@@ -31,7 +31,7 @@ class WrittenFile:
     xxh3: str
     header_size: int
     header_xxh3: str
-    entries: Mapping[str, header.Entry]
+    entries: Mapping[str, header.TensorEntry]
     hashes: Mapping[str, str]  # of each tensor's bytes
 
 

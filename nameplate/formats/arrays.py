@@ -9,8 +9,8 @@ import numpy as np
 
 from nameplate.checkpoint import dtypes
 from nameplate.errors import FileFormatError
-from nameplate.formats.contents import Array
 from nameplate.formats.limits import Budget
+from nameplate.formats.name_table import Array
 from nameplate.weights.plan import Form
 
 _SHOWN = 10

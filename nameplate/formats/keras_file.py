@@ -19,11 +19,11 @@ from nameplate.errors import FileFormatError
 from nameplate.formats import limits
 from nameplate.formats import zip_archive as archives
 from nameplate.formats.arrays import Arrays
-from nameplate.formats.contents import Array, Table, of_config
 from nameplate.formats.hdf5 import Hdf5File
 from nameplate.formats.keras_config import uncompiled
 from nameplate.formats.keras_weights import arrays_by_name, has_names
 from nameplate.formats.limits import budget_of
+from nameplate.formats.name_table import Array, NameTable, of_config
 from nameplate.naming import names
 
 _CONTAINER = "layers"
@@ -81,7 +81,7 @@ ASSETS = "assets/"
 NAMES = "nameplate.json"  # ours: the names that no configuration of Keras holds
 
 
-def read_keras_table(path: Path) -> Table:
+def read_keras_table(path: Path) -> NameTable:
     """Return the table of a `.keras` file.
 
     Raises:
@@ -108,7 +108,7 @@ def open_keras(path: Path) -> Arrays:
     return Arrays(table.arrays, part.read, path=path, format=".keras", close=part.close, unnamed=unnamed)
 
 
-def _table(config: Mapping[str, Any], part: Hdf5File) -> tuple[Table, bool]:
+def _table(config: Mapping[str, Any], part: Hdf5File) -> tuple[NameTable, bool]:
     """Return the table of a file, and whether some of its arrays have places for names."""
     arrays, classes = arrays_by_name(part.contents)
     if has_names(part.contents):

@@ -11,17 +11,17 @@ from nameplate.checkpoint import tensor_names
 from nameplate.errors import FileFormatError
 from nameplate.formats import limits
 from nameplate.formats.arrays import Arrays
-from nameplate.formats.contents import Table, of_arrays
 from nameplate.formats.hdf5 import Contents, Hdf5File
 from nameplate.formats.keras_weights import arrays_by_name, has_names
 from nameplate.formats.limits import budget_of_files
+from nameplate.formats.name_table import NameTable, of_arrays
 
 ENDING = ".weights.json"
 
 _MOST_SHARDS = 200  # each is a process while it is open
 
 
-def read_shards_table(path: Path) -> Table:
+def read_shards_table(path: Path) -> NameTable:
     """Return the table of the files that an index of Keras' names.
 
     Raises:

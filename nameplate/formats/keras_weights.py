@@ -11,8 +11,8 @@ from typing import Any
 from nameplate.errors import FileFormatError
 from nameplate.formats import keras_variables, limits
 from nameplate.formats.arrays import Arrays
-from nameplate.formats.contents import Array, Table, holding_class, of_arrays, of_config
 from nameplate.formats.hdf5 import Contents, Hdf5File, read_contents
+from nameplate.formats.name_table import Array, NameTable, holding_class, of_arrays, of_config
 from nameplate.naming import names
 
 _VARS = "vars"
@@ -20,7 +20,7 @@ _NO_LAYERS = ("optimizer", "optimizer_weights")
 _OF_THE_MODEL = "top_level_model_weights"  # where Keras 3 keeps the variables that no layer holds
 
 
-def read_weights_table(path: Path) -> Table:
+def read_weights_table(path: Path) -> NameTable:
     """Return the table of a `.weights.h5` file; layers are named as since keras 3.6, whose groups carry names.
 
     Raises:
@@ -29,7 +29,7 @@ def read_weights_table(path: Path) -> Table:
     return of_arrays(Path(path).name, *arrays_by_name(read_contents(path)))
 
 
-def read_legacy_table(path: Path) -> Table:
+def read_legacy_table(path: Path) -> NameTable:
     """Return the table of an `.h5` file of Keras 2 or of Keras 3's `save("x.h5")`, with or without configuration.
 
     Raises:
@@ -87,7 +87,7 @@ def _is_legacy(contents: Contents) -> bool:
     return any(mark in texts for mark in marks for texts in above)
 
 
-def _legacy_table(path: Path, contents: Contents) -> Table:
+def _legacy_table(path: Path, contents: Contents) -> NameTable:
     if not _is_legacy(contents):
         return of_arrays(Path(path).name, *arrays_by_name(contents))
     arrays = _legacy_arrays(contents)

@@ -19,8 +19,8 @@ from nameplate.checkpoint import dtypes, tensor_names
 from nameplate.errors import FileFormatError
 from nameplate.formats import zip_archive as archives
 from nameplate.formats.arrays import Arrays
-from nameplate.formats.contents import Array, Table, of_arrays
 from nameplate.formats.limits import budget_of
+from nameplate.formats.name_table import Array, NameTable, of_arrays
 from nameplate.formats.pytorch_pickle import _DTYPES, _STORAGES, Tensor, structure
 from nameplate.naming.names import SEPARATOR, join
 
@@ -32,7 +32,7 @@ _STEPS_MEMBER = 100
 _DEEPEST = 50
 
 
-def read_pytorch_table(path: Path) -> Table:
+def read_pytorch_table(path: Path) -> NameTable:
     """Return the table of a PyTorch file: a module is a layer, its name in slashes.
 
     Raises:

@@ -17,7 +17,7 @@ import numpy as np
 from nameplate.errors import FileFormatError
 from nameplate.formats import pytorch_layouts
 from nameplate.formats.arrays import Arrays
-from nameplate.formats.contents import Array
+from nameplate.formats.name_table import Array
 from nameplate.formats.pytorch_layouts import COUNTER, Pair, Rows
 from nameplate.naming import names
 from nameplate.naming.rules import Rule, apply_rules

@@ -9,11 +9,11 @@ from pathlib import Path
 from nameplate import checkpoint as store
 from nameplate.errors import FileFormatError
 from nameplate.formats.arrays import Arrays
-from nameplate.formats.contents import Array, Table
 from nameplate.formats.keras_file import open_keras, read_keras_table
 from nameplate.formats.keras_shards import ENDING as SHARDS
 from nameplate.formats.keras_shards import open_shards, read_shards_table
 from nameplate.formats.keras_weights import open_legacy, open_weights_file, read_legacy_table, read_weights_table
+from nameplate.formats.name_table import Array, NameTable
 from nameplate.formats.pytorch_file import open_pytorch, read_pytorch_table
 from nameplate.formats.safetensors_file import INDEX, open_safetensors, read_safetensors_table
 from nameplate.formats.saved_model import GRAPH, open_saved_model, read_saved_model_table
@@ -32,7 +32,7 @@ OPENERS: dict[str, Callable[[Path], Arrays]] = {
     ".bin": open_pytorch,
     ".index": open_saved_model,
 }
-TABLES: dict[str, Callable[[Path], Table]] = {
+TABLES: dict[str, Callable[[Path], NameTable]] = {
     ".keras": read_keras_table,
     ".weights.h5": read_weights_table,
     SHARDS: read_shards_table,
@@ -80,7 +80,7 @@ def is_weights(path: Path) -> bool:
     return path.is_file() and kind(path) is not None
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path) -> NameTable:
     """Return the layers and arrays that a file or directory of others names.
 
     Raises:

@@ -12,8 +12,8 @@ from nameplate.checkpoint.tensor_file import TensorFile, open_tensors
 from nameplate.errors import FileFormatError
 from nameplate.formats import limits
 from nameplate.formats.arrays import Arrays
-from nameplate.formats.contents import Array, Table, of_arrays
 from nameplate.formats.limits import budget_of_files
+from nameplate.formats.name_table import Array, NameTable, of_arrays
 from nameplate.naming import names
 
 INDEX = ".safetensors.index.json"
@@ -22,7 +22,7 @@ _MOST_SHARDS = 10_000
 _CACHES = "blobs"  # where a download cache keeps what its snapshots link to: snapshots/<revision>/<file>
 
 
-def read_safetensors_table(path: Path) -> Table:
+def read_safetensors_table(path: Path) -> NameTable:
     """Return the table of a safetensors file; a name with dots only, as PyTorch writes, is split at its last.
 
     Raises:

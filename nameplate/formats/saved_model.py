@@ -9,7 +9,7 @@ from nameplate.checkpoint import tensor_names
 from nameplate.errors import FileFormatError
 from nameplate.formats import limits, tensor_bundle
 from nameplate.formats.arrays import Arrays
-from nameplate.formats.contents import Array, Table, of_arrays
+from nameplate.formats.name_table import Array, NameTable, of_arrays
 from nameplate.formats.tensor_bundle import Bundle
 
 GRAPH = "saved_model.pb"
@@ -19,7 +19,7 @@ _COPIES = ("_all_variables/", "trainable_variables/", "non_trainable_variables/"
 _SLOT = "/.OPTIMIZER_SLOT/"
 
 
-def read_saved_model_table(path: Path) -> Table:
+def read_saved_model_table(path: Path) -> NameTable:
     """Return the table of a SavedModel's variables.
 
     Raises:

@@ -107,7 +107,7 @@ _DTYPES = {  # tensorflow/core/framework/types.proto
 
 
 @dataclass(frozen=True)
-class Entry:
+class BundleEntry:
     """Where one tensor lies."""
 
     dtype: str  # NumPy's name; empty for a text, or for what is not known here
@@ -135,8 +135,8 @@ class Bundle:
             table = dict(_table(index.read_bytes(), self.budget))
             head = fields(table.pop(b"", b""))
             self._shards = number(head, 1)
-            self._texts: dict[str, Entry] = {}
-            self.entries: dict[str, Entry] = {}
+            self._texts: dict[str, BundleEntry] = {}
+            self.entries: dict[str, BundleEntry] = {}
             for key, value in table.items():
                 self._add(key.decode("utf-8", "replace"), fields(value))
         except OSError as error:
@@ -173,7 +173,7 @@ class Bundle:
         kind = number(message, 1)
         shape = [number(fields(dim), 1) for text in messages(message, 2) for dim in messages(fields(text), 2)]
         places = [number(message, field) for field in (3, 4, 5)]
-        entry = Entry(_DTYPES.get(kind, ""), tuple(shape), *places)
+        entry = BundleEntry(_DTYPES.get(kind, ""), tuple(shape), *places)
         if kind == _STRING:
             self._texts[key] = entry
         elif entry.dtype and 7 not in message:  # slices of a tensor that was split over devices
@@ -204,7 +204,7 @@ class Bundle:
             raise FileFormatError(f"{path} is not there, or is a link")
         return path.stat().st_size
 
-    def _bytes(self, entry: Entry) -> bytes:
+    def _bytes(self, entry: BundleEntry) -> bytes:
         with self._data(entry.shard).open("rb") as file:
             file.seek(entry.offset)
             found = file.read(entry.nbytes)

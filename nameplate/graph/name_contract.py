@@ -16,7 +16,7 @@ from nameplate.graph.serializable import uncarried
 from nameplate.graph.tree import named, output_names, require_model, walk
 from nameplate.naming import names
 from nameplate.naming import policy as policies
-from nameplate.naming.policy import Mode, NamingError, Policy, Violation
+from nameplate.naming.policy import NamingError, Policy, PolicyMode, Violation
 
 # Keras' own methods that hand names on; each looks at the manifest first once a model is frozen. The last two are what
 # `keras.saving.save_model` asks a model for when it writes a `.keras` file, and an `.h5` file.
@@ -140,7 +140,7 @@ def check(model: keras.Model, policy: Policy | str = "strict") -> list[Violation
     """
     require_model(model)
     policy = policies.named_policy(policy)
-    if policy.mode is Mode.off:
+    if policy.mode is PolicyMode.off:
         return []
     with collector_paused():  # a large model would be looked through for every few layers
         entries = walk(model)
@@ -166,18 +166,18 @@ def enforce(
         NamingError: with every violation, under `strict`.
     """
     policy = policies.named_policy(policy)
-    if policy.mode is Mode.off:
+    if policy.mode is PolicyMode.off:
         return model
     found = check(model, policy)
     if not found:
         return arm(model)
-    if policy.mode is Mode.report:
+    if policy.mode is PolicyMode.report:
         if report is not None:
             report(found)
         else:
             _log.warning("%s", policies.text(found, model=model.name, policy=policy, remedy=remedy))
         return arm(model)
-    if policy.mode is Mode.repair:
+    if policy.mode is PolicyMode.repair:
         model = repaired(model, policy)
         found = check(model, policy)
         if not found:

@@ -14,7 +14,7 @@ from nameplate.graph.keras_private import stacked
 from nameplate.graph.tree import Entry, named, require_model, walk
 from nameplate.naming import names, rules
 from nameplate.naming import policy as policies
-from nameplate.naming.policy import Kind, Named, NamingError, Policy, Violation
+from nameplate.naming.policy import Named, NameKind, NamingError, Policy, Violation
 from nameplate.naming.rules import Changes, Rule, RuleError
 
 To = Sequence[str] | Mapping[str, str] | Callable[[Any], str | None] | Sequence[Rule] | Sequence[tuple[str, str]]
@@ -66,7 +66,7 @@ def repaired(model: keras.Model, policy: Policy) -> keras.Model:
     better = policies.suggestions(policy, tree, sorted(broken))
     renamed = {id(entries[index].layer): own for index, own in better.items() if own}
     for entry in entries:  # what is named by its place gets that name for good
-        if entry.kind in (Kind.OPERATOR, Kind.PART) and entry.own != entry.layer.name:
+        if entry.kind in (NameKind.OPERATOR, NameKind.PART) and entry.own != entry.layer.name:
             renamed.setdefault(id(entry.layer), entry.own)
     for container in [model, *(entry.layer for entry in entries)]:
         for layer in stacked(container) if isinstance(container, keras.Sequential) else []:
@@ -150,7 +150,7 @@ def _source(pattern: str | re.Pattern[str]) -> str:
 
 def _has_given_name(entry: Entry) -> bool:
     automatic = names.is_automatic(entry.own, type(entry.layer).__name__)
-    return entry.kind is not Kind.PART and not (entry.kind is Kind.OPERATOR and automatic)
+    return entry.kind is not NameKind.PART and not (entry.kind is NameKind.OPERATOR and automatic)
 
 
 def _at(model: Any, entries: Sequence[Entry], index: int) -> Any:
@@ -163,7 +163,7 @@ def _current(model: Any, entries: Sequence[Entry], index: int) -> str:
 
 
 def _refuse_parts(entries: Sequence[Entry], changes: Changes) -> None:
-    parts = [index for index in changes if index >= 0 and entries[index].kind is Kind.PART]
+    parts = [index for index in changes if index >= 0 and entries[index].kind is NameKind.PART]
     if parts:
         rows = [
             f"  {entries[index].name}   made and named by its {type(entries[entries[index].parent].layer).__name__}"

@@ -19,7 +19,7 @@ import keras
 from nameplate.errors import NameplateError
 from nameplate.graph import explicit_names, keras_private
 from nameplate.naming import names
-from nameplate.naming.policy import Kind, Named, NamingError
+from nameplate.naming.policy import Named, NameKind, NamingError
 
 
 @dataclass(eq=False)
@@ -29,7 +29,7 @@ class Entry:
     name: str  # qualified
     own: str
     layer: Any  # a keras.Layer, or the Operation of an operator
-    kind: Kind
+    kind: NameKind
     parent: int  # place of the container in the walk; -1 is the model itself
     origin: str  # container and place among what is directly in it, as head/1
     sites: list[str] = field(default_factory=list)  # every place, the first included
@@ -149,7 +149,7 @@ def walk(model: keras.Model) -> list[Entry]:
     """
     entries: list[Entry] = []
     places: dict[int, int] = {id(model): -1}
-    stack: list[tuple[int, Iterator[tuple[str, Any, Kind, str]]]] = [(-1, _children(model))]
+    stack: list[tuple[int, Iterator[tuple[str, Any, NameKind, str]]]] = [(-1, _children(model))]
     while stack:
         parent, children = stack[-1]
         found = next(children, None)
@@ -216,25 +216,25 @@ def direct(container: Any) -> list[Any]:
     return list(keras_private.sublayers(container))
 
 
-def _children(container: Any) -> Iterator[tuple[str, Any, Kind, str]]:
+def _children(container: Any) -> Iterator[tuple[str, Any, NameKind, str]]:
     """Yield (own name, child, kind, place) for what lies directly in a layer."""
     found = [(str(child.name), child, _kind(container, child)) for child in direct(container)]
-    taken = {own.casefold() for own, _, kind in found if kind in (Kind.LAYER, Kind.INPUT)}
+    taken = {own.casefold() for own, _, kind in found if kind in (NameKind.LAYER, NameKind.INPUT)}
     for place, (own, child, kind) in enumerate(found):
-        if kind in (Kind.OPERATOR, Kind.PART):
+        if kind in (NameKind.OPERATOR, NameKind.PART):
             own = names.renumbered(own, type(child).__name__, taken)
         yield own, child, kind, str(place)
 
 
-def _kind(container: Any, child: Any) -> Kind:
+def _kind(container: Any, child: Any) -> NameKind:
     if not isinstance(child, keras.Layer):
-        return Kind.OPERATOR
+        return NameKind.OPERATOR
     if isinstance(child, keras.layers.InputLayer):
-        return Kind.INPUT
+        return NameKind.INPUT
     if keras_private.makes_its_parts(container):
-        return Kind.PART
+        return NameKind.PART
     wrapped = keras_private.takes_one_layer(container)
-    return Kind.PART if wrapped and names.is_automatic(str(child.name), type(child).__name__) else Kind.LAYER
+    return NameKind.PART if wrapped and names.is_automatic(str(child.name), type(child).__name__) else NameKind.LAYER
 
 
 def _holders(model: Any) -> Iterator[tuple[str, Any]]:

@@ -25,7 +25,7 @@ from nameplate.graph import keras_private as graphs
 from nameplate.graph.tree import walk
 from nameplate.interpret.objectives import ObjectiveError
 from nameplate.naming.names import did_you_mean
-from nameplate.naming.policy import Kind
+from nameplate.naming.policy import NameKind
 
 WHOLE = ""  # the name of the model itself among its layers: what it gives
 
@@ -118,7 +118,7 @@ def matching(model: keras.Model, patterns: Sequence[str]) -> list[str]:
     Raises:
         ObjectiveError: patterns that match nothing, all of them, with the nearest names.
     """
-    known = [entry.name for entry in walk(model) if entry.kind is not Kind.INPUT]
+    known = [entry.name for entry in walk(model) if entry.kind is not NameKind.INPUT]
     idle = [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name in known)]
     if idle:
         told = [f"no layer of {model.name!r} matches {each!r}.{did_you_mean(each.strip('*'), known)}" for each in idle]

@@ -16,10 +16,10 @@ from typing import TypeVar
 from nameplate import text_table
 from nameplate.errors import NameplateError
 from nameplate.naming import names
-from nameplate.naming.suggestions import NEUTRAL, Wish, candidates
+from nameplate.naming.suggestions import NEUTRAL, Constraints, candidates
 
 
-class Mode(enum.StrEnum):
+class PolicyMode(enum.StrEnum):
     """What happens to a model that violates the policy."""
 
     # Lower case, since OmegaConf reads and writes member names: these are the words of the command line.
@@ -39,14 +39,14 @@ class Demand(enum.StrEnum):
 
 REMEDY = "Or take these names: nameplate.enforce(model, 'repair') gives a model that has them."
 
-_Word = TypeVar("_Word", Mode, Demand)
+_Word = TypeVar("_Word", PolicyMode, Demand)
 
 
 @dataclass(frozen=True)
 class Policy:
     """The rules for the names of a model. Grammar and uniqueness always apply; the fields say what else does."""
 
-    mode: Mode = Mode.strict
+    mode: PolicyMode = PolicyMode.strict
     automatic: bool = False  # whether a layer may keep a name that Keras made up
     fold_case: bool = True  # whether names that differ only in case count as the same
     max_length: int = names.LIMIT  # bytes of a layer's own name
@@ -60,7 +60,7 @@ class Policy:
 
     def __post_init__(self) -> None:
         """Convert the words of the command line to enum members: `Policy(mode="repair")`."""
-        object.__setattr__(self, "mode", _member(Mode, self.mode, "mode"))
+        object.__setattr__(self, "mode", _member(PolicyMode, self.mode, "mode"))
         object.__setattr__(self, "weightless", _member(Demand, self.weightless, "weightless"))
         object.__setattr__(self, "operators", _member(Demand, self.operators, "operators"))
 
@@ -101,7 +101,7 @@ class NamingError(NameplateError):
         self.violations = list(violations)
 
 
-class Kind(enum.StrEnum):
+class NameKind(enum.StrEnum):
     """What a name in the tree belongs to."""
 
     LAYER = "layer"
@@ -117,7 +117,7 @@ class Named:
     name: str  # qualified
     own: str
     classes: tuple[str, ...]  # its class, then the base classes
-    kind: Kind = Kind.LAYER
+    kind: NameKind = NameKind.LAYER
     weightless: bool = False
     parent: int = -1  # index of the container in the list; -1 is the model itself
     origin: str = ""  # its place, as container/index
@@ -132,7 +132,7 @@ def named_policy(policy: Policy | str) -> Policy:
         NameplateError: for an unknown mode, and with every setting that cannot be used.
     """
     if not isinstance(policy, Policy):
-        return Policy(mode=_member(Mode, policy, "policy"))
+        return Policy(mode=_member(PolicyMode, policy, "policy"))
     problems = policy.problems()
     if problems:
         raise NameplateError(
@@ -250,11 +250,11 @@ def _faults(policy: Policy, item: Named, own: str, tree: Sequence[Named]) -> lis
 
 
 def _held_to_all(policy: Policy, item: Named) -> bool:
-    if item.kind is Kind.OPERATOR:
+    if item.kind is NameKind.OPERATOR:
         return policy.operators is Demand.all
-    if item.kind is Kind.PART:  # Keras names it by its place
+    if item.kind is NameKind.PART:  # Keras names it by its place
         return False
-    return not item.weightless or item.kind is Kind.INPUT or policy.weightless is Demand.all
+    return not item.weightless or item.kind is NameKind.INPUT or policy.weightless is Demand.all
 
 
 def _forbidden(policy: Policy, item: Named, own: str) -> Iterator[str]:
@@ -315,17 +315,17 @@ def _absent(policy: Policy, tree: Sequence[Named], outputs: Sequence[str]) -> li
 
 def _candidates(policy: Policy, item: Named, ordinal: int, tree: Sequence[Named], *, tries: int) -> Iterator[str]:
     """Yield names for a layer: its own name repaired, its class's word with a number, then neutral ones."""
-    word = "input" if item.kind is Kind.INPUT else names.snake(item.classes[0]) or "layer"
+    word = "input" if item.kind is NameKind.INPUT else names.snake(item.classes[0]) or "layer"
     repaired = names.sanitized(item.own)
     automatic = names.is_automatic(repaired, item.classes[0]) and not (item.given and repaired == item.own)
     unusable = not repaired or automatic or names.fault(repaired) is not None
     bases = [] if unusable else [repaired]
     held = _held_to_all(policy, item)
-    wish = Wish(
+    constraints = Constraints(
         prefix=_prefix(policy, item, tree) if held else "",
         pattern=_pattern(policy, item) if held else None,
         limit=policy.max_length,
         ordinal=ordinal,
         tries=tries,
     )
-    return candidates([*bases, word, *NEUTRAL], [word, *NEUTRAL], wish)
+    return candidates([*bases, word, *NEUTRAL], [word, *NEUTRAL], constraints)

@@ -121,7 +121,7 @@ _LETTERS = [f"_{letter}" for letter in "bcdefghijklmnopqrstuvwxyz"]
 
 
 @dataclass(frozen=True)
-class Wish:
+class Constraints:
     """Constraints that suggested names are built for; the policy checks the results."""
 
     prefix: str
@@ -131,55 +131,55 @@ class Wish:
     tries: int  # candidates of each sort
 
 
-def candidates(bases: Sequence[str], counted: Iterable[str], wish: Wish) -> Iterator[str]:
+def candidates(bases: Sequence[str], counted: Iterable[str], constraints: Constraints) -> Iterator[str]:
     """Yield names built around each base; those in `counted` are class words, which always get a number."""
     words = set(counted)
-    if wish.pattern:
+    if constraints.pattern:
         for base in bases:
-            yield from _matching(base, wish, wish.pattern)
+            yield from _matching(base, constraints, constraints.pattern)
     for base in bases:
-        first = [str(wish.ordinal)] if base in words else [""]
-        for suffix in [*first, *_LETTERS, *(f"_n{number}" for number in range(2, wish.tries))]:
-            front = "" if base.startswith(wish.prefix) else wish.prefix
-            room = wish.limit - len(front) - len(suffix)
+        first = [str(constraints.ordinal)] if base in words else [""]
+        for suffix in [*first, *_LETTERS, *(f"_n{number}" for number in range(2, constraints.tries))]:
+            front = "" if base.startswith(constraints.prefix) else constraints.prefix
+            room = constraints.limit - len(front) - len(suffix)
             if room < 1:
                 break
             yield front + base[:room] + suffix
-    yield from _shortest(wish)
+    yield from _shortest(constraints)
 
 
-def _matching(base: str, wish: Wish, pattern: str) -> Iterator[str]:
+def _matching(base: str, constraints: Constraints, pattern: str) -> Iterator[str]:
     """Yield examples of a pattern that contain the base, then the base with numbers and letters appended."""
-    yield from _fitting(base, "", wish, pattern, count=wish.tries)
-    numbers = (f"{number}" for number in range(wish.ordinal, wish.ordinal + wish.tries))
+    yield from _fitting(base, "", constraints, pattern, count=constraints.tries)
+    numbers = (f"{number}" for number in range(constraints.ordinal, constraints.ordinal + constraints.tries))
     for suffix in itertools.chain(numbers, _LETTERS):
-        yield from _fitting(base, suffix, wish, pattern, count=1)
+        yield from _fitting(base, suffix, constraints, pattern, count=1)
 
 
-def _fitting(base: str, suffix: str, wish: Wish, pattern: str, *, count: int) -> Iterator[str]:
+def _fitting(base: str, suffix: str, constraints: Constraints, pattern: str, *, count: int) -> Iterator[str]:
     """Yield examples built around a base, with the prefix unless the pattern has it, the base cut to the limit."""
 
     def examples_of(word: str, count: int) -> Iterator[str]:
-        return examples(pattern, word, iter(range(wish.ordinal, wish.ordinal + count)))
+        return examples(pattern, word, iter(range(constraints.ordinal, constraints.ordinal + count)))
 
     front = ""
     sample = next(examples_of(base + suffix, 1), "")
-    if not sample.startswith(wish.prefix):
-        front = wish.prefix
+    if not sample.startswith(constraints.prefix):
+        front = constraints.prefix
         sample = next(examples_of(front + base + suffix, 1), "")
-    kept = len(base) - max(0, len(sample) - wish.limit)
+    kept = len(base) - max(0, len(sample) - constraints.limit)
     if sample and kept > 0:
         yield from examples_of(front + base[:kept] + suffix, count)
 
 
-def _shortest(wish: Wish) -> Iterator[str]:
+def _shortest(constraints: Constraints) -> Iterator[str]:
     """Yield the shortest possible names, for limits that leave no room for words."""
-    room = max(0, wish.limit - len(wish.prefix))
+    room = max(0, constraints.limit - len(constraints.prefix))
     lengths = range(1, room + 1)
     texts = (
         "".join(characters)
         for length in lengths
         for characters in itertools.product(string.ascii_lowercase + string.digits, repeat=length)
     )
-    for text in itertools.islice(texts, wish.tries):
-        yield wish.prefix + text
+    for text in itertools.islice(texts, constraints.tries):
+        yield constraints.prefix + text

@@ -13,7 +13,7 @@ from nameplate.graph.functional import Call, Graph, Head, SurgeryError, Value
 from nameplate.graph.tree import Entry, named
 from nameplate.naming import names
 from nameplate.naming import policy as policies
-from nameplate.naming.policy import Kind, Mode, NamingError, Policy, Violation
+from nameplate.naming.policy import NameKind, NamingError, Policy, PolicyMode, Violation
 from nameplate.surgery.addresses import Addresses, Sites, is_input
 
 Given = Any  # a keras.Layer, a keras.Model, or what keras.Input returns; for several in a row, a sequence of them
@@ -167,7 +167,7 @@ def _christen(
     fresh = {id(each.layer) for each in newcomers}
     where = addresses.name(graph.container)
     parent = 0 if where else -1
-    entries = [_entry(graph.container, where, Kind.LAYER, -1)] if where else []
+    entries = [_entry(graph.container, where, NameKind.LAYER, -1)] if where else []
     staying = [each for each in graph.layers() if id(each) not in fresh and not _hidden(graph, each)]
     entries += [_entry(each, addresses.name(each), _kind(each), parent) for each in staying]
     inherited: set[int] = set()
@@ -188,18 +188,18 @@ def _judged(
     policy: Policy,
     chosen: dict[int, str],
 ) -> list[Violation]:
-    if policy.mode is Mode.off:
-        policy = Policy(mode=Mode.off, automatic=True)
+    if policy.mode is PolicyMode.off:
+        policy = Policy(mode=PolicyMode.off, automatic=True)
     tree = named(entries)
     first = len(entries) - len(newcomers)
     broken: dict[int, list[tuple[str, str]]] = {}
     for index, reasons in policies.broken(policy, tree).items():
-        lenient = index in inherited or policy.mode is Mode.report
+        lenient = index in inherited or policy.mode is PolicyMode.report
         kept = [each for each in reasons if each[0] in _CLASHES or not lenient]
         if index >= first and kept:
             broken[index] = kept
     better = policies.suggestions(policy, tree, list(broken))
-    if policy.mode is Mode.repair and all(better.values()):
+    if policy.mode is PolicyMode.repair and all(better.values()):
         chosen.update({id(entries[index].layer): name for index, name in better.items()})
         return []
     return [
@@ -240,15 +240,15 @@ def _say_second_names(
             done.aloud.append((where, f"stays at its other calls; the new layer is {chosen[id(each.layer)]!r}"))
 
 
-def _entry(layer: Any, name: str, kind: Kind, parent: int) -> Entry:
+def _entry(layer: Any, name: str, kind: NameKind, parent: int) -> Entry:
     own = names.split(name)[1]
     return Entry(name, own, layer, kind, parent, name, [name])
 
 
-def _kind(layer: Any) -> Kind:
+def _kind(layer: Any) -> NameKind:
     if not isinstance(layer, keras.Layer):
-        return Kind.OPERATOR
-    return Kind.INPUT if is_input(layer) else Kind.LAYER
+        return NameKind.OPERATOR
+    return NameKind.INPUT if is_input(layer) else NameKind.LAYER
 
 
 def _hidden(graph: Graph, layer: Any) -> bool:

@@ -14,7 +14,7 @@ from nameplate.graph.rename import To, rename
 from nameplate.graph.tree import walk
 from nameplate.io import load_model
 from nameplate.naming.names import did_you_mean
-from nameplate.naming.policy import Kind
+from nameplate.naming.policy import NameKind
 from nameplate.surgery.join import prefixed
 
 
@@ -175,6 +175,6 @@ def _top(model: keras.Model) -> list[tuple[str, str]]:
     direct = [
         (entry.own, f"{'an' if type(entry.layer).__name__[0] in 'AEIOU' else 'a'} {type(entry.layer).__name__}")
         for entry in walk(model)
-        if entry.parent < 0 and entry.kind is not Kind.PART and isinstance(entry.layer, keras.Layer)
+        if entry.parent < 0 and entry.kind is not NameKind.PART and isinstance(entry.layer, keras.Layer)
     ]
     return [(str(model.name), "the model itself"), *direct]

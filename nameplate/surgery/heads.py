@@ -18,7 +18,7 @@ from nameplate.graph import explicit_names, keras_private
 from nameplate.graph.functional import is_graph
 from nameplate.graph.tree import require_model, walk
 from nameplate.naming import names
-from nameplate.naming.policy import Kind
+from nameplate.naming.policy import NameKind
 from nameplate.surgery.addresses import is_input
 from nameplate.surgery.extract import extract
 
@@ -186,7 +186,7 @@ def _own_names(body: Any) -> list[str]:
     return [
         entry.own
         for entry in walk(body)
-        if entry.kind is Kind.LAYER
+        if entry.kind is NameKind.LAYER
         and not is_input(entry.layer)
         and (
             explicit_names.has_given_name(entry.layer) or not names.is_automatic(entry.own, type(entry.layer).__name__)

@@ -19,7 +19,7 @@ from nameplate.graph.sample_outputs import differences, outputs_of, packed, run,
 from nameplate.graph.tree import layer, output_names, require_model, walk
 from nameplate.io.save import round_trip
 from nameplate.naming import names
-from nameplate.naming.policy import Kind
+from nameplate.naming.policy import NameKind
 
 
 class JoiningError(NameplateError):
@@ -45,7 +45,7 @@ def prefixed(model: keras.Model, prefix: str) -> keras.Model:
     renamed |= {
         id(entry.layer): f"{prefix}{entry.own}"
         for entry in walk(model)
-        if entry.parent < 0 and entry.kind is not Kind.PART
+        if entry.parent < 0 and entry.kind is not NameKind.PART
     }
     return clone(model, renamed=renamed)
 

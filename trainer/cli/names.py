@@ -15,11 +15,11 @@ from pathlib import Path
 
 from nameplate import checkpoint as store
 from nameplate.errors import NameplateError
-from nameplate.formats import contents as tables
 from nameplate.formats import limits, registry
+from nameplate.formats import name_table as tables
 from nameplate.naming import names, rules
 from nameplate.naming import policy as policies
-from nameplate.naming.policy import Mode, Policy, Violation
+from nameplate.naming.policy import Policy, PolicyMode, Violation
 from nameplate.training import console, run_directory
 from nameplate.training.console import import_tensorflow, interruptible
 
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         policy = _policy(arguments.policy)
         table = read_table(arguments.path)
-        off = policy.mode is Mode.off
+        off = policy.mode is PolicyMode.off
         found = [] if off else policies.violations(policy, table.layers, outputs=table.outputs)
         if arguments.fix:
             print(
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return UNSOUND if found else SOUND
 
 
-def read_table(path: str) -> tables.Table:
+def read_table(path: str) -> tables.NameTable:
     """Return the layers and arrays of a model file, or of a checkpoint of ours (a run means its newest).
 
     Raises:
@@ -63,7 +63,7 @@ def read_table(path: str) -> tables.Table:
     return _checkpoint_table(run_directory.find_one(path))
 
 
-def _checkpoint_table(path: Path) -> tables.Table:
+def _checkpoint_table(path: Path) -> tables.NameTable:
     checkpoint = store.open(path)
     records = checkpoint.weights.records
     arrays = [tables.Array(name, record.shape, record.dtype.name) for name, record in records.items()]
@@ -76,7 +76,7 @@ def _checkpoint_table(path: Path) -> tables.Table:
 
 def _policy(word: str) -> Policy:
     """Return the policy of an option of the group `naming`: strict, or a team's own in conf/naming."""
-    if word in [mode.value for mode in Mode]:
+    if word in [mode.value for mode in PolicyMode]:
         return policies.named_policy(word)
     from trainer.config import run_config
 
@@ -87,7 +87,7 @@ def _counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def _print_table(table: tables.Table, found: Sequence[Violation]) -> None:
+def _print_table(table: tables.NameTable, found: Sequence[Violation]) -> None:
     by_name: dict[str, list[Violation]] = {}
     for violation in found:
         by_name.setdefault(violation.name, []).append(violation)
@@ -112,7 +112,7 @@ def _told(violation: Violation) -> str:
     return f"{violation.message}, e.g. {violation.suggestion}" if violation.suggestion else violation.message
 
 
-def _print_json(table: tables.Table, found: Sequence[Violation]) -> None:
+def _print_json(table: tables.NameTable, found: Sequence[Violation]) -> None:
     layers = [
         {
             "name": item.name,
@@ -132,7 +132,7 @@ def _print_json(table: tables.Table, found: Sequence[Violation]) -> None:
     console.as_json({"model": table.model, "layers": layers, "violations": broken})
 
 
-def _fix(path: str, table: tables.Table, policy: Policy, out: Path) -> str:
+def _fix(path: str, table: tables.NameTable, policy: Policy, out: Path) -> str:
     """Write the repaired `.keras` file, or the rename map of anything else as JSON: `{old: new}`; return what it did.
 
     Raises:
@@ -165,7 +165,7 @@ def _write_repaired(path: str, policy: Policy, out: Path) -> str:
     return f"wrote {out}: the model with repaired names, uncompiled"
 
 
-def _write_map(table: tables.Table, policy: Policy, out: Path) -> str:
+def _write_map(table: tables.NameTable, policy: Policy, out: Path) -> str:
     places_ = list(policies.broken(policy, table.layers))
     better = policies.suggestions(policy, table.layers, places_)
     before = [item.name for item in table.layers]

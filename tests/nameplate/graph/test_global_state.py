@@ -13,7 +13,7 @@ import pytest
 from keras import layers
 
 import nameplate
-from nameplate.naming.policy import Mode
+from nameplate.naming.policy import PolicyMode
 from tests.nameplate.naming_models import functional
 
 
@@ -66,7 +66,9 @@ def everything(folder: Path) -> dict[str, Callable[[keras.Model], Any]]:
         "insert": lambda model: nameplate.insert(model, act, before="drop"),
         "replace": lambda model: nameplate.replace(model, {"logits": wide}),
         "load": lambda _: nameplate.load(folder / "m.keras"),
-        "repair": lambda model: nameplate.enforce(model, nameplate.Policy(mode=Mode.repair, forbidden=["logits"])),
+        "repair": lambda model: nameplate.enforce(
+            model, nameplate.Policy(mode=PolicyMode.repair, forbidden=["logits"])
+        ),
         "rename": lambda model: nameplate.rename(model, {"logits": "out"}),
         "join": lambda model: nameplate.join({"a": model, "b": model}),
         "ensemble": lambda model: nameplate.ensemble({"a": model, "b": model}),

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from nameplate.errors import NameplateError
 from nameplate.naming.policy import (
-    Kind,
-    Mode,
     Named,
+    NameKind,
     Policy,
+    PolicyMode,
     Violation,
     broken,
     named_policy,
@@ -32,7 +32,7 @@ def tree(*items: tuple[str, str]) -> list[Named]:
             name=name,
             own=name.rpartition("/")[2],
             classes=(kind, "Layer"),
-            kind=Kind.INPUT if kind == "InputLayer" else Kind.LAYER,
+            kind=NameKind.INPUT if kind == "InputLayer" else NameKind.LAYER,
             parent=places.get(name.rpartition("/")[0], -1),
             origin=str(index),
         )
@@ -72,7 +72,7 @@ def test_each_rule_finds_what_breaks_it(
 
 def test_weightless_layers_and_operators_may_be_held_to_the_grammar_only() -> None:
     quiet = [replace(item, weightless=True) for item in tree(("re_lu_1", "ReLU"))]
-    operator = [replace(item, kind=Kind.OPERATOR) for item in tree(("add", "Add"))]
+    operator = [replace(item, kind=NameKind.OPERATOR) for item in tree(("add", "Add"))]
     demand = type(Policy().weightless)
 
     assert rules_of(violations(Policy(), quiet)) == [("re_lu_1", "automatic")]
@@ -203,7 +203,7 @@ def test_the_table_has_a_line_a_violation_and_what_to_do() -> None:
 
 
 def test_a_policy_goes_by_the_name_of_its_mode() -> None:
-    assert named_policy("repair") == Policy(mode=Mode("repair")) == Policy(mode="repair")  # type: ignore[arg-type]
+    assert named_policy("repair") == Policy(mode=PolicyMode("repair")) == Policy(mode="repair")  # type: ignore[arg-type]
     with pytest.raises(NameplateError, match=r"no naming mode 'repare'.*Did you mean 'repair'"):
         Policy(mode="repare")  # type: ignore[arg-type]
     with pytest.raises(NameplateError, match=r"cannot be used:\n  naming.patterns.Dense: '\('.*\n.*forbidden.0"):

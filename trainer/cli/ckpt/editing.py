@@ -16,7 +16,7 @@ from nameplate import checkpoint as store
 from nameplate.checkpoint import durable, layout
 from nameplate.errors import FileFormatError
 from nameplate.formats import limits
-from nameplate.formats.contents import Array, of_config
+from nameplate.formats.name_table import Array, of_config
 from nameplate.formats.pytorch_file import write_state_dict
 from nameplate.formats.pytorch_weights import to_torch
 from nameplate.formats.registry import read_table

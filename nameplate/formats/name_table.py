@@ -10,9 +10,9 @@ from typing import Any
 
 from nameplate.formats import keras_variables
 from nameplate.naming import names
-from nameplate.naming.policy import Kind, Named
+from nameplate.naming.policy import Named, NameKind
 
-_Child = tuple[str, str, Kind, Mapping[str, Any]]  # own name, class, kind, configuration
+_Child = tuple[str, str, NameKind, Mapping[str, Any]]  # own name, class, kind, configuration
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Array:
 
 
 @dataclass(frozen=True)
-class Table:
+class NameTable:
     """What a file says about names: its layers, containers first, and its arrays."""
 
     model: str
@@ -61,7 +61,7 @@ def owner(variable: str, layers: set[str]) -> str:
 
 def of_config(
     config: Mapping[str, Any], arrays: Sequence[Array] = (), classes: Mapping[str, str] | None = None
-) -> Table:
+) -> NameTable:
     """Return the table of a serialized model and its arrays; layers that only arrays know come after the others.
 
     Args:
@@ -74,14 +74,14 @@ def of_config(
     tree.add(_inside(config))
     tree.add_unlisted(arrays, classes or {})
     outputs = [str(each[0]) for each in _leaves(inner.get("output_layers", [])) if each]
-    return Table(str(inner.get("name", "")), tree.layers, tree.arrays(arrays), outputs)
+    return NameTable(str(inner.get("name", "")), tree.layers, tree.arrays(arrays), outputs)
 
 
-def of_arrays(model: str, arrays: Sequence[Array], classes: Mapping[str, str] | None = None) -> Table:
+def of_arrays(model: str, arrays: Sequence[Array], classes: Mapping[str, str] | None = None) -> NameTable:
     """Return the table of a file that holds arrays only: each array's container is a layer."""
     tree = _Tree()
     tree.add_unlisted(arrays, classes or {})
-    return Table(model, tree.layers, tree.arrays(arrays))
+    return NameTable(model, tree.layers, tree.arrays(arrays))
 
 
 class _Tree:
@@ -95,7 +95,7 @@ class _Tree:
 
     def add(self, children: Sequence[_Child], *, parent: int = -1, container: str = "") -> None:
         """Add layers of a configuration with all that is inside them."""
-        given = {own.casefold() for own, _, kind, _ in children if kind in (Kind.LAYER, Kind.INPUT)}
+        given = {own.casefold() for own, _, kind, _ in children if kind in (NameKind.LAYER, NameKind.INPUT)}
         self._taken.setdefault(parent, set()).update(given)
         for place, (own, class_name, kind, config) in enumerate(children):
             index = self._append(own, class_name, kind, parent, str(place), config)
@@ -148,10 +148,16 @@ class _Tree:
         return array
 
     def _append(
-        self, own: str, class_name: str, kind: Kind, parent: int, place: str, config: Mapping[str, Any] | None = None
+        self,
+        own: str,
+        class_name: str,
+        kind: NameKind,
+        parent: int,
+        place: str,
+        config: Mapping[str, Any] | None = None,
     ) -> int:
         container = self.layers[parent].name if parent >= 0 else ""
-        if kind in (Kind.OPERATOR, Kind.PART):
+        if kind in (NameKind.OPERATOR, NameKind.PART):
             own = names.renumbered(own, class_name, self._taken.setdefault(parent, set()))
         origin = names.join(container, place)
         self.layers.append(
@@ -160,10 +166,10 @@ class _Tree:
         self._configs.append(config or {})
         return len(self.layers) - 1
 
-    def _kind(self, parent: int, own: str, class_name: str) -> Kind:
+    def _kind(self, parent: int, own: str, class_name: str) -> NameKind:
         above = names.snake(self.layers[parent].classes[0]) if parent >= 0 else ""
         wrapped = above in _WRAPPING and names.is_automatic(own, class_name)
-        return Kind.PART if wrapped or above in _MAKING_PARTS else Kind.LAYER
+        return NameKind.PART if wrapped or above in _MAKING_PARTS else NameKind.LAYER
 
 
 def _named(array: Array, known: Mapping[str, tuple[str, ...] | None]) -> Array:
@@ -181,7 +187,7 @@ def _inside(config: Mapping[str, Any]) -> list[_Child]:
     if isinstance(listed, list):
         children = [_described(each) for each in listed if isinstance(each, Mapping)]
         if config.get("class_name") == "Sequential":  # its input is hidden unless it was given a name
-            hidden = (Kind.INPUT,)
+            hidden = (NameKind.INPUT,)
             children = [
                 each for each in children if not (each[2] in hidden and names.is_automatic(each[0], "InputLayer"))
             ]
@@ -200,9 +206,9 @@ def _inner(config: Mapping[str, Any]) -> Mapping[str, Any]:
 def _described(config: Mapping[str, Any]) -> _Child:
     name = str(_inner(config).get("name", config.get("name", "")))
     class_name = str(config.get("class_name", names.UNKNOWN_CLASS))
-    kind = Kind.INPUT if class_name == "InputLayer" else Kind.LAYER
+    kind = NameKind.INPUT if class_name == "InputLayer" else NameKind.LAYER
     if ".ops." in str(config.get("module", "")) or _is_older_operator(config, name, class_name):
-        kind = Kind.OPERATOR
+        kind = NameKind.OPERATOR
     return name, class_name, kind, config
 
 
@@ -235,7 +241,7 @@ def holding_class(own: str, attributes: Mapping[str, str]) -> str:
 
 def _part(config: Mapping[str, Any]) -> _Child:
     name, class_name, kind, config = _described(config)
-    return name, class_name, Kind.PART if names.is_automatic(name, class_name) else kind, config
+    return name, class_name, NameKind.PART if names.is_automatic(name, class_name) else kind, config
 
 
 def _outside_seed(variable: str) -> str:
