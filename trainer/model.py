@@ -15,7 +15,7 @@ import numpy as np
 
 import nameplate
 from nameplate import checkpoint as store
-from nameplate.data.dataset import Dataset, Field, Kind, Shapes
+from nameplate.data.dataset import Dataset, Field, Shapes, TargetKind
 from nameplate.data.registry import open_dataset
 from nameplate.data.targets import TargetError, call, resolver
 from nameplate.engine.config import ObjectiveConfig, Precision
@@ -97,7 +97,7 @@ def output_problems(model: keras.Model, dataset: Dataset, objective: ObjectiveCo
         if width is None or (output != name and len(shapes) > 1):  # not known, or a name that is refused elsewhere
             continue
         loss = objective.losses.get(output, objective.loss)
-        classes = dataset.kinds[name] is Kind.CLASSES
+        classes = dataset.kinds[name] is TargetKind.CLASSES
         if (classes and loss == "sparse_categorical_crossentropy" and width < units) or (
             not classes and loss != "binary_crossentropy" and width != units
         ):

@@ -1,4 +1,11 @@
-"""Where the examples come from, in which order, and how they reach the devices."""
+"""Examples: where they come from, in which order, and how they reach the devices.
+
+Read `source` first: a `Source` has random access, a `Stream` does not. `config` has the settings of each kind of data
+(`specs` parses their values), `registry` opens what they describe: `arrays`, `csv_table`, `image_folder` (`images`),
+`tfrecords`, `digits`, `synthetic`, `custom`. They give a `dataset`, divided by `splits`. `adapters` turns the data that
+users pass to `fit` into the same sources (`sparse` its sparse parts). `batches` has the order of an epoch and each
+replica's share of a step, `feeds` brings the shares to the replicas. `targets` resolves a `_target_` that is trusted.
+"""
 
 from importlib import import_module
 from typing import Any
@@ -7,9 +14,9 @@ _PLACES = {
     "DataError": "errors",
     "Dataset": "dataset",
     "Field": "dataset",
-    "Kind": "dataset",
     "Source": "source",
     "Stream": "source",
+    "TargetKind": "dataset",
     "augmentation": "images",
     "data_error": "errors",
     "open_dataset": "registry",
@@ -20,7 +27,7 @@ __all__ = sorted(_PLACES)
 
 
 def __getattr__(name: str) -> Any:
-    # Lazily, so that what needs the errors alone does not import TensorFlow.
+    # Lazy, so that code which needs only the errors does not import TensorFlow.
     if name not in _PLACES:
         raise AttributeError(f"module 'nameplate.data' has no attribute {name!r}; it has {', '.join(__all__)}")
     return getattr(import_module(f"nameplate.data.{_PLACES[name]}"), name)

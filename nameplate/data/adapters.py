@@ -1,4 +1,4 @@
-"""Data as users give it, arrays, datasets and sources, and how it falls into steps."""
+"""Data as users pass it (arrays, datasets, sources) as a source, and its division into steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from nameplate.data.arrays import Mapped
+from nameplate.data.arrays import MappedArrays
 from nameplate.data.batches import Batches
 from nameplate.data.config import Resident
 from nameplate.data.dataset import Column
@@ -19,17 +19,17 @@ from nameplate.data.sparse import SparseRows, dense, in_floatx, sparse_rows
 from nameplate.data.splits import take
 from nameplate.errors import NameplateError
 
-BATCH = 32  # examples a step, over all replicas together, where nothing is said
+BATCH = 32  # default examples a step, over all replicas together
 Data = Any  # x, (x,), (x, y), (x, y, weight), a tf.data.Dataset of batches of these, or a Source
 
 
 def as_source(data: Data, name: str = "data") -> Source | Stream:
-    """Return data in any of its forms as a source; `name` is what an error calls it.
+    """Return data in any of its forms as a source; errors call it `name`.
 
-    Its examples have the structure that Keras gives to a `train_step`. Arrays of floats become `floatx`, as in Keras.
+    Its examples have the structure that Keras passes to a `train_step`. Arrays of floats become `floatx`, as in Keras.
 
     Raises:
-        NameplateError: it is none of these forms, holds no examples, or its parts differ in length.
+        NameplateError: data of another form, without examples, or with parts of different lengths.
     """
     if isinstance(data, tf.data.Dataset):
         _parts(data.element_spec, name)
@@ -40,21 +40,21 @@ def as_source(data: Data, name: str = "data") -> Source | Stream:
         raise NameplateError(
             f"{name}: {type(data).__name__} cannot be trained on; give x, (x, y), (x, y, sample_weight), "
             "a tf.data.Dataset of batches, or a source with random access; "
-            "tf.data.Dataset.from_generator makes one of a generator"
+            "tf.data.Dataset.from_generator turns a generator into a dataset"
         )
     arrays = _packed(data, name)
     if not any(isinstance(array, SparseRows) for array in leaves(arrays)):
         return Memory(arrays)
-    return Mapped(
+    return MappedArrays(
         mapped(lambda array: array if isinstance(array, SparseRows) else Column(name, array, array.dtype), arrays)
     )
 
 
 def split_off(source: Source | Stream, share: float) -> tuple[Source, Source]:
-    """Return the first examples of a source, and the last `share` of them to validate on, as `model.fit` splits.
+    """Split a source as `model.fit` does: the last `share` of the examples is for validation.
 
     Raises:
-        NameplateError: a dataset, or a share that leaves one side without an example.
+        NameplateError: the source is a dataset, or one side would have no examples.
     """
     if isinstance(source, Stream):
         raise NameplateError(
@@ -62,12 +62,12 @@ def split_off(source: Source | Stream, share: float) -> tuple[Source, Source]:
         )
     first = int(np.floor(source.size * (1 - share)))
     if not 0 < first < source.size:
-        raise NameplateError(f"validation_split={share} of {source.size} examples leaves one side without any")
+        raise NameplateError(f"validation_split={share} of {source.size} examples leaves one side empty")
     return take(source, slice(first)), take(source, slice(first, source.size))
 
 
 def batch_for(source: Source | Stream, batch: int | None, steps: int | None) -> int:
-    """Return the examples of a step: as many as asked for, else as Keras makes `steps` of all, else 32."""
+    """Return the examples a step: `batch` if given, else what divides all into `steps`, as Keras does, else 32."""
     if batch or not steps or isinstance(source, Stream):
         return batch or BATCH
     return -(-source.size // steps)
@@ -82,24 +82,24 @@ def batches_of(
     steps_per_epoch: int | None = None,
     even: bool = True,
 ) -> Batches:
-    """Return how the source falls into steps; a dataset whose length or batches are not known is counted, once.
+    """Return the division of the source into steps; a dataset of unknown length or batch size is counted, once.
 
-    Where the run has `steps` it is counted as far as these go and one further, since it may have no end: an epoch that
-    is longer is not over when they are. An epoch is cut short after `steps_per_epoch`. Of a dataset that is known to
-    have no end it is that many steps, or all `steps` of the run. Where `even`, a step divides among the replicas.
+    Counting stops one past `steps`, the steps of the run, since the dataset may be infinite: the run ends before such
+    an epoch does. An epoch ends after `steps_per_epoch`; in a dataset known to be infinite it is that many steps, or
+    all `steps` of the run. With `even`, a batch must divide among the replicas.
 
     Raises:
-        NameplateError: batches of different sizes, or that do not divide; no examples; no end and no number of steps;
-            more steps an epoch than there are.
+        NameplateError: batches of different sizes, or that do not divide; no examples; an infinite dataset without a
+            number of steps; more steps an epoch than the data has.
     """
     if isinstance(source, Stream) and source.endless:
-        size, batch = _of_endless(source, batch, steps_per_epoch or steps)
+        size, batch = _infinite_size(source, batch, steps_per_epoch or steps)
     else:
         size, batch = _size_and_batch(source, batch, steps)
         size = size if steps_per_epoch is None else _cut(size, batch, steps_per_epoch)
     own = isinstance(source, Stream) and source.batched and not (source.endless or source.batch)
     if even and own and size == batch:
-        batch = -(-batch // replicas) * replicas  # the only batch may be smaller than others would be
+        batch = -(-batch // replicas) * replicas  # the only batch is a last one too, which may be smaller
     if even:
         _refuse_uneven(batch, replicas)
     if not size:
@@ -108,7 +108,7 @@ def batches_of(
 
 
 def evaluation_feed(source: Source | Stream, batch: int | None, replicas: int, *, steps: int | None = None) -> Feed:
-    """Return the feed of an evaluation, in order, in steps of `batch` where the data has no batches of its own."""
+    """Return the feed of an evaluation: in file order, in steps of `batch` unless the data is batched already."""
     batch = batch_for(source, batch, steps)
     steps = within_limit(source, batch, steps)
     if isinstance(source, Stream) and steps:
@@ -118,15 +118,15 @@ def evaluation_feed(source: Source | Stream, batch: int | None, replicas: int, *
 
 
 def example_of(source: Source | Stream) -> tuple[Any, Any, Any]:
-    """Return the symbolic form of one batch: x, y and weight of KerasTensors (None, ...), or None."""
+    """Return x, y and weight of one symbolic batch: KerasTensors (None, ...), or None."""
     symbolic = mapped(lambda leaf: keras.KerasTensor((None, *leaf.shape), leaf.dtype.name), source.spec())
     return _parts(symbolic, "data")
 
 
 def within_limit(source: Source | Stream, batch: int, steps: int | None) -> int | None:
-    """Return the steps of an epoch, cut to `keras.config.max_steps_per_epoch()` where there are more, with a warning.
+    """Return the steps of an epoch, capped at `keras.config.max_steps_per_epoch()` with a warning.
 
-    The batches stay as they are, also where Keras would make larger ones.
+    The batch size stays, even where Keras would derive a larger one from the number of steps.
     """
     limit = keras.config.max_steps_per_epoch()
     if not limit or (steps and steps <= limit):
@@ -139,27 +139,27 @@ def within_limit(source: Source | Stream, batch: int, steps: int | None) -> int 
 
 
 def refuse_unclassed(example: tuple[Any, Any, Any]) -> None:
-    """Refuse weights of classes for data that has not exactly one target; `example` is what `example_of` returns."""
+    """Refuse `class_weight` for data without exactly one target; `example` is what `example_of` returns."""
     targets = len(leaves(example[1]))
     if targets != 1:
         raise NameplateError(
-            f"class_weight: the data has {targets or 'no'} targets; weights of classes are for one. "
+            f"class_weight: the data has {targets or 'no'} targets, and class weights are for exactly one. "
             "Give sample_weight, one for each target"
         )
 
 
 def _parts(example: Any, name: str) -> tuple[Any, Any, Any]:
-    """Return x, y and weight of an example in any of its structures."""
+    """Return x, y and weight of an example in any structure."""
     if isinstance(example, tuple | list) and len(example) not in (1, 2, 3):
-        raise NameplateError(f"{name}: examples of {len(example)} parts; they may be x, (x,), (x, y) or (x, y, weight)")
+        raise NameplateError(f"{name}: examples of {len(example)} parts; give x, (x,), (x, y) or (x, y, weight)")
     parts: tuple[Any, Any, Any] = keras.utils.unpack_x_y_sample_weight(example)
     return parts
 
 
 def _packed(data: Any, name: str) -> Any:
-    """Return arrays as an example of all of them, in the structure in which Keras packs them.
+    """Return arrays in the structure of an example, as Keras packs them.
 
-    A weight an example of several targets becomes one for each of them.
+    One weight an example becomes one for each of several targets.
     """
     example = _arrays(data, name) if isinstance(data, tuple | list) else (_arrays(data, name),)
     x, y, weight = _parts(example, name)
@@ -178,7 +178,7 @@ def _packed(data: Any, name: str) -> Any:
 
 
 def _arrays(structure: Any, name: str) -> Any:
-    """Return a structure with arrays for leaves, and tuples for its lists, which tf.data would take for tensors."""
+    """Return a structure whose leaves are arrays; lists become tuples, since tf.data reads a list as a tensor."""
     if isinstance(structure, dict):
         return {key: _arrays(part, name) for key, part in structure.items()}
     if isinstance(structure, tuple | list):
@@ -187,29 +187,29 @@ def _arrays(structure: Any, name: str) -> Any:
 
 
 def _is_array(leaf: Any) -> bool:
-    """Say whether something is an array of any kind that `_array` takes or refuses."""
+    """Say whether a leaf is an array of any kind, for `_array` to convert or refuse."""
     return hasattr(leaf, "__array__") or hasattr(leaf, "shape")
 
 
 def _array(leaf: Any, name: str) -> np.ndarray | SparseRows:
-    """Return a leaf as an array: floats in Keras' floatx, a column of a table as (n, 1), text as it is."""
+    """Return a leaf as an array: floats in Keras' floatx, a pandas column as (n, 1), text unchanged."""
     if isinstance(leaf, tf.RaggedTensor):
-        raise NameplateError(f"{name}: ragged tensors have no rows of one size; pad them, x.to_tensor()")
+        raise NameplateError(f"{name}: the rows of a ragged tensor differ in size; pad them, x.to_tensor()")
     if (rows := sparse_rows(leaf)) is not None:
         return rows
     array = np.asarray(leaf)
     if array.dtype == object and not all(isinstance(entry, str | bytes) for entry in array.flat):
         raise NameplateError(f"{name}: {type(leaf).__name__} is not an array of numbers or text")
     if array.ndim == 1 and type(leaf).__module__.startswith("pandas."):
-        array = array[:, None]  # as Keras
+        array = array[:, None]  # as Keras does
     return in_floatx(array)
 
 
-def _of_endless(source: Stream, batch: int, steps: int | None) -> tuple[int, int]:
+def _infinite_size(source: Stream, batch: int, steps: int | None) -> tuple[int, int]:
     if steps is None:
         raise NameplateError(
-            "the dataset has no end: say how many steps to train, steps=... or fit.steps=..., "
-            "or in nameplate.fit how many make an epoch, steps_per_epoch=... or validation_steps=..."
+            "the dataset is infinite: give the steps to train, steps=... or fit.steps=..., "
+            "or in nameplate.fit the steps of an epoch, steps_per_epoch=... or validation_steps=..."
         )
     if source.batched:
         batch = source.batch or len(leaves(next(iter(source.dataset)))[0])
@@ -217,20 +217,20 @@ def _of_endless(source: Stream, batch: int, steps: int | None) -> tuple[int, int
 
 
 def _size_and_batch(source: Source | Stream, batch: int, steps: int | None) -> tuple[int, int]:
-    """Return the examples of an epoch and of a step; batches of the source's own are what they are."""
+    """Return the examples of an epoch and of a step; a batched source keeps its batches."""
     if not isinstance(source, Stream):
         return source.size, batch
     limit = None if steps is None else steps + 1
     if not source.batched:
         counted = source.dataset if limit is None else source.dataset.take(limit * batch)
         return source.size if source.size is not None else sum(1 for _ in counted), batch
-    if source.batch and source.size is not None:  # all are as large: nothing to look at
+    if source.batch and source.size is not None:  # the dataset declares one batch size: nothing to read
         return source.size * source.batch, source.batch
     sizes = source.sizes(limit)
     if not sizes or any(size != sizes[0] for size in sizes[:-1]) or sizes[-1] > sizes[0]:
         raise NameplateError(
             f"the dataset's batches have {sorted(set(sizes)) or 'no'} examples; "
-            "all must have the same number, and only the last may have fewer"
+            "all must have the same number; only the last may have fewer"
         )
     return sum(sizes), sizes[0]
 

@@ -1,4 +1,4 @@
-"""Examples in arrays that stay on the disk."""
+"""Examples in the arrays of an `.npz` file, or in `.npy` files that stay on disk."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from nameplate.data.sparse import SparseRows
 from nameplate.data.splits import split
 
 
-class Mapped:
-    """A source that reads the rows it is asked for from memory-mapped arrays."""
+class MappedArrays:
+    """A source that reads rows from memory-mapped arrays as they are asked for."""
 
     def __init__(self, content: Example) -> None:
-        """Take an example whose leaves are `Column`s, or have rows of a shape and dtype as these have."""
+        """Take an example whose leaves are `Column`s or `SparseRows`."""
         self._columns: list[Column | SparseRows] = leaves(content)
         self._content = content
         self.size = len(self._columns[0])
@@ -41,45 +41,41 @@ class Mapped:
 
     def load(self, indices: tf.Tensor) -> Example:
         """Return the examples at `indices` (n,)."""
-        dtypes = [each.dtype for each in self._columns]
+        dtypes = [column.dtype for column in self._columns]
         read = tf.numpy_function(self._rows, [indices], dtypes, stateful=False)
         for leaf, column in zip(read, self._columns, strict=True):
             leaf.set_shape([indices.shape[0], *column.shape])
-        rest = iter(read)
-        return mapped(lambda _: next(rest), self._content)
+        arrays = iter(read)
+        return mapped(lambda _: next(arrays), self._content)
 
     def arrays(self) -> None:
-        """Return None: what is mapped is taken to be larger than the memory."""
+        """Return None: mapped files are assumed to be larger than the memory."""
 
     def _rows(self, indices: np.ndarray) -> list[np.ndarray]:
-        return [each.rows(indices) for each in self._columns]
+        return [column.rows(indices) for column in self._columns]
 
 
 @dataclass(frozen=True)
-class Part:
-    """The columns of one part of the data."""
+class PartColumns:
+    """The columns of one part of the data: training, validation or test."""
 
     inputs: list[Column]
     targets: list[Column]
     weights: list[Column]
 
-    def columns(self) -> list[Column]:
-        """Return all columns."""
-        return [*self.inputs, *self.targets, *self.weights]
-
     def example(self) -> Example:
-        """Return the structure of an example, with columns for leaves."""
-        x, y = (bundle({each.name: each for each in group}) for group in (self.inputs, self.targets))
+        """Return the structure of an example, its leaves columns."""
+        x, y = (bundle({column.name: column for column in group}) for group in (self.inputs, self.targets))
         return (x, y, *self.weights)
 
 
 def open_arrays(config: ArraysConfig) -> Dataset:
     """Return the arrays that the configuration names, as inputs and targets under their keys.
 
-    An `.npz` file is read into memory; the `.npy` files of a folder are mapped, and read while training.
+    An `.npz` file is read into memory; the `.npy` files of a folder are mapped and read during training.
 
     Raises:
-        DataError: labels that are no class, or files that do not fit together.
+        DataError: labels outside the classes, or files whose arrays differ in form.
     """
     paths = {"train": config.path, "validation": config.validation_path, "test": config.test_path}
     given = {key: Path(path).expanduser() for key, path in paths.items() if path}
@@ -98,15 +94,15 @@ def _read(path: Path, keys: list[str]) -> dict[str, np.ndarray]:
         return {key: file[key] for key in keys}
 
 
-def _part(arrays: Mapping[str, np.ndarray], config: ArraysConfig) -> Part:
-    return Part(
+def _part(arrays: Mapping[str, np.ndarray], config: ArraysConfig) -> PartColumns:
+    return PartColumns(
         [input_column(key, arrays[key], scale=config.scale) for key in config.inputs],
         [target_column(key, arrays[key], classes=config.classes.get(key)) for key in config.targets],
         [weight_column(key, arrays[key]) for key in [config.sample_weight] if key],
     )
 
 
-def _source(part: Part, *, mapped: bool) -> Source:
+def _source(part: PartColumns, *, mapped: bool) -> Source:
     if mapped:
-        return Mapped(part.example())
+        return MappedArrays(part.example())
     return Memory(tf.nest.map_structure(lambda column: column.rows(slice(None)), part.example()))

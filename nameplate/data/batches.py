@@ -1,4 +1,4 @@
-"""The order of the examples: a permutation that is computed, not stored."""
+"""The order of an epoch, a permutation that is computed, not stored; and each replica's share of a step."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 import tensorflow as tf
 
-# With 4 rounds, what `tf.random.experimental.index_shuffle` takes, the orders of two epochs of a million
-# examples correlate by 0.95 and neighbours by 0.41 (tensorflow 2.21); with 12 both are what chance gives.
+# `tf.random.experimental.index_shuffle` uses 4 rounds: the orders of two epochs of a million examples then correlate by
+# 0.95, and neighbours by 0.41 (tensorflow 2.21). From 12 rounds on, both are as low as chance.
 ROUNDS = 16
 
 
 def shuffled(positions: tf.Tensor, *, epoch: tf.Tensor | int, seed: tf.Tensor | int, size: int) -> tf.Tensor:
-    """Return which example stands at each position of an epoch: int64, in the shape (n,) of `positions`.
+    """Return the index of the example at each position of an epoch: int64, in the shape (n,) of `positions`.
 
-    Over the positions 0 to `size` - 1 every example comes once. The result depends on the arguments alone, so
-    a run continues at any position without replaying the ones before. About 14 million positions a second on
-    one core; the operation has a CPU kernel only.
+    Over the positions 0 to `size` - 1 every example occurs once. The result depends on the arguments alone, so a run
+    resumes at any position without replaying the earlier ones. About 14 million positions a second on one core; the
+    operation has only a CPU kernel.
     """
     key = tf.stack([tf.cast(_KEY, tf.int64), tf.cast(seed, tf.int64), tf.cast(epoch, tf.int64)])
     return tf.raw_ops.RandomIndexShuffle(
@@ -28,18 +28,18 @@ def shuffled(positions: tf.Tensor, *, epoch: tf.Tensor | int, seed: tf.Tensor | 
     )
 
 
-_KEY = 498247692  # the kernel wants three numbers; the same first one as index_shuffle gives
+_KEY = 498247692  # the kernel's seed is three numbers; this first one is also index_shuffle's
 
 
 @dataclass(frozen=True)
 class Share:
-    """One replica's part of a step, relative to the step's first example; numbers, or scalars of a graph."""
+    """One replica's share of a step, in examples from the step's first; numbers, or scalars in a graph."""
 
     start: Any  # examples before it in the step
     length: Any  # examples in it
-    part: Any  # its weight in the step's mean; those of all replicas add up to 1
-    copies: int = 1  # replicas that hold the same examples
-    counts: bool = True  # its examples enter the metrics; false where another replica counts the same ones
+    part: Any  # its weight in the step's mean; the weights of all replicas add up to 1
+    copies: int = 1  # replicas that have the same examples
+    counts: bool = True  # its examples enter the metrics; false if another replica counts the same ones
     step: Any = None  # examples of the whole step
 
 
@@ -58,7 +58,7 @@ class Batches:
 
     @property
     def last(self) -> int:
-        """Number of examples of the last, smaller step; 0: there is none."""
+        """Number of examples of the last step, if it is smaller than the others; else 0."""
         return self.size % self.batch
 
     @property
@@ -67,10 +67,10 @@ class Batches:
         return self.full + bool(self.last)
 
     def shares(self, examples: int) -> list[Share]:
-        """Divide a step's examples among the replicas, in order, sizes apart by one at most.
+        """Divide a step's examples among the replicas, in order, in shares whose sizes differ by at most one.
 
-        A step with fewer examples than replicas goes whole to each of them: every replica computes the whole step,
-        which gives one device's update, batch statistics included, and no layer ever sees an empty batch.
+        A step with fewer examples than replicas goes to all of them whole: each computes the update that one device
+        would, batch statistics included, and no layer ever sees an empty batch.
         """
         if examples < self.replicas:
             part = 1 / self.replicas

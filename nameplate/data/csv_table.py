@@ -1,4 +1,4 @@
-"""Reading a CSV table of numbers and classes, with the line of everything that cannot be read."""
+"""CSV tables of numbers and classes; every problem names its lines."""
 
 from __future__ import annotations
 
@@ -10,48 +10,48 @@ from pathlib import Path
 import numpy as np
 
 from nameplate.data.config import CsvConfig
-from nameplate.data.dataset import Dataset, Kind, Output, describe
+from nameplate.data.dataset import Dataset, Output, TargetKind, describe
 from nameplate.data.errors import refuse
 from nameplate.data.source import Memory, bundle
 from nameplate.data.splits import split
 from nameplate.naming.names import did_you_mean, fault, sanitized
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
-SHOWN = 10  # lines that a problem lists
+SHOWN = 10  # lines listed in a problem
 
 
 @dataclass(frozen=True)
-class Table:
-    """The cells of a file as text, by column, and the line that each row ends on."""
+class CsvTable:
+    """The cells of a file as text, by column, and the line on which each row ends."""
 
     path: Path
     columns: dict[str, list[str]]
     lines: list[int]
 
     def numbers(self, column: str) -> np.ndarray:
-        """Return a column as float32 (rows,); for a column without problems."""
+        """Return a column as float32 (rows,); the column must have no problems."""
         return np.array(self.columns[column], np.float32)
 
 
-def read_table(path: Path, delimiter: str) -> tuple[Table, list[str]]:
-    """Return the table of a file with a header, and the problems of its form."""
+def read_table(path: Path, delimiter: str) -> tuple[CsvTable, list[str]]:
+    """Return the table in a file with a header, and the problems of its form."""
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
         try:
             header = [name.strip() for name in next(reader, [])]
             rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
         except UnicodeDecodeError as error:
-            return Table(path, {}, []), [f"{path} is not in UTF-8 ({error}); save it as UTF-8"]
+            return CsvTable(path, {}, []), [f"{path} is not in UTF-8 ({error}); save it as UTF-8"]
         except csv.Error as error:
-            return Table(path, {}, []), [f"{path}: line {reader.line_num + 1} cannot be read: {error}"]
-    found = list(_form_problems(path, header, rows))
+            return CsvTable(path, {}, []), [f"{path}: line {reader.line_num + 1} cannot be read: {error}"]
+    problems = list(_form_problems(path, header, rows))
     whole = [(line, row) for line, row in rows if len(row) == len(header)]
     columns = {name: [row[place] for _, row in whole] for place, name in enumerate(header)}
-    return Table(path, columns, [line for line, _ in whole]), found
+    return CsvTable(path, columns, [line for line, _ in whole]), problems
 
 
-def column_problems(table: Table, *, numbers: list[str], texts: list[str]) -> Iterator[str]:
-    """Yield the columns that are not there, and the lines whose cell is missing or no number."""
+def column_problems(table: CsvTable, *, numbers: list[str], texts: list[str]) -> Iterator[str]:
+    """Yield columns that do not exist, and lines whose cell is missing or not a number."""
     for name in (*numbers, *texts):
         if name not in table.columns:
             known = ", ".join(table.columns)
@@ -66,15 +66,15 @@ def column_problems(table: Table, *, numbers: list[str], texts: list[str]) -> It
         yield from _number_problems(table, name)
 
 
-def _delimiter_hint(table: Table) -> str:
-    """Return what to set where the one column of a table looks like several."""
+def _delimiter_hint(table: CsvTable) -> str:
+    """Return the delimiter to set when the only column of a table looks like several."""
     if len(table.columns) != 1:
         return ""
-    other = next((each for each in ";|," if each in next(iter(table.columns))), "")
-    return f" Is it cut at {other!r}? Say 'data.delimiter={other}'" if other else ""
+    other = next((mark for mark in ";|," if mark in next(iter(table.columns))), "")
+    return f" Is it separated by {other!r}? Set 'data.delimiter={other}'" if other else ""
 
 
-def _number_problems(table: Table, name: str) -> Iterator[str]:
+def _number_problems(table: CsvTable, name: str) -> Iterator[str]:
     cells = table.columns.get(name, [])
     bad = [
         (line, cell)
@@ -84,7 +84,7 @@ def _number_problems(table: Table, name: str) -> Iterator[str]:
     if bad:
         advice = "leave the column out of data.inputs" if len(bad) == len(cells) else "correct it"
         where = _lines([line for line, _ in bad])
-        yield f"{table.path}: the column {name!r} has {bad[0][1]!r} for a number in {where}; {advice}"
+        yield f"{table.path}: the column {name!r} has {bad[0][1]!r}, not a number, in {where}; {advice}"
 
 
 def _form_problems(path: Path, header: list[str], rows: list[tuple[int, list[str]]]) -> Iterator[str]:
@@ -94,7 +94,7 @@ def _form_problems(path: Path, header: list[str], rows: list[tuple[int, list[str
         yield f"{path}: two columns are called {name!r}"
     wrong = [line for line, row in rows if len(row) != len(header)]
     if wrong:
-        yield f"{path}: the header has {len(header)} columns, and another number has {_lines(wrong)}"
+        yield f"{path}: the header has {len(header)} columns, unlike {_lines(wrong)}"
 
 
 def _is_number(cell: str) -> bool:
@@ -114,17 +114,17 @@ def _lines(lines: list[int]) -> str:
 def open_csv(config: CsvConfig) -> Dataset:
     """Return the columns of a table: one input `features` float32 (columns,), or each column an input (1,).
 
-    A column of classes becomes the number of its value among the distinct values, sorted as numbers where all
-    are whole, else as text. An input or output has its column's name, with `_` where that names no layer.
+    A column of classes becomes the index of each value among the distinct values, which are sorted as numbers if all
+    are whole, else as text. An input or output has its column's name, with `_` for what a layer's name cannot have.
 
     Raises:
-        DataError: columns that are not there, missing values and text among numbers, with their lines.
+        DataError: missing columns, missing values and text among numbers, with their lines.
     """
     paths = {"train": config.path, "validation": config.validation_path, "test": config.test_path}
     read = {key: read_table(Path(path).expanduser(), config.delimiter) for key, path in paths.items() if path}
     refuse(problem for _, problems in read.values() for problem in problems)
     tables = {key: table for key, (table, _) in read.items()}
-    inputs = list(config.inputs) or _left_over(tables["train"], config)
+    inputs = list(config.inputs) or _unused_columns(tables["train"], config)
     numbers = [*inputs, *config.values, *([config.sample_weight] if config.sample_weight else [])]
     refuse(
         problem
@@ -135,27 +135,27 @@ def open_csv(config: CsvConfig) -> Dataset:
     refuse(problem for table in tables.values() for problem in _class_problems(table, names))
     sources = {key: _source(table, config, inputs, names) for key, table in tables.items()}
     parts = split(sources["train"], config, validation=sources.get("validation"), test=sources.get("test"))
-    outputs = {_name(each): Output(len(names[each]), Kind.CLASSES, tuple(names[each])) for each in names}
-    outputs |= {_name(each): Output(1, Kind.VALUES) for each in config.values}
+    outputs = {_name(column): Output(len(known), TargetKind.CLASSES, tuple(known)) for column, known in names.items()}
+    outputs |= {_name(column): Output(1, TargetKind.VALUES) for column in config.values}
     shown = [_name(column) for column in inputs] if config.named else ["features"]
     return describe(parts, inputs=shown, outputs=outputs)
 
 
-def _left_over(table: Table, config: CsvConfig) -> list[str]:
+def _unused_columns(table: CsvTable, config: CsvConfig) -> list[str]:
     used = {*config.classes, *config.values, config.sample_weight}
     return [column for column in table.columns if column not in used]
 
 
-def _source(table: Table, config: CsvConfig, inputs: list[str], names: dict[str, list[str]]) -> Memory:
+def _source(table: CsvTable, config: CsvConfig, inputs: list[str], names: dict[str, list[str]]) -> Memory:
     columns = {_name(column): table.numbers(column)[:, None] for column in inputs}
     x = columns if config.named else {"features": np.concatenate(list(columns.values()), axis=1)}
-    y = {_name(column): _numbered(table.columns[column], names[column]) for column in config.classes}
+    y = {_name(column): _indices(table.columns[column], names[column]) for column in config.classes}
     y |= {_name(column): table.numbers(column) for column in config.values}
     weights = [table.numbers(config.sample_weight)] if config.sample_weight else []
     return Memory((bundle(x), bundle(y), *weights))
 
 
-def _numbered(cells: list[str], names: list[str]) -> np.ndarray:
+def _indices(cells: list[str], names: list[str]) -> np.ndarray:
     number = {name: place for place, name in enumerate(names)}
     return np.array([number[cell] for cell in cells], np.int64)
 
@@ -166,13 +166,13 @@ def _distinct(cells: list[str]) -> list[str]:
     return sorted(distinct, key=int if whole else str)
 
 
-def _class_problems(table: Table, names: dict[str, list[str]]) -> Iterator[str]:
+def _class_problems(table: CsvTable, names: dict[str, list[str]]) -> Iterator[str]:
     for column, known in names.items():
         where = f"{table.path}: the column {column!r}"
         if len(known) < 2:
-            yield f"{where} has the one value {known[0]!r}; there is nothing to predict"
+            yield f"{where} has only the value {known[0]!r}; there is nothing to predict"
         if other := sorted(set(table.columns[column]) - set(known)):
-            yield f"{where} has values that the training data has not: {', '.join(other)}"
+            yield f"{where} has values that the training data does not: {', '.join(other)}"
 
 
 def _name(column: str) -> str:

@@ -1,4 +1,4 @@
-"""Data from a callable of the user's own."""
+"""Data from a callable that the configuration names."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from nameplate.data.dataset import (
     Allow,
     Column,
     Dataset,
-    Kind,
     Output,
+    TargetKind,
     describe,
     input_column,
     label_problems,
@@ -37,81 +37,80 @@ FORMS = (
 
 
 def open_custom(config: CustomDataConfig, *, allow: Allow) -> Dataset:
-    """Return what the callable `data._target_` returns, called with `data.arguments`.
+    """Return the data that the callable `data._target_` returns when called with `data.arguments`.
 
-    A bare x is called `x` and a bare y `y`; of a dict, the keys are the names.
+    A bare x is named `x` and a bare y `y`; the keys of a dict are names.
 
     Raises:
-        DataError: the callable does not take the arguments, or returns nothing that is data, or no examples.
-        TargetError: what the callable raised itself, and where.
+        DataError: the callable does not take the arguments, or returns something that is not data, or no examples.
+        TargetError: the callable raised an error; the message says which, and where.
     """
-    made = _called(allow(config._target_), config)
-    if isinstance(made, Dataset):
-        refuse(_empty(config._target_, {part: getattr(made, part) for part in PARTS}))
-        return made
-    given = dict(made) if isinstance(made, Mapping) else {"train": made}
-    refuse(_part_problems(config._target_, given))
-    refuse(_empty(config._target_, given))
-    columns = {part: _columns(each) for part, each in given.items() if isinstance(each, tuple | list)}
-    declared = _declared(columns, config)
-    sources = {part: _source(each, columns.get(part)) for part, each in given.items() if each is not None}
+    returned = _called(allow(config._target_), config)
+    if isinstance(returned, Dataset):
+        refuse(_empty(config._target_, {part: getattr(returned, part) for part in PARTS}))
+        return returned
+    parts = dict(returned) if isinstance(returned, Mapping) else {"train": returned}
+    refuse(_part_problems(config._target_, parts))
+    refuse(_empty(config._target_, parts))
+    columns = {part: _columns(data) for part, data in parts.items() if isinstance(data, tuple | list)}
+    sources = {part: _source(data, columns.get(part)) for part, data in parts.items() if data is not None}
     spec = sources["train"].spec()
-    outputs = declared or _from_spec(spec[1], config)
+    outputs = _outputs_of_arrays(columns, config) or _outputs_of_spec(spec[1], config)
     return describe(_split(sources, config), inputs=list(named(spec[0], "x")), outputs=outputs)
 
 
 def _called(factory: Any, config: CustomDataConfig) -> Any:
     target = config._target_
     if not callable(factory):
-        raise DataError(f"data._target_: {target!r} is a {type(factory).__name__}, and has to be callable")
+        raise DataError(f"data._target_: {target!r} is a {type(factory).__name__}, not a callable")
     try:
         inspect.signature(factory).bind(**config.arguments)
     except TypeError as error:
         takes = f"{target}{inspect.signature(factory)}"
         raise DataError(f"data.arguments: {error}; the callable is {takes}") from None
-    except ValueError:  # written in C, without a signature: the call itself will tell
+    except ValueError:  # written in C, without a signature: the call itself will raise
         pass
     return call(factory, target, offered={}, given=config.arguments)
 
 
-def _part_problems(target: str, given: Mapping[str, Any]) -> list[str]:
-    other = [str(key) for key in given if key not in PARTS]
-    if other or "train" not in given:
-        keys = ", ".join(map(str, given)) or "no key"
-        return [f"{target} returned a dict with {keys}; the keys are {', '.join(PARTS)}, and 'train' is needed"]
-    there = {part: each for part, each in given.items() if each is not None or part == "train"}
+def _part_problems(target: str, parts: Mapping[str, Any]) -> list[str]:
+    other = [str(key) for key in parts if key not in PARTS]
+    if other or "train" not in parts:
+        keys = ", ".join(map(str, parts)) or "no key"
+        return [f"{target} returned a dict with {keys}; the keys are {', '.join(PARTS)}, and 'train' is required"]
+    present = {part: data for part, data in parts.items() if data is not None or part == "train"}
     return [
-        f"{target} returned a {type(each).__name__} for {part!r}; it may return {FORMS}"
-        for part, each in there.items()
-        if not _is_data(each)
+        f"{target} returned a {type(data).__name__} for {part!r}; it may return {FORMS}"
+        for part, data in present.items()
+        if not _is_data(data)
     ] + [
-        f"{target} returned a tf.data.Dataset of {each.element_spec} for {part!r}; its elements have to be (x, y) or "
+        f"{target} returned a tf.data.Dataset of {data.element_spec} for {part!r}; its elements must be (x, y) or "
         "(x, y, sample_weight), each a tensor or a dict of tensors by name"
-        for part, each in there.items()
-        if isinstance(each, tf.data.Dataset) and not _has_examples(each.element_spec)
+        for part, data in present.items()
+        if isinstance(data, tf.data.Dataset) and not _has_examples(data.element_spec)
     ]
 
 
-def _empty(target: str, given: Mapping[str, Any]) -> list[str]:
-    return [f"{target} returned no examples for {part!r}" for part, each in given.items() if _size(each) == 0]
+def _empty(target: str, parts: Mapping[str, Any]) -> list[str]:
+    return [f"{target} returned no examples for {part!r}" for part, data in parts.items() if _size(data) == 0]
 
 
-def _size(each: Any) -> int | None:
-    """Return the number of examples; None where it is not known."""
-    if isinstance(each, tuple | list):
-        lengths = [np.shape(array) for group in each for array in named(group, "").values()]
-        return min((shape[0] for shape in lengths if shape), default=0)
-    size: int | None = Stream(each).size if isinstance(each, tf.data.Dataset) else getattr(each, "size", None)
+def _size(data: Any) -> int | None:
+    """Return the number of examples; None if it is unknown."""
+    if isinstance(data, tuple | list):
+        shapes = [np.shape(array) for group in data for array in named(group, "").values()]
+        return min((shape[0] for shape in shapes if shape), default=0)
+    size: int | None = Stream(data).size if isinstance(data, tf.data.Dataset) else getattr(data, "size", None)
     return size
 
 
-def _is_data(each: Any) -> bool:
-    arrays = isinstance(each, tuple | list) and len(each) in (2, 3)
-    return arrays or isinstance(each, tf.data.Dataset | Source | Stream)
+def _is_data(data: Any) -> bool:
+    arrays = isinstance(data, tuple | list) and len(data) in (2, 3)
+    return arrays or isinstance(data, tf.data.Dataset | Source | Stream)
 
 
 def _has_examples(element: Any) -> bool:
-    """Say whether a dataset's elements are examples with targets, by the names that a configured run needs."""
+    """Say whether a dataset's elements are examples with targets, as a configured run needs."""
     if not isinstance(element, tuple) or len(element) not in (2, 3):
         return False
     specs = [spec for part in element for spec in named(part, "").values()]
@@ -119,7 +118,7 @@ def _has_examples(element: Any) -> bool:
 
 
 def _columns(example: Any) -> tuple[list[Column], list[Column], list[Column]]:
-    """Return the inputs, the targets and the weights of arrays."""
+    """Return the columns of inputs, targets and weights."""
     x, y, *weight = example
     return (
         [input_column(name, np.asarray(array)) for name, array in named(x, "x").items()],
@@ -128,42 +127,42 @@ def _columns(example: Any) -> tuple[list[Column], list[Column], list[Column]]:
     )
 
 
-def _declared(
+def _outputs_of_arrays(
     columns: Mapping[str, tuple[list[Column], list[Column], list[Column]]], config: CustomDataConfig
 ) -> dict[str, Output]:
-    """Return what arrays ask of the outputs; nothing where training data is no arrays."""
+    """Return the outputs that target arrays ask for; nothing if the training data is not arrays."""
     if "train" not in columns:
         return {}
     refuse(
         f"{config._target_}: {part}: the arrays differ in their number of examples: {', '.join(lengths)}"
         for part, groups in columns.items()
-        if len({len(each.array) for group in groups for each in group}) > 1
-        for lengths in [[f"{each.name} {len(each.array)}" for group in groups for each in group]]
+        if len({len(column) for group in groups for column in group}) > 1
+        for lengths in [[f"{column.name} {len(column)}" for group in groups for column in group]]
     )
     targets = {part: groups[1] for part, groups in columns.items()}
     outputs = outputs_of(targets, config.classes)
-    refuse(problem for part, each in targets.items() for problem in label_problems(part, each, outputs))
+    refuse(problem for part, group in targets.items() for problem in label_problems(part, group, outputs))
     return outputs
 
 
-def _source(made: Any, columns: tuple[list[Column], list[Column], list[Column]] | None) -> Source | Stream:
-    if isinstance(made, tf.data.Dataset):
-        return Stream(dense(made, "data"))
+def _source(data: Any, columns: tuple[list[Column], list[Column], list[Column]] | None) -> Source | Stream:
+    if isinstance(data, tf.data.Dataset):
+        return Stream(dense(data, "data"))
     if columns is None:
-        return made
+        return data
     inputs, targets, weights = columns
-    x, y = (bundle({each.name: each.rows(slice(None)) for each in group}) for group in (inputs, targets))
-    return Memory((x, y, *(each.rows(slice(None)) for each in weights)))
+    x, y = (bundle({column.name: column.rows(slice(None)) for column in group}) for group in (inputs, targets))
+    return Memory((x, y, *(column.rows(slice(None)) for column in weights)))
 
 
-def _from_spec(targets: Any, config: CustomDataConfig) -> dict[str, Output]:
-    """Return what the targets of a source or stream ask of outputs; the number of classes must be told."""
+def _outputs_of_spec(targets: Any, config: CustomDataConfig) -> dict[str, Output]:
+    """Return the outputs that the targets of a source or stream ask for; the configuration gives the classes."""
     outputs, problems = {}, []
     for name, spec in named(targets, "y").items():
         if not spec.dtype.is_integer:
-            outputs[name] = Output(spec.shape[-1] if spec.shape.rank else 1, Kind.VALUES)
+            outputs[name] = Output(spec.shape[-1] if spec.shape.rank else 1, TargetKind.VALUES)
         elif name in config.classes:
-            outputs[name] = Output(config.classes[name], Kind.CLASSES)
+            outputs[name] = Output(config.classes[name], TargetKind.CLASSES)
         else:
             problems.append(f"how many classes has the target {name!r}? e.g. 'data.classes={{{name}: 10}}'")
     refuse(problems)
@@ -175,10 +174,10 @@ def _split(sources: dict[str, Source | Stream], config: CustomDataConfig) -> Spl
     assert train is not None
     if not isinstance(train, Stream):
         return split(train, config, validation=validation, test=test)
-    held = {"validation": validation, "test": test}
+    held_out = {"validation": validation, "test": test}
     refuse(
         f"data.{key}: no share can be held out of a tf.data.Dataset; return one for {key!r} too"
-        for key, part in held.items()
+        for key, part in held_out.items()
         if part is None and getattr(config, key)
     )
     return Splits(train, validation, test)

@@ -1,4 +1,4 @@
-"""The data of a run: its parts, and what a model needs to know of them."""
+"""The data of a run: its parts, and what a model has to know about them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from nameplate.data.splits import Splits
 from nameplate.naming.names import fault
 
 
-class Kind(enum.StrEnum):
-    """What a target is."""
+class TargetKind(enum.StrEnum):
+    """What the numbers of a target mean."""
 
-    CLASSES = "classes"  # an integer from 0, the number of a class
+    CLASSES = "classes"  # the index of a class, from 0
     VALUES = "values"  # floats
 
 
 @dataclass(frozen=True)
 class Field:
-    """The shape and dtype of an input, without batch dimension; None where a dimension varies."""
+    """The shape and dtype of an input, without the batch dimension; None for a dimension that varies."""
 
     shape: tuple[int | None, ...]
     dtype: str
@@ -32,16 +32,16 @@ class Field:
 
 @dataclass(frozen=True)
 class Output:
-    """What an output has to predict."""
+    """What an output predicts."""
 
     units: int  # the number of classes, or the width of the values
-    kind: Kind
-    classes: tuple[str, ...] = ()  # the names of the classes, where they are known
+    kind: TargetKind
+    classes: tuple[str, ...] = ()  # names of the classes, if known
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """What a model is built for: its inputs, and the units of its outputs."""
+    """What a model is built for: its inputs and the units of its outputs."""
 
     inputs: dict[str, Field]
     outputs: dict[str, int]
@@ -49,27 +49,27 @@ class Shapes:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The data of a run. Inputs and outputs have the names and the order that a model's have."""
+    """The data of a run. Inputs and outputs have the names and the order of the model's."""
 
     train: Source | Stream
     validation: Source | Stream | None
     test: Source | Stream | None
     inputs: dict[str, Field]
     outputs: dict[str, int]  # units
-    kinds: dict[str, Kind]
-    classes: dict[str, tuple[str, ...]] = field(default_factory=dict)  # names of the classes, where known
+    kinds: dict[str, TargetKind]
+    classes: dict[str, tuple[str, ...]] = field(default_factory=dict)  # names of the classes, if known
 
 
-Allow = Callable[[str], Any]  # a dotted name to the object, or an error where the name is not to be trusted
+Allow = Callable[[str], Any]  # dotted name -> object; raises if the name is not trusted
 
 
 def describe(splits: Splits, *, inputs: list[str], outputs: Mapping[str, Output]) -> Dataset:
-    """Return the dataset of these parts, whose inputs and outputs have these names.
+    """Return the dataset of these parts, with these names for inputs and outputs.
 
-    The one name of a bare x is `inputs[0]`; where x is a dict, `inputs` gives the order of its keys.
+    A bare x is named `inputs[0]`; if x is a dict, `inputs` is the order of its keys.
 
     Raises:
-        DataError: a name cannot be that of a layer or stands for two things, or the parts differ in form.
+        DataError: a name that no layer can have or that is used twice, or parts that differ in form.
     """
     refuse([*_name_problems(inputs, list(outputs)), *_part_problems(splits)])
     leaves = named(splits.train.spec()[0], inputs[0])
@@ -85,24 +85,24 @@ def describe(splits: Splits, *, inputs: list[str], outputs: Mapping[str, Output]
 
 
 def _name_problems(inputs: list[str], outputs: list[str]) -> Iterator[str]:
-    """Find names that no layer may have: a model's input and output layers are called as its data is."""
+    """Yield names that no layer may have: a model names its input and output layers after the data."""
     for name in (*inputs, *outputs):
         if reason := fault(name):
             yield f"{name!r} cannot name an input or an output of a model: {reason}"
     folded = [name.casefold() for name in (*inputs, *outputs)]
     for name in sorted({name for name in folded if folded.count(name) > 1}):
-        yield f"{name!r} stands for two inputs or outputs; each needs a name of its own"
+        yield f"{name!r} names two inputs or outputs; each needs a name of its own"
 
 
 def _part_problems(splits: Splits) -> Iterator[str]:
-    """Find parts whose examples have another form than those to train on; other sizes are the model's to refuse."""
+    """Yield parts whose examples differ in form from the training examples; other sizes are the model's to refuse."""
     for name, part in (("validation", splits.validation), ("test", splits.test)):
         if part is not None and _form(part, sizes=False) != _form(splits.train, sizes=False):
-            yield f"the examples of {name} are {_form(part)}, and those to train on are {_form(splits.train)}"
+            yield f"the examples of {name} are {_form(part)}, and the training examples are {_form(splits.train)}"
 
 
 def _form(source: Source | Stream, *, sizes: bool = True) -> str:
-    """Return the shapes and dtypes of an example as text; without `sizes`, the number of axes for a shape."""
+    """Return the shapes and dtypes of an example as text; without `sizes`, ranks instead of shapes."""
 
     def text(part: Any) -> str:
         if isinstance(part, dict):
@@ -112,28 +112,25 @@ def _form(source: Source | Stream, *, sizes: bool = True) -> str:
     return ", ".join(text(part) for part in source.spec())
 
 
-_PARTS = {"train": "to train on", "validation": "to validate on", "test": "to test on"}
-
-
 def not_finite(dataset: Dataset) -> Iterator[str]:
-    """Yield in words which arrays in memory hold NaN or infinite values, how many, and where the first is."""
-    for part, purpose in _PARTS.items():
+    """Yield a message for each array in memory with NaN or infinite values: how many examples, and the first."""
+    for part in ("train", "validation", "test"):
         source = getattr(dataset, part)
         if not isinstance(source, Memory):
             continue
         for column, default in zip(source.arrays(), ("x", "y", "sample_weight"), strict=False):
             for name, array in named(column, default).items():
-                if rows := _spoilt_rows(array):
+                if rows := _not_finite_rows(array):
                     yield (
-                        f"{name!r} of the examples {purpose} holds NaN or infinite values in {len(rows)} of "
-                        f"{len(array)} examples, the first is number {rows[0]}; a loss need not show it"
+                        f"{name!r} of the {part} data has NaN or infinite values in {len(rows)} of {len(array)} "
+                        f"examples, the first at {rows[0]}; the loss may not show it"
                     )
 
 
-def _spoilt_rows(array: np.ndarray | None) -> list[int]:
+def _not_finite_rows(array: np.ndarray | None) -> list[int]:
     if array is None or not np.issubdtype(array.dtype, np.floating):
         return []
-    # One pass without a temporary: a sum is finite only where every number is. A large one may overflow all the same.
+    # One pass without a temporary array: a sum is finite only if every number is. It may also overflow, hence the loop.
     with np.errstate(all="ignore"):
         if np.isfinite(array.sum()):
             return []
@@ -142,7 +139,7 @@ def _spoilt_rows(array: np.ndarray | None) -> list[int]:
 
 @dataclass(frozen=True)
 class Column:
-    """An array (n, ...), perhaps still on the disk, and what becomes of its rows."""
+    """An array (n, ...), possibly still on disk, and the conversion of its rows."""
 
     name: str
     array: np.ndarray
@@ -153,7 +150,7 @@ class Column:
     def shape(self) -> tuple[int, ...]:
         """The shape of one row."""
         shape = self.array.shape[1:]
-        # Labels are often stored as a column of their own, (n, 1).
+        # Labels are often stored as (n, 1).
         return () if self.dtype == np.int64 and shape == (1,) else shape
 
     def __len__(self) -> int:
@@ -168,15 +165,15 @@ class Column:
 
 
 def input_column(name: str, array: np.ndarray, *, scale: float | None = None) -> Column:
-    """Return an input: floats and truth values become float32, and all that is scaled; integers stay."""
+    """Return an input: integers keep their dtype unless scaled; all else becomes float32."""
     whole = np.issubdtype(array.dtype, np.integer) and scale is None
     return Column(name, array, array.dtype if whole else np.dtype(np.float32), scale)
 
 
 def target_column(name: str, array: np.ndarray, *, classes: int | None = None) -> Column:
-    """Return a target: class numbers become int64, values float32.
+    """Return a target: class indices become int64, values float32.
 
-    Class numbers are integers or truth values, one an example; with `classes`, integers in any shape.
+    Integers or truth values, one an example, are class indices; with `classes`, integers of any shape are.
     """
     single = array.shape[1:] in ((), (1,))
     labels = array.dtype.kind in "biu" and (single or classes is not None)
@@ -184,35 +181,35 @@ def target_column(name: str, array: np.ndarray, *, classes: int | None = None) -
 
 
 def weight_column(name: str, array: np.ndarray) -> Column:
-    """Return one weight an example, float32 (n,)."""
+    """Return a column of one weight an example, float32 (n,)."""
     return Column(name, array.reshape(len(array)), np.dtype(np.float32))
 
 
 def outputs_of(parts: Mapping[str, list[Column]], classes: Mapping[str, int]) -> dict[str, Output]:
-    """Return what each target asks of an output, from the target columns of every part of the data."""
+    """Return the output that each target asks for, from the target columns of every part of the data."""
     outputs = {}
     for column in parts["train"]:
         if column.dtype == np.int64:
-            same = [each for part in parts.values() for each in part if each.name == column.name]
-            largest = max(int(each.array.max()) for each in same)
-            outputs[column.name] = Output(classes.get(column.name, largest + 1), Kind.CLASSES)
+            same = [other for part in parts.values() for other in part if other.name == column.name]
+            largest = max(int(other.array.max()) for other in same)
+            outputs[column.name] = Output(classes.get(column.name, largest + 1), TargetKind.CLASSES)
         else:
-            outputs[column.name] = Output(column.shape[-1] if column.shape else 1, Kind.VALUES)
+            outputs[column.name] = Output(column.shape[-1] if column.shape else 1, TargetKind.VALUES)
     return outputs
 
 
 def label_problems(where: str, columns: list[Column], outputs: Mapping[str, Output]) -> Iterator[str]:
-    """Yield the labels that are the number of no class, and the weights and outputs that make no sense."""
+    """Yield labels outside the classes, and targets with only one class."""
     for column in columns:
         if column.dtype != np.int64:
             continue
         units = outputs[column.name].units
         lowest, highest = int(column.array.min()), int(column.array.max())
         if lowest < 0 or highest >= units:
-            found = lowest if lowest < 0 else highest
+            label = lowest if lowest < 0 else highest
             yield (
-                f"{where}: the target {column.name!r} has the label {found}; {units} classes have the labels"
-                f" 0 to {units - 1}. Labels count from 0; data.classes says how many"
+                f"{where}: the target {column.name!r} has the label {label}; {units} classes have the labels"
+                f" 0 to {units - 1}. Labels count from 0; data.classes sets the number of classes"
             )
         elif units < 2:
-            yield f"{where}: the target {column.name!r} has one class only; there is nothing to tell apart"
+            yield f"{where}: the target {column.name!r} has only one class; there is nothing to learn"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from nameplate.data.config import DigitPairsConfig, DigitsConfig
-from nameplate.data.dataset import Dataset, Kind, Output, describe
+from nameplate.data.dataset import Dataset, Output, TargetKind, describe
 from nameplate.data.source import Memory
 from nameplate.data.splits import Splits, held_out
 
@@ -19,15 +19,15 @@ def open_digits(config: DigitsConfig) -> Dataset:
     """Return `image` float32 (8, 8, 1) in 0..1 and `label` 0 to 9. The end of the file is held out."""
     images, labels = read_digits()
     parts = {key: Memory((images[rows], labels[rows])) for key, rows in _rows(config).items()}
-    outputs = {"label": Output(10, Kind.CLASSES, DIGITS)}
+    outputs = {"label": Output(10, TargetKind.CLASSES, DIGITS)}
     return describe(Splits(**parts), inputs=["image"], outputs=outputs)
 
 
 def open_digit_pairs(config: DigitPairsConfig) -> Dataset:
     """Return inputs `left` and `right` (8, 8, 1), outputs `same` (2 classes) and `sum` (0 to 18).
 
-    A pair is made of two digits of the same part, so no digit of a training pair is in a held-out one. About
-    half of the pairs show the same digit.
+    The two digits of a pair are from the same part, so no digit of a training pair is in a held-out one. About half of
+    the pairs show the same digit.
     """
     images, labels = read_digits()
     parts = {}
@@ -36,10 +36,10 @@ def open_digit_pairs(config: DigitPairsConfig) -> Dataset:
         shown, other = labels[rows][left], labels[rows][right]
         x = {"left": images[rows][left], "right": images[rows][right]}
         parts[key] = Memory((x, {"same": (shown == other).astype(np.int64), "sum": shown + other}))
-    sums = tuple(str(each) for each in range(19))
+    sums = tuple(map(str, range(19)))
     outputs = {
-        "same": Output(2, Kind.CLASSES, ("different", "same")),
-        "sum": Output(19, Kind.CLASSES, sums),
+        "same": Output(2, TargetKind.CLASSES, ("different", "same")),
+        "sum": Output(19, TargetKind.CLASSES, sums),
     }
     return describe(Splits(**parts), inputs=["left", "right"], outputs=outputs)
 
@@ -60,12 +60,12 @@ def _rows(config: DigitsConfig | DigitPairsConfig) -> dict[str, slice]:
         "test": slice(tested, tested + counts["test"]),
         "validation": slice(tested + counts["test"], size),
     }
-    return {key: each for key, each in rows.items() if each.start < each.stop}
+    return {key: part for key, part in rows.items() if part.start < part.stop}
 
 
 def _pairs(labels: np.ndarray, pairs: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows on the left and on the right; each row is on the left of `pairs` pairs."""
-    random = np.random.RandomState(0)  # its stream is fixed for ever
+    """Return the left and the right rows of all pairs; each row is the left one of `pairs` pairs."""
+    random = np.random.RandomState(0)  # NumPy guarantees its stream
     left = np.tile(np.arange(len(labels)), pairs)
     right = random.randint(len(labels), size=len(left))
     same = random.rand(len(left)) < 0.5

@@ -1,7 +1,8 @@
 """How examples reach the replicas: from memory on the devices, or through one tf.data iterator.
 
-A feed is begun once for the whole run. In the graph, outside the replicas, `ahead` is called once for many steps and
-`take` once a step, for the arguments of that step; `examples` is called with them on each replica and gives its share.
+`begin` is called once for the whole run. In the graph, outside the replicas, `ahead` is called once for many steps and
+`take` once a step, for the arguments of that step; `examples` is called with these on each replica and returns its
+share.
 """
 
 from __future__ import annotations
@@ -17,43 +18,43 @@ from nameplate.data.batches import Batches, Share, shuffled
 from nameplate.data.config import Resident
 from nameplate.data.source import Source, Stream, leaves, mapped
 
-RESIDENT_BYTES = 1 << 30  # what a data set kept on the devices may take on each of them
+RESIDENT_BYTES = 1 << 30  # limit of what resident data takes on each device
 
 Order = Callable[[tf.Tensor, Any], tf.Tensor]  # (positions, epoch) -> indices of examples
 Take = tuple[Any, ...]
-StepsFrom = Callable[[int], tf.data.Dataset]  # step of the run -> the examples of each step from there on, without end
-SharesFrom = Callable[[int, range], tf.data.Dataset]  # (step of the run, replicas) -> their shares in turn, without end
+StepsFrom = Callable[[int], tf.data.Dataset]  # step of the run -> the examples of each step from there on, forever
+SharesFrom = Callable[[int, range], tf.data.Dataset]  # (step of the run, replicas) -> their shares in turn, forever
 
 
 class Feed(Protocol):
-    """Where a step's examples come from."""
+    """Brings each step's examples to the replicas."""
 
     batches: Batches
 
     def begin(self, step: int) -> Any:
-        """Return the iterator that goes on at this step of the run; None where the position alone decides."""
+        """Return an iterator that starts at this step of the run; None if the position is all that a step needs."""
 
     def ahead(self, epoch: tf.Tensor, position: tf.Tensor, examples: tf.Tensor) -> Any:
-        """Return what can be made at once for so many examples of the epoch from `position` on; int64 scalars."""
+        """Return what is computed once for the `examples` of the epoch from `position` on; arguments int64 scalars."""
 
     def take(self, iterator: Any, ahead: Any, step: tf.Tensor) -> Take:
         """Return the arguments of one step, int64, counted from the position of `ahead`."""
 
     def examples(self, taken: Take, share: Share) -> Any:
-        """Return a replica's share, in the structure of the source's examples; called on the replica."""
+        """Return a replica's share in the structure of the source's examples; called on the replica."""
 
     def release(self) -> None:
-        """Let go of the examples; the feed is over."""
+        """Free the examples; the feed is not used again."""
 
 
 def in_file_order(positions: tf.Tensor, epoch: Any) -> tf.Tensor:
-    """Leave the examples as they come: the order of an evaluation."""
+    """Return the positions unchanged: the order of an evaluation."""
     del epoch
     return positions
 
 
 def by_seed(seed: int, size: int) -> Order:
-    """Return the order of training: each epoch a permutation of its own, a function of seed, epoch and position."""
+    """Return the order of training: each epoch its own permutation, a function of seed, epoch and position."""
 
     def order(positions: tf.Tensor, epoch: Any) -> tf.Tensor:
         return shuffled(positions, epoch=epoch, seed=seed, size=size)
@@ -76,7 +77,7 @@ def feed_of(source: Source | Stream, batches: Batches, order: Order, resident: R
 
 
 def _computes_on_host() -> bool:
-    """Say whether the replicas of this process, all there are, compute on the CPU."""
+    """Say whether all replicas are in this process and compute on the CPU."""
     several = isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy)
     return not several and {device.device_type for device in tf.config.list_logical_devices()} == {"CPU"}
 
@@ -87,10 +88,10 @@ class ResidentFeed:
     def __init__(self, arrays: Any, batches: Batches, order: Order) -> None:
         self.batches = batches
         self._order = order
-        self._held = mapped(lambda each: tf.Variable(each, trainable=False), arrays)
+        self._held = mapped(lambda array: tf.Variable(array, trainable=False), arrays)
 
     def begin(self, step: int) -> None:
-        """Do nothing: the position is an argument of every call."""
+        """Do nothing: every call gets the position."""
         del step
 
     def ahead(self, epoch: tf.Tensor, position: tf.Tensor, examples: tf.Tensor) -> tf.Tensor:
@@ -98,7 +99,7 @@ class ResidentFeed:
         return self._order(position + tf.range(examples, dtype=tf.int64), epoch)
 
     def take(self, iterator: Any, ahead: Any, step: tf.Tensor) -> Take:
-        """Return the indices, and where among them the step begins."""
+        """Return the indices, and the place among them where the step begins."""
         del iterator
         return ahead, step * self.batches.batch
 
@@ -109,32 +110,32 @@ class ResidentFeed:
         return mapped(lambda held: tf.gather(held, own), self._held)
 
     def release(self) -> None:
-        """Empty the memory on every device: graphs hold on to it until Python collects cycles, which may take long."""
+        """Empty the variables on every device: graphs keep them alive until Python collects cycles."""
         for variable in leaves(self._held):
             for copy in tf.distribute.get_strategy().experimental_local_results(variable):
                 tf.raw_ops.AssignVariableOp(resource=copy.handle, value=tf.zeros([0], copy.dtype))
 
 
 class _IteratorFeed:
-    """What comes through one iterator, which is where the run is."""
+    """A feed through one iterator, whose state is the position of the run."""
 
     def ahead(self, epoch: tf.Tensor, position: tf.Tensor, examples: tf.Tensor) -> None:
-        """Do nothing: the iterator is where the run is."""
+        """Do nothing: the iterator has the position."""
         del epoch, position, examples
 
     def take(self, iterator: Any, ahead: Any, step: tf.Tensor) -> Take:
-        """Return what comes next: the examples of a step, or a share for each replica."""
+        """Return the next element: the examples of a step, or a share for each replica."""
         del ahead, step
         return (iterator.get_next(),)
 
     def release(self) -> None:
-        """Do nothing: the iterator ends with whoever has it."""
+        """Do nothing: the iterator is freed with its owner."""
 
 
 class HostFeed(_IteratorFeed):
-    """Whole steps through one tf.data iterator, for replicas that compute in the memory where it puts them.
+    """Whole steps through one tf.data iterator, for replicas that compute in host memory.
 
-    To move each share into the memory of its device, as `PipelineFeed` does, would cost more than a small step.
+    Moving each share to its device, as `PipelineFeed` does, would cost more than a small step takes.
     """
 
     def __init__(self, steps_from: StepsFrom, batches: Batches) -> None:
@@ -146,11 +147,11 @@ class HostFeed(_IteratorFeed):
         return iter(self._steps_from(step))
 
     def examples(self, taken: Take, share: Share) -> Any:
-        """Cut this replica's share out."""
+        """Return this replica's slice of the step."""
         (examples,) = taken
         if self.batches.replicas == 1:
-            return mapped(lambda each: _of_length(each, share.length), examples)
-        return mapped(lambda each: _slice(each, share), examples)
+            return mapped(lambda leaf: _of_length(leaf, share.length), examples)
+        return mapped(lambda leaf: _slice(leaf, share), examples)
 
 
 class PipelineFeed(_IteratorFeed):
@@ -161,7 +162,7 @@ class PipelineFeed(_IteratorFeed):
         self._shares_from = shares_from
 
     def begin(self, step: int) -> Any:
-        """Start the pipeline at this step of the run, in each worker for its own replicas."""
+        """Start the pipeline at this step of the run; each worker's serves its own replicas."""
 
         def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
             held = self.batches.replicas // context.num_input_pipelines
@@ -171,18 +172,18 @@ class PipelineFeed(_IteratorFeed):
         return iter(tf.distribute.get_strategy().distribute_datasets_from_function(of_worker))
 
     def examples(self, taken: Take, share: Share) -> Any:
-        """Return the share that came, once its length is as it should be."""
+        """Return the share that came, once its length is checked."""
         (examples,) = taken
-        return mapped(lambda each: _of_length(each, share.length), examples)
+        return mapped(lambda leaf: _of_length(leaf, share.length), examples)
 
 
 def _of_length(examples: tf.Tensor, length: Any) -> tf.Tensor:
-    """Return the examples when there are so many; a length that is a number is in their shape then."""
+    """Check the number of examples and return them; a `length` that is a number becomes part of their shape."""
     if isinstance(length, tf.Tensor):
         tf.debugging.assert_equal(
             tf.shape(examples, tf.int64)[0],
             length,
-            message="the pipeline gave a step of another number of examples than its steps have",
+            message="the pipeline returned a step with the wrong number of examples",
         )
         return examples
     return tf.ensure_shape(examples, [length, *examples.shape[1:]])
@@ -203,7 +204,7 @@ def _steps_of_source(source: Source, batches: Batches, order: Order, step: int) 
         positions = within * batches.batch + tf.range(tf.cast(length, tf.int64))
         return source.load(order(positions, epoch))
 
-    # Without end, and known to be: a pipeline that may end is asked at every step whether it has.
+    # `counter` is known to be infinite. Of a pipeline that may end, every step has to ask whether it has.
     numbers = tf.data.Dataset.counter(step)
     return numbers.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
 
@@ -224,12 +225,12 @@ def _shares_of_source(source: Source, batches: Batches, order: Order, step: int,
 
 
 def _steps_of_stream(stream: Stream, batches: Batches, step: int) -> tf.data.Dataset:
-    """Count forward to the step: a stream has no random access, so its beginning is read and passed over."""
+    """Return the steps from `step` on: without random access, the earlier ones are read and skipped."""
     whole = stream.dataset if stream.batched else stream.dataset.batch(batches.batch)
-    if stream.endless and stream.batched and not stream.batch:  # .batch(8).repeat(): one in an epoch may be smaller
+    if stream.endless and stream.batched and not stream.batch:  # .batch(8).repeat(): one batch an epoch may be smaller
         whole = whole.rebatch(batches.batch, drop_remainder=True)
     steps = _endless(whole.repeat().skip(step - stream.first))
-    # A second prefetch would be a thread more for each step to pass through (the class is tensorflow 2.21's).
+    # A second prefetch would be one more thread that each step passes through (class name of tensorflow 2.21).
     return steps if "Prefetch" in type(stream.dataset).__name__ else steps.prefetch(2)
 
 
@@ -241,14 +242,14 @@ def _shares_of_stream(stream: Stream, batches: Batches, step: int, replicas: ran
         size = tf.shape(leaves(examples)[0], tf.int64)[0]
         rows = table[tf.cast(size < batches.batch, tf.int32)]
         return tf.data.Dataset.from_tensor_slices(rows).map(
-            lambda row: mapped(lambda each: each[row[0] : row[0] + row[1]], examples)
+            lambda row: mapped(lambda leaf: leaf[row[0] : row[0] + row[1]], examples)
         )
 
     return _endless(_steps_of_stream(stream, batches, step).flat_map(shares)).prefetch(2 * len(replicas))
 
 
 def _endless(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Let a pipeline that has no end be known to have none: else every step asks whether it has ended."""
+    """Declare that a pipeline is infinite: otherwise every step asks whether it has ended."""
     return dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
 

@@ -1,4 +1,4 @@
-"""Images in folders, a class a folder."""
+"""Images in folders, one folder a class."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from nameplate.data.config import ImageFolderConfig
-from nameplate.data.dataset import Dataset, Kind, Output, describe
+from nameplate.data.dataset import Dataset, Output, TargetKind, describe
 from nameplate.data.errors import refuse
 from nameplate.data.images import decode_all
 from nameplate.data.source import Example
@@ -21,13 +21,13 @@ from nameplate.data.splits import split
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 PARTS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 
-_SHOWN = 10  # of the images that cannot be read
+_SHOWN = 10  # unreadable images that a message lists
 
 Listing = dict[str, list[Path]]  # the images of each class, both sorted
 
 
 class Images:
-    """A source of image files and their class numbers."""
+    """A source of image files and the indices of their classes."""
 
     def __init__(self, listing: Listing, shape: tuple[int, int, int]) -> None:
         self._paths = [str(path) for paths in listing.values() for path in paths]
@@ -37,23 +37,23 @@ class Images:
         self.size = len(self._paths)
 
     def spec(self) -> Example:
-        """Return the structure of one example: an image and its class number."""
+        """Return the structure of one example: an image and the index of its class."""
         return tf.TensorSpec(self._shape, tf.float32), tf.TensorSpec((), tf.int64)
 
     def load(self, indices: tf.Tensor) -> Example:
-        """Return the images and class numbers at `indices` (n,); a damaged file is named in the error."""
-        every_path, every_label = self._tensors
-        paths = tf.gather(every_path, indices)
+        """Return the images and class indices at `indices` (n,); an error names damaged files."""
+        all_paths, all_labels = self._tensors
+        paths = tf.gather(all_paths, indices)
         images = decode_all(
             paths,
             read=tf.io.read_file,
-            told=lambda positions: tf.gather(paths, positions),
+            names_of=lambda positions: tf.gather(paths, positions),
             shape=self._shape,
         )
-        return images, tf.gather(every_label, indices)
+        return images, tf.gather(all_labels, indices)
 
     def arrays(self) -> None:
-        """Return None: images are decoded as they are needed."""
+        """Return None: images are decoded when they are needed."""
 
     @functools.cached_property
     def _tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
@@ -62,13 +62,13 @@ class Images:
 
 
 def open_image_folder(config: ImageFolderConfig) -> Dataset:
-    """Return `image` float32 (height, width, channels) in 0..1 and `label`, the number of the class's folder.
+    """Return `image` float32 (height, width, channels) in 0..1 and `label`, the index of the folder of its class.
 
-    The classes are the folders of `data.root`, sorted by name. Where `data.root` has a folder `train`, the
-    classes are in that, and in `val` or `validation` and in `test` where there are such.
+    The classes are the folders in `data.root`, sorted by name; if it has a folder `train`, the folders in that, and
+    `val` or `validation` and `test` are held out if they exist.
 
     Raises:
-        DataError: folders without images, fewer than two classes, or other classes than those of `train`.
+        DataError: folders without images, fewer than two classes, or classes that `train` does not have.
     """
     root = Path(config.root).expanduser()
     folders = _parts(root)
@@ -81,24 +81,24 @@ def open_image_folder(config: ImageFolderConfig) -> Dataset:
     classes = tuple(listings["train"])
     shape = (config.height, config.width, config.channels)
     sources = {
-        # Numbered as in train, also where a held-out part lacks a class.
+        # In the order of `train`, also if a held-out part has no images of a class.
         part: Images({name: listing.get(name, []) for name in classes}, shape)
         for part, listing in listings.items()
     }
     parts = split(sources["train"], config, validation=sources.get("validation"), test=sources.get("test"))
-    return describe(parts, inputs=["image"], outputs={"label": Output(len(classes), Kind.CLASSES, classes)})
+    return describe(parts, inputs=["image"], outputs={"label": Output(len(classes), TargetKind.CLASSES, classes)})
 
 
 def _parts(root: Path) -> dict[str, Path]:
-    """Return the folder of each part; the root alone where it holds the classes."""
+    """Return the folder of each part; only the root if it holds the classes."""
     if not (root / "train").is_dir():
         return {"train": root}
     return {part: root / name for name, part in PARTS.items() if (root / name).is_dir()}
 
 
 def _listing(folder: Path) -> Listing:
-    classes = sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
-    return {each.name: [path for path in _files(each) if _is_image(path)] for each in classes}
+    classes = sorted(inner for inner in folder.iterdir() if inner.is_dir() and not inner.name.startswith("."))
+    return {inner.name: [path for path in _files(inner) if _is_image(path)] for inner in classes}
 
 
 def _is_image(path: Path) -> bool:
@@ -106,16 +106,16 @@ def _is_image(path: Path) -> bool:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return all under a folder that is no folder, however deep, sorted."""
+    """Return everything under a folder that is not itself a folder, at any depth, sorted."""
     return sorted(Path(entry.path) for entry in _entries(folder))
 
 
 def _entries(folder: str | os.PathLike[str]) -> Iterator[os.DirEntry[str]]:
-    """Yield all under a folder that is no folder; what begins with a dot is left out, and links are followed."""
+    """Yield everything under a folder that is not itself a folder; links are followed, hidden files are not listed."""
     try:
-        with os.scandir(folder) as found:
-            for entry in found:
-                if _leads(entry, os.DirEntry.is_dir):
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if _holds(entry, os.DirEntry.is_dir):
                     yield from _entries(entry.path)
                 elif not entry.name.startswith("."):
                     yield entry
@@ -123,37 +123,37 @@ def _entries(folder: str | os.PathLike[str]) -> Iterator[os.DirEntry[str]]:
         refuse([f"{os.fspath(folder)} cannot be read: {error.strerror}"])
 
 
-def _leads(entry: os.DirEntry[str], there: Callable[[os.DirEntry[str]], bool]) -> bool:
+def _holds(entry: os.DirEntry[str], test: Callable[[os.DirEntry[str]], bool]) -> bool:
     try:
-        return there(entry)
-    except OSError:  # a link that leads in a circle
+        return test(entry)
+    except OSError:  # a circular link
         return False
 
 
 def _unreadable(folder: Path) -> list[str]:
-    """Return the images that are no files, in words: a pipe would be waited for without end."""
-    found = sorted(
+    """Return a message for each image that is not a file: reading a pipe would block forever."""
+    paths = sorted(
         entry.path
         for entry in _entries(folder)
-        if not _leads(entry, os.DirEntry.is_file) and _is_image(Path(entry.path))
+        if not _holds(entry, os.DirEntry.is_file) and _is_image(Path(entry.path))
     )
-    words = {True: "a link that leads nowhere", False: "a pipe, a socket or a device, not a file"}
-    lines = [f"{path} is {words[os.path.islink(path) and not os.path.exists(path)]}" for path in found]
+    kinds = {True: "a broken link", False: "a pipe, a socket or a device, not a file"}
+    lines = [f"{path} is {kinds[os.path.islink(path) and not os.path.exists(path)]}" for path in paths]
     return lines[:_SHOWN] + ([f"and {len(lines) - _SHOWN} more such images"] if len(lines) > _SHOWN else [])
 
 
 def _listing_problems(part: str, folder: Path, listing: Listing) -> list[str]:
     if not listing:
-        return [f"{folder} has no folders, and so no classes; it has {_held(folder)}"]
-    found = [
-        f"{folder / name} has no image ({', '.join(EXTENSIONS)}); it has {_held(folder / name)}"
+        return [f"{folder} has no folders, and so no classes; it has {_content(folder)}"]
+    problems = [
+        f"{folder / name} has no image ({', '.join(EXTENSIONS)}); it has {_content(folder / name)}"
         for name, paths in listing.items()
         if not paths
     ]
-    found += _unreadable(folder)
+    problems += _unreadable(folder)
     if part == "train" and len(listing) == 1:
-        found.append(f"{folder} has one class only, {next(iter(listing))!r}; there is nothing to tell apart")
-    return found
+        problems.append(f"{folder} has only one class, {next(iter(listing))!r}; there is nothing to learn")
+    return problems
 
 
 def _class_problems(part: str, listing: Listing, listings: dict[str, Listing]) -> list[str]:
@@ -161,7 +161,7 @@ def _class_problems(part: str, listing: Listing, listings: dict[str, Listing]) -
     return [f"the class {name!r} of {part} is not among the classes of train" for name in other]
 
 
-def _held(folder: Path) -> str:
-    """Say what lies in a folder, as kinds of file and how many."""
+def _content(folder: Path) -> str:
+    """Return how many files of each kind a folder has."""
     kinds = Counter(path.suffix.lower() or "no extension" for path in _files(folder))
     return ", ".join(f"{count} files {kind}" for kind, count in sorted(kinds.items())) or "no files"

@@ -1,4 +1,4 @@
-"""Encoded images become arrays of one size, many at a time."""
+"""Images: decoded to arrays of one size, many at a time; and augmented."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from nameplate.data.specs import augment_steps
 FORMATS = "JPEG, PNG, BMP and GIF can be read"
 
 Read = Callable[[tf.Tensor], tf.Tensor]  # one item to the bytes of an image, both scalars
-Told = Callable[[tf.Tensor], tf.Tensor]  # positions (k,) among the items to words for a message (k,)
+NamesOf = Callable[[tf.Tensor], tf.Tensor]  # positions (k,) among the items to names for a message (k,)
 
 
-def decode_all(items: tf.Tensor, *, read: Read, told: Told, shape: tuple[int, int, int]) -> tf.Tensor:
+def decode_all(items: tf.Tensor, *, read: Read, names_of: NamesOf, shape: tuple[int, int, int]) -> tf.Tensor:
     """Return the images of `items` (n,), decoded in parallel and resized: float32 (n, *shape) in 0..1.
 
-    A nested pipeline decodes as fast as `tf.map_fn` with parallel iterations, and it can leave out what it
-    cannot decode: that is how a damaged image's name gets into the error, which no decoding operation knows.
+    A nested pipeline decodes as fast as `tf.map_fn` with parallel iterations, and it can skip what it cannot decode:
+    the skipped items are named in the error. The decoding operations do not know their names.
     """
     count = tf.size(items, out_type=tf.int64)
 
@@ -34,19 +34,19 @@ def decode_all(items: tf.Tensor, *, read: Read, told: Told, shape: tuple[int, in
     decoded = tf.data.Dataset.from_tensor_slices((tf.range(count), items))
     decoded = decoded.map(decode, num_parallel_calls=os.cpu_count(), deterministic=True)
     batch = decoded.ignore_errors(log_warning=False).batch(tf.maximum(count, 1))
-    nothing = tf.data.Dataset.from_tensors((tf.zeros([0], tf.int64), tf.zeros([0, *shape])))
-    positions, images = batch.concatenate(nothing).take(1).get_single_element()
-    with tf.control_dependencies([_all_decoded(count, positions, told)]):
+    empty = tf.data.Dataset.from_tensors((tf.zeros([0], tf.int64), tf.zeros([0, *shape])))
+    positions, images = batch.concatenate(empty).take(1).get_single_element()
+    with tf.control_dependencies([_all_decoded(count, positions, names_of)]):
         return tf.ensure_shape(images, [items.shape[0], *shape])
 
 
 def decode_one(content: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
     """Return one image (JPEG, PNG, BMP, the first frame of a GIF) as float32 `shape` in 0..1."""
     height, width, channels = shape
-    # The decoders of GIF and BMP refuse any number of channels but the file's own.
-    choosing = tf.io.is_jpeg(content) | (tf.strings.substr(content, 0, 4) == b"\x89PNG")
+    # The decoders of GIF and BMP refuse any number of channels other than the file's own.
+    convertible = tf.io.is_jpeg(content) | (tf.strings.substr(content, 0, 4) == b"\x89PNG")
     pixels = tf.cond(
-        choosing,
+        convertible,
         lambda: tf.io.decode_image(content, channels=channels, expand_animations=False),
         lambda: _with_channels(tf.io.decode_image(content, expand_animations=False), channels),
     )
@@ -55,7 +55,7 @@ def decode_one(content: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
 
 
 def _with_channels(pixels: tf.Tensor, channels: int) -> tf.Tensor:
-    """Return uint8 (height, width, 1, 3 or 4) with 1 or 3 channels; an alpha channel is left out."""
+    """Return uint8 (height, width, 1, 3 or 4) with 1 or 3 channels; an alpha channel is dropped."""
     colours = tf.cond(
         tf.shape(pixels)[2] < 3,
         lambda: tf.repeat(pixels[..., :1], 3, axis=2),
@@ -65,44 +65,43 @@ def _with_channels(pixels: tf.Tensor, channels: int) -> tf.Tensor:
     return colours if channels == 3 else tf.image.rgb_to_grayscale(colours)
 
 
-def _all_decoded(count: tf.Tensor, positions: tf.Tensor, told: Told) -> tf.Operation:
-    """Fail with the names of the items that are not among the decoded ones, ten at most."""
-    every = tf.range(count)
+def _all_decoded(count: tf.Tensor, positions: tf.Tensor, names_of: NamesOf) -> tf.Operation:
+    """Fail with the names of the items that were not decoded, at most ten."""
     decoded = tf.scatter_nd(positions[:, None], tf.ones_like(positions), count[None])
-    damaged = tf.boolean_mask(every, decoded == 0)
-    names = tf.strings.reduce_join(told(damaged[:10]), separator="\n  ")
+    damaged = tf.boolean_mask(tf.range(count), decoded == 0)
+    names = tf.strings.reduce_join(names_of(damaged[:10]), separator="\n  ")
     number = tf.strings.as_string(tf.size(damaged))
     message = tf.strings.join([OPEN, number, f" damaged or missing images ({FORMATS}):\n  ", names, CLOSE])
-    # The raw operation, because its Python wrapper words the failure in another way when it runs eagerly.
+    # The raw operation, because the Python wrapper formats the message differently when it runs eagerly.
     return tf.raw_ops.Assert(condition=tf.size(damaged) == 0, data=[message], summarize=1)
 
 
 LAYERS: dict[str, Callable[..., Any]] = {
-    "flip": lambda _, **given: keras.layers.RandomFlip("horizontal", **given),
-    "flip_vertical": lambda _, **given: keras.layers.RandomFlip("vertical", **given),
-    "shift": lambda most, **given: keras.layers.RandomTranslation(most, most, fill_mode="constant", **given),
-    "rotate": lambda most, **given: keras.layers.RandomRotation(most, fill_mode="constant", **given),
-    "zoom": lambda most, **given: keras.layers.RandomZoom(most, fill_mode="constant", **given),
-    "brightness": lambda most, **given: keras.layers.RandomBrightness(most, value_range=(0, 1), **given),
-    "contrast": lambda most, **given: keras.layers.RandomContrast(most, value_range=(0, 1), **given),
+    "flip": lambda _, **options: keras.layers.RandomFlip("horizontal", **options),
+    "flip_vertical": lambda _, **options: keras.layers.RandomFlip("vertical", **options),
+    "shift": lambda most, **options: keras.layers.RandomTranslation(most, most, fill_mode="constant", **options),
+    "rotate": lambda most, **options: keras.layers.RandomRotation(most, fill_mode="constant", **options),
+    "zoom": lambda most, **options: keras.layers.RandomZoom(most, fill_mode="constant", **options),
+    "brightness": lambda most, **options: keras.layers.RandomBrightness(most, value_range=(0, 1), **options),
+    "contrast": lambda most, **options: keras.layers.RandomContrast(most, value_range=(0, 1), **options),
 }
 
 
 def augmentation(config: DataConfig, inputs: Mapping[str, Field], *, seed: int = 0) -> keras.Sequential | None:
-    """Return the layers of `data.augment` in one model called `augmentation`, or None without any.
+    """Return the layers of `data.augment` as one model named `augmentation`, or None if there are none.
 
-    It takes a batch of images (n, height, width, channels) with values in 0..1 and changes each in its own
-    way, when called with `training=True`; it is to be applied to each of `image_inputs`. Its layers are
-    called `augment_flip` and so on, and draw from `seed`. Build it inside the strategy's scope.
+    Called with `training=True` on a batch of images (n, height, width, channels) with values in 0..1, it changes each
+    image differently; apply it to each of `image_inputs`. Its layers are named `augment_flip` and so on, and draw from
+    `seed`. Build it inside the strategy's scope.
 
     Raises:
-        DataError: changes are asked for, and no input is an image.
+        DataError: augmentations are asked for, but no input is an image.
     """
     if not config.augment:
         return None
     if not image_inputs(inputs):
         shapes = ", ".join(f"{name} {field.shape}" for name, field in inputs.items())
-        refuse([f"data.augment={list(config.augment)} changes images, and no input is one: {shapes}"])
+        refuse([f"data.augment={list(config.augment)} changes images, but no input is one: {shapes}"])
     steps = augment_steps(config.augment)
     layers = [
         LAYERS[name](amount, seed=seed + place, name=f"augment_{name}") for place, (name, amount) in enumerate(steps)

@@ -1,4 +1,4 @@
-"""A data configuration becomes data."""
+"""`open_dataset`: the data that a configuration describes."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from nameplate.data.tfrecords import open_records
 
 
 def open_dataset(config: DataConfig, *, seed: int, allow: Allow | None = None) -> Dataset:
-    """Return the data that a sound configuration describes; nothing of it is on a device yet.
+    """Return the data that a configuration without problems describes; none of it is on a device yet.
 
-    `seed` is the run's: synthetic data comes from it. `allow` gives the object of a dotted name; data of the
-    user's own needs it.
+    `seed` is the run's; synthetic data is generated from it. `allow` resolves a dotted name to its object, and is
+    required for custom data.
 
     Raises:
-        DataError: what the data holds cannot be used; the message lists every problem found.
+        DataError: the content of the data cannot be used; the message lists every problem.
     """
     dataset = _open(config, seed=seed, allow=allow or _refuse_all)
     train, validation = dataset.train, dataset.validation
@@ -67,4 +67,4 @@ def _open(config: DataConfig, *, seed: int, allow: Allow) -> Dataset:
 
 
 def _refuse_all(name: str) -> None:
-    raise DataError(f"data._target_: {name!r} cannot be called here; nothing said what may be trusted")
+    raise DataError(f"data._target_: {name!r} cannot be called here; no package is trusted")

@@ -12,9 +12,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-# What Keras takes for a batch: x, (x,), (x, y) or (x, y, sample_weight), where each is a leaf, a dict of leaves by name
-# or a tuple. The leaves are tensors, arrays or `tf.TensorSpec`s, or None for a target that an output does not have.
-# Sources of a configured run have (x, y) or (x, y, sample_weight).
+# What Keras takes as a batch: x, (x,), (x, y) or (x, y, sample_weight), each a leaf, a dict of leaves by name or a
+# tuple. The leaves are tensors, arrays or `tf.TensorSpec`s, or None for an output without a target. The sources of a
+# configured run have (x, y) or (x, y, sample_weight).
 Example: TypeAlias = Any
 
 
@@ -25,37 +25,37 @@ class Source(Protocol):
     size: int  # examples
 
     def spec(self) -> Example:
-        """Return the structure of one example, its leaves `tf.TensorSpec`s without batch dimension."""
+        """Return the structure of one example, its leaves `tf.TensorSpec`s without the batch dimension."""
 
     def load(self, indices: tf.Tensor) -> Example:
-        """Return the examples at `indices`, int64 (n,), in any order and with repeats; leading dimension n.
+        """Return the examples at `indices`, int64 (n,), with the leading dimension n; in any order, with repeats.
 
-        It can be traced into a `tf.function` or a `tf.data` map.
+        It must be traceable into a `tf.function` and a `tf.data` map.
         """
 
     def arrays(self) -> Example | None:
-        """Return the whole content as numpy arrays, if it is or may be held in memory; None otherwise."""
+        """Return the whole content as NumPy arrays; None if it should not be held in memory."""
 
 
 class Stream:
-    """Examples of a `tf.data.Dataset`, one after another; `batched` where its elements are batches.
+    """The examples of a `tf.data.Dataset`, one after another.
 
-    It begins at the step `first` of the run that it is trained on in.
+    `batched` says that its elements are batches; `first` is the step of the run at which it begins.
     """
 
     def __init__(self, dataset: tf.data.Dataset, *, batched: bool = False, first: int = 0) -> None:
         self.dataset, self.batched, self.first = dataset, batched, first
         self._sizes: list[int] | None = None
         cardinality = int(dataset.cardinality())
-        self.size = cardinality if cardinality >= 0 else None  # elements; None: unknown or without end
+        self.size = cardinality if cardinality >= 0 else None  # elements; None: unknown or infinite
         self.endless = cardinality == int(tf.data.INFINITE_CARDINALITY)
-        # Examples of every batch where the dataset declares them, since it drops a smaller last one; else None.
+        # Examples of every batch if the dataset declares it, as with drop_remainder=True; else None.
         self.batch = leaves(dataset.element_spec)[0].shape[:1].as_list()[0] if batched else None
 
     def held(self, limit: int) -> int | None:
-        """Return how many elements there are, counted up to `limit` where it is not known; None for more than that.
+        """Return the number of elements, counted up to `limit` if it is unknown; None for `limit` or more.
 
-        Nothing is read where all batches are declared to be as large: whether they end makes no difference then.
+        Nothing is read if the dataset declares one batch size: then it does not matter whether it ends.
         """
         if self.size is not None or self.endless or self.batch:
             return self.size
@@ -63,17 +63,17 @@ class Stream:
         return counted if counted < limit else None
 
     def sizes(self, limit: int | None = None) -> list[int]:
-        """Return the number of examples in each batch, of the first `limit` where that is given; they are read once."""
+        """Return the number of examples in each batch, or in each of the first `limit`; they are read once."""
         if self._sizes is None:
             dataset = self.dataset if limit is None else self.dataset.take(limit)
-            found = [len(leaves(element)[0]) for element in dataset]
-            if limit is not None and len(found) >= limit:
-                return found
-            self._sizes = found
+            sizes = [len(leaves(element)[0]) for element in dataset]
+            if limit is not None and len(sizes) >= limit:
+                return sizes  # perhaps not all of them
+            self._sizes = sizes
         return self._sizes
 
     def differs(self) -> bool:
-        """Say whether two passes begin with different elements; both are begun."""
+        """Say whether two passes over the dataset begin with different elements."""
         first, again = (
             [tf.io.serialize_tensor(leaf).numpy() for element in self.dataset.take(1) for leaf in leaves(element)]
             for _ in range(2)
@@ -81,14 +81,14 @@ class Stream:
         return first != again
 
     def spec(self) -> Example:
-        """Return the structure of one example, as `Source.spec`."""
+        """Return the structure of one example, as `Source.spec` does."""
         drop = 1 if self.batched else 0
         return mapped(lambda leaf: tf.TensorSpec(leaf.shape[drop:], leaf.dtype), self.dataset.element_spec)
 
 
-@tf.autograph.experimental.do_not_convert  # which a `tf.data` pipeline would, and cannot
+@tf.autograph.experimental.do_not_convert  # a `tf.data` pipeline would try to, and fail
 def mapped(change: Callable[[Any], Any], example: Example) -> Any:
-    """Return the example with each leaf changed, in the same structure; what is None stays None."""
+    """Return the example with each leaf changed, in the same structure; None stays None."""
     return keras.tree.map_structure(lambda leaf: None if absent(leaf) else change(leaf), example, none_is_leaf=False)
 
 
@@ -104,17 +104,17 @@ def absent(leaf: Any) -> bool:
 
 
 def bundle(leaves: dict[str, Any]) -> Any:
-    """Return the only leaf bare, or several by name: the form of x and of y in an `Example`."""
+    """Return a single leaf bare, several by name: the form of x and y in an `Example`."""
     return next(iter(leaves.values())) if len(leaves) == 1 else leaves
 
 
 def named(part: Any, default: str) -> dict[str, Any]:
-    """Return x or y by name; a bare leaf gets the name `default`."""
+    """Return the leaves of x or y by name; a bare leaf is named `default`."""
     return dict(part) if isinstance(part, dict) else {default: part}
 
 
 class Memory:
-    """A source whose examples are numpy arrays, with the examples along the first dimension."""
+    """A source of NumPy arrays whose first dimension counts the examples."""
 
     def __init__(self, content: Example) -> None:
         self._content: Example = mapped(np.ascontiguousarray, content)
@@ -138,20 +138,20 @@ class Memory:
 
 
 class _Held:
-    """An array in host memory, for graphs: each captures where it is, and no data, which is gone with this object.
+    """An array in host memory that graphs capture by handle; it is freed with this object.
 
-    A graph of tf.data lives until Python collects cycles, and what it captures as a tensor with it; what is written
-    into it may not exceed 2 GiB besides.
+    A tf.data graph lives until Python collects cycles, and a tensor that it captures lives as long. A constant inside
+    the graph would also be limited to 2 GiB.
     """
 
     def __init__(self, array: np.ndarray) -> None:
-        with tf.init_scope(), tf.device("CPU:0"):  # outside of the graph that is being traced
+        with tf.init_scope(), tf.device("CPU:0"):  # outside the graph that is being traced
             value = tf.convert_to_tensor(array)
             name = f"examples_{uuid.uuid4().hex}"
             self._handle = tf.raw_ops.VarHandleOp(dtype=value.dtype, shape=value.shape, shared_name=name)
             tf.raw_ops.AssignVariableOp(resource=self._handle, value=value)
         self._dtype, self._shape = value.dtype, value.shape
-        weakref.finalize(self, _forget, self._handle).atexit = False
+        weakref.finalize(self, _destroy, self._handle).atexit = False
 
     def at(self, indices: tf.Tensor) -> tf.Tensor:
         """Return the rows at `indices` (n,)."""
@@ -159,6 +159,6 @@ class _Held:
         return tf.ensure_shape(rows, [*indices.shape, *self._shape[1:]])
 
 
-def _forget(handle: tf.Tensor) -> None:
+def _destroy(handle: tf.Tensor) -> None:
     with tf.init_scope():
         tf.raw_ops.DestroyResourceOp(resource=handle)

@@ -1,4 +1,4 @@
-"""Sparse examples, which are made dense a step at a time: replicas share out rows, and sparse tensors have none."""
+"""Sparse examples, made dense one step at a time: replicas divide rows, and sparse tensors cannot be sliced by row."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from nameplate.errors import NameplateError
 
 @dataclass(frozen=True)
 class SparseRows:
-    """A sparse array (n, *shape) by rows, as compressed sparse rows hold it."""
+    """A sparse array (n, *shape) as compressed sparse rows (CSR)."""
 
-    starts: np.ndarray  # (n + 1,): where each row begins among the values
-    places: np.ndarray  # (values,): where in its row, laid flat, each value is
+    starts: np.ndarray  # (n + 1,): the start of each row among the values
+    places: np.ndarray  # (values,): the position of each value in its flattened row
     values: np.ndarray
     shape: tuple[int, ...]  # of a row
 
@@ -29,7 +29,7 @@ class SparseRows:
 
     @property
     def ndim(self) -> int:
-        """Axes of the whole array."""
+        """Number of axes of the whole array."""
         return 1 + len(self.shape)
 
     def __len__(self) -> int:
@@ -37,18 +37,18 @@ class SparseRows:
         return len(self.starts) - 1
 
     def rows(self, indices: np.ndarray) -> np.ndarray:
-        """Return dense rows (indices, *shape); values in one place add up."""
+        """Return dense rows (indices, *shape); values at the same place are added."""
         begins = self.starts[indices]
         counts = self.starts[indices + 1] - begins
         ends = np.cumsum(counts)
-        found = np.arange(counts.sum()) + np.repeat(begins - ends + counts, counts)
+        chosen = np.arange(counts.sum()) + np.repeat(begins - ends + counts, counts)
         dense = np.zeros((len(indices), int(np.prod(self.shape))), self.dtype)
-        np.add.at(dense, (np.repeat(np.arange(len(indices)), counts), self.places[found]), self.values[found])
+        np.add.at(dense, (np.repeat(np.arange(len(indices)), counts), self.places[chosen]), self.values[chosen])
         return dense.reshape(-1, *self.shape)
 
 
 def sparse_rows(leaf: Any) -> SparseRows | None:
-    """Return a `tf.SparseTensor` or a sparse matrix of SciPy's by rows, floats in Keras' floatx; None for others."""
+    """Return a `tf.SparseTensor` or a SciPy sparse matrix by rows, floats in Keras' floatx; None for anything else."""
     if isinstance(leaf, tf.SparseTensor):
         shape = tuple(leaf.shape)
         indices, values = leaf.indices.numpy(), leaf.values.numpy()
@@ -63,32 +63,32 @@ def sparse_rows(leaf: Any) -> SparseRows | None:
 
 
 def dense(dataset: tf.data.Dataset, name: str) -> tf.data.Dataset:
-    """Return a dataset whose sparse tensors are dense.
+    """Return the dataset with its sparse tensors made dense.
 
     Raises:
-        NameplateError: it holds what has no rows of one size, such as ragged tensors.
+        NameplateError: elements whose rows differ in size, such as ragged tensors.
     """
     specs = [spec for spec in keras.tree.flatten(dataset.element_spec) if not absent(spec)]
     other = {type(spec).__name__ for spec in specs if not isinstance(spec, tf.TensorSpec | tf.SparseTensorSpec)}
     if other:
         raise NameplateError(
-            f"{name}: elements of {', '.join(sorted(other))} cannot be shared among replicas; give tensors: of ragged "
-            "ones, x.to_tensor() in a dataset.map(...), or padded_batch in the place of batch"
+            f"{name}: elements of {', '.join(sorted(other))} cannot be divided among replicas; "
+            "give tensors: for ragged ones, x.to_tensor() in a dataset.map(...), or padded_batch instead of batch"
         )
     if not any(isinstance(spec, tf.SparseTensorSpec) for spec in specs):
         return dataset
-    whole = isinstance(dataset.element_spec, tuple)
+    several = isinstance(dataset.element_spec, tuple)
 
     def made_dense(*parts: Any) -> Any:
         return mapped(
             lambda leaf: tf.sparse.to_dense(leaf) if isinstance(leaf, tf.SparseTensor) else leaf,
-            parts if whole else parts[0],
+            parts if several else parts[0],
         )
 
     return dataset.map(made_dense, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
 def in_floatx(array: np.ndarray) -> np.ndarray:
-    """Return an array of floats, bfloat16 among them, in Keras' floatx, as Keras casts arrays; others as they are."""
+    """Return an array of floats, also bfloat16, in Keras' floatx, as Keras casts arrays; others unchanged."""
     floats = array.dtype.kind == "f" or "float" in array.dtype.name
     return array.astype(keras.config.floatx(), copy=False) if floats else array

@@ -1,4 +1,4 @@
-"""Which examples train and which are held out."""
+"""The division of the examples into training, validation and test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nameplate.data.source import Example, Memory, Source, Stream, mapped
 
 @dataclass(frozen=True)
 class Splits:
-    """The sources of a run; None where there is nothing to validate on or to test on."""
+    """The sources of a run; None for a part without examples."""
 
     train: Source | Stream
     validation: Source | Stream | None = None
@@ -41,7 +41,7 @@ class Subset:
         return self._source.load(tf.gather(self._tensor, indices))
 
     def arrays(self) -> Example | None:
-        """Return the content of the subset, if the whole can be had in memory."""
+        """Return the content of the subset, if that of the whole source can be held in memory."""
         whole = self._source.arrays()
         return None if whole is None else mapped(lambda leaf: leaf[self._positions], whole)
 
@@ -52,14 +52,14 @@ class Subset:
 
 
 def take(source: Source, positions: np.ndarray | slice) -> Source:
-    """Return the examples at `positions`, (n,) or a slice, as a source of their own."""
+    """Return the examples at `positions`, (n,) or a slice, as a source."""
     if isinstance(source, Memory):
         return Memory(mapped(lambda leaf: leaf[positions], source.arrays()))
     return Subset(source, positions)
 
 
 def first(source: Source | Stream, limit: int) -> Source | Stream:
-    """Return the first `limit` examples of a source, or all where it has fewer."""
+    """Return the first `limit` examples of a source, or all if it has fewer."""
     if isinstance(source, Stream):
         return Stream(source.dataset.take(limit), batched=source.batched)
     return take(source, np.arange(min(limit, source.size)))
@@ -72,10 +72,10 @@ def split(
     validation: Source | Stream | None = None,
     test: Source | Stream | None = None,
 ) -> Splits:
-    """Hold out the shares of `source` that the configuration asks for; a given source takes a share's place.
+    """Hold out the shares of `source` that the configuration asks for, unless a source is given for that part.
 
-    Which examples are held out depends on `data.split_seed`, on the shares and on the number of examples
-    alone. Every example is in exactly one part.
+    Which examples are held out depends only on `data.split_seed`, the shares and the number of examples. Every example
+    is in exactly one part.
 
     Raises:
         DataError: the shares leave no example to train on.
@@ -85,7 +85,7 @@ def split(
     counts = held_out(source.size, shares)
     if not any(counts.values()):
         return Splits(source, validation, test)
-    # RandomState, because numpy promises that its stream never changes; what is held out must not either.
+    # RandomState, because NumPy guarantees that its stream never changes, and neither must the held-out examples.
     order = np.random.RandomState(config.split_seed).permutation(source.size)
     start = 0
     for key, count in counts.items():
@@ -101,9 +101,9 @@ def held_out(size: int, shares: dict[str, float]) -> dict[str, int]:
     Raises:
         DataError: nothing would be left to train on.
     """
-    # The rounding before it keeps 0.07 of 100 at 7, where floats make 7.000000000000001 of it.
+    # Rounding first keeps 0.07 of 100 at 7: in floats the product is 7.000000000000001.
     counts = {key: int(np.ceil(round(share * size, 6))) for key, share in shares.items()}
     if sum(counts.values()) >= size:
         asked = ", ".join(f"data.{key}={shares[key]} takes {count}" for key, count in counts.items() if count)
-        refuse([f"{size} examples: {asked or 'none'}, and none are left to train on; take smaller shares"])
+        refuse([f"{size} examples: {asked or 'none'}, and none are left to train on; use smaller shares"])
     return counts

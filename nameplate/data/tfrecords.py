@@ -1,7 +1,7 @@
-"""Where each record of a TFRecord file begins: numpy only.
+"""TFRecord files with random access: `scan` finds each record, `Records` reads and decodes them.
 
-The format (https://www.tensorflow.org/tutorials/load_data/tfrecord), little-endian: for each record its
-length (8 bytes), the masked CRC-32C of the length (4), the data, the masked CRC-32C of the data (4).
+The format (https://www.tensorflow.org/tutorials/load_data/tfrecord), little-endian: for each record its length
+(8 bytes), the masked CRC-32C of the length (4), the data, the masked CRC-32C of the data (4).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from nameplate.data.config import RecordsConfig
-from nameplate.data.dataset import Dataset, Kind, Output, describe
+from nameplate.data.dataset import Dataset, Output, TargetKind, describe
 from nameplate.data.errors import CLOSE, OPEN, refuse
 from nameplate.data.images import decode_all
 from nameplate.data.source import Example, bundle
@@ -30,16 +30,16 @@ COMPRESSED = {b"\x1f\x8b": "GZIP", b"\x78\x01": "ZLIB", b"\x78\x9c": "ZLIB", b"\
 
 
 class RecordError(ValueError):
-    """A file that is no sound TFRecord file; the message says at which byte."""
+    """A file that is not a valid TFRecord file; the message names the byte."""
 
 
 def scan(path: Path) -> np.ndarray:
     """Return the offset and the length of each record's data, int64 (records, 2).
 
-    The checksum of every length is verified; that of the data is not, as the whole file would be read.
+    The checksum of every length is verified; that of the data is not, since it would mean reading the whole file.
 
     Raises:
-        RecordError: the file is empty, compressed, cut short, or no TFRecord file.
+        RecordError: the file is empty, compressed, cut short, or not a TFRecord file.
     """
     size = path.stat().st_size
     if not size:
@@ -69,8 +69,8 @@ def _damage(content: mmap.mmap, place: int) -> str:
     if place == 0 and kind:
         return f"compressed ({kind}) from byte 0, which rules out random access; write it uncompressed"
     if place == 0:
-        return "no TFRecord file: the checksum at byte 8 does not fit"
-    return f"damaged: the checksum of the record length at byte {place} does not fit"
+        return "not a TFRecord file: the checksum at byte 8 does not match"
+    return f"damaged: the checksum of the record length at byte {place} does not match"
 
 
 def masked_crc(data: bytes) -> int:
@@ -96,12 +96,12 @@ _TABLE = _crc_table()
 
 
 class Records:
-    """A source of the records of some files, in the order of the files."""
+    """A source of the records of several files, in the order of the files."""
 
     def __init__(self, spans: dict[Path, np.ndarray], config: RecordsConfig) -> None:
-        """Take the spans (records, 2) of each file, as `record_index.scan` gives them."""
+        """Take the spans (records, 2) of each file, as `scan` returns them."""
         self._files = [str(path) for path in spans]
-        counts = [len(each) for each in spans.values()]
+        counts = [len(records) for records in spans.values()]
         self._file_of = np.repeat(np.arange(len(counts)), counts)
         self._first = np.cumsum([0, *counts])
         self._spans = np.concatenate(list(spans.values()))
@@ -110,24 +110,26 @@ class Records:
 
     def spec(self) -> Example:
         """Return the structure of one example."""
-        return self._example({name: tf.TensorSpec(f.shape, f.dtype) for name, f in self._schema.items()})
+        return self._example(
+            {name: tf.TensorSpec(feature.shape, feature.dtype) for name, feature in self._schema.items()}
+        )
 
     def load(self, indices: tf.Tensor) -> Example:
-        """Return the examples at `indices` (n,); an error names the record that does not fit the schema."""
+        """Return the examples at `indices` (n,); an error names the record that does not match the features."""
         contents, names = tf.numpy_function(self._read, [indices], [tf.string, tf.string], stateful=False)
         contents.set_shape(indices.shape)
         names.set_shape(indices.shape)
         parsed = tf.io.parse_example(
             contents,
             {name: _parser(feature) for name, feature in self._schema.items()},
-            example_names=tf.strings.join([OPEN, names, " does not fit data.features", CLOSE]),
+            example_names=tf.strings.join([OPEN, names, " does not match data.features", CLOSE]),
         )
         leaves = {name: self._decoded(name, parsed[name], feature, names) for name, feature in self._schema.items()}
         with tf.control_dependencies(self._label_checks(leaves, names)):
             return tf.nest.map_structure(tf.identity, self._example(leaves))
 
     def arrays(self) -> None:
-        """Return None: records are read as they are needed."""
+        """Return None: records are read when they are needed."""
 
     def _example(self, leaves: dict[str, Any]) -> Example:
         x, y = (bundle({name: leaves[name] for name in names}) for names in (self._config.inputs, self._config.targets))
@@ -135,12 +137,12 @@ class Records:
         return (x, y, leaves[weight]) if weight else (x, y)
 
     def _read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the bytes of the records, and what to call each in an error."""
+        """Return the bytes of the records, and each record's name for errors."""
         contents = np.array([self._bytes(int(index)) for index in indices], object)
         return contents, np.array([self._name(int(index)) for index in indices], object)
 
     def _bytes(self, index: int) -> bytes:
-        # Opened for each record: with a thousand shards there are fewer file descriptors than files.
+        # Opened for each record: there may be more files than file descriptors.
         offset, length = self._spans[index].tolist()
         descriptor = os.open(self._files[self._file_of[index]], os.O_RDONLY)
         try:
@@ -149,8 +151,8 @@ class Records:
             os.close(descriptor)
         if len(content) != length:
             raise ValueError(f"{OPEN}{self._name(index)} has been cut short since the run began{CLOSE}")
-        if not _is_example(content):  # the operation that parses would not say which record
-            raise ValueError(f"{OPEN}{self._name(index)} is damaged: no tf.train.Example{CLOSE}")
+        if not _is_example(content):  # the parsing operation would not say which record
+            raise ValueError(f"{OPEN}{self._name(index)} is damaged: not a tf.train.Example{CLOSE}")
         return content
 
     def _name(self, index: int) -> str:
@@ -167,19 +169,19 @@ class Records:
                 pixels = tf.io.decode_raw(values, tf.uint8, fixed_length=size)
             return tf.reshape(pixels, [-1, *feature.shape])
 
-        def told(positions: tf.Tensor) -> tf.Tensor:
+        def names_of(positions: tf.Tensor) -> tf.Tensor:
             return tf.gather(names, positions)
 
         height, width, channels = feature.shape
-        return decode_all(values, read=tf.identity, told=told, shape=(height, width, channels))
+        return decode_all(values, read=tf.identity, names_of=names_of, shape=(height, width, channels))
 
     def _label_checks(self, leaves: dict[str, tf.Tensor], names: tf.Tensor) -> list[tf.Operation]:
-        """Fail on a label that is the number of no class; a loss would be NaN, or silently wrong on a GPU."""
+        """Fail on a label outside the classes: the loss would be NaN, or silently wrong on a GPU."""
         checks = []
         for name, units in self._config.classes.items():
             labels = tf.reshape(leaves[name], [tf.shape(names)[0], -1])
             fits = tf.reduce_all((labels >= 0) & (labels < units), axis=1)
-            checks.append(_must(fits, names, f" has a {name} outside of 0 to {units - 1}"))
+            checks.append(_must(fits, names, f" has a {name} outside 0 to {units - 1}"))
         return checks
 
 
@@ -187,14 +189,14 @@ def open_records(config: RecordsConfig) -> Dataset:
     """Return the features of the records, as inputs and targets under their names.
 
     Raises:
-        DataError: files that are damaged, compressed or without the declared features, with the byte.
+        DataError: files that are damaged, compressed or lack the declared features; the message names the byte.
     """
     patterns = {
         "train": config.files,
         "validation": config.validation_files,
         "test": config.test_files,
     }
-    files = {part: find_files(each) for part, each in patterns.items() if each}
+    files = {part: find_files(wanted) for part, wanted in patterns.items() if wanted}
     spans: dict[Path, np.ndarray] = {}
     problems = []
     for path in dict.fromkeys(path for paths in files.values() for path in paths):
@@ -217,8 +219,8 @@ def _targets(config: RecordsConfig) -> dict[str, Feature]:
 
 def _output(feature: Feature, classes: int | None) -> Output:
     if classes is not None and feature.dtype == "int64":
-        return Output(classes, Kind.CLASSES)
-    return Output(feature.shape[-1] if feature.shape else 1, Kind.VALUES)
+        return Output(classes, TargetKind.CLASSES)
+    return Output(feature.shape[-1] if feature.shape else 1, TargetKind.VALUES)
 
 
 def _parser(feature: Feature) -> tf.io.FixedLenFeature:
@@ -227,26 +229,26 @@ def _parser(feature: Feature) -> tf.io.FixedLenFeature:
     return tf.io.FixedLenFeature((), tf.string)
 
 
-def _must(fits: tf.Tensor, names: tf.Tensor, words: str) -> tf.Operation:
-    """Fail unless all fit (n,), naming the first of `names` (n,) that does not."""
+def _must(fits: tf.Tensor, names: tf.Tensor, problem: str) -> tf.Operation:
+    """Fail unless `fits` (n,) is true everywhere, with the first of `names` (n,) where it is not."""
     first = tf.strings.reduce_join(tf.boolean_mask(names, ~fits)[:1])
-    message = tf.strings.join([OPEN, first, words, CLOSE])
+    message = tf.strings.join([OPEN, first, problem, CLOSE])
     return tf.raw_ops.Assert(condition=tf.reduce_all(fits), data=[message], summarize=1)
 
 
 def _schema_problems(path: Path, span: np.ndarray, schema: dict[str, Feature]) -> list[str]:
-    """Compare the first record of a file with the declared features, before anything is trained."""
+    """Return where the first record of a file differs from the declared features, before training."""
     with path.open("rb") as file:
         file.seek(int(span[0]))
         content = file.read(int(span[1]))
     if not _is_example(content):
-        return [f"{path}: record 0 (byte {span[0]}) is no tf.train.Example"]
-    held = tf.train.Example.FromString(content).features.feature
-    found = [f"{path}: no feature {name!r}; it has {_listed(held)}" for name in schema if name not in held]
+        return [f"{path}: record 0 (byte {span[0]}) is not a tf.train.Example"]
+    stored = tf.train.Example.FromString(content).features.feature
+    problems = [f"{path}: no feature {name!r}; it has {_listed(stored)}" for name in schema if name not in stored]
     for name, feature in schema.items():
-        if name in held and (reason := _mismatch(held[name], feature)):
-            found.append(f"{path}: the feature {name!r} {reason}")
-    return found
+        if name in stored and (mismatch := _mismatch(stored[name], feature)):
+            problems.append(f"{path}: the feature {name!r} {mismatch}")
+    return problems
 
 
 def _is_example(content: bytes) -> bool:
@@ -257,16 +259,16 @@ def _is_example(content: bytes) -> bool:
     return True
 
 
-def _mismatch(held: Any, feature: Feature) -> str:
+def _mismatch(stored: Any, feature: Feature) -> str:
     wanted = {"float32": "float_list", "int64": "int64_list"}.get(feature.dtype, "bytes_list")
     wanted = wanted if feature.encoding is Encoding.FIXED else "bytes_list"
-    kind = held.WhichOneof("kind")
+    kind = stored.WhichOneof("kind")
     if kind != wanted:
-        return f"is a {kind or 'list of nothing'}, and declared as what is stored as a {wanted}"
+        return f"is a {kind or 'list of nothing'}, but its declaration needs a {wanted}"
     size = int(np.prod(feature.shape)) if feature.encoding is Encoding.FIXED else 1
-    count = len(getattr(held, kind).value)
-    return "" if count == size else f"has {count} values, and {size} are declared"
+    count = len(getattr(stored, kind).value)
+    return "" if count == size else f"has {count} values, but {size} are declared"
 
 
-def _listed(held: Any) -> str:
-    return ", ".join(f"{name} ({held[name].WhichOneof('kind')})" for name in sorted(held)) or "none"
+def _listed(stored: Any) -> str:
+    return ", ".join(f"{name} ({stored[name].WhichOneof('kind')})" for name in sorted(stored)) or "none"

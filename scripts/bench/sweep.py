@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from trainer.ledger.ledger import Ledger
-from trainer.ledger.record import Record, State
+from trainer.ledger.record import JobRecord, State
 from trainer.sweep.multirun import grid_of, request_of
 
 LEAST = 4.0  # times that a warm job is faster
@@ -57,7 +57,7 @@ def sweep(runs: Path, mode: str, jobs: int) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def booked(directory: Path, record: Record, *, rounds: int = 30) -> float:
+def booked(directory: Path, record: JobRecord, *, rounds: int = 30) -> float:
     """Return the seconds that a ledger of as many jobs takes for one: planned, held, read, running, done, read."""
     ledger = Ledger(directory)
     began = time.perf_counter()

@@ -295,7 +295,7 @@ def test_f1_an_application_opens_no_weights_without_trust(canary: Canary) -> Non
     for given in ({}, {"weights": "imagenet"}, {"weights": str(canary.secret)}):
         with pytest.raises(TargetError, match="is a file to open or to download"):
             build(**given)
-    with pytest.raises(TargetError, match="would be made into an object"):
+    with pytest.raises(TargetError, match="would become an object"):
         build(weights=None, classifier_activation={"class_name": "x", "config": {}})
     with pytest.raises(TargetError, match="named by a stored configuration"):
         resolver([], stored=True)("keras.applications.MobileNetV2")

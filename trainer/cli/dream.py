@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         pictures = import_module("trainer.cli.pictures")
         settings = {name: arguments.pop(name) for name in _SETTINGS if arguments[name] is not None}
         request = {name: value for name, value in arguments.items() if name not in _SETTINGS}
-        pictures.make(pictures.Request(**request, settings=settings), screen)
+        pictures.make(pictures.PictureRequest(**request, settings=settings), screen)
     except NameplateError as error:
         screen.fail(str(error))
         return Exit.REFUSED

@@ -37,7 +37,7 @@ _EXAMPLE = "example:"
 
 
 @dataclass(frozen=True)
-class Request:
+class PictureRequest:
     """What the command line asks for."""
 
     model: str
@@ -64,7 +64,7 @@ class Request:
 class Work:
     """What every kind of picture needs: the model, where to begin, how."""
 
-    request: Request
+    request: PictureRequest
     source: Rebuilt
     start: np.ndarray | None  # (height, width, channels) in the range; None: noise
     inputs: Mapping[str, np.ndarray]  # of the model's other inputs
@@ -72,7 +72,7 @@ class Work:
     screen: Screen
 
 
-def make(request: Request, screen: Screen) -> Path:
+def make(request: PictureRequest, screen: Screen) -> Path:
     """Make the picture, write it, and return its path.
 
     Raises:
@@ -97,7 +97,7 @@ def _strategy_config(replicas: int | None) -> StrategyConfig:
     return StrategyConfig(kind=StrategyKind.auto if several else StrategyKind.single, replicas=replicas)
 
 
-def _prepared(request: Request, screen: Screen) -> Work:
+def _prepared(request: PictureRequest, screen: Screen) -> Work:
     source = rebuild(request.model, trust=request.trust)
     given, inputs = _example(request, source)
     port = Cut(source.model, [], inputs=inputs).port
@@ -110,7 +110,7 @@ def _prepared(request: Request, screen: Screen) -> Work:
     return Work(request, source, given, inputs, settings, screen)
 
 
-def _example(request: Request, source: Rebuilt) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
+def _example(request: PictureRequest, source: Rebuilt) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
     """Return the image and the other inputs of the run's example that is asked for."""
     if not (request.image or "").startswith(_EXAMPLE):
         return None, {}
@@ -130,7 +130,7 @@ def _example(request: Request, source: Rebuilt) -> tuple[np.ndarray | None, dict
     return arrays.pop(over), arrays
 
 
-def _opened(source: Rebuilt, request: Request) -> Dataset:
+def _opened(source: Rebuilt, request: PictureRequest) -> Dataset:
     """Return the data of a run, which only its examples need."""
     if source.data is None:
         raise NameplateError(f"{source.origin} has no data to take {request.image} from; give an image file")

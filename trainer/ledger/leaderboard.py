@@ -19,7 +19,7 @@ from nameplate.naming.names import did_you_mean
 from nameplate.training.config import From
 from nameplate.training.run_directory import find_one
 from trainer.ledger.ledger import Ledger, is_sweep
-from trainer.ledger.record import SEED, Record, State, varying
+from trainer.ledger.record import SEED, JobRecord, State, varying
 
 CSV, JSON = "leaderboard.csv", "leaderboard.json"
 
@@ -29,7 +29,7 @@ class Group:
     """Jobs that are equal but for their seed."""
 
     settings: Mapping[str, Any]  # those that vary over the sweep, the seed left out
-    jobs: tuple[Record, ...]
+    jobs: tuple[JobRecord, ...]
 
     @property
     def reached(self) -> list[float]:
@@ -57,18 +57,18 @@ class Board:
     groups: tuple[Group, ...]
 
     @property
-    def best(self) -> Record | None:
+    def best(self) -> JobRecord | None:
         """Return the best single job."""
         usable = [job for group in self.groups for job in group.jobs if job.is_usable]
         return min(usable, key=lambda job: _order(job.best, upwards=self.upwards), default=None)
 
 
-def board_of(records: Sequence[Record]) -> Board:
+def board_of(records: Sequence[JobRecord]) -> Board:
     """Return the leaderboard of these jobs."""
     told = next((each for each in records if each.monitor is not None), None)
     upwards = told is not None and told.upwards
     keys = tuple(key for key in varying_keys(records) if key != SEED)
-    found: dict[str, list[Record]] = {}
+    found: dict[str, list[JobRecord]] = {}
     for record in records:
         equal = {key: value for key, value in record.settings.items() if key != SEED}
         found.setdefault(json.dumps(equal, sort_keys=True, default=str), []).append(record)
@@ -77,7 +77,7 @@ def board_of(records: Sequence[Record]) -> Board:
     return Board(told.monitor if told else None, upwards, keys, tuple(groups))
 
 
-def varying_keys(records: Sequence[Record]) -> list[str]:
+def varying_keys(records: Sequence[JobRecord]) -> list[str]:
     """Return the settings in which jobs differ; an option of a group stands for the settings that only it has."""
     found = varying(each.settings for each in records)
     groups = [key for key in found if "." not in key]
@@ -163,7 +163,7 @@ def as_plain(board: Board) -> dict[str, Any]:
     }
 
 
-def job_as_plain(job: Record) -> dict[str, Any]:
+def job_as_plain(job: JobRecord) -> dict[str, Any]:
     """Return a job as plain data for a program."""
     finite = {name: value for name, value in job.values.items() if math.isfinite(value)}
     return {
@@ -270,7 +270,7 @@ def best_home(directory: Path) -> Path:
     return ledger.home(best.job)
 
 
-def best_job(ledger: Ledger) -> Record | None:
+def best_job(ledger: Ledger) -> JobRecord | None:
     """Return a sweep's best job, None where none is done with a number.
 
     Raises:

@@ -13,7 +13,7 @@ from typing import Any
 from nameplate.checkpoint import durable, files, layout, lock
 from nameplate.checkpoint.errors import DamagedError, explained, reason
 from nameplate.checkpoint.files import patiently
-from trainer.ledger.record import Record, State, decode, encode, is_name
+from trainer.ledger.record import JobRecord, State, decode, encode, is_name
 
 FOLDER = "ledger"  # inside a sweep's directory
 ABOUT = "sweep.json"
@@ -40,7 +40,7 @@ class Ledger:
         """Return the descriptor that holds a job, or None when somebody else does."""
         return lock.take(self._path(job, _LOCK))
 
-    def commit(self, record: Record) -> None:
+    def commit(self, record: JobRecord) -> None:
         """Write a record, whole or not at all; only who holds the job may.
 
         How a job ended survives a power cut. That it is planned or begun need not: what is lost of that, or cut short,
@@ -56,7 +56,7 @@ class Ledger:
             else:
                 durable.replace_file(path, encode(record), temporary=fresh)
 
-    def record(self, job: str) -> Record | None:
+    def record(self, job: str) -> JobRecord | None:
         """Return what is known of a job, None for nothing: also where its record is damaged, as `damaged` tells.
 
         A job that says it runs, and that nobody holds, was interrupted.
@@ -71,7 +71,7 @@ class Ledger:
             return None
         return found
 
-    def records(self) -> list[Record]:
+    def records(self) -> list[JobRecord]:
         """Return all records that are whole, in the order in which the jobs were planned."""
         found = [record for job in self.jobs() if (record := self.record(job)) is not None]
         return sorted(found, key=lambda each: (each.planned or each.started or "", each.job))
@@ -88,7 +88,7 @@ class Ledger:
                 found[job] = f"the record of {job} is damaged: {self._path(job, _RECORD)}: {error}"
         return found
 
-    def _read(self, job: str) -> Record:
+    def _read(self, job: str) -> JobRecord:
         """Return a job's record. Raises `DamagedError`, or `FileNotFoundError` where there is none."""
         path = self._path(job, _RECORD)
         try:

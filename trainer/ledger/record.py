@@ -130,7 +130,7 @@ class State(enum.StrEnum):
 
 
 @dataclass(frozen=True)
-class Record:
+class JobRecord:
     """What is known of a job; times are ISO 8601 in UTC."""
 
     job: str  # its identity, and the name of its directory
@@ -169,14 +169,14 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
-def encode(record: Record) -> bytes:
+def encode(record: JobRecord) -> bytes:
     """Return a record as bytes: one line of JSON, and a line with its hash."""
     values = {each.name: getattr(record, each.name) for each in fields(record)}
     text = plain_data.encode(plain_data.plain(_plain(values), where=f"the record of {record.job}"))
     return f"{text}\n{xxh3_128_hexdigest(text.encode())}\n".encode()
 
 
-def decode(data: bytes) -> Record:
+def decode(data: bytes) -> JobRecord:
     """Return the record that `encode` wrote.
 
     Raises:
@@ -188,13 +188,13 @@ def decode(data: bytes) -> Record:
     values = plain_data.decode(text)
     if not isinstance(values, dict):
         raise DamagedError("it is not an object")
-    known = {each.name for each in fields(Record)}  # a later version may write more
+    known = {each.name for each in fields(JobRecord)}  # a later version may write more
     values = {name: _current(value) for name, value in values.items() if name in known}
     problems = [f"{name} is missing" for name in ("job", "state", "overrides", "settings") if name not in values]
     problems += [f"{name} is {value!r:.80}" for name, value in values.items() if not _ALLOWED[name](value)]
     if problems:
         raise DamagedError("; ".join(problems[:3]))
-    return Record(**values | {"state": State(values["state"]), "overrides": tuple(values["overrides"])})
+    return JobRecord(**values | {"state": State(values["state"]), "overrides": tuple(values["overrides"])})
 
 
 def _current(settings: Any) -> Any:

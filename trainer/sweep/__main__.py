@@ -20,7 +20,7 @@ from trainer.config.overrides import key_of
 from trainer.ledger import leaderboard
 from trainer.ledger.leaderboard import SweepError, best_job, find_sweep, sweeps_in
 from trainer.ledger.ledger import Ledger
-from trainer.ledger.record import Record, State
+from trainer.ledger.record import JobRecord, State
 
 
 @interruptible
@@ -127,7 +127,7 @@ def _refuse_trust(overrides: Sequence[str], given: Sequence[str]) -> None:
         )
 
 
-def _set_aside(ledger: Ledger, record: Record) -> Path:
+def _set_aside(ledger: Ledger, record: JobRecord) -> Path:
     """Give the directory of a job that is done another name, and let the ledger plan it anew."""
     with ledger.hold(record.job):
         home = ledger.home(record.job)
@@ -135,12 +135,12 @@ def _set_aside(ledger: Ledger, record: Record) -> Path:
         while (aside := home.with_name(f"{home.name}.before-{number}")).exists():
             number += 1
         home.rename(aside)
-        fresh = Record(record.job, State.planned, record.overrides, record.settings, record.usual)
+        fresh = JobRecord(record.job, State.planned, record.overrides, record.settings, record.usual)
         ledger.commit(replace(fresh, planned=record.planned))
     return aside
 
 
-def _show_job(ledger: Ledger, record: Record, *, json: bool) -> int:
+def _show_job(ledger: Ledger, record: JobRecord, *, json: bool) -> int:
     home = ledger.home(record.job)
     failure = home / "failure.txt"
     if json:
@@ -158,7 +158,7 @@ def _show_job(ledger: Ledger, record: Record, *, json: bool) -> int:
     return Exit.DONE
 
 
-def _jobs(ledger: Ledger, records: Sequence[Record]) -> None:
+def _jobs(ledger: Ledger, records: Sequence[JobRecord]) -> None:
     keys = leaderboard.varying_keys(records)
     rows = [
         (
@@ -184,7 +184,7 @@ def _damaged(ledger: Ledger) -> int:
     return Exit.FAILED if found else Exit.DONE
 
 
-def _job(ledger: Ledger, name: str) -> Record:
+def _job(ledger: Ledger, name: str) -> JobRecord:
     """Return the record of the job whose name begins so."""
     found = [record for record in ledger.records() if record.job.startswith(name)]
     if len(found) == 1:
@@ -197,7 +197,7 @@ def _job(ledger: Ledger, name: str) -> Record:
     raise SweepError(f"{ledger.directory} has no job {name}.{did_you_mean(name, names)} It has {', '.join(names)}")
 
 
-def _counted(records: Sequence[Record]) -> dict[str, int]:
+def _counted(records: Sequence[JobRecord]) -> dict[str, int]:
     count = Counter(each.state for each in records)
     return {str(state): count[state] for state in State if count[state]}
 

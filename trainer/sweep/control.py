@@ -18,10 +18,10 @@ from nameplate.section import ConfigError
 from nameplate.training.console import Screen, tool
 from trainer.ledger import leaderboard
 from trainer.ledger.ledger import Ledger
-from trainer.ledger.record import Record, State, differences, now
+from trainer.ledger.record import JobRecord, State, differences, now
 from trainer.sweep.hparams import write_hparams
-from trainer.sweep.multirun import JobFailedError, Request, better, grid_of, launch, request_of
-from trainer.sweep.task import BEGAN, Job, is_done
+from trainer.sweep.multirun import JobFailedError, SweepRequest, better, grid_of, launch, request_of
+from trainer.sweep.task import BEGAN, SweepJob, is_done
 from trainer.sweep.watch import Watch
 
 
@@ -46,7 +46,7 @@ def sweep(arguments: Sequence[str], *, tells: bool = True) -> int:
     jobs = grid_of(request)
     if request.base.dry_run:
         return _dry(jobs)
-    ledger = Ledger(Job(request.base, "", ()).directory)
+    ledger = Ledger(SweepJob(request.base, "", ()).directory)
     os.environ[BEGAN] = began = now()
     wanted = _planned(ledger, request, jobs, screen)
     ledger.tidy()
@@ -57,7 +57,9 @@ def sweep(arguments: Sequence[str], *, tells: bool = True) -> int:
     return _told(ledger, wanted, screen, began=began, received=received)
 
 
-def _planned(ledger: Ledger, request: Request, jobs: Sequence[Job] | None, screen: Screen) -> list[Job] | None:
+def _planned(
+    ledger: Ledger, request: SweepRequest, jobs: Sequence[SweepJob] | None, screen: Screen
+) -> list[SweepJob] | None:
     """Write the jobs of a grid into the ledger, those that are new as planned; return each once.
 
     Raises:
@@ -94,12 +96,12 @@ def _planned(ledger: Ledger, request: Request, jobs: Sequence[Job] | None, scree
     return list(found.values())
 
 
-def _tell(ledger: Ledger, request: Request) -> None:
+def _tell(ledger: Ledger, request: SweepRequest) -> None:
     about = {"command": ["python", "-m", "trainer", *request.arguments], "called": now(), "sweeper": request.sweeper}
     ledger.tell(about | {"launcher": request.launcher, "mode": str(request.base.sweep.mode)})
 
 
-def _plan(ledger: Ledger, job: Job) -> None:
+def _plan(ledger: Ledger, job: SweepJob) -> None:
     lock = ledger.try_hold(job.name)
     if lock is None:
         return  # another call of the same sweep is there already
@@ -111,7 +113,11 @@ def _plan(ledger: Ledger, job: Job) -> None:
 
 
 def _launched(
-    ledger: Ledger, request: Request, jobs: Sequence[Job] | None, left: Sequence[Job] | None, screen: Screen
+    ledger: Ledger,
+    request: SweepRequest,
+    jobs: Sequence[SweepJob] | None,
+    left: Sequence[SweepJob] | None,
+    screen: Screen,
 ) -> signal.Signals | None:
     """Run what is left; return the signal that ended it, None where none did."""
     if left is not None and not left:
@@ -137,7 +143,7 @@ def _launched(
 
 def _told(
     ledger: Ledger,
-    jobs: Sequence[Job] | None,
+    jobs: Sequence[SweepJob] | None,
     screen: Screen,
     *,
     began: str,
@@ -167,7 +173,7 @@ def _told(
     return _code(mine)
 
 
-def _code(records: Sequence[Record]) -> int:
+def _code(records: Sequence[JobRecord]) -> int:
     if any(each.state is State.failed for each in records):
         return Exit.FAILED
     if any(each.state is State.interrupted for each in records):
@@ -175,12 +181,12 @@ def _code(records: Sequence[Record]) -> int:
     return Exit.DONE
 
 
-def _is_done(ledger: Ledger, job: Job) -> bool:
+def _is_done(ledger: Ledger, job: SweepJob) -> bool:
     record = ledger.record(job.name)
     return record is not None and is_done(record, job)
 
 
-def _refuse_incomparable(ledger: Ledger, records: Sequence[Record], jobs: Sequence[Job]) -> None:
+def _refuse_incomparable(ledger: Ledger, records: Sequence[JobRecord], jobs: Sequence[SweepJob]) -> None:
     found = differences([_all(each) for each in records], [_all(each) for each in jobs]) if records else {}
     if found:
         both = " ".join(f"{key}={_word(old)},{_word(new)}" for key, (old, new) in found.items())
@@ -193,7 +199,7 @@ def _refuse_incomparable(ledger: Ledger, records: Sequence[Record], jobs: Sequen
         )
 
 
-def _all(job: Job | Record) -> dict[str, Any]:
+def _all(job: SweepJob | JobRecord) -> dict[str, Any]:
     return {**job.usual, **job.settings}
 
 
@@ -225,7 +231,7 @@ def _signals() -> Iterator[None]:
             signal.signal(each, handler)
 
 
-def _dry(jobs: Sequence[Job] | None) -> int:
+def _dry(jobs: Sequence[SweepJob] | None) -> int:
     """Try every job of a grid for one step, each in a process of its own; nothing is written."""
     if jobs is None:
         raise ConfigError(["dry_run: the jobs are made up as the sweep goes; try one without -m"])

@@ -13,13 +13,13 @@ from typing import Any
 from nameplate.checkpoint import durable
 from trainer.ledger.leaderboard import in_words, varying_keys
 from trainer.ledger.ledger import Ledger
-from trainer.ledger.record import Record, State
+from trainer.ledger.record import JobRecord, State
 
 _FILE = "events.out.tfevents.{time:010d}.nameplate.hparams"
 _ENDED = (State.done, State.failed, State.interrupted)
 
 
-def write_hparams(ledger: Ledger, records: Sequence[Record]) -> None:
+def write_hparams(ledger: Ledger, records: Sequence[JobRecord]) -> None:
     """Write the experiment into the sweep's directory, and each job that has begun into its own."""
     keys = varying_keys(records)
     monitor = next((each.monitor for each in records if each.monitor is not None), None)
@@ -35,7 +35,7 @@ def write_hparams(ledger: Ledger, records: Sequence[Record]) -> None:
         _write(ledger.home(record.job) / "hparams", int(_seconds(record.started)), values, step=record.steps or 0)
 
 
-def _experiment(records: Sequence[Record], keys: Sequence[str], monitor: str | None) -> Any:
+def _experiment(records: Sequence[JobRecord], keys: Sequence[str], monitor: str | None) -> Any:
     from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
     infos = []
@@ -53,7 +53,7 @@ def _experiment(records: Sequence[Record], keys: Sequence[str], monitor: str | N
     return _plugin(metadata.EXPERIMENT_TAG, plugin_data_pb2.HParamsPluginData(experiment=data))
 
 
-def _start(record: Record, keys: Iterable[str]) -> Any:
+def _start(record: JobRecord, keys: Iterable[str]) -> Any:
     from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
     info = plugin_data_pb2.SessionStartInfo(
@@ -70,7 +70,7 @@ def _start(record: Record, keys: Iterable[str]) -> Any:
     return _plugin(metadata.SESSION_START_INFO_TAG, plugin_data_pb2.HParamsPluginData(session_start_info=info))
 
 
-def _end(record: Record) -> Any:
+def _end(record: JobRecord) -> Any:
     from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
     status = api_pb2.STATUS_SUCCESS if record.state is State.done else api_pb2.STATUS_FAILURE

@@ -19,7 +19,7 @@ from nameplate.errors import Exit, NameplateError, StoppedError, exit_code
 from nameplate.training.console import Screen, import_tensorflow
 from trainer.config import remember
 from trainer.ledger.ledger import Ledger
-from trainer.ledger.record import PrunedError, Record, State, now
+from trainer.ledger.record import JobRecord, PrunedError, State, now
 from trainer.sweep.processes import Spec, write_failure
 
 GRACE = 0.5  # seconds in which a signal that was sent to all processes arrives at the job too
@@ -95,7 +95,7 @@ def _run(spec: Spec, line: int) -> int:
     return ended.exit_code
 
 
-def _done(running: Record, report: Report, spec: Spec) -> Record:
+def _done(running: JobRecord, report: Report, spec: Spec) -> JobRecord:
     return replace(
         running,
         state=State.done,
@@ -110,7 +110,7 @@ def _done(running: Record, report: Report, spec: Spec) -> Record:
     )
 
 
-def _ended(running: Record, error: BaseException, spec: Spec) -> Record:
+def _ended(running: JobRecord, error: BaseException, spec: Spec) -> JobRecord:
     """Return the record of a job that was stopped or failed; its words go to its output, and to a file of their own."""
     if isinstance(error, StoppedError):
         Screen().fail(str(error))

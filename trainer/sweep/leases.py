@@ -63,7 +63,7 @@ class LeaseError(NameplateError):
 
 
 @dataclass(frozen=True)
-class Wish:
+class DeviceRequest:
     """What a job needs: `count` of `among`, and what it is told of those that it gets."""
 
     among: Sequence[str] = ()
@@ -82,7 +82,7 @@ class Lease:
     descriptors: tuple[int, ...] = ()  # hold it; for the job to inherit
 
 
-def wish_of(config: RunConfig) -> Wish:
+def devices_of(config: RunConfig) -> DeviceRequest:
     """Return what a job of this configuration needs of this machine.
 
     Raises:
@@ -99,7 +99,7 @@ def wish_of(config: RunConfig) -> Wish:
 
 
 @contextmanager
-def leased(wish: Wish, *, waiting: Callable[[str], None]) -> Iterator[Lease]:
+def leased(wish: DeviceRequest, *, waiting: Callable[[str], None]) -> Iterator[Lease]:
     """Lease devices inside a `with` block, once they are free.
 
     Whoever waits stands in a queue, and only its head collects: nobody starves, and no two wait for each other.
@@ -116,7 +116,9 @@ def leased(wish: Wish, *, waiting: Callable[[str], None]) -> Iterator[Lease]:
         yield _lease(wish, found)
 
 
-def _collect(wish: Wish, folder: Path, found: dict[str, int], stack: ExitStack, waiting: Callable[[], None]) -> None:
+def _collect(
+    wish: DeviceRequest, folder: Path, found: dict[str, int], stack: ExitStack, waiting: Callable[[], None]
+) -> None:
     began, told = time.monotonic(), False
     while True:
         for device in wish.among:
@@ -133,7 +135,7 @@ def _collect(wish: Wish, folder: Path, found: dict[str, int], stack: ExitStack, 
         time.sleep(lock.PAUSE)
 
 
-def _lease(wish: Wish, found: Mapping[str, int]) -> Lease:
+def _lease(wish: DeviceRequest, found: Mapping[str, int]) -> Lease:
     devices = tuple(device for device in wish.among if device in found)
     descriptors = tuple(found.values())
     if not wish.tells:
@@ -143,26 +145,26 @@ def _lease(wish: Wish, found: Mapping[str, int]) -> Lease:
     return Lease(devices, {VISIBLE: ",".join(devices)}, None, descriptors)
 
 
-def _of_gpus(config: RunConfig, gpus: Sequence[str]) -> Wish:
+def _of_gpus(config: RunConfig, gpus: Sequence[str]) -> DeviceRequest:
     strategy, wanted = config.strategy, config.sweep.gpus_per_job
     if wanted is not None:
-        return Wish(gpus, wanted)
+        return DeviceRequest(gpus, wanted)
     if strategy.gpus is not None:
         chosen = [gpus[index] for index in strategy.gpus if 0 <= index < len(gpus)]
-        return Wish(chosen, len(chosen), tells=False)  # it names them itself, by index among all
+        return DeviceRequest(chosen, len(chosen), tells=False)  # it names them itself, by index among all
     if strategy.kind is StrategyKind.single:
-        return Wish(gpus, 1)
-    return Wish(gpus, min(strategy.replicas or len(gpus), len(gpus)))
+        return DeviceRequest(gpus, 1)
+    return DeviceRequest(gpus, min(strategy.replicas or len(gpus), len(gpus)))
 
 
-def _of_cores(config: RunConfig) -> Wish:
+def _of_cores(config: RunConfig) -> DeviceRequest:
     """Return cores, pinned where they are asked for; replicas on the CPU stand for the GPUs that are not there."""
     cores = [str(core) for core in sorted(os.sched_getaffinity(0))]
     if config.sweep.cpus_per_job is not None:
-        return Wish(cores, config.sweep.cpus_per_job, "CPU")
+        return DeviceRequest(cores, config.sweep.cpus_per_job, "CPU")
     if config.sweep.gpus_per_job is not None:
-        return Wish(cores, min(config.sweep.gpus_per_job, len(cores)), "CPU", tells=False)
-    return Wish(kind="none" if config.strategy.kind is StrategyKind.cpu_replicas else "GPU")
+        return DeviceRequest(cores, min(config.sweep.gpus_per_job, len(cores)), "CPU", tells=False)
+    return DeviceRequest(kind="none" if config.strategy.kind is StrategyKind.cpu_replicas else "GPU")
 
 
 def _folder() -> Path:

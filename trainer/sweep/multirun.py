@@ -42,7 +42,7 @@ from trainer.config import (
 from trainer.config.overrides import key_of
 from trainer.config.run_config import RunConfig
 from trainer.ledger.record import State
-from trainer.sweep.task import Job, job_of, run_job
+from trainer.sweep.task import SweepJob, job_of, run_job
 
 DEFAULT_NAME = "sweep"  # of a sweep that is given none
 
@@ -57,7 +57,7 @@ class JobFailedError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Request:
+class SweepRequest:
     """A command line that asks for several jobs."""
 
     arguments: tuple[str, ...]  # as `sys.argv[1:]` has them, readable by Hydra
@@ -69,7 +69,7 @@ class Request:
     plain: bool  # Hydra would do nothing but call one job after the other
 
 
-def request_of(arguments: Sequence[str]) -> Request:
+def request_of(arguments: Sequence[str]) -> SweepRequest:
     """Return what a command line with `-m` asks for.
 
     Raises:
@@ -89,7 +89,7 @@ def request_of(arguments: Sequence[str]) -> Request:
     _refuse_run(overrides)
     with_run = _named(to_run_config(_task(node)))
     told = any(key_of(each) == _DIRECTION for each in arguments)
-    return Request(
+    return SweepRequest(
         tuple(arguments),
         with_run,
         str(node.hydra.runtime.choices["hydra/sweeper"]),
@@ -100,7 +100,7 @@ def request_of(arguments: Sequence[str]) -> Request:
     )
 
 
-def grid_of(request: Request) -> list[Job] | None:
+def grid_of(request: SweepRequest) -> list[SweepJob] | None:
     """Return the jobs of a grid in its order, or None where a sampler makes them up as it goes.
 
     Raises:
@@ -120,7 +120,7 @@ def grid_of(request: Request) -> list[Job] | None:
     return found
 
 
-def launch(request: Request, jobs: Sequence[Job] | None) -> None:
+def launch(request: SweepRequest, jobs: Sequence[SweepJob] | None) -> None:
     """Have Hydra's launcher call `job_of_sweep` for each of these jobs, or for all that its sweeper makes up.
 
     Its basic launcher would compose each job again, a tenth of a second before each, and call it here: so does this.
@@ -136,7 +136,7 @@ def launch(request: Request, jobs: Sequence[Job] | None) -> None:
             run_job(job)
         return
     main = hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")
-    where = f"hydra.sweep.dir={_quoted(str(Job(request.base, '', ()).directory / 'hydra'))}"
+    where = f"hydra.sweep.dir={_quoted(str(SweepJob(request.base, '', ()).directory / 'hydra'))}"
     sys.argv[1:] = [*request.arguments, *_unless_given(request, where), *_for_sampler(request)]
     try:
         with _only(jobs):
@@ -218,7 +218,7 @@ def _split(given: Sequence[str]) -> list[list[str]]:
 
 
 @contextmanager
-def _only(jobs: Sequence[Job] | None) -> Iterator[None]:
+def _only(jobs: Sequence[SweepJob] | None) -> Iterator[None]:
     """Let Hydra's own sweeper launch these jobs of its grid alone, and not compose each of them first to see if it can.
 
     They have been composed, for the ledger. hydra-core 1.3.8 asks these two methods.
@@ -260,11 +260,11 @@ def _refuse_run(overrides: Iterable[str]) -> None:
             )
 
 
-def _unless_given(request: Request, override: str) -> list[str]:
+def _unless_given(request: SweepRequest, override: str) -> list[str]:
     return [] if any(key_of(each) == key_of(override) for each in request.arguments) else [override]
 
 
-def _for_sampler(request: Request) -> list[str]:
+def _for_sampler(request: SweepRequest) -> list[str]:
     """Return what the Optuna sweeper has to know: what is better, and that failed jobs are to be borne."""
     if request.sweeper != _OPTUNA:
         return []
@@ -272,7 +272,7 @@ def _for_sampler(request: Request) -> list[str]:
     return [*found, *([] if request.direction else [f"{_DIRECTION}={better(request)}"])]
 
 
-def better(request: Request) -> str:
+def better(request: SweepRequest) -> str:
     """Return which way the value improves that a sampler is to improve, in its word.
 
     Raises:

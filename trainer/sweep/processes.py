@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config.run_config import RunConfig, SweepMode
-from trainer.ledger.record import Record
+from trainer.ledger.record import JobRecord
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Spec:
     """One job, ready to begin."""
 
     config: RunConfig  # run is the job, runs the sweep's directory
-    record: Record  # as it is while the job runs
+    record: JobRecord  # as it is while the job runs
     directory: Path  # of the sweep
     environment: Mapping[str, str]
     search: tuple[str, ...]  # sys.path

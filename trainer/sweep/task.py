@@ -27,8 +27,8 @@ from nameplate.training.console import Screen
 from trainer.config.run_config import RunConfig
 from trainer.config.schemas import SCHEMAS
 from trainer.ledger.ledger import Ledger
-from trainer.ledger.record import SEED, Record, State, identity, now, parted, settings_of
-from trainer.sweep.leases import Lease, leased, wish_of
+from trainer.ledger.record import SEED, JobRecord, State, identity, now, parted, settings_of
+from trainer.sweep.leases import Lease, devices_of, leased
 from trainer.sweep.processes import JobProcess, Spec, start, write_failure
 
 BEGAN = "NAMEPLATE_SWEEP_BEGAN"  # in the environment of all of a sweep's processes: when it was called
@@ -36,7 +36,7 @@ _SHOWN_LINES = 60  # of the output of a job that died without a word
 
 
 @dataclass(frozen=True)
-class Job:
+class SweepJob:
     """A job as its command line has it."""
 
     config: RunConfig  # run is the sweep's name, runs the directory that the sweep is in
@@ -51,12 +51,12 @@ class Job:
         assert self.config.run is not None
         return Path(self.config.runs) / self.config.run
 
-    def planned(self) -> Record:
+    def planned(self) -> JobRecord:
         """Return the record of a job that nobody has begun."""
-        return Record(self.name, State.planned, self.overrides, self.settings, self.usual, planned=now())
+        return JobRecord(self.name, State.planned, self.overrides, self.settings, self.usual, planned=now())
 
 
-def run_job(job: Job) -> Record:
+def run_job(job: SweepJob) -> JobRecord:
     """Return the record of a job that is done; train it first where it is not.
 
     A job that another process runs is waited for. One that fails is recorded, not raised.
@@ -73,13 +73,15 @@ def run_job(job: Job) -> Record:
         if is_done(record, job) or (job.config.sweep.fail_fast and _has_failed(ledger)):
             return record
         try:
-            waiting = stack.enter_context(leased(wish_of(job.config), waiting=lambda text: _say(f"{job.name} {text}")))
+            waiting = stack.enter_context(
+                leased(devices_of(job.config), waiting=lambda text: _say(f"{job.name} {text}"))
+            )
         except NameplateError as error:
             return _refused(ledger, record, error)
         return _trained(ledger, _begun(record, job), job, waiting, lock)
 
 
-def is_done(record: Record, job: Job) -> bool:
+def is_done(record: JobRecord, job: SweepJob) -> bool:
     """Say whether a job needs no more training.
 
     One that was given up does when no rule would have it so now, and one whose directory somebody has deleted.
@@ -94,7 +96,7 @@ def _follows(config: RunConfig) -> bool:
     return found is not None and not found.is_chief
 
 
-def _followed(ledger: Ledger, job: Job) -> Record:
+def _followed(ledger: Ledger, job: SweepJob) -> JobRecord:
     """Take part in a job unless it is done, and leave its lock and its record to the chief."""
     record = ledger.record(job.name) or job.planned()
     if is_done(record, job):
@@ -103,7 +105,7 @@ def _followed(ledger: Ledger, job: Job) -> Record:
     return replace(record, state=State.failed if code else State.done, exit_code=code)
 
 
-def _begun(record: Record, job: Job) -> Record:
+def _begun(record: JobRecord, job: SweepJob) -> JobRecord:
     return replace(
         record,
         state=State.running,
@@ -120,7 +122,7 @@ def _begun(record: Record, job: Job) -> Record:
     )
 
 
-def _trained(ledger: Ledger, record: Record, job: Job, lease: Lease, lock: int) -> Record:
+def _trained(ledger: Ledger, record: JobRecord, job: SweepJob, lease: Lease, lock: int) -> JobRecord:
     ledger.commit(record)
     spec = _spec(record, job, lease)
     began = time.monotonic()
@@ -129,7 +131,7 @@ def _trained(ledger: Ledger, record: Record, job: Job, lease: Lease, lock: int) 
     return _settled(ledger, replace(record, seconds=seconds), spec, code)
 
 
-def _spec(record: Record, job: Job, lease: Lease, *, records: bool = True) -> Spec:
+def _spec(record: JobRecord, job: SweepJob, lease: Lease, *, records: bool = True) -> Spec:
     own = replace(_moved(job), run=job.name, runs=str(job.directory), resume=True, resume_changed=[])
     environment = {**os.environ, **lease.environment}
     return Spec(own, record, job.directory, environment, tuple(sys.path), lease.cores, records)
@@ -148,7 +150,7 @@ def _waited(process: JobProcess) -> int:
     return code
 
 
-def _moved(job: Job) -> RunConfig:
+def _moved(job: SweepJob) -> RunConfig:
     """Return a job's configuration, in which a run that it makes first is in the sweep, and its weights are there."""
     init, runs = job.config.init, job.config.runs
     if not isinstance(init, CheckpointInitConfig) or not Path(init.path).is_relative_to(runs):
@@ -164,7 +166,7 @@ def _end(process: JobProcess) -> None:
     process.wait()
 
 
-def _settled(ledger: Ledger, running: Record, spec: Spec, code: int) -> Record:
+def _settled(ledger: Ledger, running: JobRecord, spec: Spec, code: int) -> JobRecord:
     """Return the record that the job has left; write it where the job could not."""
     found = ledger.record(running.job)
     if found is not None and found.state is not State.running:
@@ -177,7 +179,7 @@ def _settled(ledger: Ledger, running: Record, spec: Spec, code: int) -> Record:
     return failed
 
 
-def _refused(ledger: Ledger, record: Record, error: NameplateError) -> Record:
+def _refused(ledger: Ledger, record: JobRecord, error: NameplateError) -> JobRecord:
     failed = replace(record, state=State.failed, ended=now(), exit_code=Exit.REFUSED, error=str(error))
     home = ledger.home(record.job)
     home.mkdir(parents=True, exist_ok=True)
@@ -212,13 +214,13 @@ def _say(line: str) -> None:
     Screen().say(line)
 
 
-def job_of(config: RunConfig, overrides: Sequence[str]) -> Job:
+def job_of(config: RunConfig, overrides: Sequence[str]) -> SweepJob:
     """Return the job of a configuration in which `run` names the sweep, and of the command line that gave it."""
     usual = _usual(tuple(type(getattr(config, each.name)) for each in _sections()))
     own, others = parted(resolved_settings(config), usual=usual)
     # What is in this process's environment is nothing that a ledger should tell: it has the words that were written.
     told = {key: config.interpolated.get(key, value) for key, value in own.items()}
-    return Job(config, identity(own), tuple(overrides), told, others)
+    return SweepJob(config, identity(own), tuple(overrides), told, others)
 
 
 def resolved_settings(config: RunConfig) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from rich.text import Text
 from nameplate.training.console import Screen, drawn_table
 from trainer.ledger.leaderboard import in_words, short_key, varying_keys
 from trainer.ledger.ledger import Ledger
-from trainer.ledger.record import Record, State
+from trainer.ledger.record import JobRecord, State
 
 PAUSE = 0.3  # seconds between two looks at the ledger
 _WIDEST = 80  # characters of an error
@@ -75,12 +75,12 @@ class Watch:
                 self._screen.say(line(record, records, keys))
             self._seen[record.job] = _mark(record)
 
-    def _records(self) -> list[Record]:
+    def _records(self) -> list[JobRecord]:
         found = self._ledger.records()
         return found if self._jobs is None else [each for each in found if each.job in self._jobs]
 
 
-def line(record: Record, records: Sequence[Record], keys: Sequence[str]) -> str:
+def line(record: JobRecord, records: Sequence[JobRecord], keys: Sequence[str]) -> str:
     """Return what there is to say of a job that came to another state."""
     done = sum(each.state is State.done for each in records)
     words = f"{record.job}  {record.state:<11} {_settings(record, keys)}"
@@ -92,7 +92,7 @@ def line(record: Record, records: Sequence[Record], keys: Sequence[str]) -> str:
     return f"{words}{reached}{given_up}  {record.seconds:.1f} s  ({done} of {len(records)} done){error}"
 
 
-def table(records: Sequence[Record]) -> Table:
+def table(records: Sequence[JobRecord]) -> Table:
     """Return the jobs as a table: those that run first, then the latest to end, then what is left."""
     keys = varying_keys(records)
     count = Counter(each.state for each in records)
@@ -106,7 +106,7 @@ def table(records: Sequence[Record]) -> Table:
     return drawn_table(title, columns, rows)
 
 
-def _row(record: Record, keys: Sequence[str]) -> list[str | Text]:
+def _row(record: JobRecord, keys: Sequence[str]) -> list[str | Text]:
     return [
         record.job,
         Text(record.state, style=_COLOURS[record.state]),
@@ -117,7 +117,7 @@ def _row(record: Record, keys: Sequence[str]) -> list[str | Text]:
     ]
 
 
-def _seconds(record: Record) -> float:
+def _seconds(record: JobRecord) -> float:
     """Return how long a job has taken so far."""
     if record.state is not State.running or record.started is None:
         return record.seconds
@@ -129,9 +129,9 @@ def _first(text: str) -> str:
     return line if len(line) <= _WIDEST else f"{line[: _WIDEST - 3]}..."
 
 
-def _settings(record: Record, keys: Sequence[str]) -> str:
+def _settings(record: JobRecord, keys: Sequence[str]) -> str:
     return " ".join(f"{key}={in_words(record.setting(key))}" for key in keys)
 
 
-def _mark(record: Record) -> tuple[State, int]:
+def _mark(record: JobRecord) -> tuple[State, int]:
     return record.state, record.attempts

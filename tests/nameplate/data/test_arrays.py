@@ -71,7 +71,7 @@ def test_files_of_their_own_validate_and_test(tmp_path: Path) -> None:
     [
         (LABELS.astype(int) - 1, {}, r"'y' has the label -1; 4 classes have the labels 0 to 3"),
         (LABELS, {"y": 3}, r"'y' has the label 4; 3 classes have the labels 0 to 2"),
-        (np.zeros(20, int), {}, r"'y' has one class only"),
+        (np.zeros(20, int), {}, r"'y' has only one class"),
     ],
 )
 def test_labels_that_are_no_class_are_refused(
@@ -85,7 +85,7 @@ def test_labels_that_are_no_class_are_refused(
 def test_parts_of_another_form_are_refused(tmp_path: Path) -> None:
     train = saved(tmp_path, x=IMAGES, y=LABELS)
     held = saved(tmp_path, "held.npz", x=IMAGES[:, :, 0], y=LABELS)
-    message = r"validation are uint8 \(4, 1\), int64 \(\), and those to train on are uint8 \(4, 4, 1\)"
+    message = r"validation are uint8 \(4, 1\), int64 \(\), and the training examples are uint8 \(4, 4, 1\)"
     with pytest.raises(DataError, match=message):
         open_dataset(ArraysConfig(path=train, validation_path=held), seed=0)
 
@@ -102,7 +102,7 @@ def test_names_that_no_layer_may_have_are_refused_together(tmp_path: Path) -> No
     with pytest.raises(DataError) as caught:
         open_dataset(ArraysConfig(path=path, inputs=["a b", "y"], targets=["Y"]), seed=0)
     assert "'a b' cannot name an input" in str(caught.value)
-    assert "'y' stands for two inputs or outputs" in str(caught.value)
+    assert "'y' names two inputs or outputs" in str(caught.value)
 
 
 def test_pickled_objects_are_never_loaded(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_it_runs_in_a_step_on_two_replicas(strategy: Any) -> None:
 
 def test_without_a_wish_there_is_nothing_and_without_an_image_it_is_refused() -> None:
     assert augmentation(DigitsConfig(), {}) is None
-    with pytest.raises(DataError, match=r"changes images, and no input is one: features \(3,\)"):
+    with pytest.raises(DataError, match=r"changes images, but no input is one: features \(3,\)"):
         augmentation(DigitsConfig(augment=["flip"]), {"features": Field((3,), "float32")})
 
 

@@ -75,9 +75,9 @@ def test_all_missing_values_and_wrong_numbers_are_listed_by_line(tmp_path: Path)
         opened(write(tmp_path / "a.csv", rows), classes=["species"])
     message = str(caught.value)
     assert "'width' has no value in lines 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 2 more" in message
-    assert "'width' has 'wide' for a number in line 14; correct it" in message
+    assert "'width' has 'wide', not a number, in line 14; correct it" in message
     assert "'petal length' has no value in line 14" in message
-    assert "'petal length' has 'inf' for a number in line 15" in message
+    assert "'petal length' has 'inf', not a number, in line 15" in message
     assert "'species' has no value in line 14" in message
 
 
@@ -85,14 +85,14 @@ def test_all_missing_values_and_wrong_numbers_are_listed_by_line(tmp_path: Path)
     ("text", "given", "message"),
     [
         ("x,y\n1,a\n2,b\n", {"classes": ["z"]}, "no column 'z'; it has x, y."),
-        ("x;y\n1;a\n2;b\n", {"classes": ["y"]}, "Is it cut at ';'? Say 'data.delimiter=;'"),
+        ("x;y\n1;a\n2;b\n", {"classes": ["y"]}, "Is it separated by ';'? Set 'data.delimiter=;'"),
         ("width,y\n1,a\n2,b\n", {"inputs": ["widht"]}, "Did you mean 'width'?"),
-        ("x,t,y\n1,p,a\n2,q,b\n", {}, "'t' has 'p' for a number in lines 2, 3; leave the column out"),
-        ("x,y\n1,a\n2\n3,b,c\n", {}, "the header has 2 columns, and another number has lines 3, 4"),
+        ("x,t,y\n1,p,a\n2,q,b\n", {}, "'t' has 'p', not a number, in lines 2, 3; leave the column out"),
+        ("x,y\n1,a\n2\n3,b,c\n", {}, "the header has 2 columns, unlike lines 3, 4"),
         ("x,x\n1,2\n", {}, "two columns are called 'x'"),
         ("x,y\n", {}, "no rows under the header 'x,y'"),
         ("", {}, "empty"),
-        ("x,y\n1,a\n2,a\n", {}, "'y' has the one value 'a'; there is nothing to predict"),
+        ("x,y\n1,a\n2,a\n", {}, "'y' has only the value 'a'; there is nothing to predict"),
     ],
 )
 def test_a_table_that_cannot_be_used_says_why(tmp_path: Path, text: str, given: dict[str, Any], message: str) -> None:
@@ -104,7 +104,7 @@ def test_a_table_that_cannot_be_used_says_why(tmp_path: Path, text: str, given: 
 
 def test_a_class_that_train_has_not_is_refused(tmp_path: Path) -> None:
     train, held = write(tmp_path / "a.csv", ROWS), write(tmp_path / "b.csv", [[1, 1, "elm", 1, 1]])
-    with pytest.raises(DataError, match="'species' has values that the training data has not: elm"):
+    with pytest.raises(DataError, match="'species' has values that the training data does not: elm"):
         opened(train, validation_path=held, classes=["species"])
 
 

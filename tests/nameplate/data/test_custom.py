@@ -87,8 +87,8 @@ def test_a_whole_data_set_goes_through() -> None:
         (Memory((X, Y)), {}, "how many classes has the target 'y'? e.g. 'data.classes={y: 10}'"),
         (lambda size: (X, Y), {}, "data.arguments: missing a required argument: 'size'"),
         (lambda: (X, Y), {"arguments": {"sise": 1}}, "got an unexpected keyword argument 'sise'"),
-        (lambda: tf.data.Dataset.from_tensor_slices(X), {}, "elements have to be (x, y) or (x, y, sample_weight)"),
-        (lambda: tf.data.Dataset.from_tensor_slices((X,)), {}, "elements have to be (x, y) or (x, y, sample_weight)"),
+        (lambda: tf.data.Dataset.from_tensor_slices(X), {}, "elements must be (x, y) or (x, y, sample_weight)"),
+        (lambda: tf.data.Dataset.from_tensor_slices((X,)), {}, "elements must be (x, y) or (x, y, sample_weight)"),
         (lambda: tf.data.Dataset.from_tensor_slices(((X, X), X)), {}, "each a tensor or a dict of tensors by name"),
         (
             lambda: tf.data.Dataset.from_tensor_slices((X, X)),
@@ -104,9 +104,9 @@ def test_what_is_no_data_is_refused(made: Any, given: dict[str, Any], message: s
 
 
 def test_what_cannot_be_called_is_refused() -> None:
-    with pytest.raises(DataError, match=r"'mine.data' is a int, and has to be callable"):
+    with pytest.raises(DataError, match=r"'mine.data' is a int, not a callable"):
         open_dataset(CustomDataConfig(_target_="mine.data"), seed=0, allow=lambda name: 3)
-    with pytest.raises(DataError, match="nothing said what may be trusted"):
+    with pytest.raises(DataError, match="no package is trusted"):
         open_dataset(CustomDataConfig(_target_="mine.data"), seed=0)
 
 

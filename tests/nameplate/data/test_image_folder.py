@@ -125,7 +125,7 @@ def test_what_is_no_data_set_is_refused_with_what_was_found(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("names", "message"),
-    [((), "has no folders, and so no classes; it has no files"), (("red",), "has one class only, 'red'")],
+    [((), "has no folders, and so no classes; it has no files"), (("red",), "has only one class, 'red'")],
 )
 def test_a_folder_without_two_classes_is_refused(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
     with pytest.raises(DataError, match=message):

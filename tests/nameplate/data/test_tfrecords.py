@@ -131,9 +131,9 @@ def _flip_length(content: bytes) -> bytes:
     [
         (_cut, r"cut short: the record at byte \d+ ends at byte \d+, and the file at byte \d+"),
         (_cut_in_header, r"cut short: byte \d+ begins a record"),
-        (_flip_length, r"no TFRecord file: the checksum at byte 8 does not fit"),
+        (_flip_length, r"not a TFRecord file: the checksum at byte 8 does not match"),
         (lambda _: b"", r"empty: no record at byte 0"),
-        (lambda _: b"plain text, long enough to be read", r"no TFRecord file"),
+        (lambda _: b"plain text, long enough to be read", r"not a TFRecord file"),
     ],
 )
 def test_a_damaged_file_is_refused_with_the_byte(tmp_path: Path, damage: Any, message: str) -> None:
@@ -169,16 +169,16 @@ def test_features_that_the_records_do_not_hold_are_refused_together(tmp_path: Pa
         open_dataset(config(path, features=features, inputs=["image", "age"]), seed=0)
     message = str(caught.value)
     assert "no feature 'age'; it has extra (float_list), image (bytes_list), label (int64_list)" in message
-    assert "'image' is a bytes_list, and declared as what is stored as a float_list" in message
-    assert "'label' has 1 values, and 2 are declared" in message
+    assert "'image' is a bytes_list, but its declaration needs a float_list" in message
+    assert "'label' has 1 values, but 2 are declared" in message
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"image": png(PIXELS[0]), "label": 3}, r"a: record 2 \(byte \d+\) has a label outside of 0 to 2"),
+        ({"image": png(PIXELS[0]), "label": 3}, r"a: record 2 \(byte \d+\) has a label outside 0 to 2"),
         ({"image": b"no image", "label": 1}, r"1 damaged or missing images .*\n  .*a: record 2 \(byte \d+\)"),
-        ({"image": png(PIXELS[0])}, r"a: record 2 \(byte \d+\) does not fit data.features.* label "),
+        ({"image": png(PIXELS[0])}, r"a: record 2 \(byte \d+\) does not match data.features.* label "),
     ],
 )
 def test_a_record_that_does_not_fit_is_named_while_training(
@@ -200,7 +200,7 @@ def test_a_record_that_is_damaged_is_named(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(tf.errors.OpError) as caught:
         whole(source)
-    assert _matches(r"a: record 1 \(byte \d+\) is damaged: no tf.train.Example$", data_error(caught.value))
+    assert _matches(r"a: record 1 \(byte \d+\) is damaged: not a tf.train.Example$", data_error(caught.value))
 
 
 def test_a_file_that_shrinks_while_training_is_named(tmp_path: Path) -> None:

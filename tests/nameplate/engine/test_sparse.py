@@ -96,7 +96,7 @@ def ragged() -> tf.RaggedTensor:
 
 
 MISTAKES: dict[str, tuple[Callable[[keras.Model], Any], str]] = {
-    "a ragged array": (lambda model: nameplate.fit(model, ragged(), Y), "data: ragged tensors have no rows.*to_tensor"),
+    "a ragged array": (lambda model: nameplate.fit(model, ragged(), Y), "rows of a ragged tensor differ.*to_tensor"),
     "a ragged dataset": (
         lambda model: nameplate.fit(model, tf.data.Dataset.from_tensor_slices((ragged(), Y)).batch(4)),
         "data: elements of RaggedTensorSpec cannot be shared.*to_tensor",

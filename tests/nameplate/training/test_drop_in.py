@@ -133,12 +133,12 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"data": batched, "y": Y}, "y beside a .*Dataset, which holds its targets"),
     ({"x": X, "sample_weight": WEIGHT}, "sample_weight without y"),
     ({"data": batched, "validation_split": 0.5}, "validation_split=0.5: a .*Dataset cannot be split"),
-    ({"x": X, "y": Y, "validation_split": 1.5}, "leaves one side without any"),
+    ({"x": X, "y": Y, "validation_split": 1.5}, "leaves one side empty"),
     ({"x": X, "y": Y, "validation_freq": [1, 3]}, r"validation_freq=\[1, 3\]: a whole number"),
     ({"x": X, "y": Y, "verbose": 3, "initial_epoch": -1}, "initial_epoch=-1: at least 0\nverbose=3: 0, 1, 2 or 'auto'"),
     ({"x": X, "y": Y, "steps_per_epoch": 9, "batch_size": 4}, "20 examples, 5 steps of 4; at most 5"),
     ({"data": (each for each in [(X, Y)])}, "generator cannot be trained on.*from_generator"),
-    ({"x": X, "y": Y, "validation_data": lambda: batched().repeat()}, "no end.*validation_steps"),
+    ({"x": X, "y": Y, "validation_data": lambda: batched().repeat()}, "infinite.*validation_steps"),
 ]
 
 

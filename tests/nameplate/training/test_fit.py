@@ -84,7 +84,7 @@ def test_a_dataset_without_end_trains_the_steps_that_are_asked_for(strategy: Any
     model = compiled(strategy)
     nameplate.fit(model, endless, steps=5)
     assert int(model.optimizer.iterations.numpy()) == 5
-    with pytest.raises(NameplateError, match="has no end: say how many steps"):
+    with pytest.raises(NameplateError, match="is infinite: give the steps"):
         nameplate.fit(compiled(strategy), endless)
 
 

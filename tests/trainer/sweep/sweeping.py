@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from trainer.ledger.ledger import Ledger
-from trainer.ledger.record import Record, State
+from trainer.ledger.record import JobRecord, State
 
 SMALL = ["model=mlp", "data.limit=40", "fit.steps=2", "fit.global_batch=8", "schedule=constant", "sweep=warm"]
 SMALL += ["log.layer_table=false", "log.tensorboard=false", "strategy=single"]
@@ -64,7 +64,7 @@ def sweep(runs: Path, *overrides: str, monkeypatch: pytest.MonkeyPatch) -> int:
     return control.sweep(["-m", f"runs={runs}", *SMALL, *overrides])
 
 
-def records(runs: Path, name: str = "sweep") -> list[Record]:
+def records(runs: Path, name: str = "sweep") -> list[JobRecord]:
     """Return the jobs of a sweep as its ledger has them."""
     return Ledger(runs / name).records()
 

@@ -12,7 +12,7 @@ from nameplate.training.config import From
 from tests.trainer.sweep.jobs import job
 from trainer.ledger.leaderboard import Board, SweepError, best_home, board_of, columns, locate, rows, write
 from trainer.ledger.ledger import Ledger
-from trainer.ledger.record import Record, State
+from trainer.ledger.record import JobRecord, State
 
 JOBS = [
     job("a1", best=0.5, seed=1, fit__epochs=1, model="mlp"),
@@ -98,6 +98,6 @@ def test_a_sweep_that_is_named_stands_for_its_best_job(tmp_path: Path, monkeypat
 
 
 def _best(board: Board) -> str:
-    best: Record | None = board.best
+    best: JobRecord | None = board.best
     assert best is not None
     return best.job

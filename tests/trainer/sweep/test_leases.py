@@ -15,7 +15,7 @@ from nameplate.checkpoint import lock
 from trainer.config import run_config
 from trainer.sweep import leases
 from trainer.sweep import leases as gpus
-from trainer.sweep.leases import LeaseError, Wish, leased, visible_gpus, wish_of
+from trainer.sweep.leases import DeviceRequest, LeaseError, devices_of, leased, visible_gpus
 
 FOUR = ("GPU-a", "GPU-b", "GPU-c", "GPU-d")
 SMI = "GPU 0: Some (UUID: GPU-a)\nGPU 1: Some (UUID: GPU-b)\nGPU 2: Some (UUID: GPU-c)\nGPU 3: Some (UUID: GPU-d)\n"
@@ -75,21 +75,21 @@ def test_a_job_wishes_for_what_its_strategy_takes(
     overrides: list[str], count: int, tells: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver(SMI, tmp_path, monkeypatch)
-    wish = wish_of(run_config(overrides))
+    wish = devices_of(run_config(overrides))
     assert (wish.count, wish.tells) == (count, tells)
 
 
 def test_more_gpus_than_there_are_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     driver(SMI, tmp_path, monkeypatch)
     with pytest.raises(LeaseError, match="needs 5 GPUs, and this machine has 4"):
-        wish_of(run_config(["sweep.gpus_per_job=5"]))
+        devices_of(run_config(["sweep.gpus_per_job=5"]))
 
 
 def test_leases_are_disjoint_and_tell_the_job_its_gpus() -> None:
-    with leased(Wish(FOUR, 2), waiting=print) as one, leased(Wish(FOUR, 2), waiting=print) as other:
+    with leased(DeviceRequest(FOUR, 2), waiting=print) as one, leased(DeviceRequest(FOUR, 2), waiting=print) as other:
         assert one.environment == {gpus.VISIBLE: "GPU-a,GPU-b"}
         assert other.environment == {gpus.VISIBLE: "GPU-c,GPU-d"}
-    with leased(Wish(FOUR, 4), waiting=print) as all_of_them:
+    with leased(DeviceRequest(FOUR, 4), waiting=print) as all_of_them:
         assert all_of_them.devices == FOUR
 
 
@@ -104,10 +104,10 @@ def test_a_job_waits_until_enough_are_free(monkeypatch: pytest.MonkeyPatch) -> N
             said.append(text)
             waits.set()
 
-        with leased(Wish(FOUR, 3), waiting=waiting) as lease:
+        with leased(DeviceRequest(FOUR, 3), waiting=waiting) as lease:
             got.append(lease.devices)
 
-    with leased(Wish(FOUR, 2), waiting=print):
+    with leased(DeviceRequest(FOUR, 2), waiting=print):
         thread = threading.Thread(target=wait)
         thread.start()
         assert waits.wait(30)
@@ -118,21 +118,21 @@ def test_a_job_waits_until_enough_are_free(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_lease_dies_with_its_job_and_not_with_who_started_it() -> None:
-    with leased(Wish(FOUR, 2), waiting=print) as lease:
+    with leased(DeviceRequest(FOUR, 2), waiting=print) as lease:
         command = [sys.executable, "-c", "input()"]
         job = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=lease.descriptors)
-    with leased(Wish(FOUR, 2), waiting=print) as other:
+    with leased(DeviceRequest(FOUR, 2), waiting=print) as other:
         assert other.devices == FOUR[2:]
     job.kill()
     job.communicate()
-    with leased(Wish(FOUR, 4), waiting=print) as every:
+    with leased(DeviceRequest(FOUR, 4), waiting=print) as every:
         assert every.devices == FOUR
 
 
 def test_cores_are_leased_where_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     driver("", tmp_path, monkeypatch)
-    assert wish_of(run_config()).count == 0
-    with leased(wish_of(run_config(["sweep.cpus_per_job=1"])), waiting=print) as lease:
+    assert devices_of(run_config()).count == 0
+    with leased(devices_of(run_config(["sweep.cpus_per_job=1"])), waiting=print) as lease:
         assert lease.cores is not None
         assert len(lease.cores) == 1
         assert lease.cores[0] in os.sched_getaffinity(0)

@@ -15,7 +15,7 @@ from nameplate.checkpoint import lock
 from nameplate.checkpoint.errors import DamagedError
 from tests.trainer.sweep.jobs import job
 from trainer.ledger.ledger import Ledger
-from trainer.ledger.record import Record, State, decode, encode
+from trainer.ledger.record import JobRecord, State, decode, encode
 
 FULL = job("a", best=math.nan, seed=1, model__hidden=[1, 2], values={"loss": math.inf}, exit_code=-9, error="é\n")
 
@@ -95,7 +95,7 @@ def test_the_ledger_is_in_the_order_of_the_plan(tmp_path: Path) -> None:
 
 
 def _state(ledger: Ledger) -> State:
-    found: Record | None = ledger.record("a")
+    found: JobRecord | None = ledger.record("a")
     assert found is not None
     return found.state
 

@@ -9,10 +9,10 @@ import pytest
 from nameplate.section import ConfigError
 from trainer.config import run_config
 from trainer.sweep.multirun import grid_of, request_of
-from trainer.sweep.task import Job
+from trainer.sweep.task import SweepJob
 
 
-def grid(*overrides: str) -> list[Job]:
+def grid(*overrides: str) -> list[SweepJob]:
     jobs = grid_of(request_of(["-m", *overrides]))
     assert jobs is not None
     return jobs
