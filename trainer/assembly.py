@@ -14,11 +14,11 @@ from nameplate.data.dataset import Dataset, not_finite
 from nameplate.data.feeds import Feed, by_seed, feed_of, in_file_order
 from nameplate.data.images import augmentation, image_inputs
 from nameplate.data.source import Stream
-from nameplate.engine import exchange
+from nameplate.engine import host_collectives
 from nameplate.engine.class_weights import class_weights
 from nameplate.engine.compile import refuse_unlike
-from nameplate.engine.exchange import AgreedStop
 from nameplate.engine.graph import EvaluationGraph, TrainGraph
+from nameplate.engine.host_collectives import AgreedStop
 from nameplate.engine.replica import Augmentation, Step, crosses_replicas
 from nameplate.engine.signals import StopRequest
 from nameplate.interpret.dream_callback import Dreams
@@ -97,7 +97,7 @@ def assemble(job: Job, model: keras.Model, origins: Origins, stages: Stages) -> 
         _plan(job),
         callback_list(model, callbacks, epochs=job.epochs, steps=job.batches.steps),
         observers=_observers(job, model) if job.writes else (),
-        stop=AgreedStop(job.stop) if exchange.several() else job.stop,
+        stop=AgreedStop(job.stop) if host_collectives.several_workers() else job.stop,
         stages=stages,
         averaged=job.config.optimizer.ema_momentum is not None,
         say=job.screen.say,

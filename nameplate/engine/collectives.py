@@ -1,9 +1,12 @@
-"""Rows of embeddings' gradients (`tf.IndexedSlices`) from all replicas, of any number in any step.
+"""Collectives between the replicas of a step, in the graph: sums of tensors, of gradients, of embeddings' rows.
 
-TensorFlow gathers them with collectives, and within one call of a graph a collective keeps the shape that it had first:
-a step with other rows (a smaller last batch, longer sequences) aborts it, and every later collective of the process. So
-within a process each replica takes the others' rows from their devices, and between processes they travel padded to one
-of a few sizes, each with a collective of its own.
+Read in this order: `sum_over_replicas` for what a layer or loss asks of the others in the middle of a pass,
+`sum_gradients` for what an update needs at its end, `_totals` for the one merge call that both of them make.
+
+Rows of embeddings' gradients (`tf.IndexedSlices`) need care. TensorFlow gathers them with collectives, and within one
+call of a graph a collective keeps the shape that it had first: a step with other rows (a smaller last batch, longer
+sequences) aborts it, and every later collective of the process. So within a process each replica reads the others'
+rows from their devices, and between processes they travel padded to one of a few sizes, each with its own collective.
 """
 
 from __future__ import annotations
@@ -16,41 +19,213 @@ from typing import Any
 
 import tensorflow as tf
 
-from nameplate.engine import exchange
-from nameplate.engine.exchange import number_of_this_replica
-from nameplate.engine.loss_scaling import current, times
-from nameplate.engine.packing import in_one_piece
+from nameplate.engine import host_collectives
+from nameplate.engine.host_collectives import replica_number
+from nameplate.engine.loss_scaling import current_scale, multiplied
+from nameplate.engine.packing import packed
 from nameplate.engine.private.tracing import with_gradient
 from nameplate.errors import NameplateError
 
 SIZES = tuple(4**power for power in range(2, 14))  # rows of a replica that travel in one piece, up to 67 million
 
 
-def of_all_replicas(strategy: tf.distribute.Strategy, own: Any) -> Any:
+class CrossesReplicasError(Exception):
+    """A computation that is compiled for one replica needs something of the others."""
+
+
+def other_replicas() -> bool:
+    """Say whether this is a replica of several, and the others have a part in what is computed."""
+    scale = current_scale()
+    if scale is not None and scale.alone:
+        return False
+    context = tf.distribute.get_replica_context()
+    return context is not None and context.num_replicas_in_sync > 1
+
+
+def sum_over_replicas(value: tf.Tensor) -> tf.Tensor:
+    """Return the sum of the replicas' values; its gradient flows back to all of them.
+
+    Raises:
+        CrossesReplicasError: the trace is for one replica by itself.
+    """
+    return sums_over_replicas([value])[0]
+
+
+def sums_over_replicas(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Return the sums over the replicas of several tensors, of any dtypes that add up, reduced together.
+
+    Raises:
+        CrossesReplicasError: the trace is for one replica by itself.
+    """
+    if not other_replicas() or not values:
+        return list(values)
+    scale = current_scale()
+    if scale is not None and scale.compiled:
+        raise CrossesReplicasError
+    totals = list(_totals([tf.stop_gradient(value) for value in values]))
+    floating = [index for index, value in enumerate(values) if value.dtype.is_floating]
+    connected = with_gradient(
+        [totals[index] for index in floating],
+        [values[index] for index in floating],
+        lambda *upstream: [sum_of_gradients(gradient) for gradient in upstream],
+    )
+    for index, total in zip(floating, connected, strict=True):
+        totals[index] = total
+    return totals
+
+
+def sum_of_gradients(upstream: tf.Tensor) -> tf.Tensor:
+    """Return the gradient by what a replica gave to a sum, from every replica's gradient by that sum.
+
+    A sum depends on all replicas' values, and every replica's loss on the sum: so the gradients add up, as parts of the
+    step's. Where scaling is deferred they are no such parts yet: each is of a mean over its replica's examples, and is
+    scaled here; and what returns is divided by this replica's factor, since it is scaled when it reaches the optimizer.
+    """
+    scale = current_scale()
+    if scale is None or not scale.deferred:
+        return sum_over_replicas(upstream)
+    return multiplied(sum_over_replicas(scale.scaled(upstream)), 1 / scale.share.part)
+
+
+def sum_gradients(gradients: Sequence[Any], variables: Sequence[Any]) -> list[Any]:
+    """Return the sums over the replicas of gradients that are parts of the step's; None stays None.
+
+    The "gradient" of a variable that is overwritten with it is not a part but a new value: of these the largest over
+    the replicas is returned, as Keras takes the largest over accumulated steps. Scales and largest magnitudes of
+    float8 are such.
+    """
+    if not other_replicas():
+        return list(gradients)
+    overwritten = [is_overwritten(variable) for variable in variables]
+    # A maximum by way of a sum: each value in its replica's place among zeros, so that one collective serves for both.
+    placed = [in_own_place(value) if whole else value for value, whole in zip(gradients, overwritten, strict=True)]
+    summed = iter(packed(_totals, [value for value in placed if value is not None]))
+    totals = [None if value is None else next(summed) for value in placed]
+    return [tf.reduce_max(total, 0) if whole else total for total, whole in zip(totals, overwritten, strict=True)]
+
+
+def is_overwritten(variable: Any) -> bool:
+    """Say whether a variable's new value comes in the place of its gradient."""
+    return bool(getattr(variable, "overwrite_with_gradient", False))
+
+
+def in_own_place(value: tf.Tensor) -> tf.Tensor:
+    """Return (replicas, ...), a replica's value in its place and zeros elsewhere: the sum over all holds every one."""
+    return _in_place(value, tf.distribute.get_strategy().num_replicas_in_sync, replica_number())
+
+
+def _totals(values: Sequence[Any]) -> Sequence[Any]:
+    """Return the sums over the replicas, one pack a dtype, constant with respect to any gradient.
+
+    `ReplicaContext.all_reduce` would make them differentiable. For that it searches the graph behind them for
+    variables, at each call and through all replicas, and tracing takes time quadratic in the depth of the model.
+    """
+    of_dtype: dict[tf.DType, list[int]] = {}  # TensorFlow's collectives put the tensors of a pack into one
+    sparse = [index for index, value in enumerate(values) if isinstance(value, tf.IndexedSlices)]
+    for index, value in enumerate(values):
+        if index not in sparse:
+            of_dtype.setdefault(value.dtype, []).append(index)
+
+    def reduce(strategy: tf.distribute.Strategy, *values: Any) -> Any:
+        totals: dict[int, Any] = {index: _rows_of_replicas(strategy, values[index]) for index in sparse}
+        for group in of_dtype.values():
+            pairs = [(values[index], values[index]) for index in group]
+            totals |= zip(group, strategy.extended.batch_reduce_to(tf.distribute.ReduceOp.SUM, pairs), strict=True)
+        return [totals[index] for index in range(len(values))]
+
+    snapshots = [_LayerTensors(layer) for layer in _own.layers]
+    try:
+        # This thread waits here until every replica has come as far, while the others run.
+        totals = tf.distribute.get_replica_context().merge_call(reduce, args=tuple(values))
+    except RuntimeError as error:
+        if "merge_call" not in str(error):
+            raise
+        raise NameplateError(
+            "replicas cannot exchange anything inside a tf.function, a condition or a loop of the model's own. Move "
+            "the layer with synchronised batch statistics, or the optimizer's step, out of it; or train with "
+            "sync_batch_norm=False, in a run strategy.sync_batch_norm=false"
+        ) from error
+    for snapshot in snapshots:
+        snapshot.put_back()
+    return [joined_rows(total) for total in totals]
+
+
+class _Own(threading.local):
+    """What belongs to this thread, and so to its replica: each has a thread, and one of them runs at a time."""
+
+    layers: Sequence[Any] = ()
+
+
+_own = _Own()
+
+
+@contextmanager
+def keeping_tensors_of(layers: Sequence[Any]) -> Iterator[None]:
+    """Keep the tensors that a replica leaves on these layers from being replaced by another replica's.
+
+    The replicas share the layers, and their threads take turns at every collective. Without this, what `call` stores
+    for `compute_loss` would be another replica's by the time it is read. Collectives that a user's code makes itself,
+    with `ReplicaContext.all_reduce`, are not covered.
+    """
+    before, _own.layers = _own.layers, layers
+    try:
+        yield
+    finally:
+        _own.layers = before
+
+
+class _LayerTensors:
+    """The tensors on a layer: its attributes that are a tensor, a list or dictionary of tensors, or an empty one."""
+
+    def __init__(self, layer: Any) -> None:
+        self._attributes = vars(layer)
+        self._held = {name: value for name, value in self._attributes.items() if _is_tensors(value)}
+        containers = {name: value for name, value in self._held.items() if isinstance(value, dict | list)}
+        self._inside = {name: dict(each) if isinstance(each, dict) else list(each) for name, each in containers.items()}
+
+    def put_back(self) -> None:
+        """Put them back where they were, bypassing what Keras does when a layer's attributes change."""
+        self._attributes.update(self._held)
+        for name, inside in self._inside.items():
+            if isinstance(inside, dict):
+                dict.clear(self._held[name])
+                dict.update(self._held[name], inside)
+            else:
+                list.__setitem__(self._held[name], slice(None), inside)
+
+
+def _is_tensors(value: Any) -> bool:
+    if isinstance(value, dict | list | tuple):
+        first = next(iter(value.values() if isinstance(value, dict) else value), None)
+        return first is None or tf.is_tensor(first)
+    return bool(tf.is_tensor(value))
+
+
+def _rows_of_replicas(strategy: tf.distribute.Strategy, own: Any) -> Any:
     """Return the rows of every replica, from each replica's own; called between replicas, in a merge call.
 
-    Either a list of all rows by replica, wherever they are, for `joined`; or what `joined` leaves as it is.
+    The result is a list of all rows by replica, wherever they are, for `joined_rows`; or rows that it leaves as is.
     """
     local = strategy.experimental_local_results(own)
-    if not exchange.several():
+    if not host_collectives.several_workers():
         return list(local)
-    if all(each.values.shape.is_fully_defined() for each in local):
+    if all(rows.values.shape.is_fully_defined() for rows in local):
         return strategy.extended.batch_reduce_to(tf.distribute.ReduceOp.SUM, [(own, own)])[0]
-    return _between_workers(strategy, local)
+    return _rows_between_workers(strategy, local)
 
 
-def joined(rows: Any) -> Any:
-    """Return all rows in one, in the order of the replicas; on the device of the replica that asks."""
+def joined_rows(rows: Any) -> Any:
+    """Return all rows in one, in the order of the replicas, on the device of the replica that asks."""
     if not isinstance(rows, list):
         return rows
     values, indices = (tf.concat([getattr(each, part) for each in rows], 0) for part in ("values", "indices"))
     return tf.IndexedSlices(values, indices, rows[0].dense_shape)
 
 
-def _between_workers(strategy: tf.distribute.Strategy, own: Sequence[tf.IndexedSlices]) -> list[tf.IndexedSlices]:
-    """Return the rows of every replica: as many collectives as TensorFlow makes, and two for equal lengths."""
+def _rows_between_workers(strategy: tf.distribute.Strategy, own: Sequence[tf.IndexedSlices]) -> list[tf.IndexedSlices]:
+    """Return the rows of every replica, with as many collectives as TensorFlow makes, and two for equal lengths."""
     count = strategy.num_replicas_in_sync
-    lengths = _summed(strategy, [_in_place([tf.size(each.indices)], count, number) for number, each in _numbered(own)])
+    lengths = _summed(strategy, [_in_place([tf.size(rows.indices)], count, number) for number, rows in _numbered(own)])
     enough = tf.reduce_sum(tf.cast(tf.reduce_max(lengths) > tf.constant(SIZES[:-1]), tf.int32))
     travel = [functools.partial(_travelled, strategy, own, size) for size in SIZES]
     values, indices = tf.switch_case(enough, travel)
@@ -68,14 +243,14 @@ def _travelled(
     count = strategy.num_replicas_in_sync
     parts: list[tf.Tensor] = []
     for part in ("values", "indices"):
-        padded = [(number, _padded(getattr(each, part), size)) for number, each in _numbered(own)]
-        parts.append(_summed(strategy, [_in_place(each, count, number) for number, each in padded]))
+        padded = [(number, _padded(getattr(rows, part), size)) for number, rows in _numbered(own)]
+        parts.append(_summed(strategy, [_in_place(rows, count, number) for number, rows in padded]))
     return parts[0], parts[1]
 
 
 def _numbered(own: Sequence[tf.IndexedSlices]) -> list[tuple[int, tf.IndexedSlices]]:
     """Return the rows of this worker's replicas, each with its replica's number among all."""
-    return list(enumerate(own, exchange.first()))
+    return list(enumerate(own, host_collectives.first_local_replica()))
 
 
 def _padded(rows: tf.Tensor, size: int) -> tf.Tensor:
@@ -90,179 +265,10 @@ def _in_place(value: Any, count: int, number: int) -> tf.Tensor:
 
 
 def _summed(strategy: tf.distribute.Strategy, own: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Return the sum over all replicas of the values of this worker's."""
-    first = exchange.first()
+    """Return the sum over all replicas of values of which this worker's replicas have `own`."""
+    first = host_collectives.first_local_replica()
     value = strategy.experimental_distribute_values_from_function(
         lambda context: own[context.replica_id_in_sync_group - first]
     )
     total = strategy.extended.reduce_to(tf.distribute.ReduceOp.SUM, value, destinations=value)
     return strategy.experimental_local_results(total)[0]
-
-
-class CrossesReplicasError(Exception):
-    """A computation that was to be compiled for one replica asks the others for something."""
-
-
-class _Own(threading.local):
-    """What is this thread's alone, and so its replica's: each has a thread, and one of them runs at a time."""
-
-    layers: Sequence[Any] = ()
-
-
-_own = _Own()
-
-
-def sum_over_replicas(value: tf.Tensor) -> tf.Tensor:
-    """Return the sum of the replicas' values; its gradient flows back to all of them.
-
-    Raises:
-        CrossesReplicasError: where the trace is for one replica alone.
-    """
-    return sums_over_replicas([value])[0]
-
-
-def sums_over_replicas(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """Return the sums over the replicas of several tensors, of any dtypes that add up, asked for together.
-
-    Raises:
-        CrossesReplicasError: where the trace is for one replica alone.
-    """
-    if not over_several() or not values:
-        return list(values)
-    part = current()
-    if part is not None and part.compiled:
-        raise CrossesReplicasError
-    totals = list(_totals([tf.stop_gradient(value) for value in values]))
-    floating = [place for place, value in enumerate(values) if value.dtype.is_floating]
-    connected = with_gradient(
-        [totals[place] for place in floating],
-        [values[place] for place in floating],
-        lambda *upstream: [sum_of_gradients(each) for each in upstream],
-    )
-    for place, total in zip(floating, connected, strict=True):
-        totals[place] = total
-    return totals
-
-
-def sum_of_gradients(upstream: tf.Tensor) -> tf.Tensor:
-    """Return the gradient by what a replica gave to a sum, from every replica's gradient by the sum.
-
-    Where losses are weighted later, each is a mean over its replica's examples still, and so weighs as many; what
-    comes back is weighted by this replica's when it reaches the optimizer.
-    """
-    part = current()
-    if part is None or not part.later:
-        return sum_over_replicas(upstream)
-    return times(sum_over_replicas(times(upstream, part.weight)), 1 / part.weight)
-
-
-def over_several() -> bool:
-    """Say whether this is a replica and there are others, which have a part in what is computed."""
-    part = current()
-    if part is not None and part.alone:
-        return False
-    context = tf.distribute.get_replica_context()
-    return context is not None and context.num_replicas_in_sync > 1
-
-
-def added_up(gradients: Sequence[Any], variables: Sequence[Any]) -> list[Any]:
-    """Return the sums over the replicas of gradients that are parts of the step's; None stays None.
-
-    What a variable is to be overwritten with is not a part: of that the largest over the replicas is returned, as
-    Keras takes the largest over the steps of an accumulation. Scales and largest magnitudes of float8 are such.
-    """
-    if not over_several():
-        return list(gradients)
-    largest = [is_overwritten(variable) for variable in variables]
-    placed = [in_its_place(value) if of_all else value for value, of_all in zip(gradients, largest, strict=True)]
-    summed = iter(in_one_piece(_totals, [value for value in placed if value is not None]))
-    totals = [None if value is None else next(summed) for value in placed]
-    return [tf.reduce_max(total, 0) if of_all else total for total, of_all in zip(totals, largest, strict=True)]
-
-
-def is_overwritten(variable: Any) -> bool:
-    """Say whether a variable's new value comes in the place of its gradient."""
-    return bool(getattr(variable, "overwrite_with_gradient", False))
-
-
-def in_its_place(value: tf.Tensor) -> tf.Tensor:
-    """Return (replicas, ...), a replica's value in its place and zeros elsewhere: the sum of all has every one."""
-    number, replicas = number_of_this_replica(), tf.distribute.get_strategy().num_replicas_in_sync
-    return tf.pad(value[None], [[number, replicas - 1 - number], *[[0, 0]] * value.shape.rank])
-
-
-@contextmanager
-def keeping(layers: Sequence[Any]) -> Iterator[None]:
-    """Let the tensors that a replica leaves on these layers be its own, while it waits for the others here.
-
-    Replicas share the layers, and their threads take turns where they exchange something: without this, what `call`
-    keeps for `compute_loss` would be another replica's when that comes to it. An exchange of the user's own, with
-    `ReplicaContext.all_reduce`, is not looked after.
-    """
-    before, _own.layers = _own.layers, layers
-    try:
-        yield
-    finally:
-        _own.layers = before
-
-
-def _totals(values: Sequence[Any]) -> Sequence[Any]:
-    """Return the sums over the replicas, in one pack a dtype, as constants to any gradient.
-
-    `ReplicaContext.all_reduce` makes them differentiable, for which it looks through the graph behind them for
-    variables, at each call and through all of the replicas: tracing took time as the square of the depth so.
-    """
-    of_dtype: dict[tf.DType, list[int]] = {}  # places: TensorFlow's collectives put a pack's tensors into one
-    sparse = [place for place, each in enumerate(values) if isinstance(each, tf.IndexedSlices)]
-    for place, each in enumerate(values):
-        if place not in sparse:
-            of_dtype.setdefault(each.dtype, []).append(place)
-
-    def reduce(strategy: tf.distribute.Strategy, *values: Any) -> Any:
-        found: dict[int, Any] = {place: of_all_replicas(strategy, values[place]) for place in sparse}
-        for places in of_dtype.values():
-            here = [(values[place], values[place]) for place in places]
-            found |= zip(places, strategy.extended.batch_reduce_to(tf.distribute.ReduceOp.SUM, here), strict=True)
-        return [found[place] for place in range(len(values))]
-
-    kept = [_Kept(layer) for layer in _own.layers]
-    try:
-        totals = tf.distribute.get_replica_context().merge_call(reduce, args=tuple(values))
-    except RuntimeError as error:
-        if "merge_call" not in str(error):
-            raise
-        raise NameplateError(
-            "replicas can exchange nothing from inside a tf.function, a condition or a loop of the model's own: take "
-            "the layer with synchronised batch statistics, or the optimizer's step, out of it; or train with "
-            "sync_batch_norm=False, in a run strategy.sync_batch_norm=false"
-        ) from error
-    for each in kept:
-        each.give_back()
-    return [joined(total) for total in totals]
-
-
-class _Kept:
-    """The tensors on a layer: its attributes that are one, or a list or dictionary of them, or an empty one."""
-
-    def __init__(self, layer: Any) -> None:
-        self._attributes = vars(layer)
-        self._held = {name: value for name, value in self._attributes.items() if _is_tensors(value)}
-        containers = {name: value for name, value in self._held.items() if isinstance(value, dict | list)}
-        self._inside = {name: dict(each) if isinstance(each, dict) else list(each) for name, each in containers.items()}
-
-    def give_back(self) -> None:
-        """Put them back where they were, past what Keras does when a layer's attributes change."""
-        self._attributes.update(self._held)
-        for name, inside in self._inside.items():
-            if isinstance(inside, dict):
-                dict.clear(self._held[name])
-                dict.update(self._held[name], inside)
-            else:
-                list.__setitem__(self._held[name], slice(None), inside)
-
-
-def _is_tensors(value: Any) -> bool:
-    if isinstance(value, dict | list | tuple):
-        first = next(iter(value.values() if isinstance(value, dict) else value), None)
-        return first is None or tf.is_tensor(first)
-    return bool(tf.is_tensor(value))

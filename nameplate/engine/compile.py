@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -22,9 +19,10 @@ from nameplate.engine.config import (
     ScheduleConfig,
     SgdConfig,
 )
+from nameplate.engine.errors import reason
 from nameplate.engine.learning_rate import WarmupDecay, set_rates
 from nameplate.engine.private.compiled import adds_losses, build_compiled, evaluate_symbolically, overridden
-from nameplate.engine.private.optimizers import begin_averages
+from nameplate.engine.private.optimizers import initialize_averages
 from nameplate.errors import NameplateError
 from nameplate.graph.global_state import collector_paused
 from nameplate.graph.name_contract import freeze, recheck
@@ -79,7 +77,7 @@ def prepare(model: keras.Model, example: tuple[Any, ...]) -> None:
         raise NameplateError(f"nothing to train: every variable of {model.name!r} is frozen")
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
-    begin_averages(model.optimizer)
+    initialize_averages(model.optimizer)
     recheck(model)
     freeze(model)
 
@@ -102,26 +100,10 @@ def build(model: keras.Model, example: tuple[Any, ...]) -> None:
                     "give compile one, e.g. loss='mse'"
                 )
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        reason = _reason(error)
         raise NameplateError(
             f"the data or the objective does not fit {model.name!r} with outputs "
-            f"{', '.join(output_names(model))}: {reason}"
+            f"{', '.join(output_names(model))}: {reason(error)}"
         ) from error
-
-
-@contextmanager
-def in_words(model: keras.Model) -> Iterator[None]:
-    """Answer in words where Keras finds, as it calls the model, that data does not fit it.
-
-    Raises:
-        NameplateError: a layer cannot take what it gets.
-    """
-    try:
-        yield
-    except (ValueError, TypeError) as error:
-        if "Exception encountered when calling" not in str(error):  # as Keras begins what a layer raises
-            raise
-        raise NameplateError(f"the data does not fit {model.name!r}: {_reason(error)}") from error
 
 
 def refuse_unlike(
@@ -138,14 +120,8 @@ def refuse_unlike(
         evaluate_symbolically(model, held_out)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise NameplateError(
-            f"{name} has examples of {_shapes(held_out)}, the training data of {_shapes(example)}: {_reason(error)}"
+            f"{name} has examples of {_shapes(held_out)}, the training data of {_shapes(example)}: {reason(error)}"
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    """Return the sentence of Keras' that says what is wrong: its last, but for a list of a call's arguments."""
-    text = re.sub(r"\x1b\[\d*m", "", str(error)).partition("Arguments received by")[0].strip()
-    return text.splitlines()[-1].strip() if text else type(error).__name__
 
 
 def make_optimizer(config: OptimizerConfig, *, learning_rate: Any) -> keras.Optimizer:

@@ -1,4 +1,4 @@
-"""Steps in the graph: one call from Python trains or evaluates many, on all replicas.
+"""Steps in the graph: one call from Python trains, evaluates or predicts many, on all replicas.
 
 The graph is made without AutoGraph, as Keras makes its own: a model's Python runs as it is written, and a process does
 not spend its first second on rewriting functions.
@@ -15,16 +15,18 @@ import tensorflow as tf
 
 from nameplate.data.batches import Batches, Share
 from nameplate.data.feeds import Feed
-from nameplate.engine import exchange
-from nameplate.engine.gather import OwnLogs, Value, gathered
+from nameplate.engine import host_collectives
 from nameplate.engine.private.compiled import as_logged, metric_values
 from nameplate.engine.private.one_device import as_one_device
 from nameplate.engine.private.tracing import graph_of
+from nameplate.engine.reductions import UntriedStepError
 from nameplate.engine.replica import Logs, Step, share_of_this_replica
-from nameplate.engine.scalars import UnknownScalarsError
-from nameplate.engine.step_ranges import shares_at, stretches
-from nameplate.engine.whole_batch import Result, over_the_step
+from nameplate.engine.step_ranges import shares_at, step_ranges
+from nameplate.engine.whole_batch import Result, over_whole_steps
+from nameplate.errors import NameplateError
 from nameplate.graph.global_state import collector_paused
+
+Value = float | np.ndarray  # of a metric: an array if it gives several numbers
 
 
 class TrainGraph:
@@ -34,44 +36,44 @@ class TrainGraph:
         self._step, self._feed = step, feed
         self._strategy = tf.distribute.get_strategy()
         self._iterator: Any = None
-        self._own_logs = OwnLogs()
-        self.renew()
+        self._logs = StepLogs()
+        self.retrace()
 
-    def renew(self) -> None:
-        """Trace the step anew when it runs next, since other layers train."""
+    def retrace(self) -> None:
+        """Trace the step again when it runs next, since other layers train."""
         self._steps = graph_of(self._train)
 
     def begin(self, step: int) -> None:
-        """Go on at this step of the run."""
+        """Continue at this step of the run."""
         self._iterator = self._feed.begin(step)
 
     def run(self, epoch: int, first: int, count: int) -> np.ndarray:
         """Train `count` steps of the epoch from step `first`; return the loss of each, (count,) float32."""
         losses = []
         with collector_paused():
-            for each in stretches(self._feed.batches, first, count, apart=self._step.xla):
-                numbers = _int64(epoch), _int64(each.first), _int64(each.count)
-                losses.append(self._run(*numbers, last=each.last).numpy())
+            for steps in step_ranges(self._feed.batches, first, count, by_shape=self._step.xla):
+                numbers = _int64(epoch), _int64(steps.first), _int64(steps.count)
+                losses.append(self._run(*numbers, last=steps.last).numpy())
         return np.concatenate(losses)
 
     def _run(self, *numbers: tf.Tensor, last: bool | None) -> tf.Tensor:
         try:
             return self._steps(self._iterator, *numbers, last=last)
-        except UnknownScalarsError as unknown:
-            self._step.try_out(unknown.examples, training=True)
-        self.renew()
+        except UntriedStepError as untried:
+            self._step.try_out(untried.examples, training=True)
+        self.retrace()
         return self._steps(self._iterator, *numbers, last=last)
 
-    def own_logs(self) -> dict[str, Value]:
-        """Return what the model's own methods said of the last step, over the examples of all replicas."""
-        return self._own_logs.read() | _read(self._step.results[True])
+    def logs(self) -> dict[str, Value]:
+        """Return what the model's own methods logged in the last step, over the examples of all replicas."""
+        return self._logs.read() | _results(self._step.results[True])
 
     def traces(self) -> int:
         """Return how often the step was traced: once, and once more for a smaller last step that needs its own."""
         return self._steps.experimental_get_tracing_count()
 
     def release(self) -> None:
-        """Let go of the data, which a graph keeps until Python collects cycles; nothing can be run afterwards."""
+        """Drop the data, which a graph keeps until Python collects cycles; nothing can be run afterwards."""
         self._iterator = None
         self._feed.release()
 
@@ -86,9 +88,9 @@ class TrainGraph:
             return index + 1, losses.write(tf.cast(index, tf.int32), loss)
 
         losses = tf.TensorArray(tf.float32, size=tf.cast(count, tf.int32), element_shape=())
-        with as_one_device(), over_the_step(self._step.model):
+        with as_one_device(), over_whole_steps(self._step.model):
             _, losses = tf.while_loop(lambda index, _: index < count, one, (_int64(0), losses))
-        return exchange.summed(losses.stack())
+        return host_collectives.sum_over_workers(losses.stack())
 
     def _one(self, iterator: Any, ahead: Any, index: tf.Tensor, shares: list[Share]) -> tf.Tensor:
         taken = self._feed.take(iterator, ahead, index)
@@ -98,8 +100,8 @@ class TrainGraph:
             return self._step.train(self._feed.examples(taken, share), shares)
 
         loss, logs = self._strategy.run(of_replica, taken)
-        self._own_logs.keep(logs)
-        return tf.add_n(self._strategy.experimental_local_results(loss))
+        self._logs.keep(logs)
+        return tf.add_n(self._strategy.experimental_local_results(loss))  # parts of the step's loss
 
 
 class EvaluationGraph:
@@ -109,42 +111,43 @@ class EvaluationGraph:
         self._step, self._feed = step, feed
         self._strategy = tf.distribute.get_strategy()
         self._iterator: Any = None
-        self._own_logs = OwnLogs()
+        self._logs = StepLogs()
         self._steps = graph_of(self._evaluate)
-
-    def run(self) -> None:
-        """Evaluate every example once; the results are in the model's metrics."""
-        self.part(0, self._feed.batches.steps)
-
-    def part(self, first: int, count: int) -> None:
-        """Evaluate `count` steps from step `first`; one pass is made of parts that follow each other."""
-        if self._iterator is None:
-            self._iterator = self._feed.begin(0)
-        with collector_paused():
-            for each in stretches(self._feed.batches, first, count):
-                self._run(_int64(each.first), _int64(each.count), last=each.last)
-
-    def measured(self) -> dict[str, Value]:
-        """Return what was measured, as Keras does: what the model's own methods told last, or else its metrics."""
-        return told_or(metric_values(self._step.model), self._own_logs.read() | _read(self._step.results[False]))
-
-    def _run(self, *numbers: tf.Tensor, last: bool | None) -> None:
-        try:
-            self._steps(self._iterator, *numbers, last=last)
-        except UnknownScalarsError as unknown:
-            self._step.try_out(unknown.examples, training=False)
-        else:
-            return
-        self._steps = graph_of(self._evaluate)
-        self._steps(self._iterator, *numbers, last=last)
 
     @property
     def steps(self) -> int:
         """Steps of a pass."""
         return self._feed.batches.steps
 
+    def run(self) -> None:
+        """Evaluate every example once; the results are in the model's metrics."""
+        self.run_steps(0, self.steps)
+
+    def run_steps(self, first: int, count: int) -> None:
+        """Evaluate `count` steps from step `first`; the calls of one pass must follow each other."""
+        if self._iterator is None:
+            self._iterator = self._feed.begin(0)
+        with collector_paused():
+            for steps in step_ranges(self._feed.batches, first, count):
+                self._run(_int64(steps.first), _int64(steps.count), last=steps.last)
+
+    def measured(self) -> dict[str, Value]:
+        """Return what was measured, as Keras does: the logs of the model's own methods, or else its metrics."""
+        logs = self._logs.read() | _results(self._step.results[False])
+        return logs_or_metrics(metric_values(self._step.model), logs)
+
+    def _run(self, *numbers: tf.Tensor, last: bool | None) -> None:
+        try:
+            self._steps(self._iterator, *numbers, last=last)
+        except UntriedStepError as untried:
+            self._step.try_out(untried.examples, training=False)
+        else:
+            return
+        self._steps = graph_of(self._evaluate)
+        self._steps(self._iterator, *numbers, last=last)
+
     def release(self) -> None:
-        """Let go of the data, which a graph keeps until Python collects cycles; nothing can be run afterwards."""
+        """Drop the data, which a graph keeps until Python collects cycles; nothing can be run afterwards."""
         self._iterator = None
         self._feed.release()
 
@@ -156,7 +159,7 @@ class EvaluationGraph:
             self._one(iterator, ahead, index, shares_at(batches, first + index, last=last))
             return (index + 1,)
 
-        with as_one_device(), over_the_step(self._step.model):
+        with as_one_device(), over_whole_steps(self._step.model):
             tf.while_loop(lambda index: index < count, one, (_int64(0),))
 
     def _one(self, iterator: Any, ahead: Any, index: tf.Tensor, shares: list[Share]) -> None:
@@ -166,11 +169,11 @@ class EvaluationGraph:
             share = share_of_this_replica(shares)
             return self._step.evaluate(self._feed.examples(taken, share), shares)
 
-        self._own_logs.keep(self._strategy.run(of_replica, taken))
+        self._logs.keep(self._strategy.run(of_replica, taken))
 
 
 class PredictionGraph:
-    """One pass over a feed, for what the model makes of it."""
+    """One pass over a feed, for the model's outputs."""
 
     def __init__(self, step: Step, feed: Feed) -> None:
         self._step, self._feed = step, feed
@@ -182,21 +185,22 @@ class PredictionGraph:
         outputs, model = [], self._step.model
         model.stop_predicting = False
         try:
-            for step, output in enumerate(self._each_step(callbacks)):
+            for step, output in enumerate(self._outputs(callbacks)):
                 outputs.append(output)
                 callbacks.on_predict_batch_end(step, {"outputs": output})
                 if model.stop_predicting:
                     break
         finally:
             self._feed.release()
-        return tf.nest.map_structure(lambda *each: np.concatenate([output.numpy() for output in each]), *outputs)
+        return tf.nest.map_structure(lambda *leaves: np.concatenate([leaf.numpy() for leaf in leaves]), *outputs)
 
-    def _each_step(self, callbacks: keras.callbacks.CallbackList) -> Iterator[Any]:
+    def _outputs(self, callbacks: keras.callbacks.CallbackList) -> Iterator[Any]:
+        """Yield the outputs of one step after the other."""
         batches, iterator = self._feed.batches, self._feed.begin(0)
-        for stretch in stretches(batches, 0, batches.steps):
-            for step in range(stretch.first, stretch.first + stretch.count):
+        for steps in step_ranges(batches, 0, batches.steps):
+            for step in range(steps.first, steps.first + steps.count):
                 callbacks.on_predict_batch_begin(step)
-                yield self._steps(iterator, _int64(step), last=stretch.last)
+                yield self._steps(iterator, _int64(step), last=steps.last)
 
     def _predict(self, iterator: Any, step: tf.Tensor, *, last: bool | None) -> Any:
         batches = self._feed.batches
@@ -208,25 +212,99 @@ class PredictionGraph:
             return self._step.predict(self._feed.examples(taken, share_of_this_replica(shares)))
 
         outputs = self._strategy.run(of_replica, taken)
-        return tf.nest.map_structure(lambda each: self._once(each, shares[0].copies), outputs)
-
-    def _once(self, output: Any, copies: int) -> tf.Tensor:
-        """Return the rows of all replicas, or of one where each has the same; a model may give several an example."""
-        rows = gathered(output)
-        return rows if copies == 1 else rows[: tf.shape(rows)[0] // copies]
+        return tf.nest.map_structure(lambda output: _counted_once(output, shares[0].copies), outputs)
 
 
-def told_or(measured: dict[str, Value], own: dict[str, Value]) -> dict[str, Value]:
-    """Return what a model's own methods tell, as Keras: it counts, unless it is the metrics."""
-    return own if own and own.keys() != measured.keys() else measured
+def _counted_once(output: Any, copies: int) -> tf.Tensor:
+    """Return the rows of all replicas, or of one if all have the same; a model may give several rows an example."""
+    rows = gathered(output)
+    return rows if copies == 1 else rows[: tf.shape(rows)[0] // copies]
 
 
-def _read(results: Mapping[str, Result]) -> dict[str, Value]:
-    found: dict[str, Value] = {}
+def logs_or_metrics(metrics: dict[str, Value], logs: dict[str, Value]) -> dict[str, Value]:
+    """Return the logs of a model's own methods, as Keras does, unless there are none or they are just the metrics."""
+    return logs if logs and logs.keys() != metrics.keys() else metrics
+
+
+class StepLogs:
+    """What a model's own methods logged in the last step. Make it outside of a graph."""
+
+    def __init__(self) -> None:
+        self._ranks: dict[str, int] = {}
+        # One vector, since how many there are is known only when the step is traced, too late to make variables.
+        self._values = tf.Variable(tf.zeros([0]), shape=[None], trainable=False)
+        self._shapes = tf.Variable(tf.zeros([0], tf.int32), shape=[None], trainable=False)
+
+    def keep(self, logs: dict[str, Any]) -> None:
+        """Store the replicas' parts of each value, which add up over all of them; in a graph."""
+        if not logs:
+            return
+        local = tf.distribute.get_strategy().experimental_local_results
+        values = {name: tf.add_n(local(value)) for name, value in logs.items()}
+        self._ranks = {name: len(value.shape) for name, value in values.items()}
+        self._values.assign(tf.concat([tf.reshape(value, [-1]) for value in values.values()], 0))
+        self._shapes.assign(tf.concat([tf.shape(value) for value in values.values()], 0))
+
+    def read(self) -> dict[str, Value]:
+        """Return the values by name; all workers must call this together."""
+        if not self._ranks:
+            return {}
+        values, shapes = host_collectives.gather_numbers(self._values.numpy()).sum(0), list(self._shapes.numpy())
+        logs: dict[str, Value] = {}
+        for name, rank in self._ranks.items():
+            shape, shapes = shapes[:rank], shapes[rank:]
+            size = int(np.prod(shape)) if rank else 1
+            logs[name] = values[:size].reshape(shape).astype(np.float32) if rank else float(values[0])
+            values = values[size:]
+        return logs
+
+
+def _results(results: Mapping[str, Result]) -> dict[str, Value]:
+    values: dict[str, Value] = {}
     for name, (metric, key) in results.items():
         result = metric.result()
-        found[name] = as_logged(result if key is None else result[key])
-    return found
+        values[name] = as_logged(result if key is None else result[key])
+    return values
+
+
+# The collectives between workers carry these; other dtypes travel as one of them that holds all their values.
+_CARRIED = (tf.float16, tf.float32, tf.float64, tf.int32, tf.int64)
+_SMALL = (tf.bool, tf.int8, tf.uint8, tf.int16, tf.uint16)
+_WIDER = {tf.bfloat16: tf.float32, tf.uint32: tf.int64, **dict.fromkeys(_SMALL, tf.int32)}
+
+
+def gathered(value: Any) -> tf.Tensor:
+    """Return the rows of all replicas, (all of them, ...), from a replica's tensor (rows, ...); between replicas.
+
+    Raises:
+        NameplateError: the tensor has no rows, or is of a kind that does not travel between workers.
+    """
+    strategy = tf.distribute.get_strategy()
+    own = strategy.experimental_local_results(value)
+    if not own[0].shape.rank:
+        raise NameplateError(
+            f"the model gives a single number, of shape {own[0].shape}, for a batch; predictions have a row an example"
+        )
+    if host_collectives.several_workers():
+        return _gathered_between_workers(strategy, value, own[0].dtype)
+    with tf.device("CPU:0"):  # where it is read, and where tensors of every dtype can be concatenated
+        return tf.concat(own, 0) if len(own) > 1 else own[0]
+
+
+def _gathered_between_workers(strategy: tf.distribute.Strategy, value: Any, dtype: tf.DType) -> tf.Tensor:
+    carried = dtype if dtype in _CARRIED else _WIDER.get(dtype)
+    if carried is None:
+        known = ", ".join(sorted(each.name for each in (*_CARRIED, *_WIDER)))
+        raise NameplateError(
+            f"predictions of {dtype.name} cannot be gathered from several workers, which exchange {known}; "
+            "give one of these, or predict in one process"
+        )
+    own = strategy.experimental_local_results(value)
+    first = host_collectives.first_local_replica()
+    wide = strategy.experimental_distribute_values_from_function(
+        lambda context: tf.cast(own[context.replica_id_in_sync_group - first], carried)
+    )
+    return tf.cast(strategy.gather(wide, axis=0), dtype)
 
 
 def _examples(batches: Batches, first: tf.Tensor, count: Any) -> tf.Tensor:

@@ -1,4 +1,8 @@
-"""What one replica does in one step: forward, backward, its own update, its own metrics."""
+"""What one replica does in one step: forward and backward, its own update, its own metrics.
+
+`Step.train` is the whole of it. Read it with `loss_scaling`, which has the formula by which a replica's numbers enter
+the step's, and `private/one_device`, which makes Keras' losses, metrics and optimizers follow that formula.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,9 @@ import tensorflow as tf
 from nameplate.data.batches import Share
 from nameplate.data.source import leaves
 from nameplate.engine.class_weights import weighted_by_class
-from nameplate.engine.collectives import CrossesReplicasError, added_up, keeping, over_several
-from nameplate.engine.exchange import number_of_this_replica
-from nameplate.engine.loss_scaling import Part, counted_once, counting, times, tracing
+from nameplate.engine.collectives import CrossesReplicasError, keeping_tensors_of, other_replicas, sum_gradients
+from nameplate.engine.host_collectives import replica_number
+from nameplate.engine.loss_scaling import LossScale, Reduction, counting, scaling
 from nameplate.engine.private.compiled import (
     compute_loss,
     loss_tracker,
@@ -26,28 +30,36 @@ from nameplate.engine.private.compiled import (
     takes_training,
     unpack,
 )
-from nameplate.engine.scalars import Kind, Scalars, UnknownScalarsError, Walk, require_known, walking, weight_of
-from nameplate.engine.scalars import walk as current_walk
-from nameplate.engine.trial import tried
+from nameplate.engine.reductions import (
+    StepPass,
+    StepReductions,
+    UntriedStepError,
+    current_pass,
+    passing,
+    require_tried,
+)
+from nameplate.engine.trial import try_step
 from nameplate.engine.whole_batch import Result, result_behind
 from nameplate.errors import NameplateError
 from nameplate.graph.tree import layers
 
-Logs = dict[str, tf.Tensor]  # what a step of the user's own tells, by name
+Logs = dict[str, tf.Tensor]  # what a model's own step returns, by name
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes of training images, on the device that trains on them."""
+    """Random changes of training images, made on the device that trains on them."""
 
     layers: keras.Model
-    inputs: tuple[str, ...]  # names of the inputs that are images, where x is a dict
+    inputs: tuple[str, ...]  # names of the inputs that are images, if x is a dict
 
     def __call__(self, x: Any) -> Any:
-        """Return x with each image changed in its own way."""
+        """Return x with each image changed at random."""
         if not isinstance(x, dict):
             return self.layers(x, training=True)
-        return {name: self.layers(each, training=True) if name in self.inputs else each for name, each in x.items()}
+        return {
+            name: self.layers(tensor, training=True) if name in self.inputs else tensor for name, tensor in x.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -58,8 +70,9 @@ class Step:
     augmentation: Augmentation | None = None  # applied to x in training
     class_weights: tf.Tensor | None = None  # (classes,) in floatx; the last is for all other labels
     xla: bool = False  # compile forward and backward
-    scalars: dict[bool, Scalars] = field(default_factory=dict)  # in training and not, once they have been tried
-    results: dict[bool, dict[str, Result]] = field(default_factory=lambda: {True: {}, False: {}})  # told by name
+    # Of the model's own code, in training (True) and evaluation (False):
+    reductions: dict[bool, StepReductions] = field(default_factory=dict)  # once the step has been tried
+    results: dict[bool, dict[str, Result]] = field(default_factory=lambda: {True: {}, False: {}})  # logs from metrics
 
     @property
     def is_users(self) -> bool:
@@ -67,126 +80,116 @@ class Step:
         return overridden(self.model, "train_step")
 
     def uncompiled(self) -> str | None:
-        """Return why `xla` does not compile the passes, where it was asked for and cannot."""
+        """Return why `xla`, if asked for, does not compile the passes; None if it does."""
         if self.xla and self.is_users:
             return "xla: not compiled, the model brings a train_step of its own"
-        crosses = self.xla and crosses_replicas(self.model)
-        return (
-            "xla: not compiled, batch statistics cross the replicas; sync_batch_norm=False compiles"
-            if crosses
-            else None
-        )
+        if self.xla and crosses_replicas(self.model):
+            return "xla: not compiled, batch statistics cross the replicas; sync_batch_norm=False compiles"
+        return None
 
     def train(self, examples: Any, shares: list[Share]) -> tuple[tf.Tensor, Logs]:
-        """Update the replica's copies by its share of a step; return its part of the loss, and of what else is told.
+        """Update the replica's copies by its share of a step; return its part of the loss and of the model's own logs.
 
-        The parts of all replicas add up to the loss over the step's examples, however unequal the shares. So do the
-        gradients, which are summed over the replicas before the update. A model's own methods may tell more.
+        The losses of all replicas add up to the loss over the step's examples, however unequal the shares. So do the
+        gradients, which are summed over the replicas before the update: each replica then makes the same one.
 
         Raises:
-            UnknownScalarsError: the model's own code makes numbers that have not been tried yet, see `try_out`.
+            UntriedStepError: the model's own code makes numbers that have not been tried yet, see `try_out`.
         """
         share, examples = share_of_this_replica(shares), self._prepared(examples)
-        with self._walked(examples, share, training=True):
-            return self._trained(examples, share)
+        with self._traced(examples, share, training=True):
+            if self.is_users:
+                return self._train_by_users_step(examples, share)
+            x, y, weight = unpack(examples)
+            scale, variables = LossScale(share), self.model.trainable_variables
+            predicted, loss, gradients = self._passes(x, y, weight, scale)
+            gradients = sum_gradients([scale.counted_once(gradient) for gradient in gradients], variables)
+            self.model.optimizer.apply(gradients, variables)
+            logs = self._update_metrics(x, y, weight, predicted, loss, scale)
+            return tf.cast(loss, tf.float32), self._scaled_logs(logs, scale, training=True)
 
-    def _trained(self, examples: Any, share: Share) -> tuple[tf.Tensor, Logs]:
-        if self.is_users:
-            require_known()
-            with self._whole_step(share):
-                logs = self.model.train_step(examples)
-            parts = self._parts(logs, share, training=True)
-            return _loss_of(logs, share), parts
-        x, y, weight = unpack(examples)
-        predicted, loss, gradients = self._passes(x, y, weight, share)
-        variables = self.model.trainable_variables
-        gradients = added_up([counted_once(gradient, _part(share)) for gradient in gradients], variables)
-        self.model.optimizer.apply(gradients, variables)
-        logs = self._measure(x, y, weight, predicted, times(loss, 1 / share.part), share)
-        return tf.cast(loss, tf.float32), self._parts(logs, share, training=True)
+    def _train_by_users_step(self, examples: Any, share: Share) -> tuple[tf.Tensor, Logs]:
+        """Train with the model's own `train_step`: its gradients are scaled and summed as they reach an optimizer."""
+        require_tried()
+        scale = LossScale(share)
+        with self._deferred(share):
+            logs = self.model.train_step(examples)
+        return _loss_of(logs, scale), self._scaled_logs(logs, scale, training=True)
 
     def evaluate(self, examples: Any, shares: list[Share]) -> Logs:
-        """Add the replica's share to the metrics; return its part of what the model's own methods tell beside them.
+        """Add the replica's share to the metrics; return its part of the model's own logs.
 
         Raises:
-            UnknownScalarsError: as `train`.
+            UntriedStepError: as `train`.
         """
         share = share_of_this_replica(shares)
-        with self._walked(examples, share, training=False):
+        scale = LossScale(share)
+        with self._traced(examples, share, training=False):
             if overridden(self.model, "test_step"):
-                with self._whole_step(share):
+                with self._deferred(share):
                     logs = self.model.test_step(examples)
-                return self._parts(logs, share, training=False)
-            x, y, weight = unpack(examples)
-            with tracing(_part(share)):
-                predicted = self._call(x, training=False)
-            loss = self._loss(x, y, predicted, weight, share, training=False)
-            logs = self._measure(x, y, weight, predicted, times(loss, 1 / share.part), share)
-            return self._parts(logs, share, training=False)
+            else:
+                x, y, weight = unpack(examples)
+                with scaling(scale):
+                    predicted = self._call(x, training=False)
+                loss = self._loss(x, y, predicted, weight, scale, training=False)
+                logs = self._update_metrics(x, y, weight, predicted, loss, scale)
+            return self._scaled_logs(logs, scale, training=False)
+
+    def predict(self, examples: Any) -> Any:
+        """Return the model's outputs for the replica's share."""
+        if overridden(self.model, "predict_step"):
+            return self.model.predict_step(examples)
+        x, _, _ = unpack(examples)
+        return self._call(x, training=False)
 
     def try_out(self, examples: Any, *, training: bool) -> None:
-        """Find out what the numbers are that the model's own code makes of examples like these, outside of a graph.
+        """Find out how the numbers of the model's own code are reduced over examples like these, outside of a graph.
 
         Raises:
-            NameplateError: they can be neither means nor sums.
+            NameplateError: one of them is neither a mean nor a sum.
         """
 
         def once(examples: Any) -> tuple[Any, Logs]:
             if overridden(self.model, "train_step" if training else "test_step"):
                 logs = self.model.train_step(examples) if training else self.model.test_step(examples)
-                return None, self._numbers(logs)
+                return None, _own_numbers(logs)
             x, y, weight = unpack(examples)
             predicted, loss, logs = self._call(x, training=training), None, None
             if overridden(self.model, "compute_loss"):
                 loss = compute_loss(self.model, x, y, predicted, weight, training=training)
             if overridden(self.model, "compute_metrics"):
                 logs = self.model.compute_metrics(x, y, predicted, sample_weight=weight)
-            return loss, self._numbers(logs)
+            return loss, _own_numbers(logs)
 
-        self.scalars[training] = tried(self.model, once, examples)
+        self.reductions[training] = try_step(self.model, once, examples)
 
     @contextmanager
-    def _walked(self, examples: Any, share: Share, *, training: bool) -> Iterator[None]:
-        """Trace a step in which nothing is counted twice, and what the user's code keeps is the replica's own."""
+    def _traced(self, examples: Any, share: Share, *, training: bool) -> Iterator[None]:
+        """Trace a step: examples that several replicas hold are counted once, and what layers store is kept apart."""
         uncounted = [] if share.counts else [each for metric in self.model.metrics for each in metric.variables]
         with ExitStack() as stack:
-            if over_several():
-                stack.enter_context(walking(Walk(self.scalars.get(training))))
-            stack.enter_context(keeping(self._of_the_user()))
+            if other_replicas():
+                stack.enter_context(passing(StepPass(self.reductions.get(training))))
+            stack.enter_context(keeping_tensors_of(self._layers_of_users()))
             stack.enter_context(_unchanged(uncounted))
             try:
                 yield
-            except UnknownScalarsError as unknown:
-                unknown.examples = tf.nest.map_structure(_like, examples)
+            except UntriedStepError as untried:
+                untried.examples = tf.nest.map_structure(_like, examples)
                 raise
 
-    def _numbers(self, logs: Any) -> Logs:
-        """Return what a step tells, by name, but for the results of metrics: those are read when it is over."""
-        return {name: each for name, each in _flat_logs(logs) if result_behind(each) is None}
+    @contextmanager
+    def _deferred(self, share: Share) -> Iterator[None]:
+        """Trace a step of the model's own: its losses stay means, what it hands to an optimizer is scaled there."""
+        trackers = output_trackers(self.model)
+        with scaling(LossScale(share, deferred=True)), counting(share.length, trackers):
+            yield
 
-    def _parts(self, logs: Any, share: Share, *, training: bool) -> Logs:
-        """Return the replica's part of each number that a step of the user's tells, and note the results of metrics."""
-        parts: Logs = {}
-        for name, value in _flat_logs(logs):
-            source = result_behind(value)
-            if source is not None:
-                self.results[training][name] = source
-                parts[name] = tf.zeros(())
-            else:
-                parts[name] = times(_as_float(value), weight_of(_log_kind(name), _part(share)))
-        return parts
-
-    def predict(self, examples: Any) -> Any:
-        """Return what the model makes of the replica's share."""
-        if overridden(self.model, "predict_step"):
-            return self.model.predict_step(examples)
-        x, _, _ = unpack(examples)
-        return self._call(x, training=False)
-
-    def _of_the_user(self) -> list[keras.Layer]:
-        """Return the layers, the model among them, whose classes are not Keras' own: those may keep anything."""
-        every = [self.model, *layers(self.model).values()]
-        return [layer for layer in every if not type(layer).__module__.startswith("keras.")]
+    def _layers_of_users(self) -> list[keras.Layer]:
+        """Return the layers, the model among them, whose classes are not Keras' own: those may store anything."""
+        everything = [self.model, *layers(self.model).values()]
+        return [layer for layer in everything if not type(layer).__module__.startswith("keras.")]
 
     def _prepared(self, examples: Any) -> Any:
         """Return the examples as they are trained on, in the structure that Keras gives to a `train_step`."""
@@ -202,95 +205,106 @@ class Step:
     def _call(self, x: Any, *, training: bool) -> Any:
         return self.model(x, training=training) if takes_training(self.model) else self.model(x)
 
-    @contextmanager
-    def _whole_step(self, share: Share) -> Iterator[None]:
-        """Trace a step of the user's own; what it hands to an optimizer is weighted by the replica's examples there."""
-        with tracing(_part(share, later=True)), counting(share.length, output_trackers(self.model)):
-            yield
-
-    def _passes(self, x: Any, y: Any, weight: Any, share: Share) -> tuple[Any, tf.Tensor, list[Any]]:
-        """Go forward and backward, compiled where that is asked for and possible."""
+    def _passes(self, x: Any, y: Any, weight: Any, scale: LossScale) -> tuple[Any, tf.Tensor, list[Any]]:
+        """Go forward and backward, compiled if that is asked for and possible."""
         if self.xla and not crosses_replicas(self.model):
             try:
-                return self._compiled_passes(x, y, weight, share)
+                return self._compiled_passes(x, y, weight, LossScale(scale.share, compiled=True))
             except CrossesReplicasError:
                 pass  # a masked or weighted mean, whose divisor is counted over all replicas
-        return self._forward_backward(x, y, weight, share)
+        return self._forward_backward(x, y, weight, scale)
 
-    def _compiled_passes(self, x: Any, y: Any, weight: Any, share: Share) -> tuple[Any, tf.Tensor, list[Any]]:
+    def _compiled_passes(self, x: Any, y: Any, weight: Any, scale: LossScale) -> tuple[Any, tf.Tensor, list[Any]]:
         def passes(x: Any, y: Any, weight: Any) -> tuple[Any, ...]:
-            predicted, loss, gradients = self._forward_backward(x, y, weight, share, compiled=True)
+            predicted, loss, gradients = self._forward_backward(x, y, weight, scale)
             return predicted, loss, gradients, masks(predicted)
 
         predicted, loss, gradients, held = tf.function(passes, jit_compile=True, autograph=False)(x, y, weight)
         set_masks(predicted, held)
         return predicted, loss, gradients
 
-    def _forward_backward(
-        self, x: Any, y: Any, weight: Any, share: Share, *, compiled: bool = False
-    ) -> tuple[Any, tf.Tensor, list[Any]]:
-        walk = current_walk()
-        if walk is not None:
-            walk.begin_pass()
+    def _forward_backward(self, x: Any, y: Any, weight: Any, scale: LossScale) -> tuple[Any, tf.Tensor, list[Any]]:
+        """Return the predictions, the replica's part of the loss, and the gradients of that part."""
+        step_pass = current_pass()
+        if step_pass is not None:
+            step_pass.restart()  # an attempt to compile may have gone forward already
         with tf.GradientTape() as tape:
-            with tracing(_part(share, compiled=compiled)):
+            with scaling(scale):
                 predicted = self._call(x, training=True)
-            loss = self._loss(x, y, predicted, weight, share, training=True, compiled=compiled)
-            scaled = self.model.optimizer.scale_loss(loss)
-        return predicted, loss, tape.gradient(scaled, self.model.trainable_variables)
+            loss = self._loss(x, y, predicted, weight, scale, training=True)
+            # For float16: lest small gradients vanish. The optimizer divides them again.
+            amplified = self.model.optimizer.scale_loss(loss)
+        # Outside of `scaling`: the loss is scaled already, and gradients of collectives just add up.
+        return predicted, loss, tape.gradient(amplified, self.model.trainable_variables)
 
-    def _loss(
-        self, x: Any, y: Any, predicted: Any, weight: Any, share: Share, *, training: bool, compiled: bool = False
-    ) -> tf.Tensor:
-        """Return the replica's part of the loss; what a `compute_loss` of the user's returns is what a trial says."""
-        users = overridden(self.model, "compute_loss")
-        part, walk = _part(share, later=users, compiled=compiled), current_walk()
-        kind = walk.scalars().loss if users and walk is not None else Kind.MEAN
-        with tracing(part), counting(share.length, output_trackers(self.model)):
+    def _loss(self, x: Any, y: Any, predicted: Any, weight: Any, scale: LossScale, *, training: bool) -> tf.Tensor:
+        """Return the replica's part of the loss.
+
+        Keras' own losses are scaled as they are reduced. A `compute_loss` of the model's own sees means, and its result
+        is scaled, as the mean or sum that a trial has found it to be.
+        """
+        users, step_pass = overridden(self.model, "compute_loss"), current_pass()
+        inside = LossScale(scale.share, deferred=users, compiled=scale.compiled)
+        reduction = step_pass.reductions().loss if users and step_pass is not None else Reduction.MEAN
+        with scaling(inside), counting(scale.share.length, output_trackers(self.model)):
             loss = compute_loss(self.model, x, y, predicted, weight, training=training)
-        return times(loss, weight_of(kind, part)) if users else loss
+        return scale.scaled(loss, reduction) if users else loss
 
-    def _measure(self, x: Any, y: Any, weight: Any, predicted: Any, loss: tf.Tensor, share: Share) -> Any:
-        """Update the metrics; return what a `compute_metrics` of the model's own tells."""
-        loss_tracker(self.model).update_state(loss, sample_weight=share.length)
-        with tracing(_part(share)):
+    def _update_metrics(self, x: Any, y: Any, weight: Any, predicted: Any, loss: tf.Tensor, scale: LossScale) -> Any:
+        """Update the metrics; return what a `compute_metrics` of the model's own returns, None if it has none.
+
+        The mean loss of an epoch weighs every example alike, so its tracker takes the mean over the share with as many
+        examples as weight.
+        """
+        loss_tracker(self.model).update_state(scale.unscaled(loss), sample_weight=scale.share.length)
+        with scaling(scale):
             logs = self.model.compute_metrics(x, y, predicted, sample_weight=weight)
         return logs if overridden(self.model, "compute_metrics") else None
 
+    def _scaled_logs(self, logs: Any, scale: LossScale, *, training: bool) -> Logs:
+        """Return the replica's part of each number that the model's own code logs; results of metrics are noted.
+
+        A metric adds up over the replicas by itself, so its result is read once the step is over.
+        """
+        parts: Logs = {}
+        for name, value in _flat_logs(logs):
+            result = result_behind(value)
+            if result is not None:
+                self.results[training][name] = result
+                parts[name] = tf.zeros(())
+            else:
+                parts[name] = scale.scaled(_as_float(value), _log_reduction(name))
+        return parts
+
 
 def crosses_replicas(model: keras.Model) -> bool:
-    """Say whether a forward pass asks the other replicas: batch statistics over all of them, which XLA cannot hold."""
+    """Say whether a forward pass needs the other replicas: for batch statistics over all of them, which XLA cannot."""
     replicated = tf.distribute.get_strategy().num_replicas_in_sync > 1
     return replicated and any(getattr(layer, "synchronized", False) for layer in layers(model).values())
 
 
 def share_of_this_replica(shares: list[Share]) -> Share:
     """Return the share of the replica that is being traced."""
-    return shares[number_of_this_replica()]
+    return shares[replica_number()]
 
 
 def _output_rank(model: keras.Model) -> int | None:
-    """Return the rank of a model's only output; None where its graph does not tell."""
+    """Return the rank of a model's only output; None if its graph does not show it."""
     outputs = getattr(model, "outputs", None)
     return len(outputs[0].shape) if isinstance(outputs, list) and len(outputs) == 1 else None
 
 
-def _part(share: Share, *, later: bool = False, compiled: bool = False) -> Part:
-    """Return how a share's losses count: at once, or later when what a user's method makes of them is weighted."""
-    return Part(share.part, share.copies, share.counts, compiled=compiled, later=later, share=share)
-
-
 @contextmanager
 def _unchanged(variables: list[keras.Variable]) -> Iterator[None]:
-    """Give variables the values back that they had before."""
-    held = [tf.identity(variable.value) for variable in variables]
+    """Restore the values of variables at the end."""
+    values = [tf.identity(variable.value) for variable in variables]
     yield
-    for variable, value in zip(variables, held, strict=True):
+    for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
 
 
 def _flat_logs(logs: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what a step of the user's says, by name: Keras keeps compiled metrics in a dict inside."""
+    """Yield the logs of a model's own step by name: Keras keeps compiled metrics in a dict inside."""
     for name, value in logs.items() if isinstance(logs, dict) else ():
         if isinstance(value, dict):
             yield from _flat_logs(value)
@@ -298,20 +312,25 @@ def _flat_logs(logs: Any) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _log_kind(name: str) -> Kind:
-    walk = current_walk()
-    if walk is None:
-        return Kind.MEAN
-    kinds = walk.scalars().logs
-    if name not in kinds:
+def _own_numbers(logs: Any) -> Logs:
+    """Return the logs of a step by name, without the results of metrics: those are read when it is over."""
+    return {name: value for name, value in _flat_logs(logs) if result_behind(value) is None}
+
+
+def _log_reduction(name: str) -> Reduction:
+    step_pass = current_pass()
+    if step_pass is None:
+        return Reduction.MEAN
+    reductions = step_pass.reductions().logs
+    if name not in reductions:
         raise NameplateError(f"the step returns {name!r}, which it did not when it was tried with random numbers")
-    return kinds[name]
+    return reductions[name]
 
 
-def _loss_of(logs: Any, share: Share) -> tf.Tensor:
-    """Return the replica's part of the loss of a step of the user's own, zero where it tells none."""
+def _loss_of(logs: Any, scale: LossScale) -> tf.Tensor:
+    """Return the replica's part of the loss that a model's own step logs, zero if it logs none."""
     loss = dict(_flat_logs(logs)).get("loss")
-    return tf.zeros(()) if loss is None else times(tf.reduce_mean(_as_float(loss)), share.part)
+    return tf.zeros(()) if loss is None else scale.scaled(tf.reduce_mean(_as_float(loss)))
 
 
 def _as_float(value: Any) -> tf.Tensor:

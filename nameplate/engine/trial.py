@@ -1,7 +1,7 @@
-"""A model's own code, tried on a few random examples before it is trained on several replicas.
+"""A trial of a model's own code on a few random examples, before it is trained on several replicas.
 
-Two parts and both at once go through a step of it on one device, with nothing updated: so it shows what the numbers
-are that it makes of them.
+Two parts and both at once go through one step on one device, and nothing is updated. The results show for each number
+that the code makes whether it is a mean over the examples or a sum, and so by which factor it is scaled.
 """
 
 from __future__ import annotations
@@ -16,12 +16,24 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from nameplate.engine.loss_scaling import Part, counting, tracing
+from nameplate.data.batches import Share
+from nameplate.engine.loss_scaling import LossScale, Reduction, counting, scaling
 from nameplate.engine.private.compiled import measured_metrics, output_trackers, replaced_losses
+from nameplate.engine.private.deterministic import deterministic
 from nameplate.engine.private.one_device import as_one_device
-from nameplate.engine.private.trial import without_chance
-from nameplate.engine.scalars import BOTH, FIRST, SECOND, Kind, Scalars, Walk, examples, kind_of, same, walking
-from nameplate.engine.whole_batch import has_rows, results_known, shadowed
+from nameplate.engine.private.patches import shadowed
+from nameplate.engine.reductions import (
+    BOTH,
+    FIRST,
+    SECOND,
+    StepPass,
+    StepReductions,
+    passing,
+    random_examples,
+    reduction_of,
+    same,
+)
+from nameplate.engine.whole_batch import has_rows, remembering_results
 from nameplate.errors import NameplateError
 from nameplate.graph.tree import layers
 
@@ -35,38 +47,39 @@ _ADVICE = (
 
 @dataclass
 class Outcome:
-    """What came of a step of a part of the examples."""
+    """The numbers that a step made of one part of the examples."""
 
     loss: Any = None  # of the model's own `compute_loss`
     logs: Mapping[str, Any] = field(default_factory=dict)
     added: Mapping[Any, Any] = field(default_factory=dict)
-    gradients: Mapping[int, np.ndarray] = field(default_factory=dict)  # all of a call in one
+    gradients: Mapping[int, np.ndarray] = field(default_factory=dict)  # by call of an optimizer, in one vector
     states: Mapping[str, np.ndarray] = field(default_factory=dict)  # what was added to the metrics' variables
 
 
-def tried(model: keras.Model, once: Once, like: Any) -> Scalars:
-    """Return what the numbers are that a step of the model makes; call it outside of a graph.
+def try_step(model: keras.Model, once: Once, like: Any) -> StepReductions:
+    """Return how the numbers that a step of the model makes are reduced; call it outside of a graph.
 
-    `once` takes examples and returns what a `compute_loss` of the model's own gives, or None, and what the step tells
-    by name; `like` are tensors in the structure of the examples.
+    `once` takes examples and returns the result of the model's own `compute_loss`, or None, and the step's logs by
+    name; `like` holds tensors in the structure of the examples.
 
     Raises:
-        NameplateError: what can be neither a mean nor a sum, or cannot be tried, all of it at once.
+        NameplateError: what is neither a mean nor a sum, or cannot be tried, all of it at once.
     """
-    outcomes: list[Scalars | Exception] = []
+    outcomes: list[StepReductions | Exception] = []
 
-    def alone() -> None:  # in a thread of its own, which is in no strategy's scope
+    def in_thread() -> None:
         try:
-            with as_one_device(), without_chance(), _exact_products(), _numbers_of_its_own(model):
+            with as_one_device(), deterministic(), _exact_products(), _only_own_numbers(model):
                 outcomes.append(_tried(model, once, like))
         except Exception as error:  # a model's own code may raise anything
             outcomes.append(error)
 
-    thread = threading.Thread(target=alone)
+    # A new thread is in no strategy's scope, so the trial runs on one device.
+    thread = threading.Thread(target=in_thread)
     thread.start()
     thread.join()
     (outcome,) = outcomes
-    if isinstance(outcome, Scalars):
+    if isinstance(outcome, StepReductions):
         return outcome
     if isinstance(outcome, NameplateError):
         raise outcome
@@ -76,22 +89,22 @@ def tried(model: keras.Model, once: Once, like: Any) -> Scalars:
     ) from outcome
 
 
-def _tried(model: keras.Model, once: Once, like: Any) -> Scalars:
-    parts = list(zip(examples(like, seed=0), (FIRST, SECOND, BOTH), strict=True))
+def _tried(model: keras.Model, once: Once, like: Any) -> StepReductions:
+    parts = list(zip(random_examples(like, seed=0), (FIRST, SECOND, BOTH), strict=True))
     tolerance = _tolerance(model)
-    outcomes = [_outcome(model, once, part, rows, Scalars()) for part, rows in parts]
-    added = Scalars(_kinds([outcome.added for outcome in outcomes], tolerance))
-    if Kind.SUM in added.added.values():  # what else is made of them is made of means from now on
+    outcomes = [_outcome(model, once, part, rows, StepReductions()) for part, rows in parts]
+    added = StepReductions(_reductions([outcome.added for outcome in outcomes], tolerance))
+    if Reduction.SUM in added.added.values():  # added as means from here on, as what else is made of them expects
         outcomes = [_outcome(model, once, part, rows, added) for part, rows in parts]
     losses = [{} if outcome.loss is None else {0: outcome.loss} for outcome in outcomes]
-    logs = _kinds([outcome.logs for outcome in outcomes], tolerance)
-    if logs:  # what is made of the metrics' results depends on what they have seen before
-        later = _outcome(model, once, *parts[0], added, begin=1.7).logs
-        logs |= {name: Kind.OTHER for name, value in outcomes[0].logs.items() if not same(value, later[name])}
-    known = Scalars(
+    logs = _reductions([outcome.logs for outcome in outcomes], tolerance)
+    if logs:  # a number that is made of metrics' results depends on what they have seen before, and is refused
+        later = _outcome(model, once, *parts[0], added, offset=1.7).logs
+        logs |= {name: Reduction.OTHER for name, value in outcomes[0].logs.items() if not same(value, later[name])}
+    known = StepReductions(
         added=added.added,
-        loss=_kinds(losses, tolerance).get(0, Kind.MEAN),
-        gradients=tuple(_kinds([outcome.gradients for outcome in outcomes], tolerance).values()),
+        loss=_reductions(losses, tolerance).get(0, Reduction.MEAN),
+        gradients=tuple(_reductions([outcome.gradients for outcome in outcomes], tolerance).values()),
         logs=logs,
     )
     problems = _problems(model, known) + _metric_problems([outcome.states for outcome in outcomes], tolerance)
@@ -100,24 +113,26 @@ def _tried(model: keras.Model, once: Once, like: Any) -> Scalars:
     return known
 
 
-def _outcome(model: keras.Model, once: Once, part: Any, rows: int, known: Scalars, *, begin: float = 0.0) -> Outcome:
-    """Return what comes of a part of the examples, with metrics that begin at `begin` more than they do."""
+def _outcome(
+    model: keras.Model, once: Once, part: Any, rows: int, known: StepReductions, *, offset: float = 0.0
+) -> Outcome:
+    """Return the outcome of a part of the examples; metrics start at their initial state plus `offset`."""
     metrics = measured_metrics(model)
     variables = [variable for metric in metrics for variable in metric.variables]
-    first = [value + tf.cast(begin, value.dtype) for metric in metrics for value in metric.stateless_reset_state()]
+    first = [value + tf.cast(offset, value.dtype) for metric in metrics for value in metric.stateless_reset_state()]
     mapping = list(zip(variables, first, strict=True))
     with (
         keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope,
-        walking(Walk(known, is_trial=True)) as walk,
-        tracing(Part(rows / BOTH, later=True)),
+        passing(StepPass(known, is_trial=True)) as step_pass,
+        scaling(LossScale(Share(0, rows, rows / BOTH, step=BOTH), deferred=True)),
         counting(rows, output_trackers(model)),
     ):
         loss, logs = once(part)
     return Outcome(
         loss,
         logs,
-        walk.losses,
-        {place: _flat(gradients) for place, gradients in enumerate(walk.gradients)},
+        step_pass.losses,
+        {index: _flat(gradients) for index, gradients in enumerate(step_pass.gradients)},
         {
             variable.path: np.asarray(scope.get_current_value(variable), np.float64) - np.asarray(value, np.float64)
             for variable, value in mapping
@@ -130,34 +145,34 @@ def _flat(gradients: Sequence[Any]) -> np.ndarray:
     return np.concatenate([np.zeros(0), *(np.asarray(each, np.float64) for each in held)])
 
 
-def _kinds(found: Sequence[Mapping[Any, Any]], tolerance: float) -> dict[Any, Kind]:
+def _reductions(outcomes: Sequence[Mapping[Any, Any]], tolerance: float) -> dict[Any, Reduction]:
     return {
-        key: kind_of(*(each[key] for each in found), tolerance=tolerance)
-        if all(key in each for each in found)
-        else Kind.OTHER
-        for key in {key: None for each in found for key in each}
+        key: reduction_of(*(values[key] for values in outcomes), tolerance=tolerance)
+        if all(key in values for values in outcomes)
+        else Reduction.OTHER
+        for key in {key: None for values in outcomes for key in values}
     }
 
 
-def _problems(model: keras.Model, known: Scalars) -> list[str]:
+def _problems(model: keras.Model, known: StepReductions) -> list[str]:
     names = {id(model): model.name} | {id(layer): name for name, layer in layers(model).items()}
-    wrong = (Kind.OTHER, Kind.ROWS)
-    found = [
+    wrong = (Reduction.OTHER, Reduction.ROWS)
+    problems = [
         f"  the layer {names.get(layer, '')!r} adds a loss that is neither a mean nor a sum over examples"
-        for (layer, _), kind in known.added.items()
-        if kind in wrong
+        for (layer, _), reduction in known.added.items()
+        if reduction in wrong
     ]
     if known.loss in wrong:
-        found.append("  compute_loss returns what is neither a mean nor a sum over examples")
-    found += [
-        f"  train_step gives an optimizer (call {place + 1}) gradients of neither a mean nor a sum over examples"
-        for place, kind in enumerate(known.gradients)
-        if kind in wrong
+        problems.append("  compute_loss returns what is neither a mean nor a sum over examples")
+    problems += [
+        f"  train_step gives an optimizer (call {index + 1}) gradients of neither a mean nor a sum over examples"
+        for index, reduction in enumerate(known.gradients)
+        if reduction in wrong
     ]
-    return found + [
+    return problems + [
         f"  the step returns {name!r}, which is neither a mean nor a sum over examples, nor a metric's result"
-        for name, kind in known.logs.items()
-        if kind in wrong
+        for name, reduction in known.logs.items()
+        if reduction in wrong
     ]
 
 
@@ -171,8 +186,8 @@ def _metric_problems(states: Sequence[Mapping[str, np.ndarray]], tolerance: floa
 
 
 @contextmanager
-def _numbers_of_its_own(model: keras.Model) -> Iterator[None]:
-    """Leave to the model's own code what is about it: compiled losses are any mean, metrics see numbers, no rows."""
+def _only_own_numbers(model: keras.Model) -> Iterator[None]:
+    """Try the model's own code and nothing else: compiled losses are some mean, metrics see numbers but no rows."""
 
     def mean(y_true: Any, y_pred: Any, sample_weight: Any = None) -> tf.Tensor:
         leaves = [leaf for leaf in tf.nest.flatten(y_pred) if leaf is not None]
@@ -186,7 +201,7 @@ def _numbers_of_its_own(model: keras.Model) -> Iterator[None]:
 
     with ExitStack() as stack:
         stack.enter_context(replaced_losses(model, lambda _: mean))
-        stack.enter_context(results_known(model))
+        stack.enter_context(remembering_results(model))
         for metric in measured_metrics(model):
             stack.enter_context(shadowed(metric, "update_state", numbers_only(metric.update_state)))
         yield
@@ -194,7 +209,7 @@ def _numbers_of_its_own(model: keras.Model) -> Iterator[None]:
 
 @contextmanager
 def _exact_products() -> Iterator[None]:
-    """Multiply matrices in float32 where a GPU would round their elements to ten bits."""
+    """Multiply matrices in full float32; by default a GPU rounds their elements to ten bits."""
     before = tf.config.experimental.tensor_float_32_execution_enabled()
     tf.config.experimental.enable_tensor_float_32_execution(False)
     try:

@@ -1,7 +1,7 @@
-"""A step's batch in one piece on every replica, for what cannot be put together from the replicas' shares.
+"""A step's batch whole on every replica, for losses and metrics whose value cannot be put together from the shares.
 
 Each replica puts its rows in their place among zeros, and the sum over the replicas is the batch, exactly; gradients
-flow back to the replica whose rows they are of.
+flow back to the replica that holds the rows.
 """
 
 from __future__ import annotations
@@ -16,46 +16,43 @@ import numpy as np
 import tensorflow as tf
 
 from nameplate.data.batches import Share
-from nameplate.engine.collectives import over_several, sums_over_replicas
-from nameplate.engine.loss_scaling import alone, current, times
+from nameplate.engine.collectives import other_replicas, sums_over_replicas
+from nameplate.engine.loss_scaling import Reduction, current_scale, unreplicated
 from nameplate.engine.private.compiled import (
-    adds_up,
-    falls_apart,
     has_own_call,
+    is_mean_of_rows,
+    is_sum_of_states,
     masks,
     measured_metrics,
     read_on_first_replica,
     replaced_losses,
     set_masks,
 )
-from nameplate.engine.scalars import TRIALS, Kind, examples, found_kind, require_known, same
+from nameplate.engine.private.patches import shadowed
+from nameplate.engine.reductions import TRIALS, random_examples, reduction_of_function, require_tried, same
 from nameplate.errors import NameplateError
 
 
-def in_one_piece(structure: Any, what: str) -> Any:
+def whole_batch(structure: Any, what: str) -> Any:
     """Return the rows of all replicas for those of this one, tensors of (rows, ...) in a structure; None stays None.
 
-    Masks of Keras' go with their tensors. `what` is what they are for, in words. Scalars stay as they are.
+    Keras' masks go with their tensors. `what` says in an error what they are for. Scalars stay as they are.
 
     Raises:
-        NameplateError: rows that are no numbers, or not as many for each example.
-        CrossesReplicasError: where the trace is for one replica alone.
+        NameplateError: rows that are not numbers, or not equally many for each example.
+        CrossesReplicasError: the trace is for one replica by itself.
     """
-    part = current()
-    if part is None or part.share is None or part.copies > 1 or not over_several():
+    scale = current_scale()
+    if scale is None or scale.share.copies > 1 or not other_replicas():
         return structure
     flat = tf.nest.flatten(structure)
     held = masks(structure)
-    rows = [each for each in [*flat, *held] if _has_rows(each)]
-    sums = sums_over_replicas([_among_zeros(each, part.share, what) for each in rows])
-    found = {id(row): _as(row, total) for row, total in zip(rows, sums, strict=True)}
-    whole = tf.nest.pack_sequence_as(structure, [found.get(id(each), each) for each in flat])
-    set_masks(whole, [found.get(id(mask), mask) for mask in held])
+    rows = [each for each in [*flat, *held] if each is not None and len(each.shape) > 0]
+    sums = sums_over_replicas([_among_zeros(each, scale.share, what) for each in rows])
+    batches = {id(row): _as(row, total) for row, total in zip(rows, sums, strict=True)}
+    whole = tf.nest.pack_sequence_as(structure, [batches.get(id(each), each) for each in flat])
+    set_masks(whole, [batches.get(id(mask), mask) for mask in held])
     return whole
-
-
-def _has_rows(value: Any) -> bool:
-    return value is not None and len(value.shape) > 0
 
 
 def _among_zeros(rows: Any, share: Share, what: str) -> tf.Tensor:
@@ -64,15 +61,17 @@ def _among_zeros(rows: Any, share: Share, what: str) -> tf.Tensor:
             f"{what} needs the batch of all replicas at once, and a {type(rows).__name__} of "
             f"{getattr(rows.dtype, 'name', rows.dtype)} cannot be exchanged; give it dense numbers, or use one replica"
         )
-    each = 1
+    rows_per_example = 1
     if rows.shape[0] is not None and isinstance(share.length, int):
-        each, left = divmod(rows.shape[0], share.length)
+        rows_per_example, left = divmod(rows.shape[0], share.length)
         if left:
             raise NameplateError(
                 f"{what} needs the batch of all replicas at once, and gets {rows.shape[0]} rows of {share.length} "
-                "examples: as many for each example are needed, or one replica"
+                "examples; give it equally many rows for each example, or use one replica"
             )
-    before, after = share.start * each, (share.step - share.start - share.length) * each
+    before = share.start * rows_per_example
+    after = (share.step - share.start - share.length) * rows_per_example
+    # The collectives add up no integers smaller than 32 bits.
     numbers = rows if rows.dtype.is_floating or rows.dtype.size >= 4 else tf.cast(rows, tf.int32)
     return tf.pad(numbers, [[before, after], *[[0, 0]] * (len(rows.shape) - 1)])
 
@@ -81,82 +80,84 @@ def _as(rows: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
     return total if total.dtype == rows.dtype else tf.cast(total, rows.dtype)
 
 
-Result = tuple[keras.metrics.Metric, str | None]  # a metric, and the name of one of its results where it has several
+Result = tuple[keras.metrics.Metric, str | None]  # a metric, and the name of one of its results if it has several
 
 
 @contextmanager
-def over_the_step(model: keras.Model) -> Iterator[None]:
+def over_whole_steps(model: keras.Model) -> Iterator[None]:
     """While steps are traced, let the model's losses and metrics be those of the whole step's examples."""
     if tf.distribute.get_strategy().num_replicas_in_sync == 1:
         yield
         return
     with ExitStack() as stack:
-        stack.enter_context(replaced_losses(model, _over_the_step))
-        stack.enter_context(results_known(model))
+        stack.enter_context(replaced_losses(model, _over_whole_step))
+        stack.enter_context(remembering_results(model))
         for metric in measured_metrics(model):
-            if not adds_up(metric):
-                stack.enter_context(_whole_updates(metric))
+            if not is_sum_of_states(metric):
+                stack.enter_context(_updated_with_whole_batch(metric))
         yield
 
 
-def _over_the_step(loss: Any) -> Any:
+def _over_whole_step(loss: Any) -> Any:
     """Return a loss whose value on each replica is its part of the step's."""
-    if falls_apart(loss):
+    if is_mean_of_rows(loss):
         return loss
-    known: list[Kind] = []  # found when it is first traced
+    known: list[Reduction] = []  # found when it is first traced
 
     def of_replica(y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        part = current()
-        if part is None or part.alone:
+        scale = current_scale()
+        if scale is None or scale.alone:
             return loss(y_true, y_pred, sample_weight)
         if not known:
-            known.append(_kind(loss, y_true, y_pred, sample_weight))
-        if known[0] is Kind.ROWS:
+            known.append(_reduction(loss, y_true, y_pred, sample_weight))
+        (reduction,) = known
+        if reduction is Reduction.ROWS:
             if has_own_call(loss):
                 raise NameplateError(
-                    f"the loss {loss.name!r} gives a number an example, and a step is trained by one number; "
+                    f"the loss {loss.name!r} gives a number an example, but a step is trained by a single number; "
                     "let its __call__ return their mean"
                 )
             return loss(y_true, y_pred, sample_weight)
-        given = (y_true, y_pred, sample_weight)
-        if known[0] is Kind.OTHER:
-            given = in_one_piece(given, f"the loss {loss.name!r}")
-        with alone():
-            value = tf.convert_to_tensor(loss(*given))
-        return times(value, part.scale_of_sum if known[0] is Kind.SUM else part.scale)
+        arguments = (y_true, y_pred, sample_weight)
+        if reduction is Reduction.OTHER:
+            arguments = whole_batch(arguments, f"the loss {loss.name!r}")
+        with unreplicated():
+            value = tf.convert_to_tensor(loss(*arguments))
+        # Of the whole batch every replica has the same value, which is scaled as a mean is: the parts add up to it.
+        return scale.of_sum(value) if reduction is Reduction.SUM else scale.of_mean(value)
 
     return of_replica
 
 
-def _kind(loss: Any, y_true: Any, y_pred: Any, sample_weight: Any) -> Kind:
-    with tf.init_scope(), alone():
-        if not has_own_call(loss) and found_kind(loss.call, (y_true, y_pred)) is Kind.ROWS:
-            return Kind.ROWS
+def _reduction(loss: Any, y_true: Any, y_pred: Any, sample_weight: Any) -> Reduction:
+    with tf.init_scope(), unreplicated():
+        if not has_own_call(loss) and reduction_of_function(loss.call, (y_true, y_pred)) is Reduction.ROWS:
+            return Reduction.ROWS
         if any(mask is not None for mask in masks(y_pred)):
-            return Kind.OTHER
-        return found_kind(loss, (y_true, y_pred, sample_weight))
+            return Reduction.OTHER
+        return reduction_of_function(loss, (y_true, y_pred, sample_weight))
 
 
 @contextmanager
-def _whole_updates(metric: keras.metrics.Metric) -> Iterator[None]:
-    """Let a metric of the user's see the whole batch, if its state over two parts is not the sum of both states."""
+def _updated_with_whole_batch(metric: keras.metrics.Metric) -> Iterator[None]:
+    """Let a user's metric see the whole batch, unless its state over two parts is the sum of both parts' states."""
     update: Callable[..., Any] = metric.update_state
-    adding: list[bool] = []
+    sums: list[bool] = []  # found when it is first traced
 
     def of_replica(*arguments: Any, **keywords: Any) -> Any:
-        part, given = current(), (list(arguments), keywords)
-        if part is None or part.alone:
+        scale, given = current_scale(), (list(arguments), keywords)
+        if scale is None or scale.alone:
             return update(*arguments, **keywords)
         if not has_rows(given):
-            require_known()
+            require_tried()
             return update(*arguments, **keywords)
-        if not adding:
-            adding.append(_states_add_up(metric, update, given))
-        if adding[0]:
+        if not sums:
+            sums.append(_states_add_up(metric, update, given))
+        if sums[0]:
             return update(*arguments, **keywords)
-        read_on_first_replica(metric)
-        arguments, keywords = in_one_piece(given, f"the metric {metric.name!r}")
-        with alone():
+        read_on_first_replica(metric)  # every replica makes the same update, so the states must not be added up
+        arguments, keywords = whole_batch(given, f"the metric {metric.name!r}")
+        with unreplicated():
             return update(*arguments, **keywords)
 
     with shadowed(metric, "update_state", of_replica):
@@ -164,8 +165,8 @@ def _whole_updates(metric: keras.metrics.Metric) -> Iterator[None]:
 
 
 @contextmanager
-def results_known(model: keras.Model) -> Iterator[None]:
-    """Inside, what the model's metrics give as results is known again when a step returns it: see `result_behind`."""
+def remembering_results(model: keras.Model) -> Iterator[None]:
+    """Inside, results of the model's metrics are recognised when a step returns them: see `result_behind`."""
 
     def remembering(metric: keras.metrics.Metric, result: Callable[[], Any]) -> Callable[[], Any]:
         def of_replica() -> Any:
@@ -183,9 +184,9 @@ def results_known(model: keras.Model) -> Iterator[None]:
 
 
 def result_behind(value: Any) -> Result | None:
-    """Return which metric's result a value is, of those that this thread has asked for."""
-    found = _results.behind.get(id(value))
-    return None if found is None else (found[1], found[2])
+    """Return the metric whose result a value is, of those that this thread has asked for; None if it is not one."""
+    remembered = _results.behind.get(id(value))
+    return None if remembered is None else (remembered[1], remembered[2])
 
 
 class _Results(threading.local):
@@ -198,23 +199,9 @@ class _Results(threading.local):
 _results = _Results()
 
 
-@contextmanager
-def shadowed(what: Any, method: str, replaced: Any) -> Iterator[None]:
-    """Give one object another method, past what Keras does when attributes change."""
-    before = vars(what).get(method)
-    vars(what)[method] = replaced
-    try:
-        yield
-    finally:
-        if before is None:
-            del vars(what)[method]
-        else:
-            vars(what)[method] = before
-
-
-def has_rows(given: Any) -> bool:
-    """Say whether there is a tensor among arguments that has rows, and not just numbers."""
-    return any(each is not None and len(each.shape) > 0 for each in map(_tensor, tf.nest.flatten(given)))
+def has_rows(structure: Any) -> bool:
+    """Say whether a structure of arguments holds a tensor with rows, and not only single numbers."""
+    return any(each is not None and len(each.shape) > 0 for each in map(_tensor, tf.nest.flatten(structure)))
 
 
 def _tensor(value: Any) -> Any:
@@ -222,25 +209,25 @@ def _tensor(value: Any) -> Any:
 
 
 def _states_add_up(metric: keras.metrics.Metric, update: Callable[..., Any], given: Any) -> bool:
-    """Say whether a metric that begins at zero has the sum of its parts' states, by trying it."""
+    """Say whether the state of a metric that starts at zero is the sum of its states over parts, by trying it."""
     if any(mask is not None for mask in masks(given)):
         return False
 
-    def state(begin: list[Any], arguments: list[Any], keywords: dict[str, Any]) -> list[np.ndarray]:
-        with keras.StatelessScope(state_mapping=list(zip(metric.variables, begin, strict=True))) as scope:
+    def state(first: list[Any], arguments: list[Any], keywords: dict[str, Any]) -> list[np.ndarray]:
+        with keras.StatelessScope(state_mapping=list(zip(metric.variables, first, strict=True))) as scope:
             update(*arguments, **keywords)
         return [np.asarray(scope.get_current_value(variable), np.float64) for variable in metric.variables]
 
-    with tf.init_scope(), alone():
+    with tf.init_scope(), unreplicated():
         try:
-            begin = metric.stateless_reset_state()
-            if any(np.any(np.asarray(value)) for value in begin):
+            zeros = metric.stateless_reset_state()
+            if any(np.any(np.asarray(value)) for value in zeros):
                 return False
             for trial in range(TRIALS):
-                first, second, both = (state(begin, *part) for part in examples(given, seed=trial))
+                first, second, both = (state(zeros, *part) for part in random_examples(given, seed=trial))
                 states = zip(first, second, both, strict=True)
                 if not all(same(one + other, whole) for one, other, whole in states):
                     return False
-        except Exception:  # a user's function may raise anything of numbers that it was not made for
+        except Exception:  # a user's function may raise anything for numbers that it was not made for
             return False
     return True

@@ -11,11 +11,12 @@ import tensorflow as tf
 from nameplate.data.adapters import Data, as_source, evaluation_feed, example_of
 from nameplate.data.feeds import Feed
 from nameplate.data.source import Source, Stream
-from nameplate.engine.compile import build, in_words
+from nameplate.engine.compile import build
+from nameplate.engine.errors import data_errors
 from nameplate.engine.graph import EvaluationGraph, PredictionGraph
 from nameplate.engine.private.compiled import in_keras_order
 from nameplate.engine.replica import Step
-from nameplate.engine.statistics import in_agreement
+from nameplate.engine.statistics import at_replica_means
 from nameplate.errors import NameplateError
 from nameplate.training.arguments import count_problems, joined, verbose_problems
 from nameplate.training.fit import callbacks_of, strategy_of
@@ -71,7 +72,7 @@ def evaluate(
         model.reset_metrics()
         graph = EvaluationGraph(Step(model), feed)
         try:
-            with in_words(model), in_agreement(model.non_trainable_variables):
+            with data_errors(model), at_replica_means(model.non_trainable_variables):
                 evaluate_all(model, graph, heard)
             measured = graph.measured()
         finally:
@@ -114,11 +115,11 @@ def predict(
         source = as_source(joined(model, data, x, None, None, alone=True))
         feed = _feed(source, batch_size, steps, verbose, strategy)
         if not model.built:
-            with in_words(model):
+            with data_errors(model):
                 model(example_of(source)[0])
         heard = callbacks_of(model, callbacks, steps=feed.batches.steps)
         heard.on_predict_begin()
-        with in_words(model), in_agreement(model.non_trainable_variables):
+        with data_errors(model), at_replica_means(model.non_trainable_variables):
             outputs = PredictionGraph(Step(model), feed).run(heard)
         heard.on_predict_end()
     return outputs

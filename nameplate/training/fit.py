@@ -26,7 +26,8 @@ from nameplate.data.config import Resident
 from nameplate.data.feeds import by_seed, feed_of, in_file_order
 from nameplate.data.source import Source, Stream
 from nameplate.engine.class_weights import class_weights
-from nameplate.engine.compile import in_words, prepare, refuse_unlike
+from nameplate.engine.compile import prepare, refuse_unlike
+from nameplate.engine.errors import data_errors
 from nameplate.engine.graph import EvaluationGraph, TrainGraph
 from nameplate.engine.private.dataset_order import runs_python, unordered, unseeded
 from nameplate.engine.replica import Step
@@ -125,7 +126,7 @@ def fit(
         validation_data = as_source(joined(model, validation_data, None, None, None), "validation_data")
     with strategy_of(model).scope(), _synchronised(model, sync_batch_norm=sync_batch_norm):
         loop = loop_of(model, data, arguments, validation_data=validation_data, callbacks=callbacks)
-        with in_words(model):
+        with data_errors(model):
             loop.run()
     return model.history
 

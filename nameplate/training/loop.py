@@ -15,17 +15,16 @@ from typing import Any
 import keras
 import numpy as np
 
-from nameplate.engine.device_errors import device_errors
-from nameplate.engine.gather import Value
-from nameplate.engine.graph import EvaluationGraph, TrainGraph, told_or
+from nameplate.engine.errors import device_errors
+from nameplate.engine.graph import EvaluationGraph, TrainGraph, Value, logs_or_metrics
 from nameplate.engine.optimizer_state import averages_in_place
 from nameplate.engine.private import callbacks as hooks
 from nameplate.engine.private.callbacks import restored_epoch, stop_on_nan
 from nameplate.engine.private.compiled import copies, metric_values
 from nameplate.engine.private.optimizers import finalize
 from nameplate.engine.signals import StopRequest
-from nameplate.engine.statistics import in_agreement, settle, unsynchronised
-from nameplate.engine.step_ranges import Pace
+from nameplate.engine.statistics import assign_replica_means, at_replica_means, unsynchronised
+from nameplate.engine.step_ranges import StepsPerCall
 from nameplate.errors import NotFiniteError, StoppedError
 from nameplate.graph.name_contract import recheck
 from nameplate.training.checkpoint_manager import Checkpoints
@@ -136,7 +135,7 @@ class Loop:
         )
 
     def _run(self) -> None:
-        self._pace = Pace(
+        self._per_call = StepsPerCall(
             self.plan.steps_per_loop,
             by_batch=hooks.are_wanted(self.callbacks, hooks.TRAINING),
             per_hook=self.plan.steps_per_hook,
@@ -161,7 +160,7 @@ class Loop:
         self.progress = replace(self.progress, finished=bool(self.model.stop_training))
         if self.checkpoints and (self._saved_at != self.progress.step or self.progress.finished):
             self._save(self._values)
-        settle(self._apart)
+        assign_replica_means(self._apart)
         # After the save: early stopping brings back the best weights, and these are not what was measured last. As in
         # Keras averages become the weights before that, and are what callbacks save here.
         finalize(self.model.optimizer)
@@ -194,7 +193,7 @@ class Loop:
         if stage != self._stage:
             names = self.stages.enter(self.model, stage)
             self.say(self.stages.in_words(stage, names))
-            self.train.renew()
+            self.train.retrace()
             self._stage = stage
 
     def _steps(self, epoch: int, event: int) -> None:
@@ -204,20 +203,20 @@ class Loop:
             self._advance(min(event, self.progress.passed_over[1]), np.array([np.nan]))
             return
         first = step - epoch * self.plan.steps_per_epoch
-        count = self._pace.steps(event - step)
-        if self._pace.by_batch:
+        count = self._per_call.steps(event - step)
+        if self._per_call.by_batch:
             self.callbacks.on_train_batch_begin(first)
         began = time.perf_counter()
         with device_errors():
             losses = self.train.run(epoch, first, count)
         seconds = time.perf_counter() - began
-        self._pace.took(count, seconds)
+        self._per_call.took(count, seconds)
         examples = self.plan.examples(step + count) - self.plan.examples(step)
         self._since_record = (self._since_record[0] + examples, self._since_record[1] + seconds)
         self._refuse_not_finite(losses, step)
         self._advance(step + count, losses)
-        if self._pace.by_batch:
-            with in_agreement(self._apart):
+        if self._per_call.by_batch:
+            with at_replica_means(self._apart):
                 self.callbacks.on_train_batch_end(first + count - 1, self._measured())
 
     def _between_steps(self, epoch: int, end: int) -> None:
@@ -248,7 +247,7 @@ class Loop:
             self._values = values
             best = self.checkpoints.better(numbers(values), self.progress.best) if self.checkpoints else None
             self.progress = replace(self.progress, best=best)
-            with in_agreement(self._apart):  # so that what a callback saves is what was measured
+            with at_replica_means(self._apart):  # so that what a callback saves is what was measured
                 self.callbacks.on_epoch_end(epoch, dict(values))
             self.progress = replace(self.progress, history=history_of(self.model))
             self._record(epoch, values, of_epoch=True)
@@ -272,7 +271,7 @@ class Loop:
         held = _metric_values(self.model) if keep_metrics else None
         self.callbacks.on_test_begin()
         self.model.reset_metrics()
-        with device_errors(), in_agreement(self.model.non_trainable_variables):
+        with device_errors(), at_replica_means(self.model.non_trainable_variables):
             evaluate_all(self.model, self.validation, self.callbacks)
         measured = self.validation.measured()
         self.callbacks.on_test_end(dict(measured))
@@ -293,7 +292,7 @@ class Loop:
 
     def _measured(self) -> dict[str, Value]:
         """Read the metrics from the devices: the only time that anything is."""
-        values = told_or(metric_values(self.model), self.train.own_logs())
+        values = logs_or_metrics(metric_values(self.model), self.train.logs())
         begun = (self.progress.step - 1) // self.plan.steps_per_epoch * self.plan.steps_per_epoch
         after, last = self.progress.passed_over
         untrained = after <= begun and self.progress.step <= last  # the epoch's data is passed over: no 0, no number
@@ -360,7 +359,7 @@ def evaluate_all(model: keras.Model, graph: EvaluationGraph, callbacks: keras.ca
     for first in range(0, graph.steps, model.steps_per_execution):
         count = min(model.steps_per_execution, graph.steps - first)
         callbacks.on_test_batch_begin(first)
-        graph.part(first, count)
+        graph.run_steps(first, count)
         callbacks.on_test_batch_end(first + count - 1, graph.measured())
         if model.stop_evaluating:
             return

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-from nameplate.engine import exchange
+from nameplate.engine import host_collectives
 from nameplate.engine.cluster import cluster
 from nameplate.engine.config import StrategyConfig, StrategyKind
 from nameplate.engine.coordinator import Team, WorkerLostError
@@ -70,7 +70,7 @@ def same_start(step: int, where: Path) -> None:
     Raises:
         NameplateError: with the step that each worker restored.
     """
-    steps = [int(row) for row in exchange.exchanged([step])[:, 0]]
+    steps = [int(row) for row in host_collectives.gather_numbers([step])[:, 0]]
     if len(set(steps)) > 1:
         restored = ", ".join(f"worker {index} step {own}" for index, own in enumerate(steps))
         raise NameplateError(

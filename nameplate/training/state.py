@@ -14,11 +14,11 @@ import tensorflow as tf
 import nameplate
 from nameplate.checkpoint import tensor_names
 from nameplate.checkpoint.tensor_names import require as require_storable
-from nameplate.engine import exchange
+from nameplate.engine import host_collectives
 from nameplate.engine.optimizer_state import named_variables
 from nameplate.engine.private.compiled import copies, is_read_on_first_replica
 from nameplate.engine.private.optimizers import moving_averages
-from nameplate.engine.statistics import agreed, values_on_replicas
+from nameplate.engine.statistics import replica_mean, values_on_replicas
 from nameplate.errors import NameplateError
 from nameplate.graph.tree import seeds
 from nameplate.naming.names import did_you_mean
@@ -69,7 +69,7 @@ class TrainState:
                 own[name] = [own[name][0], *(np.zeros_like(value) for value in own[name][1:])]
         state |= {f"{name}@replica{i}": value for name, values in own.items() for i, value in enumerate(values)}
         stored, slots = tensor_names.as_stored(self.weights, self.slots, averaged=self.averaged)
-        weights = _read(stored) | {name: agreed(own[f"apart/{name}"]) for name in self.apart}
+        weights = _read(stored) | {name: replica_mean(own[f"apart/{name}"]) for name in self.apart}
         return {"weights": weights, "optimizer": _read(slots), "state": state}
 
     def restore(
@@ -220,7 +220,7 @@ def _replicas(name: str, state: Mapping[str, Any]) -> list[np.ndarray]:
 def _restore_own(variable: keras.Variable, values: list[np.ndarray]) -> None:
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     if len(values) == replicas:
-        for target, value in zip(copies(variable), values[exchange.first() :], strict=False):
+        for target, value in zip(copies(variable), values[host_collectives.first_local_replica() :], strict=False):
             target.assign(value)
 
 
@@ -229,7 +229,7 @@ def _restore_sums(variable: keras.Variable, values: list[np.ndarray]) -> None:
     if len(values) != replicas:
         total = sum(values, np.zeros_like(values[0])) if values else np.zeros(variable.shape)
         values = [total] + [np.zeros_like(total)] * (replicas - 1)
-    for target, value in zip(copies(variable), values[exchange.first() :], strict=False):
+    for target, value in zip(copies(variable), values[host_collectives.first_local_replica() :], strict=False):
         target.assign(value)
 
 

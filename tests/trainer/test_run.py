@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from nameplate import checkpoint as store
-from nameplate.engine.device_errors import device_errors
+from nameplate.engine.errors import device_errors
 from nameplate.errors import NameplateError
 from nameplate.naming.policy import NamingError
 from nameplate.section import ConfigError

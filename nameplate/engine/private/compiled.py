@@ -14,15 +14,15 @@ from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
 from keras.src.trainers.data_adapters.data_adapter_utils import unpack_x_y_sample_weight as unpack
 
 __all__ = [
-    "adds_up",
     "as_logged",
     "build_compiled",
     "compute_loss",
     "copies",
-    "falls_apart",
     "has_own_call",
     "in_keras_order",
+    "is_mean_of_rows",
     "is_read_on_first_replica",
+    "is_sum_of_states",
     "loss_tracker",
     "masks",
     "measured_metrics",
@@ -149,7 +149,7 @@ def has_own_call(loss: keras.losses.Loss) -> bool:
     return type(loss).__call__ is not keras.losses.Loss.__call__
 
 
-def falls_apart(loss: keras.losses.Loss) -> bool:
+def is_mean_of_rows(loss: keras.losses.Loss) -> bool:
     """Say whether a loss is Keras' own and gives a number an example, whatever else is in the batch.
 
     Circle compares the examples of a batch with each other; Dice and Tversky do, unless their axis says otherwise.
@@ -159,7 +159,7 @@ def falls_apart(loss: keras.losses.Loss) -> bool:
     return known and function not in (keras.losses.circle, keras.losses.dice, keras.losses.tversky)
 
 
-def adds_up(metric: keras.metrics.Metric) -> bool:
+def is_sum_of_states(metric: keras.metrics.Metric) -> bool:
     """Say whether a metric is Keras' own: their states over shares add up to the state over all examples."""
     return _is_keras(type(metric)) and _is_keras(getattr(metric, "_fn", type(metric)))
 

@@ -1,4 +1,14 @@
-"""While steps are traced, every replica computes its part of what one device would."""
+"""While steps are traced, every replica computes its part of what one device would: the hooks in Keras that do this.
+
+Each hook is a few lines between Keras and the module that knows the answer: `loss_scaling` (by which factor),
+`reductions` (is a number a mean or a sum), `collectives` (what the other replicas have), `statistics` (batch moments).
+Outside of `loss_scaling.scaling`, and outside of a replica, each hook does what Keras does.
+
+A loss goes through them in this order: `reduce_weighted_values` reduces the values of the examples to a mean, inside of
+which `scale_loss_for_distribution` scales it; `add_loss` takes what layers add, to be scaled likewise by Keras when it
+sums up the losses; `unscale_loss_for_distribution` gives back the mean for the metrics of single outputs; and
+`apply` of an optimizer sums gradients over the replicas where the tape is a user's own.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +23,11 @@ from keras.src.backend.tensorflow import nn as nn_module
 from keras.src.losses import loss as loss_module
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 
-from nameplate.engine import collectives, loss_scaling, scalars
+from nameplate.engine import collectives
+from nameplate.engine.loss_scaling import Reduction, current_scale, examples_behind, scaling
 from nameplate.engine.private.optimizers import updating_locally
+from nameplate.engine.private.patches import patched
+from nameplate.engine.reductions import current_pass, require_tried
 from nameplate.engine.statistics import moments
 from nameplate.errors import NameplateError
 
@@ -26,41 +39,32 @@ _STREAM = 0x9E3779B1
 def as_one_device() -> Iterator[None]:
     """While steps are traced, let every replica compute its part of what one device would.
 
-    Random layers draw from a stream of the replica's own. Losses and the batch statistics that are synchronised are
-    those of the step's examples on all replicas, however unequal the shares; see `loss_scaling.tracing`.
-    Gradients of losses that are weighted later are weighted on their way into an optimizer.
+    Random layers draw from a stream of the replica's own. Losses and the synchronised batch statistics are those of
+    the step's examples on all replicas, however unequal the shares. Optimizers update each replica's own copies.
     """
-    before = []
-    try:
-        for place, name, changed in _PATCHES:
-            original = getattr(place, name)
-            before.append((place, name, original))
-            setattr(place, name, changed(original))
-        with _losses_of_each_thread(), updating_locally():
-            yield
-    finally:
-        for place, name, original in reversed(before):
-            setattr(place, name, original)
+    hooks = ((owner, name, hook(getattr(owner, name))) for owner, name, hook in _HOOKS)
+    with patched(hooks), _losses_by_thread(), updating_locally():
+        yield
 
 
 @contextmanager
-def _losses_of_each_thread() -> Iterator[None]:
-    """Keep what layers add to the loss apart by thread, which is by replica, since replicas share the layers.
+def _losses_by_thread() -> Iterator[None]:
+    """Keep what layers add to the loss apart by thread, which is by replica, since the replicas share the layers.
 
     A replica that asks the others for something, batch statistics or a sum of weights, waits for them between its
-    forward pass and its loss; what they add, and clear, meanwhile would be its own.
+    forward pass and its loss. Without this, what the others add and clear meanwhile would be its own.
     """
-    held = _Losses()
+    losses = _Losses()
 
     def of_thread(layer: keras.Layer) -> list[Any]:
-        return held.by_layer.setdefault(id(layer), [])
+        return losses.by_layer.setdefault(id(layer), [])
 
-    def assign(layer: keras.Layer, losses: list[Any]) -> None:
-        held.by_layer[id(layer)] = losses
-        vars(layer).setdefault("_losses", [])  # of one that is made here: it has its own afterwards
+    def assign(layer: keras.Layer, assigned: list[Any]) -> None:
+        losses.by_layer[id(layer)] = assigned
+        vars(layer).setdefault("_losses", [])  # a layer that is made in here needs its own list afterwards
 
     around = vars(keras.Layer).get("_losses")
-    keras.Layer._losses = property(of_thread, assign)  # before any layer's own attribute
+    keras.Layer._losses = property(of_thread, assign)  # a property of the class wins over a layer's own attribute
     try:
         yield
     finally:
@@ -77,15 +81,15 @@ class _Losses(threading.local):
         self.by_layer: dict[int, list[Any]] = {}
 
 
-def _of_replica(drawn: Any) -> Any:
+def _seed_of_replica(original: Any) -> Any:
     """Give every replica random numbers of its own from each seed generator.
 
-    Each replica steps an identical copy of a generator's state, so the states stay equal and are saved once; what
-    is drawn comes from the state and the replica's number. Replica 0 draws what one device would.
+    Each replica advances an identical copy of a generator's state, so that the states stay equal and are saved once;
+    what is drawn follows from the state and the replica's number. Replica 0 draws what one device would.
     """
 
     def draw(generator: keras.random.SeedGenerator, ordered: bool = True) -> Any:
-        seed = drawn(generator, ordered)
+        seed = original(generator, ordered)
         context = tf.distribute.get_replica_context()
         if context is None or context.num_replicas_in_sync == 1:
             return seed
@@ -95,130 +99,54 @@ def _of_replica(drawn: Any) -> Any:
     return draw
 
 
-def _scaled(original: Any) -> Any:
-    """Weight a mean over a replica's examples by its part of the step; Keras divides by the number of replicas."""
+def _mean_scaled(original: Any) -> Any:
+    """Scale a mean over the share by its part of the step; Keras would divide by the number of replicas."""
 
-    def scale(value: Any) -> Any:
-        traced = loss_scaling.current()
-        return original(value) if traced is None else loss_scaling.times(value, traced.scale)
+    def scale_loss(value: Any) -> Any:
+        scale = current_scale()
+        return original(value) if scale is None else scale.of_mean(value)
 
-    return scale
+    return scale_loss
 
 
-def _unscaled(original: Any) -> Any:
-    """Undo `_scaled`, for the metrics of losses: they are weighted by examples."""
+def _mean_unscaled(original: Any) -> Any:
+    """Give back the mean over the share, for the metrics of single losses; Keras would multiply by the replicas."""
 
-    def unscale(value: Any) -> Any:
-        traced = loss_scaling.current()
-        return original(value) if traced is None else loss_scaling.times(value, 1 / traced.scale)
+    def unscale_loss(value: Any) -> Any:
+        scale = current_scale()
+        return original(value) if scale is None else scale.unscaled(value)
 
-    return unscale
+    return unscale_loss
 
 
 def _reduced(original: Any) -> Any:
-    """Make a replica's part of the loss over all examples of a step, for each of Keras' reductions."""
+    """Reduce the losses of the examples to the replica's part of the step's loss, for each of Keras' reductions."""
 
     def reduce(
         values: Any, sample_weight: Any = None, mask: Any = None, reduction: Any = "mean", dtype: Any = None
     ) -> Any:
-        traced = loss_scaling.current()
-        if traced is None:
+        scale = current_scale()
+        if scale is None:
             return original(values, sample_weight, mask, reduction, dtype)
         if reduction in (None, "none"):
             raise NameplateError(
-                "a loss with reduction=None gives a number an example, and a step is trained by one number; "
+                "a loss with reduction=None gives a number an example, but a step is trained by a single number; "
                 'give the loss reduction="sum_over_batch_size"'
             )
-        loss = original(values, sample_weight, mask, reduction, dtype)
+        loss = original(values, sample_weight, mask, reduction, dtype)  # a mean is scaled in there, a sum is not
         if reduction == "sum":
-            return loss_scaling.times(loss, traced.scale_of_sum)
+            return scale.of_sum(loss)
         if len(values.shape) == 0 and sample_weight is None and mask is None:
-            return loss_scaling.times(loss, traced.scale)  # reduced by the loss itself: a mean, as far as we know
-        own = _divisor(sample_weight, mask, reduction, loss.dtype)
-        if own is None:
-            return loss
-        # Keras has divided by what this replica's examples weigh; their number weights the mean, here or later.
-        return loss * tf.math.divide_no_nan(own, loss_scaling.times(collectives.sum_over_replicas(own), traced.weight))
+            # The loss has reduced itself, to a mean as far as we know, and Keras does not scale a single number.
+            return scale.of_mean(loss)
+        own = _sum_of_weights(sample_weight, mask, reduction, loss.dtype)
+        return loss if own is None else scale.of_weighted_mean(loss, own, collectives.sum_over_replicas(own))
 
     return reduce
 
 
-def _counted(original: Any) -> Any:
-    """Weight means over shares by examples: the losses of several outputs, and numbers that user code counts.
-
-    CompileLoss counts the examples behind a loss only where shapes are static.
-    """
-
-    def update_state(metric: keras.metrics.Metric, values: Any, sample_weight: Any = None) -> Any:
-        traced, examples = loss_scaling.current(), loss_scaling.examples_behind(metric)
-        if examples is not None:
-            return original(metric, values, examples)
-        if sample_weight is None and traced is not None and not traced.alone and _is_number(values):
-            scalars.require_known()
-            sample_weight = traced.weight * traced.copies  # a number for the share: its part of one for the step
-        return original(metric, values, sample_weight)
-
-    return update_state
-
-
-def _summed(original: Any) -> Any:
-    """Let a number that user code adds up be tried: of a mean over a share it would make too much."""
-
-    def update_state(metric: keras.metrics.Metric, values: Any, sample_weight: Any = None) -> Any:
-        traced = loss_scaling.current()
-        if traced is not None and not traced.alone and _is_number(values):
-            scalars.require_known()
-        return original(metric, values, sample_weight)
-
-    return update_state
-
-
-def _is_number(value: Any) -> bool:
-    return len(getattr(value, "shape", ())) == 0
-
-
-def _added(original: Any) -> Any:
-    """Let losses that layers add enter the step's as what they are, means or sums over the share's examples."""
-
-    def add_loss(layer: keras.Layer, loss: Any) -> Any:
-        walk = scalars.walk()
-        if walk is None:
-            return original(layer, loss)
-        return original(
-            layer, [walk.added(layer, each) if tf.is_tensor(each) else each for each in tf.nest.flatten(loss)]
-        )
-
-    return add_loss
-
-
-def _applied(original: Any) -> Any:
-    """Weight the gradients of means over the replicas' shares, and add them up: any optimizer gets those of the step.
-
-    So it clips, accumulates and averages after the sum, as one device does, one of the model's own too.
-    """
-
-    def apply(optimizer: keras.Optimizer, grads: Any, trainable_variables: Any = None) -> Any:
-        traced = loss_scaling.current()
-        if traced is None or not traced.later:
-            return original(optimizer, grads, trainable_variables)
-        walk = scalars.walk()
-        weight = traced.weight if walk is None else scalars.weight_of(walk.gradients_kind(), traced)
-        of = optimizer._trainable_variables if trainable_variables is None else list(trainable_variables)
-        grads = [
-            gradient
-            if collectives.is_overwritten(variable)
-            else loss_scaling.counted_once(loss_scaling.weighted(gradient, weight), traced)
-            for gradient, variable in zip(grads, of, strict=True)
-        ]
-        grads = collectives.added_up(grads, of)
-        with loss_scaling.tracing(None):  # an optimizer inside this one gets what is weighted already
-            return original(optimizer, grads, trainable_variables)
-
-    return apply
-
-
-def _divisor(sample_weight: Any, mask: Any, reduction: str, dtype: Any) -> tf.Tensor | None:
-    """Return what a weighted or masked mean was divided by; None where it is the number of examples."""
+def _sum_of_weights(sample_weight: Any, mask: Any, reduction: str, dtype: Any) -> tf.Tensor | None:
+    """Return what Keras divided a weighted or masked mean by; None where it is the number of examples."""
     if reduction == "mean_with_sample_weight":
         weights = loss_module.apply_mask(
             None if sample_weight is None else tf.cast(sample_weight, dtype), mask, dtype=dtype, reduction=reduction
@@ -226,6 +154,79 @@ def _divisor(sample_weight: Any, mask: Any, reduction: str, dtype: Any) -> tf.Te
     else:
         weights = mask
     return None if weights is None else tf.stop_gradient(tf.reduce_sum(tf.cast(weights, dtype)))
+
+
+def _mean_counted(original: Any) -> Any:
+    """Weight means over shares by examples: the losses of several outputs, and numbers that a user's code averages.
+
+    CompileLoss weights the losses of several outputs itself, but only where the shapes are static.
+    """
+
+    def update_state(metric: keras.metrics.Metric, values: Any, sample_weight: Any = None) -> Any:
+        examples = examples_behind(metric)
+        if examples is not None:
+            return original(metric, values, examples)
+        if sample_weight is None and _is_number_of_share(values):
+            require_tried()
+            share = current_scale().share  # type: ignore[union-attr]
+            sample_weight = share.part * share.copies  # one for the step, over all replicas
+        return original(metric, values, sample_weight)
+
+    return update_state
+
+
+def _sum_tried(original: Any) -> Any:
+    """Let a number that a user's code adds up be tried: the sum of means over shares would be too large."""
+
+    def update_state(metric: keras.metrics.Metric, values: Any, sample_weight: Any = None) -> Any:
+        if _is_number_of_share(values):
+            require_tried()
+        return original(metric, values, sample_weight)
+
+    return update_state
+
+
+def _is_number_of_share(values: Any) -> bool:
+    """Say whether a metric is updated with a single number that is made of the share's examples."""
+    scale = current_scale()
+    return scale is not None and not scale.alone and len(getattr(values, "shape", ())) == 0
+
+
+def _loss_added(original: Any) -> Any:
+    """Let losses that layers add enter the step's as what they are, means or sums over the share."""
+
+    def add_loss(layer: keras.Layer, loss: Any) -> Any:
+        step_pass = current_pass()
+        if step_pass is None:
+            return original(layer, loss)
+        flat = tf.nest.flatten(loss)
+        return original(layer, [step_pass.added_loss(layer, each) if tf.is_tensor(each) else each for each in flat])
+
+    return add_loss
+
+
+def _gradients_summed(original: Any) -> Any:
+    """Scale gradients of deferred losses, and sum them over the replicas, before an optimizer gets them.
+
+    So it clips, accumulates and averages the gradients of the whole step, as on one device; a user's own optimizer too.
+    """
+
+    def apply(optimizer: keras.Optimizer, grads: Any, trainable_variables: Any = None) -> Any:
+        scale = current_scale()
+        if scale is None or not scale.deferred:
+            return original(optimizer, grads, trainable_variables)  # of our own step, which sums them itself
+        step_pass = current_pass()
+        reduction = Reduction.MEAN if step_pass is None else step_pass.gradients_reduction()
+        variables = optimizer._trainable_variables if trainable_variables is None else list(trainable_variables)
+        grads = [
+            gradient if collectives.is_overwritten(variable) else scale.counted_once(scale.scaled(gradient, reduction))
+            for gradient, variable in zip(grads, variables, strict=True)
+        ]
+        grads = collectives.sum_gradients(grads, variables)
+        with scaling(None):  # an optimizer inside this one gets gradients that are scaled and summed already
+            return original(optimizer, grads, trainable_variables)
+
+    return apply
 
 
 def _moments(x: Any, axes: Sequence[int], keepdims: bool) -> tuple[Any, Any]:
@@ -240,24 +241,24 @@ def _masked_moments(original: Any) -> Any:
         if mask is None or not layer.synchronized:
             return original(layer, inputs, mask)
         axes = layer._reduction_axes
-        counting = tf.broadcast_to(tf.cast(mask, inputs.dtype)[..., None], tf.shape(inputs))
-        mean, variance = moments(inputs, axes, mask=counting)
+        mask = tf.broadcast_to(tf.cast(mask, inputs.dtype)[..., None], tf.shape(inputs))
+        mean, variance = moments(inputs, axes, mask=mask)
         return tf.squeeze(mean, axes), tf.squeeze(variance, axes)
 
     return of_layer
 
 
-_PATCHES: tuple[tuple[Any, str, Callable[[Any], Any]], ...] = (
-    (keras.random.SeedGenerator, "next", _of_replica),
-    (loss_module, "scale_loss_for_distribution", _scaled),
-    (loss_module, "unscale_loss_for_distribution", _unscaled),
+_HOOKS: tuple[tuple[Any, str, Callable[[Any], Any]], ...] = (
+    (keras.random.SeedGenerator, "next", _seed_of_replica),
+    (loss_module, "scale_loss_for_distribution", _mean_scaled),
+    (loss_module, "unscale_loss_for_distribution", _mean_unscaled),
     (loss_module, "reduce_weighted_values", _reduced),
     (nn_module, "_compute_moments_sync", lambda _: _moments),
-    (keras.metrics.Mean, "update_state", _counted),
-    (keras.metrics.Sum, "update_state", _summed),
-    (keras.Layer, "add_loss", _added),
-    (BaseOptimizer, "apply", _applied),
-    (keras.optimizers.LossScaleOptimizer, "apply", _applied),
-    (keras.optimizers.MultiOptimizer, "apply", _applied),
+    (keras.metrics.Mean, "update_state", _mean_counted),
+    (keras.metrics.Sum, "update_state", _sum_tried),
+    (keras.Layer, "add_loss", _loss_added),
+    (BaseOptimizer, "apply", _gradients_summed),
+    (keras.optimizers.LossScaleOptimizer, "apply", _gradients_summed),
+    (keras.optimizers.MultiOptimizer, "apply", _gradients_summed),
     (keras.layers.BatchNormalization, "_moments", _masked_moments),
 )

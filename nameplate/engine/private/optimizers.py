@@ -1,9 +1,9 @@
-"""Optimizers that update each replica's copies, small variables as one, and some at rates of their own."""
+"""Optimizers: updates of each replica's own copies, small variables as one; rates by variable; moving averages."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import keras
@@ -12,9 +12,10 @@ import tensorflow as tf
 from keras.src.backend.tensorflow.optimizer import TFOptimizer
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 
-from nameplate.engine.packing import Together, flat, is_small
+from nameplate.engine.packing import PackedVariables, as_vector, is_small
+from nameplate.engine.private.patches import Patch, patched, shadowed
 
-# What TFOptimizer sends through cross-replica updates, and BaseOptimizer does with plain assignments.
+# TFOptimizer makes cross-replica updates of these, BaseOptimizer plain assignments.
 _UPDATES = (
     "_apply_weight_decay",
     "_backend_increment_gradient_accumulators",
@@ -28,42 +29,38 @@ _ELEMENTWISE = (
     keras.optimizers.RMSprop,
     keras.optimizers.Lion,
 )
-_APPLYING = (BaseOptimizer, keras.optimizers.LossScaleOptimizer, keras.optimizers.MultiOptimizer)  # have an `apply`
 _NO_SLOTS = ("_variables", "_trainable_variables", "_accumulated_gradients", "_model_variables_moving_average")
+_APPLYING = (BaseOptimizer, keras.optimizers.LossScaleOptimizer, keras.optimizers.MultiOptimizer)  # have an `apply`
 
 
 @contextmanager
 def updating_locally() -> Iterator[None]:
     """While steps are traced, let each replica apply the updates of every optimizer to its own copies.
 
-    The gradients that reach `apply` must already be summed over the replicas: then each replica computes the same
+    The gradients that reach `apply` must be summed over the replicas already. Then each replica computes the same
     update, no second collective is needed, and a condition around an update (loss scaling, accumulation) is an
-    ordinary condition. Through TFOptimizer each would be a merge call, which no branch may hold. Afterwards the
-    optimizers are Keras' own again: one that went through it works in `model.fit` and in a custom loop.
+    ordinary condition. TFOptimizer would make a merge call of each, which no branch may hold. Afterwards the optimizers
+    are Keras' own again: one that trained in here works in `model.fit` and in a custom loop.
     """
-    held: dict[int, tuple[Any, Any]] = {}  # variables of optimizers, and the aggregation that each has otherwise
-    before = [(place, name, getattr(place, name)) for place, name, _ in _local(held)]
+    aggregations: dict[int, tuple[Any, Any]] = {}  # of optimizers' variables: as they are outside of this block
     try:
-        for place, name, changed in _local(held):
-            setattr(place, name, changed)
-        yield
+        with patched(_local_methods(aggregations)):
+            yield
     finally:
-        for place, name, original in before:
-            setattr(place, name, original)
-        for value, aggregation in held.values():
+        for value, aggregation in aggregations.values():
             value._aggregation = aggregation
 
 
-def _local(held: dict[int, tuple[Any, Any]]) -> list[tuple[Any, str, Any]]:
-    """Return the methods that change while updates are local: where they are, their names, and what they become."""
+def _local_methods(aggregations: dict[int, tuple[Any, Any]]) -> list[Patch]:
+    """Return the methods that differ while updates are local."""
     plain = [(TFOptimizer, name, getattr(BaseOptimizer, name)) for name in _UPDATES]
-    applying = [(kind, "apply", _with_own_copies(kind.apply, held)) for kind in _APPLYING]
+    applying = [(kind, "apply", _with_own_copies(kind.apply, aggregations)) for kind in _APPLYING]
     scaling = (keras.optimizers.LossScaleOptimizer, "_tf_apply", keras.optimizers.LossScaleOptimizer._common_apply)
     return [*plain, (TFOptimizer, "_backend_update_step", _update_step), *applying, scaling]
 
 
-def _with_own_copies(original: Any, held: dict[int, tuple[Any, Any]]) -> Any:
-    """Assign an optimizer's variables where they are, on each replica; one that is not built yet is built first."""
+def _with_own_copies(original: Any, aggregations: dict[int, tuple[Any, Any]]) -> Any:
+    """Assign an optimizer's variables on each replica by itself; an optimizer that is not built yet is built first."""
 
     def apply(optimizer: Any, grads: Any, trainable_variables: Any = None) -> Any:
         if not optimizer.built and trainable_variables is not None:
@@ -72,7 +69,8 @@ def _with_own_copies(original: Any, held: dict[int, tuple[Any, Any]]) -> Any:
                 optimizer.build(trainable_variables)
         for variable in optimizer.variables:
             value = variable._value
-            held.setdefault(id(value), (value, getattr(value, "_aggregation", None)))
+            aggregations.setdefault(id(value), (value, getattr(value, "_aggregation", None)))
+            # With any other aggregation, an assignment in replica context is a merge call.
             value._aggregation = tf.VariableAggregation.NONE
         return original(optimizer, grads, trainable_variables)
 
@@ -80,53 +78,52 @@ def _with_own_copies(original: Any, held: dict[int, tuple[Any, Any]]) -> Any:
 
 
 def _update_step(optimizer: Any, gradients: list[Any], variables: list[Any], learning_rate: Any) -> None:
-    """Update all variables with one reading of the step's number and of the learning rate, small ones as one.
+    """Update the variables with one reading of the step's number and of the learning rate, small variables as one.
 
-    Keras reads both anew for every variable. With 50 small layers Adam's update has a third of the operations so, and
-    tracing it takes a third of the time.
+    Keras traces all of it for every variable. Measured on two CPU replicas: tracing a step of the default convnet, with
+    20 variables, takes 2.1 s of processor time instead of 3.3 s, with 83 variables 9 s instead of 13 s; the steps
+    themselves take the same time.
     """
-    iterations = optimizer._iterations
     if isinstance(learning_rate, keras.Variable):
         learning_rate = tf.convert_to_tensor(learning_rate.value)
-    vars(optimizer)["_iterations"] = tf.convert_to_tensor(iterations.value)
-    try:
-        rest = _update_small(optimizer, gradients, variables, learning_rate)
-        gradients, variables = [gradients[place] for place in rest], [variables[place] for place in rest]
+    with shadowed(optimizer, "_iterations", tf.convert_to_tensor(optimizer._iterations.value)):
+        small = _small_variables(optimizer, gradients, variables)
+        if small:
+            chosen = [gradients[index] for index in small], [variables[index] for index in small]
+            _update_packed(optimizer, *chosen, learning_rate)
+        rest = [index for index in range(len(variables)) if index not in small]
+        gradients, variables = [gradients[index] for index in rest], [variables[index] for index in rest]
         BaseOptimizer._backend_update_step(optimizer, gradients, variables, learning_rate)
-    finally:
-        vars(optimizer)["_iterations"] = iterations
 
 
-def _update_small(optimizer: Any, gradients: list[Any], variables: list[Any], learning_rate: Any) -> list[int]:
-    """Update small variables as one, in their place the optimizer's slots too; return the places of the others."""
-    everywhere = list(range(len(variables)))
-    if type(optimizer) not in _ELEMENTWISE or "update_step" in vars(optimizer):
-        return everywhere
+def _small_variables(optimizer: Any, gradients: list[Any], variables: list[Any]) -> list[int]:
+    """Return the indices of the variables that can be updated as one; none if there are fewer than two."""
+    if type(optimizer) not in _ELEMENTWISE or "update_step" in vars(optimizer):  # one of `scale_updates`
+        return []
     small = [
-        place
-        for place in everywhere
-        if is_small(gradients[place]) and gradients[place].dtype == tf.float32 and variables[place].dtype == "float32"
+        index
+        for index, (gradient, variable) in enumerate(zip(gradients, variables, strict=True))
+        if is_small(gradient) and gradient.dtype == tf.float32 and variable.dtype == "float32"
     ]
-    if len(small) < 2:
-        return everywhere
-    indices = [optimizer._get_variable_index(variables[place]) for place in small]
+    return small if len(small) > 1 else []
+
+
+def _update_packed(optimizer: Any, gradients: Sequence[Any], variables: Sequence[Any], learning_rate: Any) -> None:
+    """Call `update_step` once, with the variables as one and in their place the optimizer's slots too."""
+    indices = [optimizer._get_variable_index(variable) for variable in variables]
     slots = {
-        attribute: held
+        attribute: PackedVariables([held[index] for index in indices])
         for attribute, held in vars(optimizer).items()
         if attribute not in _NO_SLOTS and _holds_slots(held, len(optimizer._trainable_variables))
     }
-    together = {attribute: Together([held[index] for index in indices]) for attribute, held in slots.items()}
-    whole = Together([variables[place] for place in small])
-    vars(optimizer).update({attribute: [each] for attribute, each in together.items()})
-    optimizer._get_variable_index = lambda _: 0
-    try:
-        optimizer.update_step(flat([gradients[place] for place in small]), whole, learning_rate)
-    finally:
-        vars(optimizer).update(slots)
-        del vars(optimizer)["_get_variable_index"]
-    for each in (whole, *together.values()):
-        each.write_back()
-    return [place for place in everywhere if place not in small]
+    whole = PackedVariables(variables)
+    with ExitStack() as stack:
+        for attribute, slot in slots.items():
+            stack.enter_context(shadowed(optimizer, attribute, [slot]))
+        stack.enter_context(shadowed(optimizer, "_get_variable_index", lambda _: 0))
+        optimizer.update_step(as_vector(gradients), whole, learning_rate)
+    for packed in (whole, *slots.values()):
+        packed.write_back()
 
 
 def _holds_slots(held: Any, count: int) -> bool:
@@ -138,11 +135,11 @@ def _holds_slots(held: Any, count: int) -> bool:
 
 
 def scale_updates(optimizer: keras.Optimizer, factors: Sequence[tuple[keras.Variable, float]]) -> None:
-    """Let an optimizer take its steps for some variables at a multiple of its learning rate, their decay with them.
+    """Let an optimizer update some variables at a multiple of its learning rate, and decay them at that multiple.
 
     Every optimizer of Keras computes an update in `update_step(gradient, variable, learning_rate)`, and decays weights
-    in `_apply_weight_decay(variables)` at its own rate (optimizers/base_optimizer.py). Variables reach both as Keras'
-    or as TensorFlow's, so they are told apart by the optimizer's own index.
+    in `_apply_weight_decay(variables)` at its own rate (optimizers/base_optimizer.py). Both are given either Keras'
+    variables or TensorFlow's, so variables are identified by the optimizer's own index.
     """
     of_index = {optimizer._get_variable_index(variable): factor for variable, factor in factors if factor != 1.0}
     update, usual = optimizer.update_step, optimizer.weight_decay
@@ -161,7 +158,8 @@ def scale_updates(optimizer: keras.Optimizer, factors: Sequence[tuple[keras.Vari
             for factor in dict.fromkeys(map(factor_of, variables)):
                 optimizer.weight_decay = usual * factor
                 alike = [variable for variable in variables if factor_of(variable) == factor]
-                type(optimizer)._apply_weight_decay(optimizer, alike)  # looked up now: see `updating_locally`
+                # Of the class, and looked up at each call: `updating_locally` replaces it there.
+                type(optimizer)._apply_weight_decay(optimizer, alike)
         finally:
             optimizer.weight_decay = usual
 
@@ -170,16 +168,12 @@ def scale_updates(optimizer: keras.Optimizer, factors: Sequence[tuple[keras.Vari
 
 @contextmanager
 def learning_at(optimizer: keras.Optimizer, learning_rate: Any) -> Iterator[None]:
-    """Let an optimizer have another learning rate or schedule in the block, as its configuration tells it.
+    """Inside, an optimizer has another learning rate or schedule, also in its configuration.
 
-    The public setter refuses a number where there was a schedule (optimizers/base_optimizer.py, keras 3.15.1).
+    The public setter refuses a number in the place of a schedule (optimizers/base_optimizer.py, keras 3.15.1).
     """
-    held = optimizer._learning_rate
-    vars(optimizer)["_learning_rate"] = learning_rate
-    try:
+    with shadowed(optimizer, "_learning_rate", learning_rate):
         yield
-    finally:
-        vars(optimizer)["_learning_rate"] = held
 
 
 def learning_rate_of(optimizer: keras.Optimizer) -> Any:
@@ -205,8 +199,8 @@ def moving_averages(optimizer: keras.Optimizer) -> list[tuple[keras.Variable, ke
     return [(variable, average) for variable, average in pairs if average is not None]
 
 
-def begin_averages(optimizer: keras.Optimizer) -> None:
-    """Let moving averages be the weights until the first step, where Keras has zeros; the first step begins them."""
+def initialize_averages(optimizer: keras.Optimizer) -> None:
+    """Set moving averages to the weights until the first step; Keras leaves zeros, and replaces them in that step."""
     if int(np.asarray(optimizer.iterations)) == 0:
         for variable, average in moving_averages(optimizer):
             average.assign(variable)
@@ -215,16 +209,11 @@ def begin_averages(optimizer: keras.Optimizer) -> None:
 def finalize(optimizer: keras.Optimizer) -> None:
     """Set the final values of weights, as Keras does at the end of `fit`: averages become the weights.
 
-    TFOptimizer does not expect a variable without an average, such as a scale of float8.
+    TFOptimizer's method fails on a variable without an average, such as a scale of float8.
     """
-    original = TFOptimizer._overwrite_model_variables_with_average_value
-    TFOptimizer._overwrite_model_variables_with_average_value = (
-        BaseOptimizer._overwrite_model_variables_with_average_value
-    )
-    try:
+    name = "_overwrite_model_variables_with_average_value"
+    with patched([(TFOptimizer, name, getattr(BaseOptimizer, name))]):
         optimizer.finalize_variable_values(built_for(inner_optimizer(optimizer)))
-    finally:
-        TFOptimizer._overwrite_model_variables_with_average_value = original
 
 
 def built_for(optimizer: keras.Optimizer) -> list[keras.Variable]:

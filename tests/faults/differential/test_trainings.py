@@ -17,7 +17,7 @@ from tests.faults.differential.processes import WAYS, Answer, Trainers
 COUNT = int(os.environ.get("NAMEPLATE_CASES", "500"))
 SEED = int(os.environ.get("NAMEPLATE_CASES_SEED", "0"))
 # In float64 what is left is the order of summation, which a division by a small gradient makes larger: see
-# `tests.trainer.replication.comparing`. Keras keeps the means of losses and metrics in float32.
+# `tests.nameplate.engine.replication.comparing`. Keras keeps the means of losses and metrics in float32.
 WEIGHTS, LOGS = (1e-6, 1e-8), (5e-6, 2e-6)  # relative, absolute
 FEW = 20  # findings after which there is enough to look at
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nameplate.engine.packing import SMALL, in_one_piece
+from nameplate.engine.packing import SMALL, packed
 from nameplate.engine.private.optimizers import updating_locally
 
 NUMBERS = np.random.default_rng(0)
@@ -26,7 +26,7 @@ def test_small_tensors_of_a_dtype_go_through_as_one_and_come_out_in_their_places
         seen.extend(pieces)
         return [each if isinstance(each, tf.IndexedSlices) else 2 * each for each in pieces]
 
-    changed = in_one_piece(change, [values[0], rows, *values[1:], tf.constant([1, 2])])
+    changed = packed(change, [values[0], rows, *values[1:], tf.constant([1, 2])])
     assert [tuple(each.shape) for each in seen] == [(12 + 4 + 1 + 8,), (3, 2), (SMALL + 1,), (2,)]
     assert changed[1] is rows
     for before, after in zip(values, [changed[0], *changed[2:-1]], strict=True):

@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 
 import nameplate
-from nameplate.engine import exchange
-from nameplate.engine.gather import gathered
+from nameplate.engine import host_collectives
+from nameplate.engine.graph import gathered
 from nameplate.errors import NameplateError
 
 X = np.random.default_rng(0).normal(size=(11, 3)).astype("float32")  # in steps of 4: 2 and 2, 2 and 1
@@ -93,6 +93,6 @@ def test_b6_a_single_number_for_a_batch_is_refused(strategy: Any) -> None:
 
 
 def test_b6_what_workers_cannot_exchange_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "several", lambda: True)
+    monkeypatch.setattr(host_collectives, "several_workers", lambda: True)
     with pytest.raises(NameplateError, match="predictions of string cannot be gathered from several workers"):
         gathered(tf.constant(["a"]))

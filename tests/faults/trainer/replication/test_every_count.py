@@ -31,7 +31,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> object:
     def ran(table: str) -> Tables | Exception:
         place: Path = tmp_path_factory.mktemp(table)
         try:
-            return run_table(f"tests.trainer.replication.{table}", place, ["one device", *TABLES[table]])
+            return run_table(f"tests.nameplate.engine.replication.{table}", place, ["one device", *TABLES[table]])
         except Exception as error:
             return error
 
@@ -49,7 +49,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> object:
 def test_every_number_is_that_of_one_device(results: object, table: str, strategy: str) -> None:
     assert callable(results)
     numbers, wrong = results(table), {}
-    for name, training in importlib.import_module(f"tests.trainer.replication.{table}").TRAININGS.items():
+    for name, training in importlib.import_module(f"tests.nameplate.engine.replication.{table}").TRAININGS.items():
         reference = ALIKE.get(strategy, "one device") if training.draws else "one device"
         if training.draws and strategy in ("2 replicas", "4 replicas"):
             continue

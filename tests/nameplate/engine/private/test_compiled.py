@@ -9,11 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from nameplate.engine.private.compiled import (
-    adds_up,
     as_logged,
     build_compiled,
-    falls_apart,
     has_own_call,
+    is_mean_of_rows,
+    is_sum_of_states,
     loss_tracker,
     measured_metrics,
     overridden,
@@ -51,7 +51,7 @@ def test_losses_of_keras_fall_apart_into_examples_but_for_those_that_compare_the
 
     apart = [keras.losses.MeanSquaredError(), keras.losses.CategoricalCrossentropy(), keras.losses.CTC()]
     whole = [keras.losses.Dice(), keras.losses.Tversky(), keras.losses.Circle(), Own()]
-    assert [falls_apart(loss) for loss in (*apart, *whole)] == [True] * 3 + [False] * 4
+    assert [is_mean_of_rows(loss) for loss in (*apart, *whole)] == [True] * 3 + [False] * 4
     assert [has_own_call(loss) for loss in whole] == [False] * 3 + [True]
 
 
@@ -63,9 +63,9 @@ def test_metrics_of_keras_add_up_but_for_those_around_a_function_of_the_users() 
         pass
 
     known = [keras.metrics.AUC(), keras.metrics.MeanAbsoluteError(), keras.metrics.F1Score()]
-    assert [adds_up(metric) for metric in known] == [True] * 3
-    assert not adds_up(keras.metrics.MeanMetricWrapper(own))
-    assert not adds_up(Largest())
+    assert [is_sum_of_states(metric) for metric in known] == [True] * 3
+    assert not is_sum_of_states(keras.metrics.MeanMetricWrapper(own))
+    assert not is_sum_of_states(Largest())
 
 
 def test_compiled_losses_are_others_inside_and_metrics_are_found_one_by_one() -> None:

@@ -44,7 +44,7 @@ def test_without_as_one_device_replicas_draw_the_same(strategy: Any) -> None:
 
 def test_every_patch_goes_away_with_its_context_also_inside_another() -> None:
     def found() -> list[Any]:
-        patched = [getattr(place, name) for place, name, _ in one_device._PATCHES]
+        patched = [getattr(place, name) for place, name, _ in one_device._HOOKS]
         return [*patched, vars(keras.Layer).get("_losses")]
 
     before = found()

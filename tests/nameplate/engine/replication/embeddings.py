@@ -1,4 +1,4 @@
-"""`python -m tests.trainer.replication.embeddings`: embeddings trained over TensorFlow's own collectives, by size.
+"""`python -m tests.nameplate.engine.replication.embeddings`: embeddings over TensorFlow's own collectives, by size.
 
 Each is compared with a training of the same batches on one device, one after another; the largest difference of any
 weight is printed by size, as JSON. A process can hold one number of CPU replicas, so each has a process of its own.

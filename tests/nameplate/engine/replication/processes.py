@@ -37,7 +37,15 @@ def run_table(table: str, place: Path, strategies: Iterable[str] = STRATEGIES) -
 
 
 def _run(table: str, file: Path, kind: str, replicas: int, workers: int) -> None:
-    command = [sys.executable, "-m", "tests.trainer.replication.training", table, kind, str(replicas), str(file)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.nameplate.engine.replication.training",
+        table,
+        kind,
+        str(replicas),
+        str(file),
+    ]
     addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
     processes = [
         subprocess.Popen(

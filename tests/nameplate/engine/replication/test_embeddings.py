@@ -21,7 +21,7 @@ BEYOND = 1e-9  # float64: Adam makes 1e-16 of a gradient that is nearly zero int
 
 def differences(replicas: int, sizes: list[int]) -> dict[str, float]:
     """Return how far embeddings are from one device's, by kind of data and number of examples."""
-    command = [sys.executable, "-m", "tests.trainer.replication.embeddings", str(replicas), json.dumps(sizes)]
+    command = [sys.executable, "-m", "tests.nameplate.engine.replication.embeddings", str(replicas), json.dumps(sizes)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
@@ -45,7 +45,7 @@ def test_b1_embeddings_on_two_replicas_give_the_numbers_of_one_device(strategy: 
 
 def test_b1_rows_are_joined_in_the_order_of_the_replicas() -> None:
     own = [tf.IndexedSlices(np.full((n, 2), n, "float32"), range(n), (9, 2)) for n in (3, 0, 1)]
-    every = collectives.joined(own)
+    every = collectives.joined_rows(own)
     np.testing.assert_array_equal(every.values[:, 0], [3, 3, 3, 1])
     np.testing.assert_array_equal(every.indices, [0, 1, 2, 0])
-    assert collectives.joined(own[0]) is own[0]
+    assert collectives.joined_rows(own[0]) is own[0]

@@ -1,4 +1,4 @@
-"""`python -m tests.trainer.replication.training`: the trainings of a table under one strategy, to a file of arrays.
+"""`python -m tests.nameplate.engine.replication.training`: trainings of a table, to a file of arrays.
 
 A process can hold one number of CPU replicas, so each has a process of its own.
 """

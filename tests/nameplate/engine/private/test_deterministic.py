@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nameplate.engine.private import trial
-from nameplate.engine.private.trial import without_chance
-from nameplate.engine.scalars import Scalars, Walk, walking
+from nameplate.engine.private import deterministic as module
+from nameplate.engine.private.deterministic import deterministic
+from nameplate.engine.reductions import StepPass, StepReductions, passing
 
 DRAWS: dict[str, Any] = {
     "keras normal": lambda: keras.random.normal((3, 2)),
@@ -27,7 +27,7 @@ DRAWS: dict[str, Any] = {
 
 @pytest.mark.parametrize("draw", DRAWS)
 def test_random_numbers_are_constants(draw: str) -> None:
-    with without_chance():
+    with deterministic():
         drawn = np.asarray(DRAWS[draw]())
     assert drawn.shape == (3, 2)
     assert (drawn == drawn[0, 0]).all()
@@ -38,22 +38,22 @@ def test_batch_statistics_are_the_moving_ones_and_no_optimizer_updates() -> None
     x = np.random.default_rng(0).normal(3.0, 2.0, (8, 2)).astype("float32")
     norm.build(x.shape)
     before = [each.numpy() for each in norm.weights]
-    with without_chance(), walking(Walk(Scalars(), is_trial=True)) as walk:
+    with deterministic(), passing(StepPass(StepReductions(), is_trial=True)) as step_pass:
         np.testing.assert_allclose(norm(x, training=True), x / np.sqrt(1.001), rtol=1e-5)
         optimizer.apply_gradients([(tf.ones([2]), norm.gamma)])
-    assert [len(gradients) for gradients in walk.gradients] == [1]
+    assert [len(gradients) for gradients in step_pass.gradients] == [1]
     for variable, value in zip(norm.weights, before, strict=True):
         np.testing.assert_allclose(variable.numpy(), value, rtol=1e-6)  # 0.99 v + 0.01 v
 
 
 def test_all_of_it_goes_away_with_its_context() -> None:
     def found() -> list[Any]:
-        return [getattr(place, name) for place, name, _ in trial._REPLACED]
+        return [getattr(place, name) for place, name, _ in module._REPLACED]
 
     before = found()
-    with without_chance():
+    with deterministic():
         inside = found()
     assert all(changed is not original for changed, original in zip(inside, before, strict=True))
-    with pytest.raises(RuntimeError), without_chance():
+    with pytest.raises(RuntimeError), deterministic():
         raise RuntimeError
     assert found() == before

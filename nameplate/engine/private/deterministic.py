@@ -1,4 +1,4 @@
-"""A model's computations with nothing left to chance, so that the rows of a batch are independent of each other."""
+"""A model's computations without randomness or batch statistics, so that the rows of a batch are independent."""
 
 from __future__ import annotations
 
@@ -11,43 +11,38 @@ import tensorflow as tf
 from keras.src.backend.tensorflow import random as random_module
 from keras.src.optimizers.base_optimizer import BaseOptimizer
 
-from nameplate.engine import scalars
+from nameplate.engine.private.patches import patched
+from nameplate.engine.reductions import current_pass
 
-_PLACE = 0.4  # of a constant between the ends of a range
+_FRACTION = 0.4  # of the way between the ends of a range lies the constant that is drawn from it
 
 
 @contextmanager
-def without_chance() -> Iterator[None]:
+def deterministic() -> Iterator[None]:
     """Inside, random numbers are constants, dropout keeps all, batch statistics are the moving ones, no update is made.
 
-    Keras draws through `tf.random.stateless_...` (backend/tensorflow/random.py), code of the user's often through
-    `tf.random.normal` and `uniform`; each by its attribute, at each call.
+    Keras draws through `tf.random.stateless_...` (backend/tensorflow/random.py), a user's code often through
+    `tf.random.normal` and `uniform`. Both look the function up as an attribute at each call, so it can be replaced.
     """
-    before = [(place, name, getattr(place, name)) for place, name, _ in _REPLACED]
-    try:
-        for place, name, constant in _REPLACED:
-            setattr(place, name, constant)
+    with patched(_REPLACED):
         yield
-    finally:
-        for place, name, original in before:
-            setattr(place, name, original)
 
 
 def _normal(shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = tf.float32, **_: Any) -> tf.Tensor:
-    return tf.broadcast_to(tf.cast(mean, dtype) + tf.cast(stddev, dtype) * _PLACE, _dimensions(shape))
+    return tf.broadcast_to(tf.cast(mean, dtype) + tf.cast(stddev, dtype) * _FRACTION, _dimensions(shape))
 
 
 def _uniform(shape: Any, minval: Any = 0, maxval: Any = None, dtype: Any = tf.float32, **_: Any) -> tf.Tensor:
     low, high = tf.cast(minval, tf.float64), tf.cast(1 if maxval is None else maxval, tf.float64)
-    return tf.broadcast_to(tf.cast(low + _PLACE * (high - low), dtype), _dimensions(shape))
+    return tf.broadcast_to(tf.cast(low + _FRACTION * (high - low), dtype), _dimensions(shape))
 
 
-def _stateless_normal(shape: Any, seed: Any = None, *given: Any, **named: Any) -> tf.Tensor:
-    return _normal(shape, *given, **named)
+def _stateless_normal(shape: Any, seed: Any = None, *arguments: Any, **keywords: Any) -> tf.Tensor:
+    return _normal(shape, *arguments, **keywords)
 
 
-def _stateless_uniform(shape: Any, seed: Any = None, *given: Any, **named: Any) -> tf.Tensor:
-    return _uniform(shape, *given, **named)
+def _stateless_uniform(shape: Any, seed: Any = None, *arguments: Any, **keywords: Any) -> tf.Tensor:
+    return _uniform(shape, *arguments, **keywords)
 
 
 def _dimensions(shape: Any) -> tf.Tensor:
@@ -65,9 +60,9 @@ def _moving(layer: keras.layers.BatchNormalization, inputs: Any, mask: Any) -> t
 
 def _apply(optimizer: keras.Optimizer, grads: Any, trainable_variables: Any = None) -> None:
     del optimizer, trainable_variables
-    walk = scalars.walk()
-    if walk is not None:
-        walk.gradients.append(list(grads))
+    step_pass = current_pass()
+    if step_pass is not None:
+        step_pass.gradients.append(list(grads))
 
 
 _REPLACED: tuple[tuple[Any, str, Any], ...] = (

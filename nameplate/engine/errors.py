@@ -1,0 +1,62 @@
+"""Errors that Keras and TensorFlow raise for what a user can mend, as errors of ours that say how."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import keras
+import tensorflow as tf
+
+from nameplate.data.errors import DataError, data_error
+from nameplate.errors import NameplateError
+
+_LABEL = re.compile(r"label value of (-?\d+) which is outside the valid range of \[0, (\d+)\)")  # TensorFlow's words
+_CALLING = "Exception encountered when calling"  # Keras' first words when a layer raises
+
+
+@contextmanager
+def device_errors() -> Iterator[None]:
+    """Raise a `NameplateError` for damaged data, a label that no unit stands for, or memory that does not suffice."""
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        raise NameplateError(
+            f"out of memory on a device: {str(error).splitlines()[0]} "
+            "A smaller fit.global_batch, fit.precision=mixed_bfloat16 or data.resident=never needs less."
+        ) from error
+    except tf.errors.OpError as error:
+        known = _label_error(error) or data_error(error)
+        if known is None:
+            raise
+        raise known from None
+
+
+@contextmanager
+def data_errors(model: keras.Model) -> Iterator[None]:
+    """Raise a `NameplateError` if Keras finds, as it calls the model, that a layer cannot take what it gets."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        if _CALLING not in str(error):
+            raise
+        raise NameplateError(f"the data does not fit {model.name!r}: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """Return the sentence of Keras' message that says what is wrong: the last before its list of the arguments."""
+    text = re.sub(r"\x1b\[\d*m", "", str(error)).partition("Arguments received by")[0].strip()
+    return text.splitlines()[-1].strip() if text else type(error).__name__
+
+
+def _label_error(error: tf.errors.OpError) -> DataError | None:
+    """Return an error for a label outside of the range of a loss; None if that is not what happened."""
+    match = _LABEL.search(str(error))
+    if match is None:
+        return None
+    label, units = int(match[1]), int(match[2])
+    return DataError(
+        f"the target has the label {label}, and the model's output has {units} units, for the labels 0 to {units - 1}. "
+        f"{'Labels count from 0' if label < 0 else f'Give the last layer at least {label + 1} units'}."
+    )
