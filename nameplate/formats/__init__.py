@@ -1,4 +1,13 @@
-"""Reading and writing other people's files by name, each format in its own file; nothing in a file is executed."""
+"""Other people's files by name, one format per module; nothing in a file is ever executed.
+
+- `registry` knows every format and opens any file as `arrays`; `name_table` lists the layers and variables of a file.
+- `limits`: how much may come out of a file, for every reader. `zip_archive`: a zip file checked before it is used.
+- Keras: `keras_file` (.keras), `keras_weights` (.weights.h5 and .h5), `keras_shards` (.weights.json); the helpers
+  `hdf5` and `hdf5_process` (HDF5 in a process of its own), `keras_variables` and `keras_config`.
+- PyTorch: `pytorch_file`, read by `pytorch_pickle`; `pytorch_weights` and `pytorch_layouts` convert to Keras and back;
+  `torchvision_names` has ready maps of names.
+- `safetensors_file`; `saved_model`, which reads TensorFlow's `tensor_bundle`.
+"""
 
 from nameplate.errors import FileFormatError
 from nameplate.formats.arrays import Arrays

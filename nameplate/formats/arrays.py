@@ -1,4 +1,4 @@
-"""The arrays of a file by name: shapes and types at once, values when they are asked for."""
+"""The arrays of a file by name: shapes and dtypes at once, values on demand."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _SHOWN = 10
 
 
 class Arrays(Mapping[str, np.ndarray]):
-    """A lazy `Weights`: `[]` reads that array alone. `close` it, or use it as a context.
+    """A lazy `Weights`: `[]` reads one array. Close it with `close` or a `with` block.
 
-    `forms` has each name's shape and type without reading; `format` is the kind of file it came from; `unnamed` says
-    that the file has no names, so that these are counts of classes (`layers/dense_1/0`).
+    `forms` has the shape and dtype of each array, without reading it; `format` is the file's format; `unnamed` means
+    that the file has no layer names, so that these are classes with numbers (`layers/dense_1/0`).
     """
 
     def __init__(
@@ -34,10 +34,12 @@ class Arrays(Mapping[str, np.ndarray]):
         close: Callable[[], None] = lambda: None,
         unnamed: bool = False,
     ) -> None:
-        """Take what a file holds, how a place in it is read, and how much may come out; no budget where all is proved.
+        """Hold `arrays`, each read on demand by `read(place)`.
+
+        A `budget` limits their total size; a reader that has checked the sizes itself passes none.
 
         Raises:
-            FileFormatError: when two arrays have one name, one has no shape that can be, or all are too large together.
+            FileFormatError: when two arrays have one name, a shape is impossible, or all together are too large.
         """
         listed = list(arrays)
         self.path = path
@@ -71,7 +73,7 @@ class Arrays(Mapping[str, np.ndarray]):
         return name in self.places
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._close()
 
     def __enter__(self) -> Arrays:
@@ -82,8 +84,8 @@ class Arrays(Mapping[str, np.ndarray]):
 
 
 def _itemsize(dtype: str) -> int:
-    found = dtypes.of_name(dtype)
-    return found.itemsize if found is not None else 1  # a text, which is not read
+    known = dtypes.of_name(dtype)
+    return known.itemsize if known is not None else 1  # a text, which is never read
 
 
 def _twice(path: Path, listed: list[Array]) -> str:
@@ -92,5 +94,5 @@ def _twice(path: Path, listed: list[Array]) -> str:
         places.setdefault(array.name, []).append(array.place)
     clashes = [f"  {name}: {', '.join(where)}" for name, where in places.items() if len(where) > 1]
     more = [f"  ... and {len(clashes) - _SHOWN} more"] if len(clashes) > _SHOWN else []
-    head = f"{path}: {len(clashes)} names stand for several arrays, so that none can be taken by name:"
+    head = f"{path}: {len(clashes)} names belong to several arrays each, so these cannot be read by name:"
     return "\n".join([head, *clashes[:_SHOWN], *more])

@@ -1,7 +1,7 @@
-"""An HDF5 file read in a process of its own with limits: names, shapes, text attributes, and arrays when asked for.
+"""An HDF5 file, read by a process of its own under limits: names, shapes and text attributes, and arrays on demand.
 
-Links that leave the file, external and virtual data are refused (CVE-2026-1669), as are arrays that would grow without
-measure (CVE-2026-0897) and more objects than any model has.
+Refused are links that leave the file, external and virtual data (CVE-2026-1669), arrays that would expand without bound
+(CVE-2026-0897), and more objects than any model has.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from nameplate.errors import FileFormatError
 from nameplate.formats.hdf5_process import SECONDS
 from nameplate.formats.limits import Budget, budget_of
 
-_PATIENCE = SECONDS  # seconds without a byte before the process is given up
+_TIMEOUT = SECONDS  # seconds without a byte before the process is killed
 _PIECE = 1 << 20  # bytes
-_MOST_PIECES = 4096  # of one answer: each as much as a pipe holds, 64 KiB as a rule
+_MOST_PIECES = 4096  # in one answer, each at most what a pipe holds, usually 64 KiB
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What an HDF5 file holds by path: text attributes, and (shape, type) of data, in the order of the file."""
+    """What an HDF5 file holds by path, in file order: text attributes, and the (shape, dtype) of datasets."""
 
     attributes: dict[str, dict[str, Any]]
     datasets: dict[str, tuple[tuple[int, ...], str]]
 
 
 class Hdf5File:
-    """An open file; `close` it, or use it as a context.
+    """An open HDF5 file; close it with `close` or a `with` block.
 
     Args:
         path: the file.
-        budget: what may come out, where it lies in another file or is one of several; messages call it as that does.
+        budget: what may come out, when the file is part of another or one of several; its label is used in messages.
     """
 
     def __init__(self, path: Path, *, budget: Budget | None = None) -> None:
@@ -50,27 +50,27 @@ class Hdf5File:
             raise FileFormatError(f"{budget.label if budget else path}: there is no such file")
         budget = budget or budget_of(Path(path))
         self._label = budget.label
-        self._ahead = b""  # what came behind a line of JSON
+        self._ahead = b""  # bytes already read after a line of JSON
         self._process = _started(Path(path), budget)
         self._end = weakref.finalize(self, _stop, self._process)
         try:
-            found = self._ask("contents")
+            answer = self._ask("contents")
         except BaseException:
             self.close()
             raise
         try:
-            budget.spend(found["bytes"], items=len(found["datasets"]) + len(found["attributes"]))
+            budget.spend(answer["bytes"], items=len(answer["datasets"]) + len(answer["attributes"]))
         except BaseException:
             self.close()
             raise
-        datasets = {name: (tuple(shape), dtype) for name, (shape, dtype) in found["datasets"].items()}
-        self.contents = Contents(found["attributes"], datasets)
+        datasets = {name: (tuple(shape), dtype) for name, (shape, dtype) in answer["datasets"].items()}
+        self.contents = Contents(answer["attributes"], datasets)
 
     def read(self, path: str) -> np.ndarray:
         """Return the array at a path of `contents.datasets`.
 
         Raises:
-            FileFormatError: when it holds no numbers, or what is there cannot be read.
+            FileFormatError: when it does not hold numbers, or cannot be read.
         """
         shape, name = self.contents.datasets[path]
         dtype = dtypes.of_name(name)
@@ -79,12 +79,12 @@ class Hdf5File:
         nbytes = self._ask("read", path)["nbytes"]
         data = np.empty(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize, np.uint8)
         if nbytes != data.nbytes:
-            raise FileFormatError(f"{self._label}: {path} has {nbytes} bytes, {data.nbytes} were announced")
+            raise FileFormatError(f"{self._label}: {path} has {nbytes} bytes instead of {data.nbytes}")
         view = memoryview(data.data)
         view[: len(self._ahead)] = self._ahead
         view, self._ahead = view[len(self._ahead) :], b""
         while view:
-            view = view[self._wait().readinto(view) or self._give_up() :]
+            view = view[self._wait().readinto(view) or self._raise_ended() :]
         return data.view(dtype).reshape(shape)
 
     def close(self) -> None:
@@ -105,40 +105,41 @@ class Hdf5File:
             stdin.write(json.dumps(request).encode() + b"\n")
             stdin.flush()
         except OSError:
-            pass  # it has ended, and said why before
+            pass  # the process has ended; its error is read below
         pieces = [b""]
         while b"\n" not in pieces[-1]:
-            pieces.append(self._wait().read(_PIECE) or self._give_up())
+            pieces.append(self._wait().read(_PIECE) or self._raise_ended())
             if len(pieces) > _MOST_PIECES:
                 self.close()
                 raise FileFormatError(f"{self._label} is refused: its names and texts are larger than any model's")
         line, _, self._ahead = b"".join(pieces).partition(b"\n")
-        found: dict[str, Any] = json.loads(line)
-        if "error" in found:
-            raise FileFormatError(f"{self._label}: {found['error']}")
-        return found
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise FileFormatError(f"{self._label}: {answer['error']}")
+        return answer
 
     def _wait(self) -> Any:
-        """Return the process's output once there is something in it."""
+        """Return the output of the process once there is something to read."""
         stdout: Any = self._process.stdout
-        if not select.select([stdout], [], [], _PATIENCE)[0]:
+        if not select.select([stdout], [], [], _TIMEOUT)[0]:
             self.close()
-            raise FileFormatError(f"{self._label}: reading it took longer than {_PATIENCE} s; it was given up")
+            raise FileFormatError(f"{self._label}: reading it took longer than {_TIMEOUT} s and was given up")
         return stdout
 
-    def _give_up(self) -> Any:
-        self._process.wait(_PATIENCE)
+    def _raise_ended(self) -> Any:
+        """Raise what the process printed before it ended."""
+        self._process.wait(_TIMEOUT)
         stderr: Any = self._process.stderr
         lines = stderr.read(1 << 16).decode(errors="replace").strip().splitlines()
-        why = lines[-1] if lines else f"its reader ended with {self._process.returncode}"
-        raise FileFormatError(f"{self._label}: {why}")
+        reason = lines[-1] if lines else f"its reader ended with {self._process.returncode}"
+        raise FileFormatError(f"{self._label}: {reason}")
 
 
 def read_contents(path: Path) -> Contents:
-    """Return what the file holds.
+    """Return the contents of an HDF5 file.
 
     Raises:
-        FileFormatError: when it is no HDF5 file, reaches outside itself, or is larger than any model.
+        FileFormatError: when it is not an HDF5 file, refers to other files, or is larger than any model.
     """
     with Hdf5File(path) as file:
         return file.contents
@@ -163,6 +164,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     process.kill()
     for stream in (process.stdin, process.stdout, process.stderr):
         if stream is not None:
-            with contextlib.suppress(OSError):  # a request that it did not live to read
+            with contextlib.suppress(OSError):  # a request that the process did not read
                 stream.close()
     process.wait()

@@ -1,8 +1,9 @@
-"""The process that parses an HDF5 file for `nameplate.formats.hdf5`: limited before it opens, deaf and blind after.
+"""The process that parses an HDF5 file for `nameplate.formats.hdf5`, under limits set before the file is opened.
 
-Asked on standard input, a JSON list a line: `["contents"]` or `["read", PATH]`. Answers on standard output with a line
-of JSON, `{"error": ...}` where it cannot, and behind the answer to `read` the bytes of the array, C order, little end
-first. Once the file is open, no other file can be: what a damaged or hostile file makes the library do stays inside.
+A request is one line of JSON on standard input: `["contents"]` or `["read", PATH]`. The answer is one line of JSON on
+standard output, `{"error": ...}` on failure; after the answer to `read` come the bytes of the array, in C order,
+little-endian. Once the file is open, no other can be opened, so that whatever a hostile file makes the library do stays
+inside this process.
 """
 
 from __future__ import annotations
@@ -12,22 +13,22 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-SECONDS = 120  # without an answer
-_SECONDS = 20  # of processor time, and one more for every `_PER_SECOND` bytes that may come out
+SECONDS = 120  # of waiting for an answer
+_SECONDS = 20  # of processor time, plus one for every `_PER_SECOND` bytes that may come out
 _PER_SECOND = 32 << 20
 _MEMORY = 4 << 30  # bytes of address space
 _MOST_OBJECTS = 40_000  # groups and arrays; a layer has two to four
 _DEEPEST = 64
 _LONGEST_PATH = 4096  # characters
-_TEXTS = 4 << 20  # characters of names and texts that any file may have, and twice its bytes
+_TEXTS = 4 << 20  # characters of names and texts that any file may have, plus two for each of its bytes
 _PIECE = 16 << 20  # bytes read at once
 
 
 def main() -> None:
-    """Serve one file until nobody asks any more."""
+    """Serve one file until standard input ends."""
     import h5py
-    import ml_dtypes  # noqa: F401  h5py asks NumPy for such types
-    import numpy as np  # noqa: F401  imported now: later no file can be opened
+    import ml_dtypes  # noqa: F401  registers dtypes that h5py asks NumPy for
+    import numpy as np  # noqa: F401  before files can no longer be opened
 
     stored, allowed = int(sys.argv[2]), int(sys.argv[3])  # bytes of the file, and bytes that may come out
     _rehearse(h5py)
@@ -35,9 +36,9 @@ def main() -> None:
     try:
         file = h5py.File(sys.argv[1], "r")
     except Exception as failure:
-        _answer({"error": f"it cannot be read as HDF5: {_told(failure)}"})
+        _answer({"error": f"it cannot be read as HDF5: {_message(failure)}"})
         return
-    _close_the_door()
+    _forbid_opening()
     with file:
         for line in sys.stdin:
             what, *arguments = json.loads(line)
@@ -47,7 +48,7 @@ def main() -> None:
                 else:
                     _send(file[arguments[0]])
             except Exception as failure:
-                _answer({"error": f"it cannot be read as HDF5: {_told(failure)}"})
+                _answer({"error": f"it cannot be read as HDF5: {_message(failure)}"})
 
 
 def _limit(seconds: int) -> None:
@@ -60,7 +61,7 @@ def _limit(seconds: int) -> None:
 
 
 def _rehearse(h5py: Any) -> None:
-    """Read a file in memory, so that what Python loads at its first use is loaded."""
+    """Read a file in memory, so that everything Python imports on first use is imported."""
     with h5py.File("rehearsal", "w", driver="core", backing_store=False) as file:
         file["group/array"] = [1.0]
         for index, text in enumerate(("name", ["a", "é"], b"x", "é")):
@@ -68,14 +69,14 @@ def _rehearse(h5py: Any) -> None:
         _contents(file, h5py, 0, 1 << 20)
 
 
-def _close_the_door() -> None:
+def _forbid_opening() -> None:
     import resource
 
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))  # files that are open stay open
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))  # files that are already open stay usable
 
 
-def _answer(found: dict[str, Any]) -> None:
-    sys.stdout.buffer.write(json.dumps(found).encode() + b"\n")
+def _answer(answer: dict[str, Any]) -> None:
+    sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
     sys.stdout.buffer.flush()
 
 
@@ -84,15 +85,15 @@ def _contents(file: Any, h5py: Any, stored: int, allowed: int) -> dict[str, Any]
     datasets: dict[str, tuple[list[int], str]] = {}
     nbytes = 0
     texts_left = _TEXTS + 2 * stored
-    for where, thing in _things(file, h5py):
+    for where, item in _items(file, h5py):
         texts_left -= len(where)
-        if isinstance(thing, h5py.Dataset):
-            nbytes += (thing.size or 0) * thing.dtype.itemsize
+        if isinstance(item, h5py.Dataset):
+            nbytes += (item.size or 0) * item.dtype.itemsize
             if nbytes > allowed:
                 raise ValueError(f"its {stored} bytes would grow to {nbytes} or more; such files are refused")
-            datasets[where] = ([int(size) for size in thing.shape or ()], _dtype(thing))
+            datasets[where] = ([int(size) for size in item.shape or ()], _dtype(item))
             continue
-        texts = _texts(thing, texts_left)
+        texts = _texts(item, texts_left)
         texts_left -= sum(map(_length, texts.values()))
         if texts_left < 0:
             raise ValueError("its names and texts are larger than the file; such files are refused")
@@ -102,24 +103,24 @@ def _contents(file: Any, h5py: Any, stored: int, allowed: int) -> dict[str, Any]
 
 
 def _texts(group: Any, left: int) -> dict[str, Any]:
-    """Return the attributes of a group that are texts or lists of them, of so many characters at most and one more."""
-    found = {}
+    """Return the text attributes of a group, stopping once they exceed `left` characters."""
+    texts = {}
     for key in group.attrs:
         text = _text(group.attrs[key])
         if text is not None:
-            found[key] = text
+            texts[key] = text
             left -= _length(text)
         if left < 0:
             break
-    return found
+    return texts
 
 
 def _length(text: Any) -> int:
     return len(text) if isinstance(text, str) else sum(map(len, text))
 
 
-def _things(file: Any, h5py: Any) -> Iterator[tuple[str, Any]]:
-    """Yield (path, group or dataset), each reached by a plain link, groups before what they hold."""
+def _items(file: Any, h5py: Any) -> Iterator[tuple[str, Any]]:
+    """Yield (path, group or dataset), reached by hard links only, groups before their members."""
     objects = 0
     stack: list[tuple[str, Any]] = [("", file)]
     while stack:
@@ -150,12 +151,12 @@ def _things(file: Any, h5py: Any) -> Iterator[tuple[str, Any]]:
 def _plain(group: Any, key: str, h5py: Any) -> bool:
     try:
         return isinstance(group.get(key, getlink=True), h5py.HardLink)
-    except TypeError:  # a link of a kind that a library would have to be loaded for
+    except TypeError:  # a user-defined link, which needs a plugin
         return False
 
 
 def _dtype(dataset: Any) -> str:
-    """Return NumPy's name of a number format, or what else the file says it holds."""
+    """Return NumPy's name of the dtype, or whatever else the file says it holds."""
     marked = dataset.attrs.get("dtype")
     if isinstance(marked, str):
         return marked
@@ -166,7 +167,7 @@ def _send(dataset: Any) -> None:
     import numpy as np
 
     if dataset.dtype.kind not in "biufcV" or dataset.dtype.hasobject:
-        raise ValueError(f"{dataset.name} holds no numbers but {dataset.dtype}")
+        raise ValueError(f"{dataset.name} holds {dataset.dtype}, not numbers")
     if dataset.external or dataset.is_virtual:
         raise ValueError(f"{dataset.name} has its data in another file; such files are refused")
     little = dataset.dtype.newbyteorder("<")
@@ -183,19 +184,19 @@ def _send(dataset: Any) -> None:
 
 
 def _text(value: Any) -> Any:
-    """Return an attribute that is text or a list of texts; None for others."""
+    """Return an attribute that is a text or a list of texts; None for any other."""
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
     if isinstance(value, str):
         return value
     if hasattr(value, "tolist") and value.dtype.kind in "OSU":
         listed = value.tolist()
-        if isinstance(listed, list) and all(isinstance(each, str | bytes) for each in listed):
-            return [each.decode(errors="replace") if isinstance(each, bytes) else each for each in listed]
+        if isinstance(listed, list) and all(isinstance(text, str | bytes) for text in listed):
+            return [text.decode(errors="replace") if isinstance(text, bytes) else text for text in listed]
     return None
 
 
-def _told(failure: Exception) -> str:
+def _message(failure: Exception) -> str:
     return " ".join(str(failure).split()) or type(failure).__name__
 
 

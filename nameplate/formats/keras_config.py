@@ -1,4 +1,4 @@
-"""What Keras 2 wrote differently in a configuration, put as Keras 3 reads it."""
+"""Configurations of Keras models as data: converted from Keras 2, and searched for anything unsafe or unknown."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ _CONTAINERS = ("Functional", "Model", "Sequential")
 def modernized(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the configuration of a Keras 2 model such that Keras 3 finds every call of every nested model.
 
-    A nested model of Keras 2 counted its own construction as its call 0, so that the first use was call 1; one input or
-    output alone was written as a list of one.
+    In Keras 2 a nested model counted its own construction as call 0, so that its first use was call 1, and a single
+    input or output was written as a list of one.
     """
-    found = copy.deepcopy(dict(config))
-    if isinstance(found.get("config"), list):  # a Sequential before Keras 2.2.3
-        found["config"] = {"name": "sequential", "layers": found["config"]}
-    if found.get("class_name") == "Model":
-        found["class_name"] = "Functional"
-    stack = [found]
+    result = copy.deepcopy(dict(config))
+    if isinstance(result.get("config"), list):  # a Sequential before Keras 2.2.3
+        result["config"] = {"name": "sequential", "layers": result["config"]}
+    if result.get("class_name") == "Model":
+        result["class_name"] = "Functional"
+    stack = [result]
     while stack:
         inner = stack.pop().get("config")
         layers = inner.get("layers") if isinstance(inner, dict) else None
         if isinstance(inner, dict) and isinstance(layers, list):
-            nested = [each for each in layers if isinstance(each, dict)]
+            nested = [layer for layer in layers if isinstance(layer, dict)]
             _shift_calls(inner, nested)
             for key in ("input_layers", "output_layers"):
                 ports = inner.get(key)
                 if isinstance(ports, list) and len(ports) == 1 and isinstance(ports[0], list):
                     inner[key] = ports[0]
             stack += nested
-    return found
+    return result
 
 
 def _shift_calls(graph: dict[str, Any], layers: list[dict[str, Any]]) -> None:
     calls = {
-        str(each.get("name")): len(each.get("inbound_nodes") or ())
-        for each in layers
-        if each.get("class_name") in _CONTAINERS
+        str(layer.get("name")): len(layer.get("inbound_nodes") or ())
+        for layer in layers
+        if layer.get("class_name") in _CONTAINERS
     }
     uses = [use for use in _uses(graph) if use[0] in calls]
     late = {name for name, call, *_ in uses if call >= calls[name]}
@@ -51,9 +51,9 @@ def _shift_calls(graph: dict[str, Any], layers: list[dict[str, Any]]) -> None:
 
 
 def _uses(graph: Mapping[str, Any]) -> Iterator[list[Any]]:
-    """Yield each [layer, call, output, ...] in a graph, to be changed in place."""
-    layers = [each for each in graph.get("layers", []) if isinstance(each, Mapping)]
-    stack: list[Any] = [graph.get("output_layers"), *(each.get("inbound_nodes") for each in layers)]
+    """Yield each [layer, call, output, ...] in a graph, for changes in place."""
+    layers = [layer for layer in graph.get("layers", []) if isinstance(layer, Mapping)]
+    stack: list[Any] = [graph.get("output_layers"), *(layer.get("inbound_nodes") for layer in layers)]
     while stack:
         value = stack.pop()
         if isinstance(value, list):
@@ -63,18 +63,18 @@ def _uses(graph: Mapping[str, Any]) -> Iterator[list[Any]]:
                 stack += value
 
 
-# Layers whose configuration is code, or says what else to load.
+# Layers whose configuration is code, or names something else to load.
 _CODE = frozenset(["Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "__lambda__", "__typespec__"])
 _PATHS = frozenset(["vocabulary", "idf_weights", "filepath", "file_path", "path", "filename", "url", "origin"])
-_LAYER_MODULES = ("keras.layers", "keras.src.layers")  # of which the layers in `names.KERAS_WORDS` are built
+_LAYER_MODULES = ("keras.layers", "keras.src.layers")  # allowed for the layers in `names.KERAS_WORDS`
 _MODEL_MODULES = ("keras", "keras.models")
-_OTHER_NAMES = frozenset(  # under which Keras has some of them, and what is beside them
+_OTHER_NAMES = frozenset(  # aliases of some of these layers, and classes without a word there
     """
     InputLayer GroupQueryAttention AvgPool1D AvgPool2D AvgPool3D Convolution1D Convolution1DTranspose Convolution2D
     Convolution2DTranspose Convolution3D Convolution3DTranspose GlobalAvgPool1D GlobalAvgPool2D GlobalAvgPool3D
     GlobalMaxPool1D GlobalMaxPool2D GlobalMaxPool3D MaxPool1D MaxPool2D MaxPool3D SeparableConvolution1D
     SeparableConvolution2D
-    """.split()  # noqa: SIM905  a list of so many lines is harder to compare
+    """.split()  # noqa: SIM905  shorter than a list
 )
 _MODELS = frozenset(["Functional", "Model", "Sequential"])
 _ALLOWED = (
@@ -94,9 +94,9 @@ _ALLOWED = (
     "keras.src.initializers",
     "keras.src.backend.common.keras_tensor",
 )
-_OLD = ("InputLayer", "Model")  # what Keras 2 has beside the layers that are in `names.KERAS_WORDS`
-_PLAIN = frozenset(["DTypePolicy", "FloatDTypePolicy", "KerasTensor", "Variable"])  # what `keras` itself has beside
-# Layers that `keras.applications` keeps beside functions that do more than a layer; each by its name alone.
+_OLD = ("InputLayer", "Model")  # classes of Keras 2 without a word in `names.KERAS_WORDS`
+_PLAIN = frozenset(["DTypePolicy", "FloatDTypePolicy", "KerasTensor", "Variable"])  # allowed from the module `keras`
+# Layers of `keras.applications`, whose modules also hold functions that do more than a layer: allowed one by one.
 _LAYERS = frozenset(
     [
         ("keras.src.applications.convnext", "LayerScale"),
@@ -104,38 +104,38 @@ _LAYERS = frozenset(
         ("keras.src.applications.inception_resnet_v2", "CustomScaleLayer"),
     ]
 )
-_COMPILED = frozenset(["compile_config", "training_config"])  # `uncompiled` leaves them out: nothing is built from them
+_COMPILED = frozenset(["compile_config", "training_config"])  # `uncompiled` drops them, so they build nothing
 
 
 def dangers(config: Any, *, known: Callable[[str], bool]) -> list[str]:
-    """Return what would execute, import or open something, in words; empty when it is layers of Keras' only.
+    """Return a description of everything that would execute, import or open something; empty for plain Keras layers.
 
     Args:
         config: a configuration of Keras 2 or 3.
-        known: whether a name is among the caller's own objects.
+        known: whether a name belongs to the caller's own objects.
     """
-    found = []
+    messages = []
     for where, item in _objects(config):
         class_name, module = str(item.get("class_name")), item.get("module")
         inner = item.get("config")
         own = known(class_name) or known(str(item.get("registered_name")))
         if class_name in _CODE and not own and not (class_name == "Lambda" and _names_known(inner, known)):
-            found.append(f"{where}: a {class_name} is code, or says what else to load")
+            messages.append(f"{where}: a {class_name} is code, or names something else to load")
         elif isinstance(module, str) and module and not _is_allowed(module, class_name) and not own:
             if module.partition(".")[0] == "keras":
-                found.append(f"{where}: {module}.{class_name} is no layer, and what goes with one")
+                messages.append(f"{where}: {module}.{class_name} is neither a layer nor part of one")
         elif isinstance(inner, Mapping):
-            found += [
+            messages += [
                 f"{where}: {class_name} would open {inner[key]!r:.120} for its {key}"
                 for key in sorted(_PATHS & inner.keys())
                 if isinstance(inner[key], str) and not own
             ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(messages))
 
 
-def strangers(config: Any, *, known: Callable[[str], bool]) -> list[str]:
-    """Return the classes and functions that are not Keras' and that the caller did not give, sorted."""
-    found = set()
+def unknown_classes(config: Any, *, known: Callable[[str], bool]) -> list[str]:
+    """Return the classes and functions that are neither in Keras nor given by the caller, sorted."""
+    unknown = set()
     for _, item in _objects(config):
         class_name, module = str(item.get("class_name")), item.get("module")
         registered = item.get("registered_name")
@@ -148,18 +148,18 @@ def strangers(config: Any, *, known: Callable[[str], bool]) -> list[str]:
         if "module" not in item and isinstance(item.get("config"), Mapping) and "name" in item["config"]:  # of Keras 2
             foreign = names.snake(class_name) not in names.KERAS_WORDS and class_name not in _OLD
         if foreign or ("module" in item and module is None) or (isinstance(registered, str) and ">" in registered):
-            found.add(own)
-    return sorted(found)
+            unknown.add(own)
+    return sorted(unknown)
 
 
 def uncompiled(config: Any) -> Any:
-    """Return a configuration without what compiles, of the models in it too: `load` compiles nothing.
+    """Return a configuration without the parts that compile, also of nested models.
 
-    Keras would build the losses and optimizers of a nested model while it builds that one.
+    `load` compiles nothing, but Keras would build the losses and optimizer of a nested model along with it.
     """
     if isinstance(config, Mapping):
-        left_out = _COMPILED if _is_object(config) else ()
-        return {key: uncompiled(value) for key, value in config.items() if key not in left_out}
+        dropped = _COMPILED if _is_object(config) else ()
+        return {key: uncompiled(value) for key, value in config.items() if key not in dropped}
     return [uncompiled(value) for value in config] if isinstance(config, list) else config
 
 
@@ -168,7 +168,7 @@ def _is_object(value: Mapping[str, Any]) -> bool:
 
 
 def _objects(config: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield (name of the layer it is in, object) for every serialized object."""
+    """Yield (name of its layer, object) for every serialized object."""
     stack: list[tuple[str, Any]] = [("the model", config)]
     while stack:
         where, value = stack.pop()
@@ -179,9 +179,9 @@ def _objects(config: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 where = own if isinstance(own, str) else where
                 yield where, value
             skipped = _COMPILED if _is_object(value) else ()
-            stack += [(where, each) for key, each in list(value.items())[::-1] if key not in skipped]
+            stack += [(where, inner) for key, inner in list(value.items())[::-1] if key not in skipped]
         elif isinstance(value, list):
-            stack += [(where, each) for each in reversed(value)]
+            stack += [(where, item) for item in reversed(value)]
 
 
 def _is_allowed(module: str, class_name: str) -> bool:
@@ -197,7 +197,7 @@ def _is_in(module: str, packages: Sequence[str]) -> bool:
 
 
 def _names_known(inner: Any, known: Callable[[str], bool]) -> bool:
-    """Tell whether a Lambda's function is one of the caller's, by name."""
+    """Return whether a Lambda's function is, by name, one of the caller's."""
     function = inner.get("function") if isinstance(inner, Mapping) else None
     if isinstance(function, Mapping):
         named = (str(function.get("config")), str(function.get("registered_name")))

@@ -1,4 +1,4 @@
-"""Keras' weights in several HDF5 files, `.weights.json` and its shards: read as if they were one file."""
+"""Keras weights in several HDF5 files, `.weights.json` and its shards, read as if they were one file."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from nameplate.formats.name_table import NameTable, of_arrays
 
 ENDING = ".weights.json"
 
-_MOST_SHARDS = 200  # each is a process while it is open
+_MOST_SHARDS = 200  # each is a process while open
 
 
 def read_shards_table(path: Path) -> NameTable:
-    """Return the table of the files that an index of Keras' names.
+    """Return the table of the files that a Keras index lists.
 
     Raises:
         FileFormatError: as `open_shards`.
@@ -33,10 +33,10 @@ def read_shards_table(path: Path) -> NameTable:
 
 
 def open_shards(path: Path) -> Arrays:
-    """Open the files that an index of Keras' names by the names of their layers; close them when done.
+    """Open the arrays in the files that a Keras index lists, by layer name; the caller closes them.
 
     Raises:
-        FileFormatError: when the index is none, a file lies elsewhere, or one is refused.
+        FileFormatError: when the index is invalid, a file lies in another directory, or one is refused.
     """
     with ExitStack() as stack:
         contents, holders = _merged(path, stack)
@@ -53,7 +53,7 @@ def open_shards(path: Path) -> Arrays:
 
 
 def _merged(path: Path, stack: ExitStack) -> tuple[Contents, dict[str, Hdf5File]]:
-    """Return what all files hold together, and which holds each array; the files are left to `stack`."""
+    """Return the contents of all files together, and the file of each array; `stack` closes the files."""
     attributes: dict[str, dict[str, Any]] = {}
     datasets: dict[str, tuple[tuple[int, ...], str]] = {}
     holders: dict[str, Hdf5File] = {}
@@ -80,9 +80,9 @@ def _files(path: Path) -> list[str]:
         raise FileFormatError(f"{path} is not the index of Keras' weights: {error!r:.200}") from None
     if not isinstance(listed, Mapping) or not all(isinstance(names, list | str) for names in listed.values()):
         raise FileFormatError(f"{path}: its weight_map is not {{group: file, or files}}")
-    every = [name for names in listed.values() for name in ([names] if isinstance(names, str) else names)]
-    found = list(dict.fromkeys(map(str, every)))
-    bad = [name for name in found if tensor_names.foreign_fault(name) or "/" in name]
-    if bad or len(found) > _MOST_SHARDS:
-        raise FileFormatError(f"{path}: its files lie beside it and have plain names; it has {bad[:5]}")
-    return found
+    files = [name for names in listed.values() for name in ([names] if isinstance(names, str) else names)]
+    files = list(dict.fromkeys(map(str, files)))
+    bad = [name for name in files if tensor_names.foreign_fault(name) or "/" in name]
+    if bad or len(files) > _MOST_SHARDS:
+        raise FileFormatError(f"{path}: its files must lie beside it under plain names; it lists {bad[:5]}")
+    return files

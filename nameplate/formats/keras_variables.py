@@ -1,6 +1,6 @@
-"""The names of the variables of Keras' own layers, for files that number them.
+"""The variable names of Keras' own layers, for files that number the variables.
 
-As the classes of keras 3.15 make them, in the order in which they are saved; a test makes every one and compares.
+As in keras 3.15, in the order of saving; a test builds every layer and compares.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from nameplate.naming import names
 
-# In the order of saving. A name with a `?` is there only where the layer was asked for it: `name?option`.
+# `name?option` is a variable that exists only where the layer has that option.
 _KERNEL = ("kernel", "bias?use_bias")
 _CELL = ("kernel", "recurrent_kernel", "bias?use_bias")
 _SCALE = ("gamma?scale", "beta?center")
@@ -32,7 +32,7 @@ _VARIABLES: dict[str, tuple[str, ...]] = {
     "p_re_lu": ("alpha",),
     "additive_attention": ("scale",),
 }
-_PARTS = {  # what the attributes of Keras' own layers hold, by their names
+_PARTS = {  # (class, attribute) of Keras' own layers: class of the layer in that attribute
     ("multi_head_attention", "query"): "einsum_dense",
     ("multi_head_attention", "key"): "einsum_dense",
     ("multi_head_attention", "value"): "einsum_dense",
@@ -51,7 +51,7 @@ _QUANTIZED_KERNEL: dict[int, tuple[str, ...]] = {
     4: ("kernel", *_BLOCKS["kernel"]),
     5: ("kernel", "bias", *_BLOCKS["kernel"]),
 }
-_QUANTIZED: dict[str, dict[int, tuple[str, ...]]] = {  # by their number: 8 bits, 4 bits in blocks; a bias or none
+_QUANTIZED: dict[str, dict[int, tuple[str, ...]]] = {  # class: {count: names}, for 8 bits and for 4 bits in blocks
     **dict.fromkeys(["dense", "einsum_dense"], _QUANTIZED_KERNEL),
     "embedding": {2: ("embeddings", "embeddings_scale"), 4: ("embeddings", *_BLOCKS["embeddings"])},
 }
@@ -60,36 +60,37 @@ _QUANTIZED: dict[str, dict[int, tuple[str, ...]]] = {  # by their number: 8 bits
 def of_class(
     class_name: str, count: int, config: Mapping[str, Any] | None = None, *, first: str = ""
 ) -> tuple[str, ...] | None:
-    """Return the names of the `count` variables of a layer in the order in which they are saved; None if unknown.
+    """Return the names of a layer's `count` variables in the order of saving; None if unknown.
 
     Args:
-        class_name: as in a configuration (`Conv2D`) or as Keras counts it up (`conv2d`).
-        count: how many the file has; with another number than the class makes nothing is known.
+        class_name: as in a configuration (`Conv2D`) or as Keras' word (`conv2d`).
+        count: the number of variables in the file; the names are unknown unless it fits the class.
         config: the layer's own configuration, where the file has one.
-        first: the dtype of the first of them, which tells what is quantized.
+        first: the dtype of the first variable; int8 or uint8 means that the layer is quantized.
     """
     if first in ("int8", "uint8"):
         return _QUANTIZED.get(names.snake(class_name), {}).get(count)
     declared = _VARIABLES.get(names.snake(class_name))
     if declared is None:
         return None
-    made = tuple(each.partition("?")[0] for each in declared if (config or {}).get(each.partition("?")[2], True))
-    if len(made) == count:
-        return made
-    certain = tuple(each for each in declared if "?" not in each)
+    options = [variable.partition("?") for variable in declared]
+    expected = tuple(name for name, _, option in options if (config or {}).get(option, True))
+    if len(expected) == count:
+        return expected
+    certain = tuple(name for name, _, option in options if not option)
     return certain if config is None and len(certain) == count else None
 
 
 def has_no_parts(word: str) -> bool:
-    """Tell whether a layer of this class (`dense`) is known to hold its variables itself, and no other layers."""
+    """Return whether layers of this class (`dense`) are known to hold variables themselves and no other layers."""
     return word in _VARIABLES
 
 
 def word(own: str, class_name: str, container_class: str) -> str:
-    """Return the class of a layer, or the word it goes by where a file tells none: by its container, or its name."""
+    """Return the class of a layer, or where the file has none, a word derived from its container or its name."""
     if class_name != names.UNKNOWN_CLASS:
         return class_name
     if part := _PARTS.get((names.snake(container_class), own)):
         return part
     bare = re.sub(r"_[0-9]+$", "", own)
-    return next((each for each in (own, bare) if each in names.KERAS_WORDS or each in _VARIABLES), class_name)
+    return next((text for text in (own, bare) if text in names.KERAS_WORDS or text in _VARIABLES), class_name)

@@ -1,4 +1,4 @@
-"""Arrays by name in the HDF5 files of Keras: `.weights.h5`, the weights inside `.keras`, and the older `.h5`."""
+"""Arrays by name in Keras' HDF5 files: `.weights.h5`, the weights inside `.keras`, and the older `.h5`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from nameplate.naming import names
 
 _VARS = "vars"
 _NO_LAYERS = ("optimizer", "optimizer_weights")
-_OF_THE_MODEL = "top_level_model_weights"  # where Keras 3 keeps the variables that no layer holds
+_OF_THE_MODEL = "top_level_model_weights"  # where Keras 3 keeps the model's own variables
+_PARTS = frozenset(["query", "key", "value", "attention_output"])
 
 
 def read_weights_table(path: Path) -> NameTable:
-    """Return the table of a `.weights.h5` file; layers are named as since keras 3.6, whose groups carry names.
+    """Return the table of a `.weights.h5` file; since keras 3.6 its groups carry the names of the layers.
 
     Raises:
         FileFormatError: as `nameplate.formats.hdf5.read_contents`.
@@ -33,13 +34,13 @@ def read_legacy_table(path: Path) -> NameTable:
     """Return the table of an `.h5` file of Keras 2 or of Keras 3's `save("x.h5")`, with or without configuration.
 
     Raises:
-        FileFormatError: as `nameplate.formats.hdf5.read_contents`, and for a configuration that is no JSON.
+        FileFormatError: as `nameplate.formats.hdf5.read_contents`, and for a configuration that is not JSON.
     """
     return _legacy_table(path, read_contents(path))
 
 
 def open_weights_file(path: Path) -> Arrays:
-    """Open a `.weights.h5` file by name; close it when done.
+    """Open a `.weights.h5` file by name; the caller closes it.
 
     Raises:
         FileFormatError: as `read_weights_table`.
@@ -51,7 +52,7 @@ def open_weights_file(path: Path) -> Arrays:
 
 
 def open_legacy(path: Path) -> Arrays:
-    """Open the weights of an `.h5` file of Keras 2 or 3, whole model or weights only; close it when done.
+    """Open the weights of an `.h5` file of Keras 2 or 3, a whole model or weights only; the caller closes it.
 
     Raises:
         FileFormatError: as `read_legacy_table`.
@@ -67,7 +68,7 @@ def open_legacy(path: Path) -> Arrays:
 
 
 def legacy_config(path: Path) -> Mapping[str, Any] | None:
-    """Return the configuration of the model in an `.h5` file, None where it holds weights only.
+    """Return the configuration of the model in an `.h5` file, None for weights only.
 
     Raises:
         FileFormatError: as `read_legacy_table`.
@@ -76,15 +77,15 @@ def legacy_config(path: Path) -> Mapping[str, Any] | None:
 
 
 def has_names(contents: Contents) -> bool:
-    """Tell whether the groups of a Keras 3 weights file carry the names of their layers, or hold nothing to name."""
+    """Return whether the groups of a Keras 3 weights file carry layer names, or there is nothing to name."""
     holders = {names.split(path)[0] for path in contents.datasets if path.partition("/")[0] not in _NO_LAYERS}
     return not holders or any("name" in contents.attributes.get(holder, {}) for holder in holders)
 
 
 def _is_legacy(contents: Contents) -> bool:
     marks = ("layer_names", "layer_names0", "model_config")
-    above = [contents.attributes.get(path, {}) for path in ("", "model_weights")]
-    return any(mark in texts for mark in marks for texts in above)
+    tops = [contents.attributes.get(path, {}) for path in ("", "model_weights")]
+    return any(mark in texts for mark in marks for texts in tops)
 
 
 def _legacy_table(path: Path, contents: Contents) -> NameTable:
@@ -102,17 +103,17 @@ def _config(path: Path, contents: Contents) -> Mapping[str, Any] | None:
     text = contents.attributes.get("", {}).get("model_config")
     if not isinstance(text, str):
         return None
-    found = limits.parsed(text, f"{path}: its configuration")
-    if not isinstance(found, Mapping):
-        raise FileFormatError(f"{path}: its configuration is no JSON object")
-    return found
+    config = limits.parsed(text, f"{path}: its configuration")
+    if not isinstance(config, Mapping):
+        raise FileFormatError(f"{path}: its configuration is not a JSON object")
+    return config
 
 
 def arrays_by_name(contents: Contents) -> tuple[list[Array], dict[str, str]]:
-    """Return the arrays under their layers' names, and each layer's class as far as its group tells.
+    """Return the arrays under their layers' names, and the class of each layer whose group reveals it.
 
-    A group `layers/dense_1/vars` has the attribute `name`; a group without one stands under its own path. Variables
-    have numbers there, and stay numbers: `stem/0`.
+    A group `layers/dense_1/vars` has the layer's name as the attribute `name`; a group without one keeps its path as
+    the name. Variables are numbered in the file and stay numbers here: `stem/0`.
     """
     given = {
         names.split(path)[0]: texts["name"]
@@ -127,7 +128,7 @@ def arrays_by_name(contents: Contents) -> tuple[list[Array], dict[str, str]]:
         qualified = _qualified(group, given)
         if qualified and group.partition("/")[0] != "optimizer":
             above, own = names.split(group)
-            listed = bool(above) and above not in given  # in a list, not an attribute of a layer
+            listed = bool(above) and above not in given  # the layer is in a list, not an attribute of another layer
             classes[qualified] = (
                 re.sub(r"_[0-9]+$", "", own) if listed else holding_class(given[group], attributes.get(group, {}))
             )
@@ -143,16 +144,16 @@ def arrays_by_name(contents: Contents) -> tuple[list[Array], dict[str, str]]:
 
 
 def _qualified(group: str, given: Mapping[str, str]) -> str:
-    """Return the names of the layers on the way to a group; steps between them (`layers`, attributes) are none."""
+    """Return the joined names of the layers on the path to a group, without `layers` and attributes in between."""
     parts = group.split("/") if group else []
-    found = [given[path] for depth in range(len(parts)) if (path := "/".join(parts[: depth + 1])) in given]
-    return names.join(*found) if found else group
+    layers = [given[path] for depth in range(len(parts)) if (path := "/".join(parts[: depth + 1])) in given]
+    return names.join(*layers) if layers else group
 
 
 def _rehomed(array: Array, layers: Mapping[str, str]) -> Array:
-    """Return an array under its layer; an older file leaves out all containers but the outermost.
+    """Return an array under its layer; older files leave out every container but the outermost.
 
-    Where the outermost is a layer of Keras that holds no others, what stands between is the scope of a graph long gone.
+    Where the outermost is a Keras layer that holds no others, the parts in between are a TensorFlow 1 graph scope.
     """
     container, own = names.split(array.name)
     top, _, inner = container.partition(names.SEPARATOR)
@@ -168,16 +169,13 @@ def _rehomed(array: Array, layers: Mapping[str, str]) -> Array:
 
 
 def _is_part(inner: str) -> bool:
-    """Tell whether a layer of Keras makes this part of itself, so that no configuration lists it."""
+    """Return whether a Keras layer creates this part itself, so that no configuration lists it."""
     last = names.split(inner)[1]
     return re.sub(r"_[0-9]+$", "", last) in names.KERAS_WORDS or last in _PARTS
 
 
-_PARTS = frozenset(["query", "key", "value", "attention_output"])
-
-
 def _as_keras_3(array: Array, others: set[str]) -> Array:
-    """Return an array under the name that Keras 3 gives it: a depthwise convolution's was `depthwise_kernel`."""
+    """Return an array under its Keras 3 name: the kernel of a depthwise convolution was called `depthwise_kernel`."""
     layer, own = names.split(array.name)
     if own == "depthwise_kernel" and names.join(layer, "pointwise_kernel") not in others:
         return replace(array, name=names.join(layer, "kernel"))
@@ -194,7 +192,8 @@ def _legacy_arrays(contents: Contents) -> list[Array]:
             arrays.append(Array(parts[-1].removesuffix(":0"), shape, dtype, path))
             continue
         layer, inner = parts[0], parts[1:]
-        if layer in inner[:-1]:  # a variable's path, which in a Sequential of Keras 3 begins with that one's name
+        if layer in inner[:-1]:  # a variable's path, which begins with the model's name in a Sequential of Keras 3
             inner = inner[inner.index(layer) + 1 :]
         arrays.append(Array(names.join(layer, *inner).removesuffix(":0"), shape, dtype, path))
-    return [_as_keras_3(array, {each.name for each in arrays}) for array in arrays]
+    known = {array.name for array in arrays}
+    return [_as_keras_3(array, known) for array in arrays]

@@ -1,4 +1,4 @@
-"""The layers and variables that a file names: read as data, nothing in the file is executed."""
+"""The layers and variables that a file names, as data."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class Array:
     name: str  # qualified
     shape: tuple[int, ...]
     dtype: str
-    place: str = ""  # where it lies in the file, in the file's own words
+    place: str = ""  # its address in the file, in the file's own terms
 
     @property
     def size(self) -> int:
-        """How many numbers it has."""
+        """Number of elements."""
         return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
 class NameTable:
-    """What a file says about names: its layers, containers first, and its arrays."""
+    """The names in a file: its layers, containers first, and its arrays."""
 
     model: str
     layers: list[Named]
@@ -40,19 +40,19 @@ class NameTable:
     outputs: list[str] = field(default_factory=list)
 
     def arrays_of(self, layer: str) -> list[Array]:
-        """Return the arrays of one layer itself."""
+        """Return the arrays that belong to the layer itself, not to layers inside it."""
         return self._by_layer().get(layer, [])
 
     def _by_layer(self) -> dict[str, list[Array]]:
         known = {item.name for item in self.layers}
-        found: dict[str, list[Array]] = {}
+        by_layer: dict[str, list[Array]] = {}
         for array in self.arrays:
-            found.setdefault(owner(array.name, known), []).append(array)
-        return found
+            by_layer.setdefault(owner(array.name, known), []).append(array)
+        return by_layer
 
 
 def owner(variable: str, layers: set[str]) -> str:
-    """Return the innermost of these layers that a variable lies in, empty for the model itself."""
+    """Return the innermost of `layers` that contains a variable, empty for the model itself."""
     container, _ = names.split(variable)
     while container and container not in layers:
         container, _ = names.split(container)
@@ -62,30 +62,30 @@ def owner(variable: str, layers: set[str]) -> str:
 def of_config(
     config: Mapping[str, Any], arrays: Sequence[Array] = (), classes: Mapping[str, str] | None = None
 ) -> NameTable:
-    """Return the table of a serialized model and its arrays; layers that only arrays know come after the others.
+    """Return the table of a serialized model and its arrays; layers known only from arrays come last.
 
     Args:
-        config: as `keras.saving.serialize_keras_object` gives it: `class_name`, `config`.
+        config: as from `keras.saving.serialize_keras_object`: `class_name`, `config`.
         arrays: the variables of the same file.
-        classes: `{layer: class}` for layers that are in no configuration, where the file tells.
+        classes: `{layer: class}` for layers outside the configuration, where the file has their classes.
     """
-    inner = _inner(config)
+    inner = inner_config(config)
     tree = _Tree()
-    tree.add(_inside(config))
+    tree.add(_children(config))
     tree.add_unlisted(arrays, classes or {})
-    outputs = [str(each[0]) for each in _leaves(inner.get("output_layers", [])) if each]
+    outputs = [str(leaf[0]) for leaf in _leaves(inner.get("output_layers", [])) if leaf]
     return NameTable(str(inner.get("name", "")), tree.layers, tree.arrays(arrays), outputs)
 
 
 def of_arrays(model: str, arrays: Sequence[Array], classes: Mapping[str, str] | None = None) -> NameTable:
-    """Return the table of a file that holds arrays only: each array's container is a layer."""
+    """Return the table of a file with arrays only: every container of an array is a layer."""
     tree = _Tree()
     tree.add_unlisted(arrays, classes or {})
     return NameTable(model, tree.layers, tree.arrays(arrays))
 
 
 class _Tree:
-    """Layers as they are found; `places` knows each by the name in the file, which may have Keras' counters."""
+    """The layers found so far; `places` has the index of each by its name in the file, which may be a counted class."""
 
     def __init__(self) -> None:
         self.layers: list[Named] = []
@@ -94,17 +94,17 @@ class _Tree:
         self._taken: dict[int, set[str]] = {}
 
     def add(self, children: Sequence[_Child], *, parent: int = -1, container: str = "") -> None:
-        """Add layers of a configuration with all that is inside them."""
+        """Add layers of a configuration with everything inside them."""
         given = {own.casefold() for own, _, kind, _ in children if kind in (NameKind.LAYER, NameKind.INPUT)}
         self._taken.setdefault(parent, set()).update(given)
         for place, (own, class_name, kind, config) in enumerate(children):
             index = self._append(own, class_name, kind, parent, str(place), config)
             name = names.join(container, own)
             self.places.setdefault(name, index)
-            self.add(_inside(config), parent=index, container=name)
+            self.add(_children(config), parent=index, container=name)
 
     def add_unlisted(self, arrays: Sequence[Array], classes: Mapping[str, str]) -> None:
-        """Add the containers of arrays, and of the classes, that no configuration listed: what code made."""
+        """Add the layers that arrays and `classes` mention and the configuration does not, since code created them."""
         for holder in dict.fromkeys([*classes, *(names.split(_outside_seed(array.name))[0] for array in arrays)]):
             parts = holder.split(names.SEPARATOR) if holder else []
             for depth, own in enumerate(parts):
@@ -115,9 +115,9 @@ class _Tree:
                 class_name = classes.get(name, names.UNKNOWN_CLASS)
                 self.places[name] = self._append(own, class_name, self._kind(parent, own, class_name), parent, "?")
 
-    def arrays(self, found: Sequence[Array]) -> list[Array]:
-        """Return arrays under the names that their layers have here, and their numbers as names where known."""
-        placed = [self.placed(array) for array in found]
+    def arrays(self, arrays: Sequence[Array]) -> list[Array]:
+        """Return arrays under the names of their layers here, with variable names for numbers where known."""
+        placed = [self.placed(array) for array in arrays]
         numbers: dict[str, int] = {}
         for array in placed:
             layer, own = names.split(array.name)
@@ -136,10 +136,10 @@ class _Tree:
         item = self.layers[place]
         above = self.layers[item.parent].classes[0] if item.parent >= 0 else names.UNKNOWN_CLASS
         word = keras_variables.word(item.own, item.classes[0], above)
-        return keras_variables.of_class(word, count, _inner(self._configs[place]) or None, first=first)
+        return keras_variables.of_class(word, count, inner_config(self._configs[place]) or None, first=first)
 
     def placed(self, array: Array) -> Array:
-        """Return an array under the name that its layer has here."""
+        """Return an array under the name of its layer here."""
         parts = array.name.split(names.SEPARATOR)
         for depth in range(len(parts) - 1, 0, -1):
             index = self.places.get(names.join(*parts[:depth]))
@@ -180,31 +180,35 @@ def _named(array: Array, known: Mapping[str, tuple[str, ...] | None]) -> Array:
     return replace(array, name=names.join(layer, variables[int(own)]))
 
 
-def _inside(config: Mapping[str, Any]) -> list[_Child]:
+def _children(config: Mapping[str, Any]) -> list[_Child]:
     """Return (own name, class, kind, configuration) of the layers directly inside a serialized one."""
-    inner = _inner(config)
+    inner = inner_config(config)
     listed = inner.get("layers")
     if isinstance(listed, list):
-        children = [_described(each) for each in listed if isinstance(each, Mapping)]
-        if config.get("class_name") == "Sequential":  # its input is hidden unless it was given a name
-            hidden = (NameKind.INPUT,)
-            children = [
-                each for each in children if not (each[2] in hidden and names.is_automatic(each[0], "InputLayer"))
-            ]
+        children = [_described(layer) for layer in listed if isinstance(layer, Mapping)]
+        if config.get("class_name") == "Sequential":
+            return [child for child in children if not _is_hidden_input(child)]
         return children
     wrapped = [inner[key] for key in ("layer", "backward_layer", "cell") if isinstance(inner.get(key), Mapping)]
-    cells = inner["cells"] if isinstance(inner.get("cells"), list) else []  # which their author made and can name
-    given = [_described(each) for each in cells if isinstance(each, Mapping) and "class_name" in each]
-    return [*(_part(each) for each in wrapped if "class_name" in each), *given]
+    cells = inner["cells"] if isinstance(inner.get("cells"), list) else []  # the author created them and can name them
+    given = [_described(cell) for cell in cells if isinstance(cell, Mapping) and "class_name" in cell]
+    return [*(_part(layer) for layer in wrapped if "class_name" in layer), *given]
 
 
-def _inner(config: Mapping[str, Any]) -> Mapping[str, Any]:
+def _is_hidden_input(child: _Child) -> bool:
+    """Return whether a layer of a Sequential is its input without a given name, which Keras does not show."""
+    own, _, kind, _ = child
+    return kind is NameKind.INPUT and names.is_automatic(own, "InputLayer")
+
+
+def inner_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the constructor arguments in a serialized object, empty where there are none."""
     inner = config.get("config")
     return inner if isinstance(inner, Mapping) else {}
 
 
 def _described(config: Mapping[str, Any]) -> _Child:
-    name = str(_inner(config).get("name", config.get("name", "")))
+    name = str(inner_config(config).get("name", config.get("name", "")))
     class_name = str(config.get("class_name", names.UNKNOWN_CLASS))
     kind = NameKind.INPUT if class_name == "InputLayer" else NameKind.LAYER
     if ".ops." in str(config.get("module", "")) or _is_older_operator(config, name, class_name):
@@ -213,20 +217,20 @@ def _described(config: Mapping[str, Any]) -> _Child:
 
 
 def _is_older_operator(config: Mapping[str, Any], name: str, class_name: str) -> bool:
-    """Tell whether an entry of an `.h5` file, which has no modules, is an operator: what no layer's has is missing."""
+    """Return whether an entry of an `.h5` file, which has no modules, is an operator: it lacks what every layer has."""
     if "module" in config or "registered_name" in config or class_name == "InputLayer":
         return False
-    inner = _inner(config)
+    inner = inner_config(config)
     return "name" in inner and "trainable" not in inner and names.is_automatic(name, class_name)
 
 
 def holding_class(own: str, attributes: Mapping[str, str]) -> str:
-    """Return the word of the class of Keras that holds other layers, where a file tells no class; else unknown.
+    """Return the word of the Keras class of a layer that holds others, in a file without classes; else unknown.
 
     Args:
         own: the layer's name, which may be a word of Keras.
-        attributes: `{attribute: name}` of the layers in it. They are those of Keras' own classes; a layer of a user's
-            class with the same attributes cannot be told from them.
+        attributes: `{attribute: name}` of the layers in it, which identify Keras' classes. A user's class with the same
+            attributes cannot be distinguished from them.
     """
     bare = re.sub(r"_[0-9]+$", "", own.removeprefix("forward_").removeprefix("backward_"))
     if bare in _MAKING_PARTS | _WRAPPING:
@@ -245,7 +249,7 @@ def _part(config: Mapping[str, Any]) -> _Child:
 
 
 def _outside_seed(variable: str) -> str:
-    """Return a variable's name such that its container is its layer: a seed generator is none."""
+    """Return a variable's name whose container is a layer: the state of a seed generator is given to its layer."""
     container, own = names.split(variable)
     return container if own == "state" and container else variable
 
@@ -253,15 +257,15 @@ def _outside_seed(variable: str) -> str:
 def _leaves(struct: Any) -> list[list[Any]]:
     """Return each [layer, call, output] of a nested structure of tensors."""
     if isinstance(struct, Mapping):
-        return [leaf for each in struct.values() for leaf in _leaves(each)]
+        return [leaf for value in struct.values() for leaf in _leaves(value)]
     if not isinstance(struct, list) or not struct:
         return []
     if isinstance(struct[0], str):
         return [struct]
-    return [leaf for each in struct for leaf in _leaves(each)]
+    return [leaf for item in struct for leaf in _leaves(item)]
 
 
-# The words of Keras' layers whose parts Keras makes and names, and of those that wrap a layer of the caller's.
+# The words of Keras' layers that create and name parts of their own, and of those that wrap a layer of the caller.
 _MAKING_PARTS = frozenset(
     [
         "multi_head_attention",

@@ -1,7 +1,7 @@
-"""PyTorch's files (`torch.save`, the zip format since 1.6): tensors by name, read without running their pickle.
+"""PyTorch files (`torch.save`, the zip format since 1.6): tensors by name, read without running their pickle.
 
-https://docs.pytorch.org/docs/stable/notes/serialization.html; a file is a zip of `<top>/data.pkl`, `<top>/byteorder`
-and one member a storage, `<top>/data/<key>`, none compressed.
+https://docs.pytorch.org/docs/stable/notes/serialization.html. A file is an uncompressed zip of `<top>/data.pkl`,
+`<top>/byteorder` and one member per storage, `<top>/data/<key>`.
 """
 
 from __future__ import annotations
@@ -21,19 +21,25 @@ from nameplate.formats import zip_archive as archives
 from nameplate.formats.arrays import Arrays
 from nameplate.formats.limits import budget_of
 from nameplate.formats.name_table import Array, NameTable, of_arrays
-from nameplate.formats.pytorch_pickle import _DTYPES, _STORAGES, Tensor, structure
+from nameplate.formats.pytorch_pickle import DTYPES, STORAGES, Tensor, structure
 from nameplate.naming.names import SEPARATOR, join
 
-_PICKLE = 4 << 20  # bytes, and so many more a member: about 200 a tensor
-_PICKLE_MEMBER = 2048
+_PICKLE = 4 << 20  # bytes of the pickle that any file may have
+_PICKLE_MEMBER = 2048  # plus so many per member; a tensor takes about 200
 _LARGEST_TENSOR = 1 << 40  # bytes
-_STEPS = 200_000  # of the pickle, and values in it, and so many more a member: a tensor takes some 40
-_STEPS_MEMBER = 100
+_STEPS = 200_000  # instructions of the pickle, and values in it, that any file may have
+_STEPS_MEMBER = 100  # plus so many per member; a tensor takes some 40
 _DEEPEST = 50
+_TOP = "archive"  # name of the folder in files that we write
+_STORAGE_OF = {name: storage for storage, name in STORAGES.items()}
+_DTYPE_OF = {name: own for own, name in DTYPES.items()}
+_WIDTHS = {"uint16": 2, "uint32": 4, "uint64": 8} | {name: 1 for name in _DTYPE_OF if name.startswith("float8")}
+_EMPTY = b"ccollections\nOrderedDict\n)R"  # pickle instructions that call OrderedDict()
+_PIECE = 16 << 20  # bytes
 
 
 def read_pytorch_table(path: Path) -> NameTable:
-    """Return the table of a PyTorch file: a module is a layer, its name in slashes.
+    """Return the table of a PyTorch file: a module is a layer, with slashes in its name instead of dots.
 
     Raises:
         FileFormatError: as `open_pytorch`.
@@ -44,13 +50,13 @@ def read_pytorch_table(path: Path) -> NameTable:
 
 
 def open_pytorch(path: Path) -> Arrays:
-    """Open the tensors of a file that `torch.save` wrote: a state dictionary, or dictionaries and lists around some.
+    """Open the tensors of a file that `torch.save` wrote: a state dictionary, or nested dictionaries and lists of them.
 
-    A name is the tensor's key; where it lies deeper the keys above are in front, `model/layer1.0.conv1.weight`.
+    A name is the tensor's key, after the keys of the dictionaries around it: `model/layer1.0.conv1.weight`.
 
     Raises:
-        FileFormatError: for a file before PyTorch 1.6, one that would execute something, and one whose tensors do not
-            lie in their storages.
+        FileFormatError: for a file from before PyTorch 1.6, one that would execute something, and one whose tensors
+            exceed their storages.
     """
     with archives.opened(path, "PyTorch") as archive:
         top = _top(archive, path)
@@ -64,13 +70,13 @@ def open_pytorch(path: Path) -> Arrays:
         tensors = dict(_tensors(structure(code, str(path), steps=steps), path, steps))
     faults = [*_name_faults(tensors), *_storage_faults(tensors, top, sizes)]
     if faults:
-        raise FileFormatError("\n".join([f"{path} is refused:", *(f"  {each}" for each in faults[:10])]))
+        raise FileFormatError("\n".join([f"{path} is refused:", *(f"  {fault}" for fault in faults[:10])]))
     listed = [Array(name, tensor.shape, tensor.dtype, name) for name, tensor in tensors.items()]
     return Arrays(listed, _Reader(path, top, tensors).read, path=path, format="PyTorch", budget=budget_of(path))
 
 
 class _Reader:
-    """Reads storages, keeping the last: tensors that share one come one after the other."""
+    """Reads storages and caches the last, since tensors that share one usually follow each other."""
 
     def __init__(self, path: Path, top: str, tensors: Mapping[str, Tensor]) -> None:
         self._path = path
@@ -83,7 +89,7 @@ class _Reader:
         if self._last[0] != tensor.storage.key or not self._last[0]:
             self._last = (tensor.storage.key, self._storage(tensor))
         dtype = dtypes.of_name(tensor.dtype)
-        assert dtype is not None  # as _storage_faults found
+        assert dtype is not None  # `_storage_faults` refused any other
         whole = np.frombuffer(self._last[1], dtype)
         strides = tuple(stride * dtype.itemsize for stride in tensor.strides)
         if not math.prod(tensor.shape):
@@ -98,17 +104,16 @@ class _Reader:
 def _top(archive: zipfile.ZipFile, path: Path) -> str:
     tops = [name.removesuffix("/data.pkl") for name in archive.namelist() if name.endswith("/data.pkl")]
     if len(tops) != 1 or "/" in tops[0]:
-        kind = (
-            "a TorchScript archive" if any("/code/" in name for name in archive.namelist()) else "no state dictionary"
-        )
-        raise FileFormatError(f"{path} is a zip file, but {kind}: it needs one <name>/data.pkl, as torch.save writes")
+        script = any("/code/" in name for name in archive.namelist())
+        kind = "a TorchScript archive" if script else "not a state dictionary"
+        raise FileFormatError(f"{path} is a zip file, but {kind}: torch.save writes one <name>/data.pkl")
     if f"{tops[0]}/constants.pkl" in archive.namelist():
         raise FileFormatError(f"{path} is a TorchScript archive, which is code; save its state_dict() instead")
     return tops[0]
 
 
 def _tensors(whole: Any, path: Path, most: int) -> Iterator[tuple[str, Tensor]]:
-    """Yield each tensor under the keys that lead to it, in the order of the file."""
+    """Yield each tensor under the keys that lead to it, in file order."""
     stack: list[tuple[str, Any, int]] = [("", whole, 0)]
     for _ in range(most):
         if not stack:
@@ -121,18 +126,21 @@ def _tensors(whole: Any, path: Path, most: int) -> Iterator[tuple[str, Tensor]]:
         if isinstance(value, Tensor):
             yield name or "tensor", value
         elif depth < _DEEPEST:
-            pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, _LISTS) else ()
-            stack += reversed([(join(name, str(key)), each, depth + 1) for key, each in pairs])
+            pairs = (
+                value.items()
+                if isinstance(value, dict)
+                else enumerate(value)
+                if isinstance(value, list | tuple)
+                else ()
+            )
+            stack += reversed([(join(name, str(key)), item, depth + 1) for key, item in pairs])
             if len(stack) > most:
                 break
-    raise FileFormatError(f"{path} has more than {most} values; no state dictionary of its size has")
-
-
-_LISTS = (list, tuple)
+    raise FileFormatError(f"{path} has more than {most} values, and no state dictionary of its size does")
 
 
 def _name_faults(tensors: Mapping[str, Tensor]) -> list[str]:
-    return [f"{name!r:.120} {what}" for name in tensors if (what := tensor_names.foreign_fault(name))]
+    return [f"{name!r:.120} {fault}" for name in tensors if (fault := tensor_names.foreign_fault(name))]
 
 
 def _storage_faults(tensors: Mapping[str, Tensor], top: str, sizes: Mapping[str, int]) -> list[str]:
@@ -141,12 +149,12 @@ def _storage_faults(tensors: Mapping[str, Tensor], top: str, sizes: Mapping[str,
         dtype = dtypes.of_name(tensor.dtype)
         size = sizes.get(_member(top, tensor))
         if dtype is None or size is None:
-            faults.append(f"{name}: its {'storage is not there' if dtype else f'type {tensor.dtype} is unknown'}")
+            faults.append(f"{name}: its {'storage is missing' if dtype else f'dtype {tensor.dtype} is unknown'}")
             continue
         last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides, strict=True))
         empty = not math.prod(tensor.shape)
         if not empty and (last + 1) * dtype.itemsize > size:
-            faults.append(f"{name}: shape {tensor.shape} and strides {tensor.strides} leave its {size} bytes")
+            faults.append(f"{name}: shape {tensor.shape} and strides {tensor.strides} exceed its {size} bytes")
     return faults
 
 
@@ -158,17 +166,11 @@ def _slashed(name: str) -> str:
     return SEPARATOR.join(part for part in name.replace(".", SEPARATOR).split(SEPARATOR) if part)
 
 
-_TOP = "archive"
-_STORAGE_OF = {name: storage for storage, name in _STORAGES.items()}
-_DTYPE_OF = {name: own for own, name in _DTYPES.items()}
-_PIECE = 16 << 20  # bytes
-
-
 def write_state_dict(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write `{key: array}` as `torch.save(state_dict, path)` would, such that `torch.load` gives it back.
+    """Write `{key: array}` as `torch.save(state_dict, path)` does, for `torch.load` to read.
 
     Raises:
-        FileFormatError: for a number format that PyTorch does not have.
+        FileFormatError: for a dtype that PyTorch does not have.
     """
     forms = {key: (value.dtype.name, value.shape) for key, value in tensors.items()}
     unknown = sorted({dtype for dtype, _ in forms.values()} - {*_STORAGE_OF, *_DTYPE_OF})
@@ -187,14 +189,11 @@ def write_state_dict(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
 
 
 def _pickle(forms: Mapping[str, tuple[str, tuple[int, ...]]]) -> bytes:
-    """Return the pickle, protocol 2, of an OrderedDict of tensors, each with a storage of its own."""
+    """Return the protocol 2 pickle of an OrderedDict of tensors, each with a storage of its own."""
     pieces = [b"\x80\x02", _EMPTY, b"("]
     for number, (key, (dtype, shape)) in enumerate(forms.items()):
         pieces += [_text(key), _tensor(number, dtype, shape)]
     return b"".join([*pieces, b"u."])
-
-
-_EMPTY = b"ccollections\nOrderedDict\n)R"  # called with nothing
 
 
 def _tensor(number: int, dtype: str, shape: tuple[int, ...]) -> bytes:
@@ -209,9 +208,6 @@ def _tensor(number: int, dtype: str, shape: tuple[int, ...]) -> bytes:
     body += [_tuple(shape), _tuple(strides), b"\x89", _EMPTY]
     body += [] if typed else [f"ctorch\n{_DTYPE_OF[dtype]}\n".encode()]
     return b"".join([*body, b"tR"])
-
-
-_WIDTHS = {"uint16": 2, "uint32": 4, "uint64": 8} | {name: 1 for name in _DTYPE_OF if name.startswith("float8")}
 
 
 def _text(text: str) -> bytes:

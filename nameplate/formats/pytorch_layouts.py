@@ -1,4 +1,4 @@
-"""Where PyTorch's numbers go in Keras' arrays, by the role of a layer: transposed, split, joined; and back.
+"""Conversion of PyTorch's arrays to Keras' layouts and back, by the role of a layer: transposed, split or joined.
 
 A role is what a layer does (`conv`, `batch_norm`), a leaf the name of a variable inside its layer. PyTorch keeps
 channels first and a dense kernel as (out, in); Keras keeps channels last and (in, out). Read in torch 2.13 and keras
@@ -18,15 +18,15 @@ Shape = tuple[int, ...]
 _Forward = Callable[[Sequence[np.ndarray], Sequence[Shape]], Sequence[np.ndarray]]
 _Backward = Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]
 
-COUNTER = "num_batches_tracked"  # of a batch norm in PyTorch: a number that Keras has no use for
+COUNTER = "num_batches_tracked"  # of a batch norm in PyTorch; Keras has nothing like it
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Leaves of PyTorch's and the leaves of Keras' that hold the same numbers.
+    """PyTorch leaves and the Keras leaves that hold the same numbers.
 
-    `forward` takes PyTorch's arrays and the shapes that Keras wants and gives Keras' arrays; `backward` gives
-    PyTorch's. Both are exact, but for the two biases of an LSTM, which Keras keeps as their sum.
+    `forward` takes PyTorch's arrays and the shapes that Keras needs, and returns Keras' arrays; `backward` returns
+    PyTorch's. Both are exact, except for the two biases of an LSTM, of which Keras keeps the sum.
     """
 
     torch: tuple[str, ...]
@@ -37,14 +37,14 @@ class Pair:
 
 @dataclass(frozen=True)
 class Rows:
-    """In which order a layer's features come that are the pixels of a flattened picture.
+    """The order of a layer's features where they are the pixels of a flattened picture.
 
-    An order has PyTorch's place for each place of Keras'.
+    An order maps each index in Keras to the index in PyTorch.
     """
 
-    order: tuple[int, ...] | None  # of what the layer takes; None where it is PyTorch's, or nobody can tell
-    told: str  # in words: from which order to which, or why it is not known
-    columns: tuple[int, ...] | None = None  # of what a dense layer gives, where that becomes a picture
+    order: tuple[int, ...] | None  # of the inputs; None where it is PyTorch's or unknown
+    description: str  # from which order to which, or why it is unknown
+    columns: tuple[int, ...] | None = None  # of a dense layer's outputs, where these become a picture
 
     @property
     def known(self) -> bool:
@@ -52,7 +52,7 @@ class Rows:
         return self.order is not None or self.columns is not None
 
     def concerns(self, leaf: str) -> bool:
-        """Tell whether a variable has a place for each of these features."""
+        """Return whether a variable has an axis for these features."""
         return leaf == "kernel" or (leaf == "bias" and self.columns is not None) or leaf in _PER_FEATURE
 
 
@@ -60,7 +60,7 @@ _PER_FEATURE = ("gamma", "beta", "moving_mean", "moving_variance", "scale")
 
 
 def behind(pair: Pair, rows: Rows | None) -> Pair:
-    """Return a pair whose Keras side has its features in the order of a flattened picture."""
+    """Return a pair whose Keras arrays have their features in the order of a flattened picture."""
     if rows is None or not rows.known or not rows.concerns(pair.keras[0]):
         return pair
     leaf = pair.keras[0]
@@ -73,7 +73,7 @@ def behind(pair: Pair, rows: Rows | None) -> Pair:
 
 
 def _ordered(array: np.ndarray, rows: Rows, leaf: str, *, back: bool) -> np.ndarray:
-    """Return an array with its features in Keras' order, or back in PyTorch's."""
+    """Return an array with its features in Keras' order, or with `back` in PyTorch's."""
     first = rows.columns if leaf == "bias" else rows.order
     for axis, order in ((0, first), (1, rows.columns if leaf == "kernel" else None)):
         if order is not None:
@@ -82,16 +82,16 @@ def _ordered(array: np.ndarray, rows: Rows, leaf: str, *, back: bool) -> np.ndar
 
 
 def role(class_name: str) -> str | None:
-    """Return the role of a Keras layer by its class, None where PyTorch has no layout for it."""
+    """Return the role of a Keras class, None where PyTorch has no layout for it."""
     return _ROLES.get(names.snake(class_name))
 
 
 def pairs(role: str) -> tuple[Pair, ...]:
-    """Return the leaves of a role."""
+    """Return the pairs of leaves of a role."""
     return _LAYOUTS[role]
 
 
-def _as_it_is(torch: str, keras: str) -> Pair:
+def _unchanged(torch: str, keras: str) -> Pair:
     return Pair((torch,), (keras,), lambda arrays, _: arrays, lambda arrays: arrays)
 
 
@@ -111,7 +111,7 @@ def _conv(rank: int) -> tuple[Pair, ...]:
 
 
 def _conv_transpose(rank: int) -> tuple[Pair, ...]:
-    """(in, out, *window) -> (*window, out, in): the same order of axes, with other meanings."""
+    """(in, out, *window) -> (*window, out, in): the same permutation as for a convolution."""
     return _conv(rank)
 
 
@@ -141,7 +141,7 @@ def _one_of_two(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def _gru_gates(array: np.ndarray) -> np.ndarray:
-    """Return an array (..., 3 * units) with its first two gates swapped: PyTorch has reset first, Keras update."""
+    """Return an array (..., 3 * units) with its first two gates swapped: PyTorch has reset first, Keras has update."""
     reset, update, new = np.split(array, 3, axis=-1)
     return np.concatenate([update, reset, new], axis=-1)
 
@@ -161,21 +161,21 @@ def _heads_in(arrays: Sequence[np.ndarray], shapes: Sequence[Shape]) -> list[np.
 
 
 def _heads_back(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return [np.concatenate([each.reshape(*each.shape[:-2], -1).T for each in arrays])]
+    return [np.concatenate([array.reshape(*array.shape[:-2], -1).T for array in arrays])]
 
 
 def _out_back(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [arrays[0].reshape(-1, arrays[0].shape[-1]).T]
 
 
-_BIAS = _as_it_is("bias", "bias")
+_BIAS = _unchanged("bias", "bias")
 _QKV = ("query", "key", "value")
 _ATTENTION = (
-    Pair(("in_proj_weight",), tuple(f"{each}/kernel" for each in _QKV), _heads_in, _heads_back),
-    Pair(("in_proj_bias",), tuple(f"{each}/bias" for each in _QKV), _heads_in, _heads_back),
-    *(Pair((f"{each[0]}_proj_weight",), (f"{each}/kernel",), _heads_in, _heads_back) for each in _QKV),
+    Pair(("in_proj_weight",), tuple(f"{part}/kernel" for part in _QKV), _heads_in, _heads_back),
+    Pair(("in_proj_bias",), tuple(f"{part}/bias" for part in _QKV), _heads_in, _heads_back),
+    *(Pair((f"{part[0]}_proj_weight",), (f"{part}/kernel",), _heads_in, _heads_back) for part in _QKV),
     Pair(("out_proj/weight",), ("attention_output/kernel",), _heads_in, _out_back),
-    _as_it_is("out_proj/bias", "attention_output/bias"),
+    _unchanged("out_proj/bias", "attention_output/bias"),
 )
 
 _LAYOUTS: dict[str, tuple[Pair, ...]] = {
@@ -184,14 +184,14 @@ _LAYOUTS: dict[str, tuple[Pair, ...]] = {
     **{f"conv{rank}d_transpose": _conv_transpose(rank) for rank in (1, 2, 3)},
     **{f"depthwise{rank}d": _depthwise(rank) for rank in (1, 2)},
     "batch_norm": (
-        _as_it_is("weight", "gamma"),
-        _as_it_is("bias", "beta"),
-        _as_it_is("running_mean", "moving_mean"),
-        _as_it_is("running_var", "moving_variance"),
+        _unchanged("weight", "gamma"),
+        _unchanged("bias", "beta"),
+        _unchanged("running_mean", "moving_mean"),
+        _unchanged("running_var", "moving_variance"),
     ),
-    "norm": (_as_it_is("weight", "gamma"), _as_it_is("bias", "beta")),
-    "rms_norm": (_as_it_is("weight", "scale"),),
-    "embedding": (_as_it_is("weight", "embeddings"),),
+    "norm": (_unchanged("weight", "gamma"), _unchanged("bias", "beta")),
+    "rms_norm": (_unchanged("weight", "scale"),),
+    "embedding": (_unchanged("weight", "embeddings"),),
     "lstm": (
         _permuted("weight_ih_l0", "lstm_cell/kernel", 1, 0),
         _permuted("weight_hh_l0", "lstm_cell/recurrent_kernel", 1, 0),

@@ -1,8 +1,8 @@
-"""The structure of a PyTorch file out of its pickle, by a small interpreter that can call nothing.
+"""The structure of a PyTorch file from its pickle, by a small interpreter that imports and calls nothing.
 
 It knows the few instructions that dictionaries, lists, numbers, texts and tensors need, builds plain Python values and
-descriptions of tensors, and refuses everything else: a name that would be imported is compared, never looked up. The
-instructions are described in CPython's Lib/pickletools.py; what PyTorch writes was read in torch 2.13.
+descriptions of tensors, and refuses everything else. Names to import are only compared with a list. The instructions
+are documented in CPython's Lib/pickletools.py; PyTorch's use of them was read in torch 2.13.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from nameplate.errors import FileFormatError
 _MOST_DEPTH = 100_000  # values on the stack
 _MOST_AXES = 32
 
-# How PyTorch calls number formats, and NumPy's name for them (bfloat16 and float8 are those of ml_dtypes).
-_STORAGES = {
+# PyTorch's names of storages and dtypes, and NumPy's names for them (bfloat16 and float8 from ml_dtypes).
+STORAGES = {
     "FloatStorage": "float32",
     "DoubleStorage": "float64",
     "HalfStorage": "float16",
@@ -31,7 +31,7 @@ _STORAGES = {
     "BoolStorage": "bool",
     "ComplexFloatStorage": "complex64",
 }
-_DTYPES = {
+DTYPES = {
     "uint16": "uint16",
     "uint32": "uint32",
     "uint64": "uint64",
@@ -45,11 +45,11 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class Storage:
-    """A run of numbers in the file."""
+    """A block of numbers in the file."""
 
     key: str  # of its member: `data/<key>`
-    dtype: str  # NumPy's name, empty where the tensor tells
-    size: int  # numbers, or bytes where the tensor tells the type
+    dtype: str  # NumPy's name, empty where the tensor has the dtype
+    size: int  # numbers, or bytes where the tensor has the dtype
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class _Name:
-    """A name that pickle would import: only ever compared."""
+    """A name that pickle would import; here it is only compared."""
 
     text: str
 
@@ -79,16 +79,16 @@ class _RefusalError(Exception):
 
 
 def structure(code: bytes, label: str, *, steps: int) -> Any:
-    """Return the dictionaries, lists, numbers, texts and `Tensor` descriptions that a pickle says in so many steps.
+    """Return the dictionaries, lists, numbers, texts and `Tensor` descriptions in a pickle of at most `steps` steps.
 
     Raises:
-        FileFormatError: for anything else, with what it would have imported, called or done.
+        FileFormatError: for anything else, with what the pickle would have imported, called or done.
     """
     try:
         return _Machine(code).run(steps)
     except _RefusalError as error:
         raise FileFormatError(
-            f"{label} is refused: {error}. Only tensors in dictionaries and lists are read; where you trust its "
+            f"{label} is refused: {error}. Only tensors in dictionaries and lists are read; if you trust its "
             "author, load it with PyTorch and save its state_dict()."
         ) from None
     except (LookupError, TypeError, ValueError, AttributeError, StopIteration, struct.error, MemoryError) as error:
@@ -111,22 +111,21 @@ class _Machine:
                 return self._stack[-1]
             step = _STEPS.get(op)
             if step is None:
-                raise _RefusalError(f"its pickle has the instruction {op!r}, which no state dictionary needs")
+                raise _RefusalError(f"its pickle has the instruction {op!r}, which a state dictionary never needs")
             step(self)
             if len(self._stack) > _MOST_DEPTH:
                 raise _RefusalError("its pickle stacks too many values")
         raise _RefusalError(f"its pickle does not end within {steps} steps, which is more than its tensors need")
 
     def _take(self, count: int) -> bytes:
-        found = self._code[self._at : self._at + count]
-        if len(found) != count:
+        data = self._code[self._at : self._at + count]
+        if len(data) != count:
             raise _RefusalError("its pickle ends early")
         self._at += count
-        return found
+        return data
 
     def _number(self, form: str) -> int:
-        found = struct.unpack(form, self._take(struct.calcsize(form)))[0]
-        return int(found)
+        return int(struct.unpack(form, self._take(struct.calcsize(form)))[0])
 
     def _line(self) -> str:
         end = self._code.index(b"\n", self._at)
@@ -138,15 +137,15 @@ class _Machine:
         self._stack.append(value)
 
     def _marked(self) -> list[Any]:
-        place = next(i for i in range(len(self._stack) - 1, -1, -1) if isinstance(self._stack[i], _Mark))
-        found = self._stack[place + 1 :]
-        del self._stack[place:]
-        return found
+        mark = next(i for i in range(len(self._stack) - 1, -1, -1) if isinstance(self._stack[i], _Mark))
+        values = self._stack[mark + 1 :]
+        del self._stack[mark:]
+        return values
 
     def proto(self) -> None:
         version = self._number("<B")
         if version > 5:
-            raise _RefusalError(f"its pickle is of protocol {version}")
+            raise _RefusalError(f"its pickle has protocol {version}")
 
     def skip(self, count: int) -> None:
         self._take(count)
@@ -164,14 +163,14 @@ class _Machine:
         self._push(int.from_bytes(self._take(self._number("<B")), "little", signed=True))
 
     def tuple_of(self, count: int) -> None:
-        found = tuple(self._stack[-count:])
+        values = tuple(self._stack[-count:])
         del self._stack[-count:]
-        self._push(found)
+        self._push(values)
 
     def set_items(self, pairs: list[Any]) -> None:
         target = self._stack[-1]
         if type(target) is not dict:
-            raise _RefusalError("its pickle sets items of what is no dictionary")
+            raise _RefusalError("its pickle sets items of something that is not a dictionary")
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
             if not isinstance(key, str | int):
                 raise _RefusalError(f"a dictionary has a key that is a {type(key).__name__}")
@@ -180,7 +179,7 @@ class _Machine:
     def extend(self, values: list[Any]) -> None:
         target = self._stack[-1]
         if type(target) is not list:
-            raise _RefusalError("its pickle appends to what is no list")
+            raise _RefusalError("its pickle appends to something that is not a list")
         target.extend(values)
 
     def set_item(self) -> None:
@@ -199,28 +198,27 @@ class _Machine:
         self._push(_allowed(f"{module}.{own}"))
 
     def persistent(self) -> None:
-        found = self._stack.pop()
-        kind, storage, key, _, size = found  # the fourth is the device
+        kind, storage, key, _, size = self._stack.pop()  # the fourth is the device
         if kind != "storage" or not isinstance(storage, _Name) or not isinstance(key, str) or not _is_count(size):
-            raise _RefusalError("its pickle refers to something that is no storage")
+            raise _RefusalError("its pickle refers to something that is not a storage")
         own = storage.text.rpartition(".")[2]
-        self._push(Storage(key, _STORAGES.get(own, ""), size))
+        self._push(Storage(key, STORAGES.get(own, ""), size))
 
     def reduce(self) -> None:
         arguments, called = self._stack.pop(), self._stack.pop()
         if not isinstance(called, _Name) or type(arguments) is not tuple:
-            raise _RefusalError("its pickle calls something that is no name")
+            raise _RefusalError("its pickle calls something that is not a name")
         self._push(_called(called.text, arguments))
 
     def build(self) -> None:
         state = self._stack.pop()  # the `_metadata` of a state dictionary: versions of modules
         if type(self._stack[-1]) is not dict or type(state) not in (dict, tuple):
-            raise _RefusalError("its pickle gives a state to something that is no dictionary")
+            raise _RefusalError("its pickle sets the state of something that is not a dictionary")
 
 
 def _allowed(text: str) -> _Name:
     module, _, own = text.rpartition(".")
-    known = text in _CALLS or (module == "torch" and (own in _STORAGES or own in _DTYPES))
+    known = text in _CALLS or (module == "torch" and (own in STORAGES or own in DTYPES))
     if known or text in ("torch.storage.UntypedStorage", "torch.UntypedStorage"):
         return _Name(text)
     raise _RefusalError(f"its pickle would import {text!r:.120}")
@@ -235,7 +233,7 @@ def _called(text: str, arguments: tuple[Any, ...]) -> Any:
 
 def _dictionary(*pairs: Any) -> dict[Any, Any]:
     if pairs:
-        raise _RefusalError("it builds a dictionary from more than nothing")
+        raise _RefusalError("it calls OrderedDict with arguments")
     return {}
 
 
@@ -248,19 +246,19 @@ def _size(sizes: Any) -> tuple[Any, ...]:
 def _tensor(
     storage: Any, offset: Any, shape: Any, strides: Any, _grad: Any = None, _hooks: Any = None, *more: Any
 ) -> Tensor:
-    """Return what `torch._utils._rebuild_tensor_v2` and `_v3` would make; a seventh argument is the type."""
+    """Return the tensor of `torch._utils._rebuild_tensor_v2` or `_v3`, whose seventh argument is the dtype."""
     if not (isinstance(storage, Storage) and _is_count(offset) and _are_counts(shape) and _are_counts(strides)):
-        raise _RefusalError("a tensor is described by something else than its storage, offset, shape and strides")
-    named = next((each.text.rpartition(".")[2] for each in more if isinstance(each, _Name)), "")
-    dtype = _DTYPES.get(named, "") or storage.dtype
+        raise _RefusalError("a tensor is not described by its storage, offset, shape and strides")
+    named = next((value.text.rpartition(".")[2] for value in more if isinstance(value, _Name)), "")
+    dtype = DTYPES.get(named, "") or storage.dtype
     if not dtype or len(shape) != len(strides) or len(shape) > _MOST_AXES:
-        raise _RefusalError("a tensor has no type that is known here, or a shape without strides")
+        raise _RefusalError("a tensor has an unknown dtype, or a shape that does not fit its strides")
     return Tensor(storage, dtype, offset, tuple(shape), tuple(strides))
 
 
 def _parameter(data: Any, *_: Any) -> Tensor:
     if not isinstance(data, Tensor):
-        raise _RefusalError("a parameter is no tensor")
+        raise _RefusalError("a parameter is not a tensor")
     return data
 
 

@@ -111,7 +111,7 @@ class _Converter:
         fits = all(form.shape == shape for form, shape in zip(forms, shapes, strict=True))
         if rows is not None and fits and rows.concerns(pair.keras[0]):
             pair = pytorch_layouts.behind(pair, rows)
-            self._notes[there[0]] = rows.told if rows.known else f"{ROWS_UNKNOWN}: {rows.told}"
+            self._notes[there[0]] = rows.description if rows.known else f"{ROWS_UNKNOWN}: {rows.description}"
         for index, (name, form) in enumerate(zip(there, forms, strict=True)):
             self._add(name, form, " + ".join(origins), partial(self._read, origins, pair, shapes, index))
 

@@ -1,4 +1,4 @@
-"""Any file of weights by name: which format it is, and its arrays."""
+"""The registry of formats: which format a file has, and its arrays by name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nameplate.formats.pytorch_file import open_pytorch, read_pytorch_table
 from nameplate.formats.safetensors_file import INDEX, open_safetensors, read_safetensors_table
 from nameplate.formats.saved_model import GRAPH, open_saved_model, read_saved_model_table
 
-# By the end of the name; the first that fits counts.
+# By the ending of the name; the first that fits counts.
 OPENERS: dict[str, Callable[[Path], Arrays]] = {
     ".keras": open_keras,
     ".weights.h5": open_weights_file,
@@ -48,40 +48,39 @@ TABLES: dict[str, Callable[[Path], NameTable]] = {
 
 
 def open_weights(path: str | os.PathLike[str]) -> Arrays:
-    """Open the arrays of any file that this package knows, or of a SavedModel or checkpoint directory, by name.
+    """Open the arrays of any file of a known format, or of a SavedModel or checkpoint directory, by name.
 
-    Nothing in the file is executed, nothing is imported; arrays are read one by one when they are asked for. The
-    result is a context; leaving it lets go of the file.
+    Nothing in the file is executed or imported, and each array is read on demand. Use the result in a `with` block,
+    which closes the file.
 
     Raises:
-        FileFormatError: when there is no such file, it is of a kind that is not known, damaged, or refused for what it
-            could do.
+        FileFormatError: when the file does not exist, is damaged, has an unknown format, or is refused as unsafe.
     """
-    found = Path(path)
-    if found.is_dir():
-        return _directory(found)
-    ending = kind(found)
+    path = Path(path)
+    if path.is_dir():
+        return _directory(path)
+    ending = kind(path)
     if ending is None:
         raise FileFormatError(f"{path}: weights are read from {', '.join(OPENERS)}, SavedModels and checkpoints")
-    if not found.is_file():
+    if not path.is_file():
         raise FileFormatError(f"{path}: there is no such file")
-    return OPENERS[ending](found)
+    return OPENERS[ending](path)
 
 
 def kind(path: Path) -> str | None:
-    """Return the ending that says of which format a file is, None for one that is not known."""
+    """Return the ending that identifies a file's format, None where it is unknown."""
     return next((ending for ending in OPENERS if path.name.endswith(ending)), None)
 
 
 def is_weights(path: Path) -> bool:
-    """Tell whether a path is a file of a kind that is known, a SavedModel, or has the index of sharded safetensors."""
+    """Return whether a path is a file of a known format, a SavedModel, or a directory with sharded safetensors."""
     if path.is_dir():
         return (path / GRAPH).is_file() or bool(_indexes(path))
     return path.is_file() and kind(path) is not None
 
 
 def read_table(path: Path) -> NameTable:
-    """Return the layers and arrays that a file or directory of others names.
+    """Return the names of the layers and arrays in a file or directory of a known format.
 
     Raises:
         FileFormatError: as `open_weights`.
@@ -104,8 +103,8 @@ def _directory(path: Path) -> Arrays:
     indexes = _indexes(path)
     if len(indexes) != 1:
         raise FileFormatError(
-            f"{path} is a directory, but no SavedModel ({GRAPH}), no checkpoint ({store.layout.MANIFEST}), and has "
-            f"{len(indexes)} files *{INDEX}"
+            f"{path} is a directory, but neither a SavedModel ({GRAPH}) nor a checkpoint ({store.layout.MANIFEST}); "
+            f"it has {len(indexes)} files *{INDEX}"
         )
     return open_safetensors(indexes[0])
 

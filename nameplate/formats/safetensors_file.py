@@ -1,4 +1,4 @@
-"""safetensors files, single or in shards with an index, of ours or of others: names, and arrays by name."""
+"""safetensors files, single or in shards with an index, ours or anyone's: names, and arrays by name."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ from nameplate.naming import names
 INDEX = ".safetensors.index.json"
 
 _MOST_SHARDS = 10_000
-_CACHES = "blobs"  # where a download cache keeps what its snapshots link to: snapshots/<revision>/<file>
+_CACHES = "blobs"  # the folder of a download cache that snapshots/<revision>/<file> links into
 
 
 def read_safetensors_table(path: Path) -> NameTable:
-    """Return the table of a safetensors file; a name with dots only, as PyTorch writes, is split at its last.
+    """Return the table of a safetensors file; PyTorch's dotted names are split at their last dot.
 
     Raises:
-        FileFormatError: when the header is not one, or a name is harmful.
+        FileFormatError: when the header is invalid, or a name is harmful.
     """
-    found = open_safetensors(path).forms
-    dotted = not any(names.SEPARATOR in name for name in found)
+    forms = open_safetensors(path).forms
+    dotted = not any(names.SEPARATOR in name for name in forms)
     arrays = [
         Array(_with_slash(name) if dotted else name, form.shape, form.dtype)
-        for name, form in found.items()
+        for name, form in forms.items()
         if "@" not in name
     ]
     return of_arrays(Path(path).name, arrays)
 
 
 def open_safetensors(path: Path) -> Arrays:
-    """Open a safetensors file, or the index of several; the names stay as they are written.
+    """Open a safetensors file, or the index of several; the names stay as in the file.
 
     Raises:
-        FileFormatError: when a file is not one, a name is harmful, or index and shards do not agree.
+        FileFormatError: when a file is invalid, a name is harmful, or the index and its shards disagree.
     """
     return _sharded(path) if path.name.endswith(INDEX) else _single(path)
 
 
 def _single(path: Path) -> Arrays:
-    file = _opened(path)  # whose tensors fill it without overlap
+    file = _opened(path)  # no budget: its tensors are proved to fill the file without overlap
     return Arrays(_arrays(file), _reader({"": file}), path=path, format=".safetensors")
 
 
@@ -62,7 +62,7 @@ def _sharded(path: Path) -> Arrays:
     problems = [f"  {name}: not in {shard}" for name, shard in listed.items() if (name, shard) not in held]
     problems += [f"  {name}: in {shard}, not in the index" for name, shard in held if listed.get(name) != shard]
     if problems:
-        raise FileFormatError("\n".join([f"{path} does not agree with its files:", *sorted(problems)[:20]]))
+        raise FileFormatError("\n".join([f"{path} disagrees with its files:", *sorted(problems)[:20]]))
     return Arrays(arrays, _reader(shards), path=path, format=".safetensors", budget=budget)
 
 
@@ -96,17 +96,17 @@ def _weight_map(path: Path) -> dict[str, str]:
     files = set(listed.values())
     bad = sorted(shard for shard in files if tensor_names.foreign_fault(shard) or "/" in shard or not shard.strip("."))
     if bad or len(files) > _MOST_SHARDS:
-        raise FileFormatError(f"{path}: its files lie beside it and have plain names; it has {bad[:5]}")
+        raise FileFormatError(f"{path}: its files must lie beside it under plain names; it lists {bad[:5]}")
     return listed
 
 
 def _shard(index: Path, name: str) -> Path:
-    """Return the path of a shard; a link is followed beside the index and into a download cache, nowhere else."""
+    """Return the path of a shard; a link may lead beside the index or into a download cache, nowhere else."""
     path = index.parent / name
     try:
         real, home = path.resolve(strict=True), index.parent.resolve(strict=True)
     except OSError as error:
-        raise FileFormatError(f"{index}: {name} is not there ({error.strerror})") from None
+        raise FileFormatError(f"{index}: {name} cannot be found ({error.strerror})") from None
     cache = home.parent.parent / _CACHES if home.parent.name == "snapshots" else home
     if real.parent not in (home, index.resolve().parent, cache):
         raise FileFormatError(f"{index}: {name} is a link to {real}, outside its directory; such files are refused")

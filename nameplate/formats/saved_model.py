@@ -1,4 +1,4 @@
-"""The variables of a SavedModel, or of a checkpoint of TensorFlow's, by name; their graph is not even opened."""
+"""The variables of a SavedModel or a TensorFlow checkpoint by name; the graph itself is never opened."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from nameplate.formats.name_table import Array, NameTable, of_arrays
 from nameplate.formats.tensor_bundle import Bundle
 
 GRAPH = "saved_model.pb"
-NAMES = "nameplate.json"  # ours: the qualified names of `variables/0`, `variables/1`, ... in their order
+NAMES = "nameplate.json"  # written by our export: the qualified names of `variables/0`, `variables/1`, ... in order
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
-_COPIES = ("_all_variables/", "trainable_variables/", "non_trainable_variables/")  # Keras' export stores all twice
+_COPIES = ("_all_variables/", "trainable_variables/", "non_trainable_variables/")  # Keras' export stores each twice
 _SLOT = "/.OPTIMIZER_SLOT/"
 
 
@@ -30,57 +30,57 @@ def read_saved_model_table(path: Path) -> NameTable:
 
 
 def open_saved_model(path: Path) -> Arrays:
-    """Open the variables of a SavedModel directory, or of `<prefix>.index` of a checkpoint of TensorFlow's.
+    """Open the variables of a SavedModel directory, or of the `<prefix>.index` of a TensorFlow checkpoint.
 
-    A variable has the name that its graph gave it (`stem/kernel`), or its key where two have one name or one has none.
+    A variable has its name in the graph (`stem/kernel`), or its key where that name is missing or not unique.
 
     Raises:
-        FileFormatError: when there are none, or what the index says cannot be.
+        FileFormatError: when there are no variables, or the index is invalid.
     """
     prefix = path / "variables" / "variables" if path.is_dir() else path.with_name(path.name.removesuffix(".index"))
-    for each in (prefix.parent, prefix.with_name(f"{prefix.name}.index")):
-        if each.is_symlink():
-            raise FileFormatError(f"{path}: {each.name} is a link; such files are refused")
+    for file in (prefix.parent, prefix.with_name(f"{prefix.name}.index")):
+        if file.is_symlink():
+            raise FileFormatError(f"{path}: {file.name} is a link; such files are refused")
     bundle = Bundle(prefix)
-    found = [key for key in bundle.entries if not key.startswith(_COPIES) and _SLOT not in key]
-    given = _given(bundle, path) | _ours(path)
+    keys = [key for key in bundle.entries if not key.startswith(_COPIES) and _SLOT not in key]
+    given = _graph_names(bundle, path) | _exported_names(path)
     owners: dict[str, list[str]] = defaultdict(list)
-    for key in found:
+    for key in keys:
         owners[given.get(key, "")].append(key)
     arrays = []
-    for key in found:
+    for key in keys:
         own = given.get(key, "")
         name = own if own and len(owners[own]) == 1 else key.removesuffix(_VALUE)
-        if what := tensor_names.foreign_fault(name):
-            raise FileFormatError(f"{path}: the name {name!r:.120} {what}")
+        if fault := tensor_names.foreign_fault(name):
+            raise FileFormatError(f"{path}: the name {name!r:.120} {fault}")
         entry = bundle.entries[key]
         arrays.append(Array(name, entry.shape, entry.dtype, key))
     kind = "SavedModel" if path.is_dir() else "TensorFlow checkpoint"
     return Arrays(arrays, bundle.read, path=path, format=kind, budget=bundle.budget)
 
 
-def _ours(path: Path) -> dict[str, str]:
-    """Return `{key: qualified name}` as an export of ours says beside the graph."""
+def _exported_names(path: Path) -> dict[str, str]:
+    """Return `{key: qualified name}` from the file that our export writes beside the graph."""
     file = path / NAMES
     if not path.is_dir() or file.is_symlink() or not file.is_file():
         return {}
     try:
-        found = limits.read(file)["variables"]
+        listed = limits.read(file)["variables"]
     except (OSError, KeyError, TypeError) as error:
         raise FileFormatError(f"{file} is not what an export writes: {error!r:.200}") from None
-    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+    if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
         raise FileFormatError(f"{file} is not what an export writes")
-    return {f"variables/{index}{_VALUE}": name for index, name in enumerate(found) if name}
+    return {f"variables/{index}{_VALUE}": name for index, name in enumerate(listed) if name}
 
 
-def _given(bundle: Bundle, path: Path) -> dict[str, str]:
-    """Return `{key: name}` of the object graph (tensorflow/core/protobuf/trackable_object_graph.proto)."""
-    found = {}
+def _graph_names(bundle: Bundle, path: Path) -> dict[str, str]:
+    """Return `{key: name}` from the object graph (tensorflow/core/protobuf/trackable_object_graph.proto)."""
+    given = {}
     try:
         for node in tensor_bundle.messages(tensor_bundle.fields(bundle.object_graph()), 1):
             for attribute in tensor_bundle.messages(tensor_bundle.fields(node), 2):
                 parts = tensor_bundle.fields(attribute)
-                found[tensor_bundle.text(parts, 3)] = tensor_bundle.text(parts, 2)
+                given[tensor_bundle.text(parts, 3)] = tensor_bundle.text(parts, 2)
     except (ValueError, IndexError) as error:
         raise FileFormatError(f"{path}: its object graph is damaged ({error})") from None
-    return found
+    return given

@@ -1,4 +1,4 @@
-"""Ready maps of other people's architectures onto those of the zoo: `{PyTorch module: layer}`."""
+"""Ready maps from torchvision's architectures to this project's: `{PyTorch module: layer}`."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ _PROJECTION = {"projection_conv": "downsample.0", "projection_bn": "downsample.1
 
 
 def resnet(variables: Iterable[str]) -> dict[str, str]:
-    """Return the map of torchvision's `resnet18`, `34` or `50` onto `trainer.models.resnet` of the same depth.
+    """Return the map from torchvision's `resnet18`, `34` or `50` to `models.resnet` of the same depth.
 
-    The output, whose name is the data's, is `fc`.
+    The output layer, which is named after the data, is `fc`.
 
     Args:
-        variables: the qualified names of the model's variables, as `nameplate.variables(model)` has them.
+        variables: the qualified names of the model's variables, as in `nameplate.variables(model)`.
 
     Raises:
-        FileFormatError: when they are not those of a residual network of the zoo.
+        FileFormatError: when they are not those of this project's residual networks.
     """
     layers = list(dict.fromkeys(names.split(name)[0] for name in variables))
-    found: dict[str, str] = {}
+    modules: dict[str, str] = {}
     others = []
     for layer in layers:
         block = _BLOCK.fullmatch(layer)
         if block:
             stage, number, part = block.groups()
-            found[f"layer{stage}.{int(number) - 1}.{_PROJECTION.get(part, part)}"] = layer
+            modules[f"layer{stage}.{int(number) - 1}.{_PROJECTION.get(part, part)}"] = layer
         elif layer in _STEM:
-            found[_STEM[layer]] = layer
+            modules[_STEM[layer]] = layer
         else:
             others.append(layer)
-    if len(others) != 1 or not found:
+    if len(others) != 1 or not modules:
         raise FileFormatError(
-            f"a residual network of the zoo has stem_conv, stage1_block1_conv1, ... and one output; beside them there "
-            f"are {', '.join(map(repr, others[:5])) or 'none'}"
+            "a residual network of this project has stem_conv, stage1_block1_conv1, ... and one output layer; other "
+            f"layers here are {', '.join(map(repr, others[:5])) or 'none'}"
         )
-    return {**found, "fc": others[0]}
+    return {**modules, "fc": others[0]}

@@ -1,4 +1,4 @@
-"""Someone else's zip file: looked at before anything is taken out of it, and nothing is unpacked by its own names."""
+"""A zip file from elsewhere: checked before anything is extracted, and never extracted under its own names."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from nameplate.checkpoint import tensor_names
 from nameplate.errors import FileFormatError
 from nameplate.formats.limits import Budget, budget_of
 
-_MOST_MEMBERS = 30_000  # a storage each in a PyTorch file, a few in a `.keras` file
-_LARGEST_READ = 8 << 20  # bytes; a directory of so many members has 3 MiB
+_MOST_MEMBERS = 30_000  # a PyTorch file has one per storage, a `.keras` file a few
+_LARGEST_READ = 8 << 20  # bytes; the directory of so many members takes 3 MiB
 _DIRECTORY_ENTRY = b"PK\1\2"
 _PIECE = 1 << 20  # bytes
 
@@ -25,26 +25,26 @@ class _TooManyError(Exception):
 
 
 class _Guarded(io.FileIO):
-    """A file whose directory of members is looked at before a thousand bytes are made of each entry."""
+    """A file whose directory of members is counted before `zipfile` builds an object of a thousand bytes for each."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or size < 0:  # all that is left
+        if size is None or size < 0:  # to the end
             size = os.fstat(self.fileno()).st_size - self.tell()
         if size > _LARGEST_READ:
             raise _TooManyError(f"its directory claims {size} bytes; at most {_LARGEST_READ} are read")
-        found = super().read(max(0, size)) or b""
-        if found.count(_DIRECTORY_ENTRY) > _MOST_MEMBERS:
+        data = super().read(max(0, size)) or b""
+        if data.count(_DIRECTORY_ENTRY) > _MOST_MEMBERS:
             raise _TooManyError(f"it has more than {_MOST_MEMBERS} members")
-        return found
+        return data
 
 
 @contextmanager
 def opened(path: Path, kind: str, *, budget: Budget | None = None) -> Iterator[zipfile.ZipFile]:
-    """Open a zip file of this kind (`.keras`) whose members are sound, and all together within the budget of the file.
+    """Open a zip file of this kind (`.keras`) after checking its members, which together stay within the budget.
 
     Raises:
-        FileFormatError: when it is none, or a member leaves its directory, is a link, is there twice, lies over
-            another, or all together would grow without measure.
+        FileFormatError: when it is not a zip file, when a member leaves its directory, is a link, a duplicate, or
+            overlaps another, or when all together would expand without bound.
     """
     with ExitStack() as stack:
         try:
@@ -55,7 +55,7 @@ def opened(path: Path, kind: str, *, budget: Budget | None = None) -> Iterator[z
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise FileFormatError(f"{path} cannot be read as a {kind} file: {error}") from None
         if faults := _faults(archive, budget):
-            raise FileFormatError("\n".join([f"{path} is refused:", *(f"  {each}" for each in faults[:10])]))
+            raise FileFormatError("\n".join([f"{path} is refused:", *(f"  {fault}" for fault in faults[:10])]))
         yield archive
 
 
@@ -63,7 +63,7 @@ def member(archive: zipfile.ZipFile, name: str, path: Path, *, largest: int) -> 
     """Return the bytes of one member.
 
     Raises:
-        FileFormatError: when it is not there, larger than `largest` bytes, or damaged.
+        FileFormatError: when it is missing, larger than `largest` bytes, or damaged.
     """
     info = _info(archive, name, path)
     if info.file_size > largest:
@@ -83,7 +83,7 @@ def copy_member(archive: zipfile.ZipFile, name: str, path: Path, target: Path) -
 
 
 def add_file(path: Path, name: str, source: Path) -> None:
-    """Add a file to an archive of ours, as it is."""
+    """Add a file to our own archive, uncompressed."""
     with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:
         archive.write(source, name)
 
@@ -99,7 +99,7 @@ def _pieces(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Iter
                 yield piece
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
         raise FileFormatError(f"{path}: {info.filename} is damaged ({error})") from None
-    except Exception as error:  # zlib.error and its like, which only their modules know
+    except Exception as error:  # zlib.error, lzma.LZMAError and others without a common base
         raise FileFormatError(f"{path}: {info.filename} cannot be unpacked ({error})") from None
     if left:
         raise FileFormatError(f"{path}: {info.filename} ends {left} bytes early")
@@ -113,8 +113,8 @@ def _info(archive: zipfile.ZipFile, name: str, path: Path) -> zipfile.ZipInfo:
 
 
 def _listed(archive: zipfile.ZipFile) -> str:
-    found = archive.namelist()
-    return ", ".join(f"{each!r:.80}" for each in found[:5]) + (", ..." if len(found) > 5 else "") or "nothing"
+    members = archive.namelist()
+    return ", ".join(f"{name!r:.80}" for name in members[:5]) + (", ..." if len(members) > 5 else "") or "nothing"
 
 
 def _faults(archive: zipfile.ZipFile, budget: Budget) -> list[str]:
@@ -125,12 +125,12 @@ def _faults(archive: zipfile.ZipFile, budget: Budget) -> list[str]:
     for info in members:
         name = info.filename
         if name in seen:
-            faults.append(f"{name!r:.120} is there twice")
+            faults.append(f"{name!r:.120} appears twice")
         seen.add(name)
-        if what := tensor_names.foreign_fault(name.removesuffix("/")):
-            faults.append(f"{name!r:.120} {what}")
+        if fault := tensor_names.foreign_fault(name.removesuffix("/")):
+            faults.append(f"{name!r:.120} {fault}")
         if stat.S_ISLNK(info.external_attr >> 16):
             faults.append(f"{name!r:.120} is a link")
     if sum(info.compress_size for info in members) > budget.stored:
-        faults.append("its members lie over each other")
+        faults.append("its members overlap")
     return faults

@@ -143,7 +143,7 @@ class _Tracer:
             self._found[id(maker.layer)] = Rows(None, f"columns that become a picture, {told}, go elsewhere too")
             return
         before = self._found.get(id(maker.layer), Rows(None, ""))
-        words = "; ".join(part for part in (before.told, f"columns {told}") if part)
+        words = "; ".join(part for part in (before.description, f"columns {told}") if part)
         self._found[id(maker.layer)] = Rows(before.order, words, order)
         self._found.update((id(layer), Rows(order, f"rows {told}")) for layer in between)
 
@@ -189,7 +189,7 @@ def _beside(given: Sequence[_Seen], shapes: Sequence[Sequence[int | None]]) -> _
         start, size = len(order), int(shape[1] or 0)
         part = seen.rows.order if seen.rows and seen.rows.order is not None else range(size)
         order += [start + place for place in part]
-        told += [seen.rows.told] if seen.rows else []
+        told += [seen.rows.description] if seen.rows else []
     return _Seen("flat", rows=Rows(tuple(order), "; ".join(told)))
 
 

@@ -157,7 +157,7 @@ def vet(config: Mapping[str, Any], path: Path, objects: Mapping[str, Any], *, tr
     def known(name: str) -> bool:
         return name in objects or keras.saving.get_registered_object(name) is not None
 
-    missing = keras_config.strangers(config, known=known)
+    missing = keras_config.unknown_classes(config, known=known)
     if missing:
         given = ", ".join(f"{name!r}: {name}" for name in missing)
         raise FileFormatError(

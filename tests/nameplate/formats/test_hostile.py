@@ -190,7 +190,7 @@ def test_an_archive_with_a_member_twice_is_refused(tmp_path: Path) -> None:
     keras.Sequential([keras.Input((2,)), layers.Dense(1, name="a")], name="m").save(path)
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("config.json", "{}")
-    with pytest.raises(FileFormatError, match=r"'config\.json' is there twice"):
+    with pytest.raises(FileFormatError, match=r"'config\.json' appears twice"):
         nameplate.load(path)
 
 
@@ -231,7 +231,7 @@ def test_a_saved_models_files_are_no_links_and_its_index_says_what_can_be(tmp_pa
     data = tmp_path / "c.data-00000-of-00001"
     whole = data.read_bytes()
     data.write_bytes(whole[:-30])
-    with pytest.raises(FileFormatError, match="does not lie in"):
+    with pytest.raises(FileFormatError, match="do not fit into"):
         open_weights(tmp_path / "c.index")
     data.unlink()
     (tmp_path / "real").write_bytes(whole)
@@ -300,15 +300,15 @@ DANGERS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     ),
     "download": (
         as_class("keras.utils", "get_file", fname="x", origin="http://localhost/x"),
-        "keras.utils.get_file is no layer",
+        "keras.utils.get_file is neither a layer",
     ),
     "loader": (
         as_class("keras.saving", "load_model", filepath="x", safe_mode=False),
-        "keras.saving.load_model is no layer",
+        "keras.saving.load_model is neither a layer",
     ),
     "application": (
         as_class("keras.src.applications.convnext", "ConvNeXtTiny", weights="imagenet"),
-        "keras.src.applications.convnext.ConvNeXtTiny is no layer",
+        "keras.src.applications.convnext.ConvNeXtTiny is neither a layer",
     ),
     "unlock": (
         activation("keras.config", "enable_unsafe_deserialization"),
