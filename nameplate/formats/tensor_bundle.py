@@ -203,7 +203,7 @@ class Bundle:
     def _size(self, shard: int) -> int:
         path = self._data(shard)
         if path.is_symlink() or not path.is_file():
-            raise FileFormatError(f"{path} is missing or a link")
+            raise FileFormatError(f"{path} is missing or is a link")
         return path.stat().st_size
 
     def _bytes(self, entry: BundleEntry) -> bytes:
