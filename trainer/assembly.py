@@ -1,4 +1,4 @@
-"""A compiled model and its data become a loop that stands where the run does."""
+"""A compiled model and its data become the loop of a run, restored to where the run stands."""
 
 from __future__ import annotations
 
@@ -10,45 +10,39 @@ import keras
 
 from nameplate.data.adapters import batches_of, example_of
 from nameplate.data.batches import Batches
-from nameplate.data.dataset import Dataset, not_finite
+from nameplate.data.dataset import Dataset
 from nameplate.data.feeds import Feed, by_seed, feed_of, in_file_order
 from nameplate.data.images import augmentation, image_inputs
 from nameplate.data.source import Stream
-from nameplate.engine import host_collectives
 from nameplate.engine.class_weights import class_weights
 from nameplate.engine.compile import refuse_unlike
 from nameplate.engine.graph import EvaluationGraph, TrainGraph
-from nameplate.engine.host_collectives import AgreedStop
-from nameplate.engine.replica import Augmentation, Step, crosses_replicas
+from nameplate.engine.host_collectives import agreed_stop
+from nameplate.engine.replica import Augmentation, Step
 from nameplate.engine.signals import StopRequest
-from nameplate.interpret.dream_callback import Dreams
-from nameplate.training import progress
 from nameplate.training.checkpoint_manager import Checkpoints
 from nameplate.training.config import CheckpointInitConfig, OnNan
-from nameplate.training.console import Screen, plain_table
-from nameplate.training.fit import callback_list, left_to_chance
+from nameplate.training.console import Screen
+from nameplate.training.fit import callback_list
 from nameplate.training.initial_weights import Origins, take_slots
 from nameplate.training.loop import Loop, Plan
 from nameplate.training.monitor import known_values, monitored
-from nameplate.training.observers import JsonLines, Observer, Profile, ShowProgress
-from nameplate.training.progress import Texts, model_json
+from nameplate.training.observers import Observer
+from nameplate.training.progress import Progress, Texts, about, model_json
 from nameplate.training.run_directory import Home
 from nameplate.training.shared_run import same_start
 from nameplate.training.stages import Stages
 from nameplate.training.state import TrainState, train_state
-from nameplate.training.tensorboard import TensorBoard
 from trainer.config import to_yaml
 from trainer.config.run_config import RunConfig
 from trainer.config.serialization import agreement
-from trainer.model import classes_by_variable, layer_rows, plain_shapes
-from trainer.report import estimate_memory
-
-LAYER_COLUMNS = ("layer", "class", "output", "parameters")
+from trainer.model import classes_by_variable, plain_shapes
+from trainer.report import describe, observers_of
 
 
 @dataclass(frozen=True)
 class Job:
-    """This process' part of a run, and what it has to do with the world."""
+    """This process's part of a run, and where it reads, writes and speaks."""
 
     config: RunConfig
     dataset: Dataset
@@ -56,7 +50,7 @@ class Job:
     home: Home | None  # None for a dry run
     screen: Screen
     stop: StopRequest
-    writes: bool  # this process writes for all of them
+    writes: bool  # this process writes for all workers
     observers: tuple[Observer, ...] = ()  # of the caller
 
     @property
@@ -66,84 +60,94 @@ class Job:
 
     @property
     def epochs(self) -> int:
-        """Epochs of the whole run, the last one counted where it is not complete."""
+        """Epochs of the whole run; the last may be incomplete."""
         return math.ceil(self.total_steps / self.batches.steps)
 
 
 def assemble(job: Job, model: keras.Model, origins: Origins, stages: Stages) -> Loop:
     """Return the loop of a compiled model, restored to the run's last good checkpoint; call it in the scope.
 
-    `origins` says of each weight that was taken from elsewhere where it is from; `stages` which layers train when, and
-    all that will ever train does now.
+    `origins` has the origin of each weight that was taken from elsewhere, `stages` which layers train when; all layers
+    that will ever train are trainable in `model`.
 
     Raises:
-        ConfigError: something is to be watched that the run does not measure.
+        ConfigError: a value is to be monitored that the run does not measure.
         NameplateError: the run's checkpoint belongs to another model or configuration, or none is good.
     """
+    config, screen = job.config, job.screen
     known = known_values(model, validated=job.dataset.validation is not None)
-    monitor, callbacks = monitored(job.config.checkpoint, job.config.fit.early_stopping, known)
-    augment = _augmentation(job)
+    monitor, callbacks = monitored(config.checkpoint, config.fit.early_stopping, known)
+    layers = augmentation(config.data, job.dataset.inputs, seed=config.seed)
     step = Step(
         model,
-        augmentation=augment,
-        class_weights=class_weights(job.config.objective.class_weights),
-        xla=job.config.fit.xla,
+        augmentation=None if layers is None else Augmentation(layers, tuple(image_inputs(job.dataset.inputs))),
+        class_weights=class_weights(config.objective.class_weights),
+        xla=config.fit.xla,
     )
-    _describe(job, model, step)
-    loop = Loop(
+    describe(screen, config, job.dataset, job.batches, step, resumes=job.home is not None)
+    train, validation = TrainGraph(step, _training_feed(job)), _validation(job, step)
+    state = _state(job, model, layers, origins)
+    checkpoints = _checkpoints(job, model, state, origins, monitor=monitor, callbacks=callbacks)
+    return Loop(
         model,
-        TrainGraph(step, _training_feed(job)),
-        _validation(job, step),
+        train,
+        validation,
         _plan(job),
         callback_list(model, callbacks, epochs=job.epochs, steps=job.batches.steps),
-        observers=_observers(job, model) if job.writes else (),
-        stop=AgreedStop(job.stop) if host_collectives.several_workers() else job.stop,
+        observers=observers_of(config, job.home, screen, model, job.observers) if job.writes else (),
+        checkpoints=checkpoints,
+        progress=_restored(job, checkpoints),
+        stop=agreed_stop(job.stop),
         stages=stages,
-        averaged=job.config.optimizer.ema_momentum is not None,
-        say=job.screen.say,
+        averaged=config.optimizer.ema_momentum is not None,
+        say=screen.say,
     )
-    state = train_state(model, augment.layers if augment else None)
-    init = job.config.init
+
+
+def _state(job: Job, model: keras.Model, augmentation: keras.Model | None, origins: Origins) -> TrainState:
+    """Return the run's state, with the optimizer's slots of where its weights are from, if that is asked for."""
+    state, init = train_state(model, augmentation), job.config.init
     if origins and isinstance(init, CheckpointInitConfig) and init.optimizer:
         take_slots(state.weights, state.slots, state.shared["optimizer/iteration"], init, origins)
-    if job.home:
-        loop.checkpoints = _checkpoints(job, job.home, model, state, origins, monitor=monitor, callbacks=callbacks)
-        _resume(job, job.home, loop, loop.checkpoints)
-    return loop
-
-
-def _resume(job: Job, home: Home, loop: Loop, checkpoints: Checkpoints) -> None:
-    loop.progress = checkpoints.restore()
-    same_start(loop.progress.step, home.checkpoints)
-    if job.writes:
-        home.config.write_text(to_yaml(job.config), "utf-8")
-    if loop.progress.step:
-        job.screen.say(f"going on from {checkpoints.last} of {job.total_steps} steps")
+    return state
 
 
 def _checkpoints(
     job: Job,
-    home: Home,
     model: keras.Model,
     state: TrainState,
     origins: Origins,
     *,
     monitor: str,
     callbacks: Sequence[keras.callbacks.Callback],
-) -> Checkpoints:
-    about = progress.about(origins) | {"shapes": plain_shapes(job.dataset)}
-    texts = Texts(model_json(model), to_yaml(job.config), classes_by_variable(model), about)
+) -> Checkpoints | None:
+    if job.home is None:
+        return None
+    described = about(origins) | {"shapes": plain_shapes(job.dataset)}
     return Checkpoints(
-        home.checkpoints,
+        job.home.checkpoints,
         job.config.checkpoint,
         state=state,
-        texts=texts,
+        texts=Texts(model_json(model), to_yaml(job.config), classes_by_variable(model), described),
         monitor=monitor,
         callbacks=callbacks,
         say=job.screen.say,
         agree=agreement(job.config, say=job.screen.say),
         writes=job.writes,
     )
+
+
+def _restored(job: Job, checkpoints: Checkpoints | None) -> Progress:
+    """Restore the last good checkpoint and return where the run stands; record the configuration that continues it."""
+    if job.home is None or checkpoints is None:
+        return Progress()
+    restored = checkpoints.restore()
+    same_start(restored.step, job.home.checkpoints)
+    if job.writes:
+        job.home.config.write_text(to_yaml(job.config), "utf-8")
+    if restored.step:
+        job.screen.say(f"resuming from {checkpoints.last} of {job.total_steps} steps")
+    return restored
 
 
 def _plan(job: Job) -> Plan:
@@ -174,49 +178,3 @@ def _validation(job: Job, step: Step) -> EvaluationGraph | None:
     batch = job.config.fit.validation_batch or job.batches.batch
     own = batches_of(source, batch, job.batches.replicas)
     return EvaluationGraph(step, feed_of(source, own, in_file_order, job.config.data.resident))
-
-
-def _augmentation(job: Job) -> Augmentation | None:
-    layers = augmentation(job.config.data, job.dataset.inputs, seed=job.config.seed)
-    return None if layers is None else Augmentation(layers, tuple(image_inputs(job.dataset.inputs)))
-
-
-def _describe(job: Job, model: keras.Model, step: Step) -> None:
-    """Say what is to be trained, and where it will not be as it was asked for."""
-    if job.config.log.layer_table:
-        job.screen.table(f"layers of {model.name}", LAYER_COLUMNS, layer_rows(model))
-    job.screen.say(estimate_memory(model, job.batches))
-    if keras.config.max_epochs() or keras.config.max_steps_per_epoch():
-        job.screen.say("keras.config's max_epochs and max_steps_per_epoch end no run; fit.epochs and fit.steps do")
-    if reason := left_to_chance(job.dataset.train, resumes=job.home is not None):
-        job.screen.say(f"data: {reason}")
-    for found in not_finite(job.dataset):
-        job.screen.say(f"data: {found}")
-    if step.is_users:
-        job.screen.say(
-            "train_step is the model's own: on several replicas its losses must be means or sums over examples, not "
-            "divided by the number of replicas; fit.xla does not reach it"
-        )
-    elif step.xla and crosses_replicas(model):
-        job.screen.say(
-            "fit.xla: not compiled, batch statistics cross the replicas; strategy.sync_batch_norm=false compiles"
-        )
-
-
-def _observers(job: Job, model: keras.Model) -> list[Observer]:
-    observers: list[Observer] = [ShowProgress(job.screen)]
-    home, log = job.home, job.config.log
-    if home is None:
-        return observers
-    observers.append(JsonLines(home.metrics, say=job.screen.say))
-    if log.dream.layers:
-        events = home.tensorboard / "dreams"
-        observers.append(Dreams(model, log.dream, pictures=home.dreams, events=events, seed=job.config.seed))
-    if log.profile_steps:
-        place = home.tensorboard / "train"
-        observers.append(Profile(place, after=log.profile_after, steps=log.profile_steps, say=job.screen.say))
-    if log.tensorboard:
-        table = plain_table(model.name, LAYER_COLUMNS, layer_rows(model))
-        texts = {"config": to_yaml(job.config), "layers": table}
-        observers.append(TensorBoard(home.tensorboard, texts=texts, histograms_every=log.histograms_every))
-    return [*observers, *job.observers]

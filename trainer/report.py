@@ -1,11 +1,11 @@
-"""What a run gives back when it is done: its numbers, and the commands that go on from it."""
+"""What a run reports: before it trains what it will do, while it trains to observers, and what came of it."""
 
 from __future__ import annotations
 
 import math
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,15 +14,71 @@ import numpy as np
 
 import nameplate
 from nameplate.data.batches import Batches
+from nameplate.data.dataset import Dataset, not_finite
 from nameplate.engine.cluster import LAUNCHED, LAUNCHER
 from nameplate.engine.optimizer_state import named_variables
+from nameplate.engine.replica import Step, crosses_replicas
+from nameplate.interpret.dream_callback import Dreams
 from nameplate.training.checkpoint_manager import Checkpoints
-from nameplate.training.console import Screen, in_words, tool
+from nameplate.training.console import Screen, in_words, plain_table, tool
+from nameplate.training.fit import left_to_chance
 from nameplate.training.monitor import numbers
+from nameplate.training.observers import JsonLines, Observer, Profile, ShowProgress
 from nameplate.training.progress import Progress
 from nameplate.training.run_directory import Home
-from trainer.config import command_line, overrides_of
+from nameplate.training.tensorboard import TensorBoard
+from trainer.config import command_line, overrides_of, to_yaml
 from trainer.config.run_config import RunConfig
+from trainer.model import layer_rows
+
+LAYER_COLUMNS = ("layer", "class", "output", "parameters")
+
+
+def describe(
+    screen: Screen, config: RunConfig, dataset: Dataset, batches: Batches, step: Step, *, resumes: bool
+) -> None:
+    """Print what will be trained, and where that differs from what was asked for."""
+    model, say = step.model, screen.say
+    if config.log.layer_table:
+        screen.table(f"layers of {model.name}", LAYER_COLUMNS, layer_rows(model))
+    say(estimate_memory(model, batches))
+    if keras.config.max_epochs() or keras.config.max_steps_per_epoch():
+        say("keras.config's max_epochs and max_steps_per_epoch end no run; fit.epochs and fit.steps do")
+    if reason := left_to_chance(dataset.train, resumes=resumes):
+        say(f"data: {reason}")
+    for problem in not_finite(dataset):
+        say(f"data: {problem}")
+    if step.is_users:
+        say(
+            "train_step is the model's own: on several replicas its losses must be means or sums over examples, not "
+            "divided by the number of replicas; fit.xla does not reach it"
+        )
+    elif step.xla and crosses_replicas(model):
+        say("fit.xla: not compiled, batch statistics cross the replicas; strategy.sync_batch_norm=false compiles")
+
+
+def observers_of(
+    config: RunConfig, home: Home | None, screen: Screen, model: keras.Model, callers: Sequence[Observer]
+) -> list[Observer]:
+    """Return the observers of a run: progress on the screen, files in its directory, and those of the caller.
+
+    A dry run, which has no directory, shows its progress and nothing else.
+    """
+    observers: list[Observer] = [ShowProgress(screen)]
+    log = config.log
+    if home is None:
+        return observers
+    observers.append(JsonLines(home.metrics, say=screen.say))
+    if log.dream.layers:
+        events = home.tensorboard / "dreams"
+        observers.append(Dreams(model, log.dream, pictures=home.dreams, events=events, seed=config.seed))
+    if log.profile_steps:
+        directory = home.tensorboard / "train"
+        observers.append(Profile(directory, after=log.profile_after, steps=log.profile_steps, say=screen.say))
+    if log.tensorboard:
+        texts = {"config": to_yaml(config), "layers": plain_table(model.name, LAYER_COLUMNS, layer_rows(model))}
+        observers.append(TensorBoard(home.tensorboard, texts=texts, histograms_every=log.histograms_every))
+    return [*observers, *callers]
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,12 @@ def sum_over_workers(value: tf.Tensor) -> tf.Tensor:
     return strategy.experimental_local_results(strategy.run(of_replica, (value,)))[0]
 
 
-class AgreedStop(StopRequest):
+def agreed_stop(own: StopRequest) -> StopRequest:
+    """Return this process's request to stop, or with several workers one that is the same on all."""
+    return _AgreedStop(own) if several_workers() else own
+
+
+class _AgreedStop(StopRequest):
     """A request to stop that all workers see at the same step, whichever of them received the signal."""
 
     def __init__(self, own: StopRequest) -> None:

@@ -57,7 +57,7 @@ def goes_on(place: Path) -> None:
     said, _ = again.communicate(timeout=280)
     assert again.returncode == 0, said
     assert "2 replicas on 2 workers" in said
-    assert "going on from" in said
+    assert "resuming from" in said
     ends = [each["step"] for each in records(place / "runs" / "mine") if each["kind"] == "epoch"]
     assert ends == list(range(8, STEPS + 1, 8))
     assert not (place / "runs" / "mine" / "requeue.json").exists()
