@@ -1,4 +1,4 @@
-"""Large images in pieces: a grid of tiles, each small enough for a forward and backward pass, and back again."""
+"""Gradient ascent on images, whole or in tiles that are each small enough for a forward and backward pass."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nameplate.interpret.settings import Parameters, Settings
 
 @dataclass(frozen=True)
 class Grid:
-    """Tiles of one size over an image whose edges meet: what goes over the right edge begins again at the left."""
+    """Tiles of one size over an image that wraps around: past the right edge comes the left one."""
 
     size: tuple[int, int]  # (height, width) of the image
     tile: tuple[int, int]  # (height, width) of a tile
@@ -29,7 +29,7 @@ class Grid:
 
     @property
     def single(self) -> bool:
-        """Say whether the image is one tile."""
+        """Say whether one tile is the whole image."""
         return self.tile == self.size
 
     def split(self, images: tf.Tensor) -> tf.Tensor:
@@ -41,7 +41,7 @@ class Grid:
         return tf.reshape(cells, [self.rows * self.columns, -1, height, width, channels])
 
     def joined(self, tiles: tf.Tensor) -> tf.Tensor:
-        """Return the images whose tiles these are; of a pixel that is in two tiles the sum."""
+        """Return the images that these tiles make up; a pixel that is in two tiles has their sum."""
         (height, width), channels = self.tile, tiles.shape[-1]
         cells = tf.reshape(tiles, [self.rows, self.columns, -1, height, width, channels])
         padded = tf.transpose(cells, [2, 0, 3, 1, 4, 5])
@@ -56,8 +56,8 @@ class Grid:
 def grid(size: Sequence[int], tile: int | None, *, exact: Sequence[int | None] = (None, None)) -> Grid:
     """Return the grid over an image of this size with tiles of at most `tile` pixels a side.
 
-    Tiles are all of one size, and as even as they can be; along a side where `exact` says one, just `tile`. None: one
-    tile.
+    All tiles have the same size, as small as their number allows; along a side whose `exact` size is `tile`, exactly
+    that. Without `tile` there is one.
     """
     counts = [1 if tile is None else -(-side // tile) for side in size]
     sides = [
@@ -68,22 +68,22 @@ def grid(size: Sequence[int], tile: int | None, *, exact: Sequence[int | None] =
 
 
 def _folded(images: tf.Tensor, axis: int, size: int) -> tf.Tensor:
-    """Add what lies beyond `size` along an axis to the beginning, where it was taken from; it is less than `size`."""
-    beyond = images.shape[axis] - size
-    if not beyond:
+    """Add what lies past `size` along an axis to its beginning, from where it was wrapped; it is less than `size`."""
+    excess = images.shape[axis] - size
+    if not excess:
         return images
-    kept, over = tf.split(images, [size, beyond], axis=axis)
-    room = [[0, 0] for _ in images.shape]
-    room[axis][1] = size - beyond
-    return kept + tf.pad(over, room)
+    kept, over = tf.split(images, [size, excess], axis=axis)
+    padding = [[0, 0] for _ in images.shape]
+    padding[axis][1] = size - excess
+    return kept + tf.pad(over, padding)
 
 
-STEPS = 16  # a call to the graph, between two moments at which progress is told
-Told = Callable[[int, float], None]  # steps done at this size, mean objective of the last
+STEPS = 16  # steps in one call of the graph; progress is reported after each call
+StepProgress = Callable[[int, float], None]  # steps done at this size, mean objective of the last
 
 
 class Ascent:
-    """A model, an objective and settings, ready to move images uphill; call it within the model's strategy scope."""
+    """A model, an objective and settings, ready to move images uphill; use it in the model's strategy scope."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Ascent:
         """Find the layers.
 
         Raises:
-            ObjectiveError: layers that the model does not have, or inputs that it needs.
+            ObjectiveError: the model has no such layer, or needs other inputs.
         """
         self.objective, self.settings = objective, settings
         self.cut = Cut(model, wanted(objective), inputs=inputs)
@@ -104,11 +104,13 @@ class Ascent:
         self._graphs: dict[tuple[int, ...], Any] = {}
         self._styles: dict[int, tf.Tensor] | None = None
 
-    def climb(self, images: np.ndarray, *, first: int = 0, told: Told | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def climb(
+        self, images: np.ndarray, *, first: int = 0, progress: StepProgress | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return images (n, height, width, channels) after all steps, and the objective before each, (steps, n).
 
-        `first` is the number of the first step: jitter depends on the seed and on it. Under a mirrored strategy the
-        images are shared among the replicas.
+        `first` is the number of the first step; jitter depends on the seed and the step. Under a mirrored strategy the
+        images are divided among the replicas.
 
         Raises:
             ObjectiveError: the model cannot take images of this size, or a layer has no such channel.
@@ -127,8 +129,8 @@ class Ascent:
                 state, places, contents, tf.constant(first + done), tf.constant(done), tf.constant(count)
             )
             values.append(_joined(measured, axis=1)[:, : len(images)])
-            if told:
-                told(done + count, float(values[-1][-1].mean()))
+            if progress:
+                progress(done + count, float(values[-1][-1].mean()))
         return _joined(graph["end"](state))[: len(images)], np.concatenate(values)
 
     def value(self, images: np.ndarray) -> np.ndarray:
@@ -153,7 +155,7 @@ class Ascent:
             def end(state: Any) -> tf.Tensor:
                 return tf.clip_by_value(self.canvas.decode(state[0], plan.size), *self.settings.values)
 
-            self._graphs[key] = {each.__name__: _on_replicas(each, replicas) for each in (begin, steps, end)}
+            self._graphs[key] = {part.__name__: _on_replicas(part, replicas) for part in (begin, steps, end)}
         return self._graphs[key]
 
     def _steps(
@@ -180,7 +182,7 @@ class Ascent:
     def _gradient(
         self, parameters: tf.Tensor, plan: Grid, numbers: tf.Tensor, contents: tf.Tensor | None, step: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the direction uphill in the parameters, and the objective of each image."""
+        """Return the uphill direction in the parameters, and the objective of each image."""
         with tf.GradientTape() as tape:
             tape.watch(parameters)
             images = self.canvas.decode(parameters, plan.size)
@@ -205,7 +207,7 @@ class Ascent:
             tf.TensorSpec([images.shape[0], *plan.tile, images.shape[-1]], tf.float32),
             tf.TensorSpec([images.shape[0]], tf.float32),
         )
-        # One tile at a time: that is what they are for.
+        # One tile at a time, to bound the memory.
         gradients, values = tf.map_fn(of_tile, tiles, fn_output_signature=form, parallel_iterations=1)
         return plan.joined(gradients), tf.reduce_mean(values, axis=0)
 
@@ -221,11 +223,12 @@ class Ascent:
         return measure(self.objective, self.cut, images, numbers=numbers, contents=contents, styles=self._styles)
 
     def _shift(self, plan: Grid, step: tf.Tensor) -> tf.Tensor:
-        """Return by how many rows and columns the image is moved at a step, the same for all images."""
+        """Return by how many rows and columns all images are moved at a step."""
         jitter = self.settings.jitter_of(plan.tile)
-        far = [jitter, jitter] if plan.single else [max(jitter, side) for side in plan.tile]  # seams wander everywhere
+        # Tiles are moved by up to their own size, so that their seams fall everywhere.
+        most = [jitter, jitter] if plan.single else [max(jitter, side) for side in plan.tile]
         unit = tf.random.stateless_uniform([2], seed=tf.stack([self.settings.seed, step]), minval=-1.0)
-        return tf.cast(tf.round(unit * tf.constant(far, tf.float32)), tf.int32)
+        return tf.cast(tf.round(unit * tf.constant(most, tf.float32)), tf.int32)
 
     def _variation_gradient(self, images: tf.Tensor) -> tf.Tensor:
         low, high = self.settings.values
@@ -241,10 +244,10 @@ class Ascent:
         if not terms:
             return None
         pictures = [self.settings.in_range(term.picture.pixels) for term in terms]
-        return tf.concat([resized(each[None], size) for each in pictures], axis=0)
+        return tf.concat([resized(pixels[None], size) for pixels in pictures], axis=0)
 
     def _measure_styles(self) -> None:
-        """Find the correlations of the Style terms' references, once, at the references' own size."""
+        """Compute the correlations of the Style terms' references, once, at the references' own size."""
         terms = [(place, term) for place, (_, term) in enumerate(self.objective.terms) if isinstance(term, Style)]
         if self._styles is not None:
             return
@@ -256,7 +259,7 @@ class Ascent:
 
 
 def resized(images: Any, size: Sequence[int]) -> tf.Tensor:
-    """Return images (n, *size, channels), averaged where they shrink and interpolated where they grow."""
+    """Return images as (n, *size, channels): bicubic, antialiased when they shrink."""
     if tuple(images.shape[1:3]) == tuple(size):
         return tf.convert_to_tensor(images, tf.float32)
     return tf.image.resize(images, size, method="bicubic", antialias=True)
@@ -268,7 +271,7 @@ def _canvas(settings: Settings) -> Canvas:
 
 
 def _to_mean_size(gradient: tf.Tensor) -> tf.Tensor:
-    """Return each image's gradient with mean square 1; one that is zero everywhere stays so."""
+    """Return each image's gradient scaled to mean square 1; a gradient of zeros stays zero."""
     square = tf.reduce_mean(tf.square(gradient), axis=[1, 2, 3], keepdims=True)
     return gradient * tf.math.rsqrt(tf.maximum(square, 1e-30))
 
@@ -278,12 +281,12 @@ def _rolled(images: tf.Tensor | None, shift: tf.Tensor) -> tf.Tensor | None:
 
 
 def _replicas(images: int) -> int:
-    """Return over how many replicas a batch is shared; one image is not worth several."""
+    """Return how many replicas share a batch; one image needs only one."""
     return 1 if images == 1 else int(tf.distribute.get_strategy().num_replicas_in_sync)
 
 
 def _shares(images: np.ndarray, replicas: int) -> list[np.ndarray]:
-    """Return equal shares, the last image repeated to fill the last one."""
+    """Return equal shares; the last image is repeated to fill the last share."""
     missing = -len(images) % replicas
     filled = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]).astype(np.float32)
     return np.split(filled, replicas)
@@ -299,7 +302,7 @@ def _distributed(shares: Sequence[np.ndarray]) -> Any:
 
 
 def _on_replicas(function: Callable[..., Any], replicas: int) -> Any:
-    """Return the function as a graph; a partial has no code by which TensorFlow would take all of them for one."""
+    """Return the function as a graph, wrapped in a partial: by its code, TensorFlow would take all of them for one."""
     strategy = tf.distribute.get_strategy()
     if replicas == 1:
         return tf.function(functools.partial(function), autograph=False)

@@ -1,7 +1,7 @@
-"""How an image is written in numbers that gradient ascent moves: as pixels, or as frequencies of opponent colours.
+"""The parameters of an image that gradient ascent moves: its pixels, or its frequencies in opponent colours.
 
-Both give, for parameters, the image; for an image, parameters; and for a gradient, the next parameters. An image is
-float32 (n, height, width, channels) in the model's range of values.
+Both encode an image as parameters, decode it again, and take a step along a gradient. An image is float32 (n, height,
+width, channels) in the model's range of values.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 import tensorflow as tf
 
 Values: TypeAlias = tuple[float, float]  # the lowest and the highest value of a pixel
-Slots: TypeAlias = tuple[tf.Tensor, ...]  # what the ascent remembers between steps
+Slots: TypeAlias = tuple[tf.Tensor, ...]  # what an optimizer keeps between steps
 
 
 class Canvas(Protocol):
-    """A way to write an image."""
+    """A parametrization of an image, with its optimizer."""
 
     def encode(self, images: tf.Tensor) -> tf.Tensor:
         """Return the parameters of images."""
@@ -27,7 +27,7 @@ class Canvas(Protocol):
         """Return the images, (n, *size, channels)."""
 
     def slots(self, parameters: tf.Tensor) -> Slots:
-        """Return what the first step remembers."""
+        """Return the optimizer's slots before the first step."""
 
     def stepped(
         self, parameters: tf.Tensor, slots: Slots, gradient: tf.Tensor, step: tf.Tensor
@@ -37,10 +37,10 @@ class Canvas(Protocol):
 
 @dataclass(frozen=True)
 class Pixels:
-    """Pixels themselves; a step goes along the gradient and ends at the range's bounds."""
+    """The pixels themselves; a step goes along the gradient and is clipped to the range."""
 
     values: Values
-    rate: float  # length of a step, as a share of the range, where the gradient has its mean size
+    rate: float  # length of a step, as a fraction of the range, for a gradient of mean square 1
 
     def encode(self, images: tf.Tensor) -> tf.Tensor:
         """Return the images."""
@@ -51,7 +51,7 @@ class Pixels:
         return parameters
 
     def slots(self, parameters: tf.Tensor) -> Slots:
-        """Return nothing: each step looks at its own gradient alone."""
+        """Return no slots: a step depends only on its gradient."""
         return ()
 
     def stepped(
@@ -62,18 +62,18 @@ class Pixels:
         return tf.clip_by_value(parameters + self.rate * (high - low) * gradient, low, high), slots
 
 
-# Columns: light against dark, red against blue, green against magenta; by how much each varies in photographs, after
-# a logarithm (Ruderman et al., 1998, "Statistics of cone responses to natural images").
+# Columns: light-dark, red-blue, green-magenta; and how much each varies in photographs, on a logarithmic scale
+# (Ruderman et al., 1998, "Statistics of cone responses to natural images").
 _OPPONENT = np.array([[1, 1, 1], [1, 0, -2], [1, -1, 1]], np.float32) / np.sqrt(np.array([3, 2, 6], np.float32))
 _SPREAD = np.array([1.0, 0.4, 0.17], np.float32)
 
 
 @dataclass(frozen=True)
 class Fourier:
-    """Frequencies, each scaled by what it holds in photographs, in colours that vary independently of each other.
+    """Frequencies, each scaled to its amplitude in photographs, in decorrelated colours.
 
-    Steps are Adam's. A pixel's neighbours move with it, which keeps images from noise smooth without a penalty (Olah et
-    al., 2017, "Feature Visualization").
+    Steps are Adam's. Neighbouring pixels move together, which keeps images smooth without a penalty (Olah et al., 2017,
+    "Feature Visualization").
     """
 
     values: Values
@@ -97,7 +97,7 @@ class Fourier:
         return low + (high - low) * tf.sigmoid(mixed)
 
     def slots(self, parameters: tf.Tensor) -> Slots:
-        """Return the means of gradients and of their squares, at zero."""
+        """Return Adam's moments, zero."""
         return (tf.zeros_like(parameters), tf.zeros_like(parameters))
 
     def stepped(
@@ -112,21 +112,21 @@ class Fourier:
 
 
 def total_variation(images: tf.Tensor) -> tf.Tensor:
-    """Return the mean length of the gradient from pixel to pixel of each image, (n,), in the units of its values."""
-    # The small number makes the root differentiable where neighbours are equal.
+    """Return the mean length of the gradient between pixels of each image, (n,), in the units of its values."""
+    # 1e-8 keeps the root differentiable where neighbours are equal.
     down = images[:, 1:, :-1] - images[:, :-1, :-1]
     right = images[:, :-1, 1:] - images[:, :-1, :-1]
     return tf.reduce_mean(tf.sqrt(tf.square(down) + tf.square(right) + 1e-8), axis=[1, 2, 3])
 
 
 def _mixing(channels: int) -> np.ndarray:
-    """Return the matrix from independent colours to channels, (channels, channels)."""
+    """Return the matrix from decorrelated colours to channels, (channels, channels)."""
     return (_OPPONENT * _SPREAD).astype(np.float32) if channels == 3 else np.eye(channels, dtype=np.float32)
 
 
 def _scale(size: Sequence[int]) -> tf.Tensor:
     """Return (height, width // 2 + 1, 1): an amplitude that falls with the frequency, as in photographs."""
-    height, width = (int(each) for each in size)
+    height, width = (int(side) for side in size)
     down, right = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
     frequency = np.maximum(np.sqrt(down**2 + right**2), 1 / max(height, width))
     return tf.constant((np.sqrt(height * width) / frequency)[..., None] / 4, tf.float32)

@@ -1,4 +1,4 @@
-"""A dream from its beginning to its end: the start image or noise, its octaves, progress."""
+"""`dream`: an image that excites named layers, from a start image or noise, through its octaves."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from nameplate.interpret.start_images import pixels_of
 
 Progress = Callable[[int, int, float], None]  # steps done, of how many, the objective now
 
-SIDE = 224  # pixels of an image from noise, where neither the model nor the caller says
-_SMALLEST = 32  # pixels of an octave's shorter side, where the image is larger
+SIDE = 224  # pixels of an image from noise, if neither the model nor the caller gives a size
+_SMALLEST = 32  # pixels of the shorter side; smaller octaves are skipped
 _FROM_NOISE = Settings(parameters=Parameters.fourier, steps=256)
 _FROM_IMAGE = Settings(parameters=Parameters.pixels, octaves=4)
 
@@ -38,43 +38,43 @@ def dream(
     """Return an image that excites named layers.
 
     The same arguments give the same image, bit for bit, on the same kind of device. Under a mirrored strategy call it
-    in the scope of the model; the images of a batch are then shared among the replicas.
+    in the scope of the model; the images of a batch are then divided among the replicas.
 
     Args:
-        model: any Keras model with an input for images; it is left as it is.
-        objective: what to maximise, e.g. `0.7 * layer("mixed3") + 0.3 * channel("mixed5", 12)`, or such a text, or the
+        model: any Keras model with an input for images; it is not changed.
+        objective: what to maximise, e.g. `0.7 * layer("mixed3") + 0.3 * channel("mixed5", 12)`, or that as text, or the
             qualified name of a layer.
-        image: where to begin, (height, width, channels) or a batch of them: uint8, or float in the range `values`; or
+        image: the start image, (height, width, channels) or a batch of them: uint8, or float in the range `values`; or
             an image file, or a name: `sky`, `hills`, `rings`, `checks`, with scikit-learn `china`, `flower`. None:
             noise.
-        size: pixels of an image from noise, or that one by name or file is brought to, a side or (height, width);
-            None: what the model was built for, and a file's own.
-        count: images from noise; None: as many as the objective has numbers, else one.
+        size: a side or (height, width) in pixels, of an image from noise, or to which one by name or file is resized;
+            None: what the model was built for, or a file's own.
+        count: number of images from noise; None: as many as the objective has numbers, else one.
         inputs: a value for every other input of the model by name, without a batch dimension.
-        progress: told now and then the steps done, of how many, and the objective.
+        progress: called from time to time with the steps done, their total, and the objective.
         settings: fields of `Settings`: values, steps, rate, octaves, octave_scale, jitter, tile, tv, detail, seed,
             parameters.
 
     Returns:
-        float32 in the range `values`: (height, width, channels), or a batch where a batch or several were asked for.
+        float32 in the range `values`: (height, width, channels), or a batch if several images were asked for.
 
     Raises:
         ObjectiveError: an unknown layer, with the nearest; a channel, class or size that the model does not have.
-        SettingsError: a setting that there is not, or a value that cannot be meant.
+        SettingsError: an unknown setting, or a value out of range.
     """
     wanted = parse(objective) if isinstance(objective, str) else objective
     chosen = settings_of(_defaults(model, wanted, image, inputs), settings)
     dreamer = Dreamer(model, wanted, chosen, inputs=inputs)
     if isinstance(image, str | os.PathLike):
-        image = _opened(os.fspath(image), dreamer.port, size)
+        image = _read(os.fspath(image), dreamer.port, size)
     start = dreamer.noise(size, count or wanted.images or 1) if image is None else dreamer.start(image)
-    found, _ = dreamer.dream(start, progress=progress)
+    images, _ = dreamer.dream(start, progress=progress)
     single = (image is None and (count or wanted.images or 1) == 1) or (image is not None and np.ndim(image) == 3)
-    return found[0] if single else found
+    return images[0] if single else images
 
 
 class Dreamer:
-    """A model and an objective to dream with more than once: graphs are traced once for each size."""
+    """A model and an objective for any number of dreams: graphs are traced once for each size."""
 
     def __init__(
         self,
@@ -93,15 +93,20 @@ class Dreamer:
         return self.ascent.cut.port
 
     def noise(self, size: int | tuple[int, int] | None, count: int) -> np.ndarray:
-        """Return grey with a little noise, (count, height, width, channels); each from the seed and its number."""
+        """Return grey with a little noise, (count, height, width, channels), from the seed and the image's number."""
         height, width = (size, size) if isinstance(size, int) else size or default_size(self.port)
         low, high = self.ascent.settings.values
         shape = (height, width, int(self.port.shape[-1] or 3))
-        drawn = [np.random.default_rng((self.ascent.settings.seed, each)).normal(size=shape) for each in range(count)]
+        seed = self.ascent.settings.seed
+        drawn = [np.random.default_rng((seed, number)).normal(size=shape) for number in range(count)]
         return np.clip((low + high) / 2 + 0.03 * (high - low) * np.stack(drawn), low, high).astype(np.float32)
 
     def start(self, image: np.ndarray) -> np.ndarray:
-        """Return a start image as a batch (n, height, width, channels) in the range, with the model's channels."""
+        """Return a start image as a batch (n, height, width, channels) in the range of values.
+
+        Raises:
+            ObjectiveError: it is not an image with the model's channels.
+        """
         pixels = self.ascent.settings.in_range(np.asarray(image))
         batch = pixels[None] if pixels.ndim == 3 else pixels
         channels = self.port.shape[-1]
@@ -123,16 +128,16 @@ class Dreamer:
         sizes = octave_sizes(images.shape[1:3], settings)
         values = []
         current = np.asarray(resized(images, sizes[0]))
-        before = current  # the start image as the last octave could show it
+        before = current  # the start image at the resolution of the octave before
         for place, size in enumerate(sizes):
             if place:
                 original = np.asarray(resized(images, size))
-                lost = original - np.asarray(resized(before, size))
-                current = np.asarray(resized(current, size)) + settings.detail * lost
+                detail = original - np.asarray(resized(before, size))
+                current = np.asarray(resized(current, size)) + settings.detail * detail
                 before = original
             done = place * settings.steps
-            told = _told(progress, done, len(sizes) * settings.steps)
-            current, measured = self.ascent.climb(np.clip(current, *settings.values), first=done, told=told)
+            report = _from(progress, done, len(sizes) * settings.steps)
+            current, measured = self.ascent.climb(np.clip(current, *settings.values), first=done, progress=report)
             values.append(measured)
         return current, np.concatenate(values)
 
@@ -146,21 +151,21 @@ class Dreamer:
 
 
 def octave_sizes(size: tuple[int, ...], settings: Settings) -> list[tuple[int, int]]:
-    """Return the (height, width) of each octave, the image's own last; those too small to show much are left out."""
+    """Return the (height, width) of each octave, the image's own last; very small ones are skipped."""
     height, width = size
     scales = [settings.octave_scale**-power for power in range(settings.octaves - 1, -1, -1)]
     sizes = [(max(1, round(height * scale)), max(1, round(width * scale))) for scale in scales]
-    return [each for each in sizes[:-1] if min(each) >= _SMALLEST] + [(height, width)]
+    return [octave for octave in sizes[:-1] if min(octave) >= _SMALLEST] + [(height, width)]
 
 
 def default_size(port: Port) -> tuple[int, int]:
-    """Return the (height, width) that a model was built for, or what is usual."""
+    """Return the (height, width) that a model was built for, else the usual one."""
     height, width, _ = port.shape
     return height or SIDE, width or SIDE
 
 
 def defaults(port: Port, *, from_noise: bool) -> Settings:
-    """Return the settings of a dream where the caller says nothing: one size where the model was built for one."""
+    """Return the default settings of a dream; a model that was built for one size gets one octave."""
     if from_noise:
         return _FROM_NOISE
     return _FROM_IMAGE if None in port.shape[:2] else replace(_FROM_IMAGE, octaves=1, steps=96)
@@ -173,12 +178,12 @@ def _defaults(
     return defaults(probe.port, from_noise=image is None)
 
 
-def _opened(name: str, port: Port, size: int | tuple[int, int] | None) -> np.ndarray:
+def _read(name: str, port: Port, size: int | tuple[int, int] | None) -> np.ndarray:
     wanted = (size, size) if isinstance(size, int) else size or default_size(port)
     return pixels_of(name, wanted, channels=int(port.shape[-1] or 3), own=size is None)
 
 
-def _told(progress: Progress | None, done: int, total: int) -> Callable[[int, float], None] | None:
+def _from(progress: Progress | None, done: int, total: int) -> Callable[[int, float], None] | None:
     if progress is None:
         return None
     return lambda steps, value: progress(done + steps, total, value)

@@ -1,7 +1,6 @@
-"""Dreams while a run trains: every so many steps a picture of what named layers see, so that features are seen to form.
+"""Dreams during training: a picture every so many steps of what named layers see, to watch features form.
 
-The noise is the same every time, and nothing that training computes with is touched: a run with dreams trains the same
-weights, bit for bit.
+The noise is the same every time, and training is not affected: a run with dreams trains the same weights, bit for bit.
 """
 
 from __future__ import annotations
@@ -13,23 +12,22 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from nameplate.interpret import objectives
 from nameplate.interpret.dream import Dreamer
 from nameplate.interpret.image_files import enlarged, read_image, save_image, sheet
 from nameplate.interpret.layer_outputs import matching
-from nameplate.interpret.objectives import Objective, parse
+from nameplate.interpret.objectives import Objective, layer, parse
 from nameplate.interpret.settings import Parameters, Settings
 from nameplate.naming.names import sanitized
 from nameplate.training.config import DreamConfig
 from nameplate.training.observers import Journey, Observer
 from nameplate.training.tensorboard import forget_after
 
-_SHOWN = 128  # pixels that a picture's longer side has at least
-_ACROSS = 12  # pictures of each layer on the sheet at the end
+_SHOWN = 128  # pixels, at least, of a picture's longer side
+_ACROSS = 12  # pictures of each layer on the final sheet
 
 
 class Dreams(Observer):
-    """Writes each picture to `dreams/` under the run's TensorBoard directory, and to PNG files with their recipes."""
+    """Writes pictures to the run's TensorBoard directory, and to PNG files with their recipes."""
 
     def __init__(self, model: keras.Model, config: DreamConfig, *, pictures: Path, events: Path, seed: int) -> None:
         """Find the layers; call it within the strategy's scope.
@@ -42,16 +40,16 @@ class Dreams(Observer):
             seed: decides the noise.
 
         Raises:
-            ObjectiveError: names that match no layer, with the nearest, or a model without an input for images.
+            ObjectiveError: names that match no layer, with the nearest; or a model without an input for images.
         """
         self.every_steps = config.every_steps
         self._config, self._pictures, self._events = config, pictures, events
         self._settings = Settings(parameters=Parameters.fourier, steps=config.steps, seed=seed)
-        found = _objectives(model, config.layers)
-        self._dreamers = {name: Dreamer(model, each, self._settings) for name, each in found.items()}
+        objectives = _objectives(model, config.layers)
+        self._dreamers = {name: Dreamer(model, wanted, self._settings) for name, wanted in objectives.items()}
 
     def began(self, model: keras.Model, journey: Journey) -> None:
-        """Open the event file; what a killed process dreamt past its last checkpoint is dreamt again."""
+        """Open the event file; dreams past the checkpoint that the run resumes from are made again."""
         forget_after(self._events, journey.first_step)
         self._writer = tf.summary.create_file_writer(str(self._events))
         self._last = journey.total_steps
@@ -59,7 +57,7 @@ class Dreams(Observer):
             self._dream(0)
 
     def advanced(self, step: int) -> None:
-        """Dream where it is time."""
+        """Dream if this step is due."""
         if step % self._config.every_steps == 0 or (self._config.before_after and step == self._last):
             self._dream(step)
 
@@ -72,7 +70,7 @@ class Dreams(Observer):
         self._writer.flush()
 
     def ended(self) -> None:
-        """Close the event file, and put what was dreamt on sheets, a row a layer."""
+        """Close the event file, and write sheets of all dreams, a row a layer."""
         self._writer.close()
         rows = {name: sorted(self._folder(name).glob("step_*.png")) for name in self._dreamers}
         self._sheet("forming.png", {name: _evenly(paths) for name, paths in rows.items()})
@@ -88,8 +86,8 @@ class Dreams(Observer):
             save_image(self._pictures / name, sheet(pictures, columns=across), recipe={"what": list(rows)})
 
     def _dreamt(self, dreamer: Dreamer) -> np.ndarray:
-        found, _ = dreamer.dream(dreamer.noise(self._config.size, 1))
-        pixels = self._settings.as_bytes(found[0])
+        images, _ = dreamer.dream(dreamer.noise(self._config.size, 1))
+        pixels = self._settings.as_bytes(images[0])
         return enlarged(pixels if pixels.shape[-1] == 3 else pixels[..., :1], _SHOWN)
 
     def _folder(self, name: str) -> Path:
@@ -101,14 +99,14 @@ class Dreams(Observer):
 
 
 def _objectives(model: keras.Model, wanted: Sequence[str]) -> dict[str, Objective]:
-    """Return what is dreamt of by its name: a layer's, or the objective as text."""
-    patterns = [each for each in wanted if "(" not in each]
-    found = {name: objectives.layer(name) for name in matching(model, patterns)}
-    return found | {each: parse(each) for each in wanted if "(" in each}
+    """Return the objectives by name: that of a layer, or the objective's text."""
+    patterns = [text for text in wanted if "(" not in text]
+    layers = {name: layer(name) for name in matching(model, patterns)}
+    return layers | {text: parse(text) for text in wanted if "(" in text}
 
 
 def _evenly(paths: Sequence[Path]) -> list[Path]:
-    """Return at most so many of the paths, the first and the last among them."""
+    """Return at most `_ACROSS` of the paths, evenly spaced, with the first and the last."""
     if len(paths) <= _ACROSS:
         return list(paths)
     return [paths[round(place)] for place in np.linspace(0, len(paths) - 1, _ACROSS)]

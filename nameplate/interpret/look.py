@@ -1,4 +1,4 @@
-"""What layers make of an image: their activations by name, and where a class is seen (Grad-CAM)."""
+"""Activations of named layers for an image, and where a class is seen in it (Grad-CAM)."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def look(
         model: any Keras model with an input for images.
         image: (height, width, channels), uint8, or float in the range `values`.
         layers: qualified names, with `*` and `?` for many.
-        most: channels of a layer that are shown: those that vary most over the image.
+        most: number of channels shown of a layer: those with the largest variance over the image.
         values: the lowest and highest pixel that the model expects.
         inputs: a value for every other input of the model, by name.
 
     Raises:
         ObjectiveError: names that match no layer, with the nearest; an image that the model cannot take.
     """
-    found = activations(model, image, layers, values=values, inputs=inputs)
-    return maps_sheet({f"{name}  {each.shape}": each for name, each in found.items()}, most=most)
+    maps = activations(model, image, layers, values=values, inputs=inputs)
+    return maps_sheet({f"{name}  {values.shape}": values for name, values in maps.items()}, most=most)
 
 
 def activations(
@@ -52,15 +52,15 @@ def activations(
     values: Values = (0.0, 1.0),
     inputs: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Return what named layers give for one image, float32 (positions..., channels) by name, in build order.
+    """Return the outputs of named layers for one image, float32 (positions..., channels) by name, in build order.
 
-    Layers that the model does not run, and those that give several tensors, are left out. Raises as `look`.
+    Layers that are not run, and those with several output tensors, are skipped. Raises as `look` does.
     """
     names = matching(model, [layers] if isinstance(layers, str) else layers)
     cut = Cut(model, names, inputs=inputs)
-    found = cut.reached(tf.constant(_in_range(image, cut, values)[None]))
-    single = {name: each for name, each in found.items() if len(keras.tree.flatten(each)) == 1}
-    return {name: np.asarray(flat(each, name)[0]) for name, each in single.items()}
+    outputs = cut.reached(tf.constant(_in_range(image, cut, values)[None]))
+    single = {name: output for name, output in outputs.items() if len(keras.tree.flatten(output)) == 1}
+    return {name: np.asarray(flat(output, name)[0]) for name, output in single.items()}
 
 
 def saliency(
@@ -73,13 +73,13 @@ def saliency(
     values: Values = (0.0, 1.0),
     inputs: Mapping[str, np.ndarray] | None = None,
 ) -> np.ndarray:
-    """Return where a class is seen, as a layer has it: Grad-CAM (Selvaraju et al., 2016), (height, width) from 0 to 1.
+    """Return where a layer sees a class: Grad-CAM (Selvaraju et al., 2016), (height, width) from 0 to 1.
 
     Args:
         model: a classifier with an input for images.
         image: (height, width, channels), uint8, or float in the range `values`.
         number: the class, from 0.
-        at: the qualified name of a layer with maps, (height, width, channels): the last convolution as a rule.
+        at: the qualified name of a layer with maps, (height, width, channels): usually the last convolution.
         output: name of the output with the classes; None: the only one.
         values: the lowest and highest pixel that the model expects.
         inputs: a value for every other input of the model, by name.
@@ -91,12 +91,12 @@ def saliency(
     pixels = tf.constant(_in_range(image, cut, values)[None])
     with tf.GradientTape() as tape:
         tape.watch(pixels)
-        found = cut(pixels)
-        maps = found[at]
-        scores = logits(model, found[WHOLE], output)
+        outputs = cut(pixels)
+        maps = outputs[at]
+        scores = logits(model, outputs[WHOLE], output)
         if len(keras.tree.flatten(maps)) != 1 or len(maps.shape) != 4:
-            shape = [tuple(each.shape) for each in keras.tree.flatten(maps)]
-            raise ObjectiveError(f"{at!r} gives {shape}; Grad-CAM needs a layer with maps (n, height, width, channels)")
+            shape = [tuple(tensor.shape) for tensor in keras.tree.flatten(maps)]
+            raise ObjectiveError(f"{at!r} outputs {shape}; Grad-CAM needs maps (n, height, width, channels)")
         if scores.shape[-1] <= number:
             raise ObjectiveError(
                 f"there are {scores.shape[-1]} classes, 0 to {scores.shape[-1] - 1}; there is no {number}"
@@ -106,12 +106,12 @@ def saliency(
     weights = tf.reduce_mean(tf.cast(gradient, tf.float32), axis=[1, 2], keepdims=True)
     heat = tf.nn.relu(tf.reduce_sum(weights * tf.cast(maps, tf.float32), axis=-1, keepdims=True))
     heat = np.clip(np.asarray(resized(heat, pixels.shape[1:3]))[0, ..., 0], 0, None)
-    greatest = float(heat.max())
-    return heat / greatest if greatest > 0 else heat
+    highest = float(heat.max())
+    return heat / highest if highest > 0 else heat
 
 
 def overlay(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """Return uint8 pixels (height, width, 1 or 3) in grey with the heat (height, width) over them, from blue to red."""
+    """Return uint8 pixels (height, width, 1 or 3) in grey under the heat (height, width), from blue to red."""
     grey = pixels.astype(np.float32).mean(axis=-1, keepdims=True)
     strength = heat[..., None].astype(np.float32)
     colour = np.stack([_bump(heat, 1.0), _bump(heat, 0.6), _bump(heat, 0.25)], axis=-1) * 255

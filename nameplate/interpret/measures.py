@@ -1,4 +1,4 @@
-"""What an objective's terms are in numbers: one for each image, so that no image of a batch depends on another."""
+"""The value of an objective: one number for each image, so that no image of a batch depends on another."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from nameplate.naming.names import did_you_mean
 
 
 def wanted(objective: Objective) -> tuple[str, ...]:
-    """Return the layers that an objective measures; `cut.WHOLE` for the model's outputs."""
+    """Return the layers that an objective measures; `WHOLE` for the model's outputs."""
     whole = any(isinstance(term, ClassLogit) for _, term in objective.terms)
     return (*objective.layers, *((WHOLE,) if whole else ()))
 
@@ -45,32 +45,32 @@ def measure(
     """Return the objective of each image, (n,).
 
     Args:
-        objective: its terms are added up.
-        cut: the model as far as the objective's layers.
+        objective: the terms to add up.
+        cut: the model up to the objective's layers.
         images: (n, height, width, channels), in the model's range.
-        numbers: (n,) integers, which image of the whole batch each one is: the place in a term's list.
+        numbers: (n,) integers, the place of each image in the whole batch and so in a term's list.
         contents: the references of the Content terms in their order, (terms, height, width, channels).
-        styles: of each Style term, by its place among the terms, the correlations of its reference.
+        styles: the correlations of each Style term's reference, by the term's place.
 
     Raises:
         ObjectiveError: a channel, class or position that the layer does not have.
     """
     size = tf.shape(images)[0]
-    found = cut(images if contents is None else tf.concat([images, contents], axis=0))
+    outputs = cut(images if contents is None else tf.concat([images, contents], axis=0))
     total = tf.zeros([size])
     content = 0
     for place, (factor, term) in enumerate(objective.terms):
         if isinstance(term, ClassLogit):
-            value = _chosen(logits(cut.model, found[WHOLE], term.output)[:size], term.number, numbers, "the output")
+            value = _chosen(logits(cut.model, outputs[WHOLE], term.output)[:size], term.number, numbers, "the output")
         elif isinstance(term, Content):
-            output = flat(found[term.name], term.name)
+            output = flat(outputs[term.name], term.name)
             value = -_mean(tf.square(output[:size] - output[size + content][None]))
             content += 1
         elif isinstance(term, Style):
             assert styles is not None
-            value = -_mean(tf.square(correlations(flat(found[term.name], term.name)[:size]) - styles[place]))
+            value = -_mean(tf.square(correlations(flat(outputs[term.name], term.name)[:size]) - styles[place]))
         else:
-            value = _value(term, flat(found[term.name], term.name)[:size], numbers)
+            value = _value(term, flat(outputs[term.name], term.name)[:size], numbers)
         total += factor * value
     return total
 
@@ -85,20 +85,20 @@ def correlations(output: tf.Tensor) -> tf.Tensor:
 def logits(model: keras.Model, outputs: Any, name: str | None) -> tf.Tensor:
     """Return an output before its softmax or sigmoid, float32."""
     known = tree.output_names(model)
-    given = (
+    by_name = (
         dict(outputs) if isinstance(outputs, Mapping) else dict(zip(known, keras.tree.flatten(outputs), strict=False))
     )
-    if not given:
-        given = {"output": outputs}
-    if name is None and len(given) > 1:
+    if not by_name:
+        by_name = {"output": outputs}
+    if name is None and len(by_name) > 1:
         raise ObjectiveError(
-            f"{model.name!r} has outputs {', '.join(given)}; say which, as class_logit(3, {known[0]!r})"
+            f"{model.name!r} has outputs {', '.join(by_name)}; name one, as in class_logit(3, {known[0]!r})"
         )
-    if name is not None and name not in given:
+    if name is not None and name not in by_name:
         raise ObjectiveError(
-            f"{model.name!r} has no output {name!r}.{did_you_mean(name, given)} It has {', '.join(given)}"
+            f"{model.name!r} has no output {name!r}.{did_you_mean(name, by_name)} It has {', '.join(by_name)}"
         )
-    return tf.cast(tracing.logits(next(iter(given.values())) if name is None else given[name]), tf.float32)
+    return tf.cast(tracing.logits(next(iter(by_name.values())) if name is None else by_name[name]), tf.float32)
 
 
 def _value(term: Term, output: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
@@ -115,7 +115,7 @@ def _value(term: Term, output: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
                     f"{name!r} has {output.shape[-1]} channels, and the direction {len(vector)} numbers"
                 )
             return _mean(tf.tensordot(output, tf.constant(vector, tf.float32), 1)[..., None])
-    raise ObjectiveError(f"{term} is no term that can be measured")
+    raise ObjectiveError(f"{term} cannot be measured")
 
 
 def _mean(output: tf.Tensor) -> tf.Tensor:
@@ -124,11 +124,11 @@ def _mean(output: tf.Tensor) -> tf.Tensor:
 
 
 def _chosen(output: tf.Tensor, number: Numbers, numbers: tf.Tensor, name: str) -> tf.Tensor:
-    """Return the mean over positions of a channel, of each image its own where `number` is a tuple."""
+    """Return a channel's mean over positions; if `number` is a tuple, each image has its own channel."""
     channels = output.shape[-1]
-    beyond = [each for each in (number if isinstance(number, tuple) else (number,)) if each >= channels]
-    if beyond:
-        raise ObjectiveError(f"{name} has {channels} channels, 0 to {channels - 1}; there is no {beyond[0]}")
+    chosen = number if isinstance(number, tuple) else (number,)
+    if unknown := [channel for channel in chosen if channel >= channels]:
+        raise ObjectiveError(f"{name} has {channels} channels, 0 to {channels - 1}; there is no {unknown[0]}")
     positions = tf.reshape(output, [tf.shape(output)[0], -1, channels])
     if not isinstance(number, tuple):
         return tf.reduce_mean(positions[..., number], axis=1)
@@ -139,8 +139,8 @@ def _position(output: tf.Tensor, at: tuple[int, ...] | None, name: str) -> tf.Te
     """Return one position's channels, (n, channels)."""
     sizes = output.shape[1:-1]
     place = [size // 2 for size in sizes] if at is None else list(at)
-    if len(place) != len(sizes) or any(not 0 <= each < size for each, size in zip(place, sizes, strict=False)):
+    if len(place) != len(sizes) or any(not 0 <= index < size for index, size in zip(place, sizes, strict=False)):
         raise ObjectiveError(f"{name!r} has positions {tuple(sizes)}; there is no {tuple(place)}")
-    for each in place:
-        output = output[:, each]
+    for index in place:
+        output = output[:, index]
     return output

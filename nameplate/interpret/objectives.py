@@ -1,9 +1,9 @@
-"""What a dream maximises: terms over layer names, added, scaled and subtracted. No framework.
+"""Objectives of dreams: terms over layer names, added, scaled and subtracted. No framework.
 
     0.7 * layer("mixed3") + 0.3 * channel("backbone/mixed5", 12) - class_logit(3)
 
-An objective is data: it can be printed, read back, and stored with an image. `measures` gives it its numbers. A number
-that may be a list (`channel("conv1", [0, 1, 2])`) holds one for each image of the batch.
+An objective is data: it can be printed, parsed again, and stored with an image; `measures` computes its value. A number
+may be a list (`channel("conv1", [0, 1, 2])`) with one entry for each image of the batch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from nameplate.errors import NameplateError
 from nameplate.naming.names import SEPARATOR, did_you_mean, fault
 
-Numbers: TypeAlias = int | tuple[int, ...]  # of a channel or class; a tuple has one for each image of a batch
+Numbers: TypeAlias = int | tuple[int, ...]  # channels or classes; a tuple has one for each image of a batch
 
 
 class ObjectiveError(NameplateError):
@@ -27,7 +27,7 @@ class ObjectiveError(NameplateError):
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A reference for content and style: pixels, and the text that stands for them in a recipe."""
+    """A reference for content and style: its pixels, and the text that a recipe has for them."""
 
     pixels: np.ndarray = field(repr=False)  # (height, width, channels), float in the model's range, or uint8
     text: str = "..."
@@ -35,14 +35,14 @@ class Picture:
 
 @dataclass(frozen=True)
 class Layer:
-    """The mean square of everything that a layer gives."""
+    """The mean square of a layer's output."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Channel:
-    """The mean of one channel over all positions; of a layer without positions one unit."""
+    """The mean of one channel over all positions; one unit of a layer without positions."""
 
     name: str
     number: Numbers
@@ -59,7 +59,7 @@ class Neuron:
 
 @dataclass(frozen=True)
 class Direction:
-    """The mean over all positions of the product with a unit vector in the space of channels."""
+    """The mean over all positions of the dot product with a unit vector over the channels."""
 
     name: str
     vector: tuple[float, ...]
@@ -75,7 +75,7 @@ class ClassLogit:
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """How near a layer's maps are to those of a reference: minus the mean squared distance."""
+    """The closeness of a layer's maps to those of a reference: minus the mean squared distance."""
 
     name: str
     picture: Picture
@@ -83,7 +83,7 @@ class Content:
 
 @dataclass(frozen=True, eq=False)
 class Style:
-    """How near the correlations of a layer's channels are to those of a reference, wherever they occur."""
+    """The closeness of the correlations between a layer's channels to those of a reference."""
 
     name: str
     picture: Picture
@@ -99,7 +99,7 @@ class Objective:
     terms: tuple[tuple[float, Term], ...]
 
     def __add__(self, other: object) -> Objective:
-        # 0 is where sum() begins.
+        # sum() starts from 0.
         if isinstance(other, int) and other == 0:
             return self
         return Objective(self.terms + other.terms) if isinstance(other, Objective) else NotImplemented
@@ -115,7 +115,7 @@ class Objective:
     def __mul__(self, factor: object) -> Objective:
         if isinstance(factor, bool) or not isinstance(factor, int | float):
             return NotImplemented
-        return Objective(tuple((factor * each, term) for each, term in self.terms))
+        return Objective(tuple((factor * own, term) for own, term in self.terms))
 
     __rmul__ = __mul__
 
@@ -134,20 +134,20 @@ class Objective:
 
     @property
     def images(self) -> int | None:
-        """How many images a batch must have, where a term has a number for each; else None.
+        """The number of images in the batch if a term has one number for each; else None.
 
         Raises:
             ObjectiveError: two terms have lists of different lengths.
         """
         numbers = [term.number for _, term in self.terms if isinstance(term, Channel | Neuron | ClassLogit)]
-        lengths = {len(each) for each in numbers if isinstance(each, tuple)}
+        lengths = {len(number) for number in numbers if isinstance(number, tuple)}
         if len(lengths) > 1:
             raise ObjectiveError(f"{self}: the lists have {sorted(lengths)} numbers; each image of the batch takes one")
         return next(iter(lengths), None)
 
 
 def layer(name: str) -> Objective:
-    """Return the mean square of a layer's output, Deep Dream's own objective (Mordvintsev et al., 2015)."""
+    """Return the mean square of a layer's output, the objective of Deep Dream (Mordvintsev et al., 2015)."""
     return _single(Layer(_text(name)))
 
 
@@ -157,8 +157,8 @@ def channel(name: str, number: int | Sequence[int]) -> Objective:
 
 
 def neuron(name: str, number: int | Sequence[int], at: Sequence[int] | int | None = None) -> Objective:
-    """Return a channel at `at`, (row, column) in the layer's map or a token's index; the middle without it."""
-    place = None if at is None else (int(at),) if isinstance(at, int) else tuple(int(each) for each in at)
+    """Return a channel at the position `at`: (row, column) or a token's index; by default the middle."""
+    place = None if at is None else (int(at),) if isinstance(at, int) else tuple(map(int, at))
     return _single(Neuron(_text(name), _numbers(number), place))
 
 
@@ -167,22 +167,22 @@ def direction(name: str, vector: Sequence[float] | np.ndarray) -> Objective:
     values = np.asarray(vector, dtype=float)
     length = float(np.linalg.norm(values))
     if values.ndim != 1 or not length or not np.isfinite(length):
-        raise ObjectiveError(f"direction({name!r}, ...): a vector with a length is needed, (channels,)")
-    return _single(Direction(_text(name), tuple(float(each) for each in values / length)))
+        raise ObjectiveError(f"direction({name!r}, ...): the vector must be (channels,), finite and not zero")
+    return _single(Direction(_text(name), tuple(map(float, values / length))))
 
 
 def class_logit(number: int | Sequence[int], output: str | None = None) -> Objective:
-    """Return the logit of a class, counted from 0, at the model's only output or at the one called `output`."""
+    """Return the logit of a class, counted from 0, at the model's only output or at the one named `output`."""
     return _single(ClassLogit(_numbers(number), output))
 
 
 def content(name: str, picture: np.ndarray | Picture) -> Objective:
-    """Return how near a layer's maps are to the reference's, pixels (height, width, channels)."""
+    """Return the closeness of a layer's maps to a reference's, pixels (height, width, channels)."""
     return _single(Content(_text(name), _picture(picture)))
 
 
 def style(name: str, picture: np.ndarray | Picture) -> Objective:
-    """Return how near a layer's correlations of channels are to the reference's (Gatys et al., 2015)."""
+    """Return the closeness of a layer's channel correlations to a reference's (Gatys et al., 2015)."""
     return _single(Style(_text(name), _picture(picture)))
 
 
@@ -197,17 +197,17 @@ def _text(name: Any) -> str:
 
 
 def _numbers(number: int | Sequence[int]) -> Numbers:
-    each = [number] if isinstance(number, int | np.integer) else list(number)
-    if not each or any(isinstance(one, bool) or not isinstance(one, int | np.integer) or one < 0 for one in each):
+    numbers = [number] if isinstance(number, int | np.integer) else list(number)
+    if not numbers or any(isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0 for n in numbers):
         raise ObjectiveError(f"{number!r}: channels and classes are whole numbers from 0, or a list of them")
-    return int(each[0]) if isinstance(number, int | np.integer) else tuple(int(one) for one in each)
+    return int(numbers[0]) if isinstance(number, int | np.integer) else tuple(map(int, numbers))
 
 
 def _picture(picture: np.ndarray | Picture) -> Picture:
-    found = picture if isinstance(picture, Picture) else Picture(np.asarray(picture))
-    if found.pixels.ndim != 3:
-        raise ObjectiveError(f"a reference has the shape (height, width, channels), not {found.pixels.shape}")
-    return found
+    picture = picture if isinstance(picture, Picture) else Picture(np.asarray(picture))
+    if picture.pixels.ndim != 3:
+        raise ObjectiveError(f"a reference has the shape (height, width, channels), not {picture.pixels.shape}")
+    return picture
 
 
 def _scaled(factor: float, term: Term) -> str:
@@ -226,7 +226,7 @@ def _term_text(term: Term) -> str:
         case Neuron(name, number, at):
             return f'neuron("{name}", {_listed(number)}' + (f", {list(at)})" if at else ")")
         case Direction(name, vector):
-            return f'direction("{name}", {[float(f"{each:.6g}") for each in vector]})'
+            return f'direction("{name}", {[float(f"{component:.6g}") for component in vector]})'
         case ClassLogit(number, output):
             return f"class_logit({_listed(number)}" + (f', "{output}")' if output else ")")
         case Content(name, picture):
@@ -255,22 +255,22 @@ _EXAMPLE = 'e.g. 0.7 * layer("mixed3") + 0.3 * channel("mixed5", 12)'
 
 
 def parse(text: str, *, open_picture: Open | None = None) -> Objective:
-    """Return the objective that `text` writes; a bare qualified name means its layer.
+    """Return the objective that `text` describes; a bare qualified name means its layer.
 
     Raises:
-        ObjectiveError: for anything else than terms with numbers and names, added, subtracted and scaled.
+        ObjectiveError: anything other than terms with numbers and names, added, subtracted and scaled.
     """
     if not any(fault(part) for part in text.split(SEPARATOR)):
         return layer(text)
     try:
-        found = _value(ast.parse(text.strip(), mode="eval").body, open_picture)
+        value = _value(ast.parse(text.strip(), mode="eval").body, open_picture)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise ObjectiveError(f"{text!r} is no objective; {_EXAMPLE}") from None
+        raise ObjectiveError(f"{text!r} is not an objective; {_EXAMPLE}") from None
     except TypeError as error:
-        raise ObjectiveError(f"{text!r} is no objective: {error}; {_EXAMPLE}") from None
-    if not isinstance(found, Objective):
+        raise ObjectiveError(f"{text!r} is not an objective: {error}; {_EXAMPLE}") from None
+    if not isinstance(value, Objective):
         raise ObjectiveError(f"{text!r} has no term; {_EXAMPLE}")
-    return found
+    return value
 
 
 def _value(node: ast.expr, open_picture: Open | None) -> Any:
@@ -283,10 +283,10 @@ def _value(node: ast.expr, open_picture: Open | None) -> Any:
             return -_value(operand, open_picture)
         case ast.BinOp(left=left, op=operator, right=right):
             return _combined(_value(left, open_picture), operator, _value(right, open_picture))
-        case ast.Call(func=ast.Name(id=word), args=given, keywords=named) if all(each.arg for each in named):
-            keywords = {str(each.arg): _value(each.value, open_picture) for each in named}
-            return _term(word, [_value(each, open_picture) for each in given], keywords, open_picture)
-    raise ObjectiveError(f"{ast.unparse(node)!r} has no place in an objective; {_EXAMPLE}")
+        case ast.Call(func=ast.Name(id=word), args=arguments, keywords=keywords) if all(k.arg for k in keywords):
+            named = {str(keyword.arg): _value(keyword.value, open_picture) for keyword in keywords}
+            return _term(word, [_value(argument, open_picture) for argument in arguments], named, open_picture)
+    raise ObjectiveError(f"{ast.unparse(node)!r} cannot be part of an objective; {_EXAMPLE}")
 
 
 def _combined(left: Any, operator: ast.operator, right: Any) -> Any:
@@ -302,12 +302,12 @@ def _combined(left: Any, operator: ast.operator, right: Any) -> Any:
     raise ObjectiveError(f"objectives are added, subtracted, and scaled by numbers; {_EXAMPLE}")
 
 
-def _term(word: str, given: list[Any], named: dict[str, Any], open_picture: Open | None) -> Objective:
+def _term(word: str, arguments: list[Any], named: dict[str, Any], open_picture: Open | None) -> Objective:
     if word not in TERMS:
         raise ObjectiveError(f"no term is called {word!r}.{did_you_mean(word, TERMS)} There are {', '.join(TERMS)}")
     if word in _WITH_PICTURE:
         if open_picture is None:
-            raise ObjectiveError(f"{word}: references come from files on the command line only; pass their pixels")
-        given = [open_picture(each) if place == 1 else each for place, each in enumerate(given)]
-        named = {key: open_picture(each) if key == "picture" else each for key, each in named.items()}
-    return TERMS[word](*given, **named)
+            raise ObjectiveError(f"{word}: references are read from files on the command line only; pass their pixels")
+        arguments = [open_picture(value) if place == 1 else value for place, value in enumerate(arguments)]
+        named = {key: open_picture(value) if key == "picture" else value for key, value in named.items()}
+    return TERMS[word](*arguments, **named)

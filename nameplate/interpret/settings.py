@@ -1,9 +1,9 @@
-"""How an image is dreamt: steps, sizes, what holds it together. Everything that a dream depends on beside its model."""
+"""The settings of a dream: everything that it depends on besides its model and its objective."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -11,17 +11,18 @@ import numpy as np
 
 from nameplate.errors import NameplateError
 from nameplate.naming.names import did_you_mean
+from nameplate.section import above, at_least
 
 
 class SettingsError(NameplateError):
-    """Settings of a dream that cannot be meant."""
+    """Settings that a dream cannot have."""
 
 
 class Parameters(enum.StrEnum):
     """What gradient ascent moves."""
 
-    pixels = "pixels"  # each by itself: for an image that is there already
-    fourier = "fourier"  # frequencies of opponent colours: for images from noise
+    pixels = "pixels"  # each independently: for dreams over an image
+    fourier = "fourier"  # frequencies of opponent colours: for dreams from noise
 
 
 @dataclass(frozen=True)
@@ -31,39 +32,35 @@ class Settings:
     parameters: Parameters = Parameters.pixels
     values: tuple[float, float] = (0.0, 1.0)  # the lowest and highest pixel that the model expects
     steps: int = 24  # of gradient ascent, at each size
-    rate: float | None = None  # how far a step goes; None: 0.008 of the range for pixels, 0.05 for Adam on frequencies
-    octaves: int = 1  # sizes, the last is the image's own
-    octave_scale: float = 1.4  # between a size and the next
-    jitter: int | None = None  # pixels the image is moved at most before each step; None: a whole sixteenth of its side
-    tile: int | None = None  # pixels a side of what is computed at a time; None: the whole image
-    tv: float = 0.0  # weight of total variation against the objective; 1 holds it down strongly
-    detail: float = 1.0  # share of the start image's own detail that returns at each size
-    seed: int = 0  # decides noise and jitter
+    rate: float | None = None  # length of a step; None: 0.008 of the range for pixels, 0.05 for Adam on frequencies
+    octaves: int = 1  # number of sizes; the last is the image's own
+    octave_scale: float = 1.4  # ratio of a size to the one before
+    jitter: int | None = None  # pixels, at most, that the image moves before a step; None: a sixteenth of its side
+    tile: int | None = None  # side in pixels of the tile that is computed at a time; None: the whole image
+    tv: float = 0.0  # weight of the total variation, a penalty; 1 is strong
+    detail: float = 1.0  # share of the start image's detail that is restored at each size
+    seed: int = 0  # of noise and jitter
 
     def __post_init__(self) -> None:
-        found = [
-            *([_no_parameters(self.parameters)] if self.parameters not in list(Parameters) else []),
-            *([f"steps: {self.steps} is too small; at least 1"] if self.steps < 1 else []),
-            *([f"octaves: {self.octaves} is too small; at least 1"] if self.octaves < 1 else []),
-            *([f"octave_scale: {self.octave_scale} is too small; above 1"] if self.octave_scale <= 1 else []),
-            *([f"rate: {self.rate} is too small; above 0"] if self.rate is not None and self.rate <= 0 else []),
-            *(
-                [f"jitter: {self.jitter} is too small; at least 0"]
-                if self.jitter is not None and self.jitter < 0
-                else []
-            ),
-            *([f"tile: {self.tile} is too small; at least 1"] if self.tile is not None and self.tile < 1 else []),
-            *([f"tv: {self.tv} is too small; at least 0"] if self.tv < 0 else []),
-            *([f"detail: {self.detail} is not a share, 0 to 1"] if not 0 <= self.detail <= 1 else []),
-            *([f"seed: {self.seed} is out of range; 0 to {2**31 - 1}"] if not 0 <= self.seed < 2**31 else []),
-            *(
-                [f"values: {self.values} is no range; the lowest and the highest pixel"]
-                if not _is_range(self.values)
-                else []
-            ),
-        ]
-        if found:
-            raise SettingsError("\n  ".join(["a dream cannot have", *found]))
+        if problems := list(self._problems()):
+            raise SettingsError("\n  ".join(["a dream cannot have", *problems]))
+
+    def _problems(self) -> Iterator[str]:
+        if self.parameters not in list(Parameters):
+            yield f"parameters: {self.parameters!r} is not one of {', '.join(Parameters)}"
+        yield from at_least("steps", self.steps, 1)
+        yield from at_least("octaves", self.octaves, 1)
+        yield from above("octave_scale", self.octave_scale, 1)
+        yield from above("rate", self.rate, 0)
+        yield from at_least("jitter", self.jitter, 0)
+        yield from at_least("tile", self.tile, 1)
+        yield from at_least("tv", self.tv, 0)
+        if not 0 <= self.detail <= 1:
+            yield f"detail: {self.detail} is not a share, 0 to 1"
+        if not 0 <= self.seed < 2**31:
+            yield f"seed: {self.seed} is out of range; 0 to {2**31 - 1}"
+        if not _is_range(self.values):
+            yield f"values: {self.values} is not a range; give the lowest and the highest pixel"
 
     @property
     def rate_of_step(self) -> float:
@@ -73,11 +70,11 @@ class Settings:
         return 0.05 if self.parameters == Parameters.fourier else 0.008
 
     def jitter_of(self, size: Sequence[int]) -> int:
-        """Return the largest move of an image of this (height, width), in pixels."""
+        """Return how far, at most, an image of this (height, width) moves, in pixels."""
         return self.jitter if self.jitter is not None else min(size) // 16
 
     def in_range(self, pixels: np.ndarray) -> np.ndarray:
-        """Return pixels as float32 in the range; uint8 are mapped onto it, floats are taken to be in it."""
+        """Return pixels as float32 in the range: uint8 is scaled to it, floats are clipped to it."""
         low, high = self.values
         if pixels.dtype == np.uint8:
             return (low + (high - low) * (pixels.astype(np.float32) / 255)).astype(np.float32)
@@ -90,28 +87,24 @@ class Settings:
         return np.round(np.clip(share, 0, 1) * 255).astype(np.uint8)
 
     def plain(self) -> dict[str, Any]:
-        """Return the settings as JSON has them."""
+        """Return the settings as plain data for JSON."""
         return asdict(self) | {"parameters": str(self.parameters), "values": list(self.values)}
 
 
 def settings_of(base: Settings, options: dict[str, Any]) -> Settings:
-    """Return `base` with these fields.
+    """Return `base` with these options changed.
 
     Raises:
-        SettingsError: fields that a dream does not have, with the nearest, or values that it cannot have.
+        SettingsError: unknown options, with the nearest, or values out of range.
     """
-    known = [each.name for each in fields(Settings)]
+    known = [field.name for field in fields(Settings)]
     unknown = [name for name in options if name not in known]
     if unknown:
-        told = "; ".join(f"no setting {name!r}.{did_you_mean(name, known)}" for name in unknown)
-        raise SettingsError(f"{told} There are {', '.join(known)}")
+        problems = "; ".join(f"no setting {name!r}.{did_you_mean(name, known)}" for name in unknown)
+        raise SettingsError(f"{problems} There are {', '.join(known)}")
     if "values" in options:
-        options = options | {"values": tuple(float(each) for each in options["values"])}
+        options = options | {"values": tuple(map(float, options["values"]))}
     return replace(base, **options)
-
-
-def _no_parameters(word: str) -> str:
-    return f"parameters: {word!r} is not one of {', '.join(Parameters)}"
 
 
 def _is_range(values: Sequence[float]) -> bool:

@@ -1,7 +1,7 @@
-"""Images to begin with, free of rights: patterns that are computed here, and photographs with scikit-learn.
+"""Start images by name or file: patterns that are computed here, scikit-learn's photographs, and files.
 
-The photographs are scikit-learn's sample images, `china` and `flower`, under CC BY 2.0; nothing of them is copied here,
-and what is dreamt over them names their authors in its recipe.
+The photographs are scikit-learn's sample images `china` and `flower`, under CC BY 2.0. They are not copied here; the
+recipe of a dream over one names its author.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from nameplate.naming.names import did_you_mean
 
 
 class StartError(NameplateError):
-    """A start image that there is not."""
+    """A start image that does not exist."""
 
 
 def start_image(name: str, size: tuple[int, int]) -> np.ndarray:
     """Return a start image as uint8 (height, width, 3); patterns have this size, photographs their own.
 
     Raises:
-        StartError: no image has this name, or what it comes from is not installed.
+        StartError: no image has this name, or scikit-learn is not installed.
     """
     if name in PATTERNS:
         return np.round(255 * np.clip(PATTERNS[name](*_places(size)), 0, 1)).astype(np.uint8)
@@ -37,7 +37,7 @@ def start_image(name: str, size: tuple[int, int]) -> np.ndarray:
 
 
 def _sky(y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Clouds: noise of all sizes, large ones strongest, between blue and white; less blue towards the ground."""
+    """Clouds, as waves of all sizes, between blue and white; less blue towards the ground."""
     cloud = np.zeros_like(x)
     random = np.random.default_rng(7)
     for octave in range(1, 7):
@@ -51,15 +51,15 @@ def _sky(y: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def _rings(y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Rings around two points, as water has them where two stones fell."""
-    near = [np.hypot(x - a, y - b) for a, b in ((0.3, 0.35), (0.75, 0.7))]
-    height = sum(np.sin(40 * each) / (1 + 3 * each) for each in near)
+    """Rings around two points, as on water after two stones."""
+    distances = [np.hypot(x - a, y - b) for a, b in ((0.3, 0.35), (0.75, 0.7))]
+    height = sum(np.sin(40 * distance) / (1 + 3 * distance) for distance in distances)
     phases = np.array([0.0, 0.7, 1.4])
     return 0.5 + 0.3 * np.sin(2.2 * np.asarray(height)[..., None] + phases)
 
 
 def _hills(y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Rows of hills under an evening sky, the nearer the darker."""
+    """Rows of hills under an evening sky, darker the nearer they are."""
     picture = np.stack([0.95 - 0.35 * y, 0.75 - 0.35 * y, 0.55 + 0.1 * y], axis=-1)
     for row in range(6):
         ridge = 0.42 + 0.1 * row + 0.07 * np.sin(x * (5 + 3 * row) + 2 * row) + 0.02 * np.sin(x * (31 + 7 * row) + row)
@@ -70,7 +70,7 @@ def _hills(y: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def _checks(y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """A soft chessboard, turned a little."""
+    """A soft chessboard, slightly rotated."""
     a, b = 9 * (x + 0.3 * y), 9 * (y - 0.3 * x)
     board = np.tanh(3 * np.sin(np.pi * a) * np.sin(np.pi * b))[..., None]
     return 0.5 + 0.25 * board * np.array([1.0, 0.8, 0.6])
@@ -90,7 +90,7 @@ PHOTOGRAPHS = tuple(CREDITS)
 
 
 def _places(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows and columns from 0 to 1, (height, width) each; the shorter side is 1 long."""
+    """Return the y and x coordinates of the pixels, (height, width) each; the shorter side goes from 0 to 1."""
     height, width = size
     y, x = np.mgrid[0:height, 0:width].astype(float) / max(1, min(height, width) - 1)
     return y, x
@@ -103,13 +103,13 @@ def _photograph(name: str) -> np.ndarray:
         raise StartError(
             f"the photograph {name!r} comes with scikit-learn, which is not installed: "
             "pip install 'nameplate[photos]'. "
-            f"Without it there are {', '.join(PATTERNS)}"
+            f"Without it, there are {', '.join(PATTERNS)}"
         ) from None
     return np.array(datasets.load_sample_image(f"{name}.jpg"), dtype=np.uint8)
 
 
 def pixels_of(name: str, size: tuple[int, int], *, channels: int, own: bool) -> np.ndarray:
-    """Return a start image as uint8 (height, width, channels); at `size`, or where `own` a file at its own.
+    """Return a start image as uint8 (height, width, channels); at `size`; with `own`, a file at its own size.
 
     Raises:
         ImageFileError, StartError: there is no such image, or it cannot be read.
@@ -126,7 +126,7 @@ def pixels_of(name: str, size: tuple[int, int], *, channels: int, own: bool) -> 
 
 
 def credited(name: str) -> str:
-    """Return what a picture's recipe says of its start: a photograph's licence asks for its author."""
+    """Return the start image as a recipe names it: with the author, which a photograph's licence requires."""
     return f"{name} ({CREDITS[name]})" if _is_photograph(name) else name
 
 

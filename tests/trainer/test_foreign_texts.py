@@ -98,7 +98,7 @@ def test_f2_a_number_that_is_looked_up_is_refused_as_it_is_written(monkeypatch: 
     with pytest.raises(ConfigError) as error:
         stored_config(text)
     assert "'${oc.env:SECRET}'" in str(error.value)
-    assert "nothing of this process is looked up" in str(error.value)
+    assert "is not looked up in this process" in str(error.value)
     assert SECRET not in str(error.value)
 
 

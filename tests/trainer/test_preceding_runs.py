@@ -89,8 +89,8 @@ def test_a_signal_ends_both_and_the_run_can_be_started_again(tmp_path: Path, mon
     [
         (["before={a: []}", "run=a"], "before.a: 'a' is this run itself"),
         (["before={a: []}", "strategy=multi_worker"], "make them by themselves, then before=null"),
-        (["before={a: ['trust=[evil]']}"], "before.a: trust=[evil] is for the command line"),
-        (["before={a: ['hydra.searchpath=[x]', '--config-dir=x']}"], "--config-dir=x is for the command line"),
+        (["before={a: ['trust=[evil]']}"], "before.a: trust=[evil] is only for the command line"),
+        (["before={a: ['hydra.searchpath=[x]', '--config-dir=x']}"], "--config-dir=x is only for the command line"),
     ],
 )
 def test_runs_before_that_cannot_be_meant_are_refused(overrides: list[str], part: str) -> None:

@@ -1,4 +1,9 @@
-"""Hydra's configuration becomes a RunConfig here, and text in a checkpoint; only sweeps know Hydra beside this room."""
+"""Command lines and files as a `RunConfig`, and a `RunConfig` as text. Only this room and `sweep.multirun` know Hydra.
+
+Read `run_config` for what a configuration is and `composing` for how one is made. `schemas` has the dataclass of each
+option. `overrides`, `validation`, `search_path` and `hydra_queries` find what cannot be used, and what was meant.
+`serialization` writes a configuration as YAML or as overrides, and reads what a checkpoint has stored.
+"""
 
 from trainer.config.composing import ONCE, application, command_line, register, remember, run_config, to_run_config
 from trainer.config.hydra_queries import CONF, explained, first_of_sweep, options, readable, search_of

@@ -1,4 +1,4 @@
-"""Hydra's configuration becomes a RunConfig."""
+"""`run_config` and `application`: overrides composed by Hydra into a RunConfig; and shell completion."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from trainer.config.validation import (
     refuse_untyped,
 )
 
-# What one call of a job says about itself, and the call that goes on from it does not say again.
+# Settings of one call, which the command that resumes the run does not repeat.
 ONCE = ("run", "resume", "resume_changed", "dry_run")
 
 
@@ -63,7 +63,7 @@ def run_config(overrides: Sequence[str] = ()) -> RunConfig:
 def application(task: Callable[[RunConfig], None], overrides: Sequence[str]) -> None:
     """Run `task` as a Hydra application on `sys.argv`: `key=value`, `--cfg job`, `--help`, completion.
 
-    Several jobs are the business of `trainer.sweep.multirun`.
+    `trainer.sweep.multirun` is for command lines with several jobs.
 
     Raises:
         ConfigError: as `run_config`.
@@ -81,13 +81,13 @@ def application(task: Callable[[RunConfig], None], overrides: Sequence[str]) -> 
         try:
             refuse_trust_of_files(node, overrides)
             task(to_run_config(node))
-        except NameplateError as error:  # not through Hydra, which would print its own words beside ours
+        except NameplateError as error:  # kept from Hydra, which would print a message of its own
             failed.append(error)
         finally:
             _running.pop()
 
     sys.argv[1:] = overrides
-    if asks(overrides):
+    if is_completion(overrides):
         return _complete(job, overrides)
     refuse_places(overrides)
     try:
@@ -103,7 +103,7 @@ def to_run_config(node: DictConfig) -> RunConfig:
     """Return the frozen, checked configuration of a composed node.
 
     Raises:
-        ConfigError: values of a wrong type, missing values, and what the sections and their combination refuse.
+        ConfigError: values of the wrong type, missing values, and the problems of the sections and their combination.
     """
     refuse_untyped(node)
     refuse_added(node)
@@ -122,50 +122,53 @@ def to_run_config(node: DictConfig) -> RunConfig:
 def command_line() -> list[str] | None:
     """Return the overrides of the running job, without those of `ONCE`, or None outside a Hydra job.
 
-    What it searches beside conf/ comes first, as it was found.
+    The search path beside conf/ comes first, with absolute places.
     """
     if _remembered:
-        return [each for each in _remembered if key_of(each) not in ONCE]
+        return [override for override in _remembered if key_of(override) not in ONCE]
     if not _running:
         return None
     job = HydraConfig.get()
-    places = [f"{each.schema}://{each.path}" for each in job.runtime.config_sources if "command-line" in each.provider]
-    overrides = [each for each in job.overrides.task if key_of(each) not in ONCE]
+    sources = [source for source in job.runtime.config_sources if "command-line" in source.provider]
+    places = [f"{source.schema}://{source.path}" for source in sources]
+    overrides = [override for override in job.overrides.task if key_of(override) not in ONCE]
     return [f"{SEARCH}=[{','.join(dict.fromkeys(places))}]", *overrides] if places else overrides
 
 
 def remember(overrides: Sequence[str]) -> None:
-    """Let `command_line` be this one: in a process that was started for a job, and has not composed it."""
+    """Make `command_line` return these overrides: for a process that runs a job which another one composed."""
     _remembered[:] = overrides
 
 
 _remembered: list[str] = []
-_running: list[bool] = []  # Hydra's own state stays after its job: it says nothing of a later `nameplate.train`
+_running: list[
+    bool
+] = []  # not empty inside a Hydra job; Hydra's own state outlives it, and would mislead a later `nameplate.train`
 
 
 def register(arguments: Sequence[str] = ()) -> None:
-    """Store every schema under its group, so that no option is untyped; `--help` lists the options for `arguments`."""
-    OmegaConf.register_new_resolver("nameplate_options", lambda: _in_words(options(arguments)), replace=True)
+    """Store the schemas under their groups; `--help` lists the options that `arguments` can choose from."""
+    OmegaConf.register_new_resolver("nameplate_options", lambda: _listing(options(arguments)), replace=True)
     store = ConfigStore.instance()
     store.store(name="schema", node=run_schema())
     for group, schema in SCHEMAS.items():
         if isinstance(schema, dict):
-            for option, each in schema.items():
-                store.store(group=group, name=f"schema_{option}", node=writable(each))
+            for option, own in schema.items():
+                store.store(group=group, name=f"schema_{option}", node=writable(own))
         else:
             store.store(group=group, name="schema", node=writable(schema))
 
 
-def _in_words(groups: Mapping[str, Sequence[str]]) -> str:
-    return "\n".join(f"{group}: {', '.join(found)}" for group, found in groups.items())
+def _listing(groups: Mapping[str, Sequence[str]]) -> str:
+    return "\n".join(f"{group}: {', '.join(names)}" for group, names in groups.items())
 
 
 def _complete(job: Callable[[], None], arguments: Sequence[str]) -> None:
-    """Answer a shell that wants to know how words go on, or give it the script that it asks with."""
+    """Print the completions that a shell asks for, or the script with which it will ask."""
     line = os.environ.get("COMP_LINE")
-    if sys.argv[0].endswith(".py"):  # Hydra would complete every call of `python`
+    if sys.argv[0].endswith(".py"):  # else Hydra would complete every call of `python`
         sys.argv[0] = "nameplate"
-    if not checked(arguments, line):
+    if not asks_for_words(arguments, line):
         return job()
     with redirect_stdout(StringIO()) as offered:
         job()
@@ -174,10 +177,8 @@ def _complete(job: Callable[[], None], arguments: Sequence[str]) -> None:
 
 
 def _words_of() -> dict[str, list[str]]:
-    """Return the words that each setting takes whose type has few: enumerations, and what is true or false."""
-    found: dict[str, list[str]] = {}
-    tops = {each.name: each.default for each in fields(RunConfig) if isinstance(each.default, bool)}
-    found |= {name: ["true", "false"] for name in tops}
+    """Return the words that each setting takes, for settings that are enumerations or truth values."""
+    words_of = {setting.name: ["true", "false"] for setting in fields(RunConfig) if isinstance(setting.default, bool)}
     for group, schemas in SCHEMAS.items():
         for schema in classes_of(schemas):
             node = OmegaConf.structured(schema)
@@ -185,40 +186,40 @@ def _words_of() -> dict[str, list[str]]:
                 section, _, name = key.rpartition(".")
                 kind = (OmegaConf.select(node, section) if section else node)._get_node(name)._metadata.ref_type
                 if isinstance(kind, type) and (kind is bool or issubclass(kind, Enum)):
-                    words = ["true", "false"] if kind is bool else list(kind.__members__)
-                    found[f"{group}.{key}"] = [each for each in words if each != each.upper()]
-    return found
+                    words_of[f"{group}.{key}"] = ["true", "false"] if kind is bool else list(kind.__members__)
+    return words_of
 
 
 def _example(node: DictConfig, key: str) -> str:
-    """Return an override that gives a missing key, as its field's metadata has it."""
+    """Return an override that sets a missing key: the example in its field's metadata."""
     section, _, name = key.rpartition(".")
     schema = OmegaConf.get_type(node, section) if section else RunConfig
-    examples = {each.name: each.metadata.get("example") for each in fields(schema)} if is_dataclass(schema) else {}
+    examples = {own.name: own.metadata.get("example") for own in fields(schema)} if is_dataclass(schema) else {}
     return examples.get(name) or f"{key}=..."
 
 
-FLAGS = ("-sc", "--shell-completion")
+COMPLETION = ("-sc", "--shell-completion")
 SHELLS = ("bash", "fish", "zsh")
-_FILES = ("path", "root", "runs")  # how keys end whose value is a place on the disk
+_FILES = ("path", "root", "runs")  # last words of keys whose value is a path
 
 
 class CompletionError(NameplateError):
-    """A shell, or a way of asking, that is not known."""
+    """A request for shell completion that is not understood."""
 
 
-def asks(arguments: Sequence[str]) -> bool:
-    """Say whether a command line is a shell's, which wants to know how words go on."""
-    return any(each in FLAGS for each in arguments)
+def is_completion(arguments: Sequence[str]) -> bool:
+    """Say whether a command line is a shell's request for completion."""
+    return any(argument in COMPLETION for argument in arguments)
 
 
-def checked(arguments: Sequence[str], line: str | None) -> bool:
-    """Return whether a shell asks for the words that complete a line, and not for the script that it asks with.
+def asks_for_words(arguments: Sequence[str], line: str | None) -> bool:
+    """Say whether a shell asks for the completions of a line, rather than for its script.
 
     Raises:
-        CompletionError: neither; it says what to write.
+        CompletionError: neither; the message says what to write.
     """
-    asked = [each.partition("=")[::2] for each in arguments if each not in FLAGS and not each.startswith("hydra.")]
+    words = [word for word in arguments if word not in COMPLETION and not word.startswith("hydra.")]
+    asked = [word.partition("=")[::2] for word in words]
     verbs = [(verb, shell) for verb, shell in asked if verb in ("install", "uninstall", "query")]
     usage = 'write  eval "$(nameplate -sc install=bash)"'
     if len(verbs) != 1:
@@ -229,26 +230,26 @@ def checked(arguments: Sequence[str], line: str | None) -> bool:
             f"-sc {verb}={shell}: there are {', '.join(SHELLS)}.{did_you_mean(shell, SHELLS)} For bash {usage}"
         )
     if verb == "query" and line is None:
-        raise CompletionError(f"-sc query={shell}: only a shell asks so, with the line in COMP_LINE; {usage}")
+        raise CompletionError(f"-sc query={shell}: only a shell asks for this, with the line in COMP_LINE; {usage}")
     return verb == "query"
 
 
 def completions(offered: Sequence[str], line: str, words_of: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return how the last word of a line can go on.
+    """Return the completions of the last word of a line: no schemas, but the words of settings, and paths.
 
     Args:
-        offered: what Hydra offers.
-        line: all that was typed.
+        offered: the completions that Hydra offers.
+        line: everything typed so far.
         words_of: the words that a setting takes, by its dotted key.
     """
     word = "" if line.endswith(" ") else (line.split() or [""])[-1]
     key, equals, begun = word.partition("=")
     if equals and key in words_of:
-        return [f"{key}={each}" for each in words_of[key] if each.startswith(begun)]
+        return [f"{key}={value}" for value in words_of[key] if value.startswith(begun)]
     if equals and key.rpartition(".")[2].rpartition("_")[2] in _FILES:
-        return [f"{key}={each}" for each in _places(begun)]
-    return [each for each in offered if not each.rpartition("=")[2].startswith("schema")]
+        return [f"{key}={path}" for path in _paths(begun)]
+    return [option for option in offered if not option.rpartition("=")[2].startswith("schema")]
 
 
-def _places(begun: str) -> list[str]:
-    return sorted(f"{each}/" if Path(each).is_dir() else each for each in glob(f"{begun}*"))
+def _paths(begun: str) -> list[str]:
+    return sorted(f"{path}/" if Path(path).is_dir() else path for path in glob(f"{begun}*"))

@@ -1,4 +1,4 @@
-"""Hydra asked: what it can choose from, where it searches, and what it says when it refuses, in words."""
+"""Questions to Hydra: the options it can choose from, where it searches, and what its errors mean."""
 
 from __future__ import annotations
 
@@ -24,64 +24,64 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 
 SEARCH, _CONFIG_DIR = "hydra.searchpath", ("--config-dir", "-cd")
 
-_RESOLVING = " raised while resolving interpolation: "  # in OmegaConf's words, before those that count
+_RESOLVING = " raised while resolving interpolation: "  # in OmegaConf's messages, before the part that counts
 
-_SPELT = {"init.from": "init.from_"}  # a word of Python's own cannot be a field's name
+_SPELT = {"init.from": "init.from_"}  # a keyword of Python cannot be a field's name
 
 
 def options(arguments: Sequence[str] = ()) -> dict[str, list[str]]:
-    """Return the options of every group: those of conf/, and of the places that a command line adds."""
-    return merged([options_in(CONF), *(options_in(root_of(each)) for each in places_of(arguments))])
+    """Return the options of every group, in conf/ and in the places that a command line adds."""
+    return merged([options_in(CONF), *(options_in(root_of(place)) for place in places_of(arguments))])
 
 
 def search_of(arguments: Sequence[str]) -> list[str]:
-    """Return the override that searches what a command line adds to conf/; none where it adds nothing."""
-    found = places_of(arguments)
-    return [f"{SEARCH}={_quoted_list(found)}"] if found else []
+    """Return the override that searches the places that a command line adds to conf/; none if it adds nothing."""
+    places = places_of(arguments)
+    return [f"{SEARCH}={_quoted_list(places)}"] if places else []
 
 
 def places_of(arguments: Sequence[str]) -> list[str]:
-    """Return what a command line has searched for options beside conf/, as Hydra writes it.
+    """Return the places with options that a command line adds to conf/, as Hydra writes them.
 
     Raises:
-        ConfigError: `hydra.searchpath` is no list.
+        ConfigError: `hydra.searchpath` is not a list.
     """
-    found: list[str] = []
-    for each, last in zip(arguments, ["", *arguments], strict=False):
-        option, _, directory = each.partition("=")
-        if last in _CONFIG_DIR or (option in _CONFIG_DIR and directory):
-            found.append(f"{FILE}{os.path.abspath(each if last in _CONFIG_DIR else directory)}")
-        elif "=" in each and key_of(each) == SEARCH:
-            value: Any = OverridesParser.create().parse_override(each).value()
+    places: list[str] = []
+    for word, before in zip(arguments, ["", *arguments], strict=False):
+        option, _, directory = word.partition("=")
+        if before in _CONFIG_DIR or (option in _CONFIG_DIR and directory):
+            places.append(f"{FILE}{os.path.abspath(word if before in _CONFIG_DIR else directory)}")
+        elif "=" in word and key_of(word) == SEARCH:
+            value: Any = OverridesParser.create().parse_override(word).value()
             if not isinstance(value, list):
-                raise ConfigError([f"{SEARCH}: {value} is no list; write {SEARCH}=[{value}]"])
-            found += [str(getattr(place, "text", place)) for place in value]
-    return found
+                raise ConfigError([f"{SEARCH}: {value} is not a list; write {SEARCH}=[{value}]"])
+            places += [str(getattr(place, "text", place)) for place in value]
+    return places
 
 
 def explained(error: Exception, overrides: Sequence[str]) -> ConfigError:
-    """Return what Hydra says as the problems of a command line, each with what was probably meant."""
+    """Return Hydra's error as the problems of a command line, each with what was probably meant."""
 
     def attempt(some: Sequence[str]) -> tuple[DictConfig | None, str]:
-        return tried([*search, *([first_of_sweep(each) for each in some] if sweeps(overrides) else some)])
+        return tried([*search, *(map(first_of_sweep, some) if sweeps(overrides) else some)])
 
     search = search_of(overrides)
-    others = [each for each in overrides if key_of(each) != SEARCH]
+    others = [override for override in overrides if key_of(override) != SEARCH]
     return ConfigError(explain(others, options(overrides), attempt) or [first_line(error, overrides)])
 
 
-def tried(overrides: Sequence[str], **asked: bool) -> tuple[DictConfig | None, str]:
-    """Compose with these overrides alone: the node, or None and what Hydra says."""
+def tried(overrides: Sequence[str], **options: bool) -> tuple[DictConfig | None, str]:
+    """Compose these overrides alone; return the node, or None and Hydra's reason."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3", job_name="nameplate"):
         try:
-            return compose("train", overrides=list(overrides), **asked), ""
+            return compose("train", overrides=list(overrides), **options), ""
         except (HydraException, OmegaConfBaseException, YAMLError) as error:
             return None, first_line(error.__cause__ or error, overrides)
 
 
 def first_of_sweep(override: str) -> str:
-    """Return an override with the first of its values, or as it is where it has one."""
+    """Return an override with the first of its values; one with a single value is returned unchanged."""
     try:
         parsed = OverridesParser.create().parse_override(override)
         if not parsed.is_sweep_override():
@@ -92,11 +92,11 @@ def first_of_sweep(override: str) -> str:
 
 
 def first_line(error: BaseException, arguments: Sequence[str] = ()) -> str:
-    """Return what Hydra, OmegaConf or the reader of YAML says in one line, with the file or the key that it means."""
+    """Return an error of Hydra, OmegaConf or the YAML parser in one line, with the file or the key that it is about."""
     if isinstance(error, MarkedYAMLError) and error.problem_mark:
-        return f"{error.problem_mark.name}, line {error.problem_mark.line + 1}: no YAML: {error.problem}"
+        return f"{error.problem_mark.name}, line {error.problem_mark.line + 1}: not YAML: {error.problem}"
     lines: list[str] = [line.strip() for line in str(error).splitlines() if line.strip()]
-    lines[:1] = [each.partition(_RESOLVING)[2].strip("\"'") or each for each in lines[:1]]
+    lines[:1] = [line.partition(_RESOLVING)[2].strip("\"'") or line for line in lines[:1]]
     key = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key:")), "")
     in_file = file_problem(key, lines, options=options(arguments), keys_of=keys_of, lacks_schema=lacks_schema_of)
     if in_file:
@@ -105,7 +105,7 @@ def first_line(error: BaseException, arguments: Sequence[str] = ()) -> str:
 
 
 def readable(overrides: Sequence[str]) -> list[str]:
-    """Return the overrides with quotes around values that Hydra's grammar cannot read bare, e.g. `run=zürich`."""
+    """Return the overrides with quotes around values that Hydra's grammar cannot read without, e.g. `run=zürich`."""
     parser = OverridesParser.create()
 
     def reads(override: str) -> bool:
@@ -115,7 +115,7 @@ def readable(overrides: Sequence[str]) -> list[str]:
             return False
         return True
 
-    found = []
+    result = []
     for override in overrides:
         if key_of(override) in _SPELT:
             override = override.replace(key_of(override), _SPELT[key_of(override)], 1)
@@ -124,9 +124,9 @@ def readable(overrides: Sequence[str]) -> list[str]:
         if value.startswith("[") and value.endswith("]"):
             quoted = f"{key}={_quoted_list(value[1:-1].split(','))}"
         needed = equals and not override.startswith("-") and not reads(override) and reads(quoted)
-        found.append(quoted if needed else override)
-    return found
+        result.append(quoted if needed else override)
+    return result
 
 
 def _quoted_list(values: Sequence[str]) -> str:
-    return "[" + ",".join(f"'{each}'" for each in values) + "]"
+    return "[" + ",".join(f"'{value}'" for value in values) + "]"

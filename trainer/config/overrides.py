@@ -1,4 +1,4 @@
-"""What is wrong with the overrides of a command line, each on its own, and what was probably meant."""
+"""The overrides of a command line: what is wrong with each one, and what was probably meant."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from nameplate.naming.names import nearest
 Composer = Callable[[Sequence[str]], tuple[Any | None, str]]
 
 _SWEEP = ("-m", "--multirun", "hydra.mode=MULTIRUN")
-# Hydra's options whose argument is the next word, which is no override then.
+# Hydra's options whose argument is the next word, which is not an override.
 _WITH_ARGUMENT = frozenset(
     ["--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd", "--info"]
 )
 
 
-# What other libraries call a setting that has another name here.
+# Names that other libraries use for our settings.
 _ELSEWHERE = {
     "batch_size": "fit.global_batch",
     "batch": "fit.global_batch",
@@ -38,7 +38,7 @@ _FLAGS = (
 
 _OTHER_CONF = "the configuration is conf/train.yaml; hydra.searchpath=[...] or --config-dir adds options of your own"
 _REFUSED = {
-    "--experimental-rerun": "not taken: it unpickles a file, which runs what is in it",
+    "--experimental-rerun": "not accepted: it unpickles a file, which can run code",
     "--config-path": _OTHER_CONF,
     "-cp": _OTHER_CONF,
     "--config-name": _OTHER_CONF,
@@ -52,22 +52,22 @@ _SHOWING = frozenset(
 
 def sweeps(arguments: Iterable[str]) -> bool:
     """Say whether a command line asks for several jobs."""
-    return any(each in _SWEEP for each in arguments)
+    return any(argument in _SWEEP for argument in arguments)
 
 
 def shows(arguments: Iterable[str]) -> bool:
-    """Say whether a command line only asks for words: help, the configuration, completion."""
-    return any(each.partition("=")[0] in _SHOWING for each in arguments)
+    """Say whether a command line only prints: help, the configuration, completion."""
+    return any(argument.partition("=")[0] in _SHOWING for argument in arguments)
 
 
 def flag_problems(arguments: Iterable[str]) -> list[str]:
-    """Return the options with two dashes that there are not: most likely a setting is meant, which has none."""
-    flags = [each.partition("=")[0] for each in arguments if each.startswith("-")]
-    given = [each for each in arguments if each.startswith("--") and len(each) > 2]
-    unknown = [each for each in given if not any(flag.startswith(each.partition("=")[0]) for flag in _FLAGS)]
+    """Return the options that do not exist, most likely settings with dashes, and those that are refused."""
+    flags = [word.partition("=")[0] for word in arguments if word.startswith("-")]
+    long = [word for word in arguments if word.startswith("--") and len(word) > 2]
+    unknown = [word for word in long if not any(flag.startswith(word.partition("=")[0]) for flag in _FLAGS)]
     return [
-        f"{each}: no such option; --hydra-help lists them. A setting is written without dashes, e.g. fit.epochs=3"
-        for each in unknown
+        f"{word}: no such option; --hydra-help lists them. A setting is written without dashes, e.g. fit.epochs=3"
+        for word in unknown
     ] + [
         f"{flag}: {reason}"
         for flag in flags
@@ -77,11 +77,11 @@ def flag_problems(arguments: Iterable[str]) -> list[str]:
 
 
 def null_problems(arguments: Iterable[str], options: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the choices of nothing, for which Hydra has no words."""
-    chosen = [(each, key_of(each)) for each in arguments if "=" in each and "null" in each.partition("=")[2].split(",")]
+    """Return the problems of `group=null`, for which Hydra's own message is no help."""
+    chosen = [word for word in arguments if "=" in word and "null" in word.partition("=")[2].split(",")]
     return [
-        f"{each}: no option; leave {group} out, or take one of {', '.join(options[group])}"
-        for each, group in chosen
+        f"{word}: null is not an option; leave {group} out, or choose one of {', '.join(options[group])}"
+        for word, group in zip(chosen, map(key_of, chosen), strict=True)
         if group in options
     ]
 
@@ -89,37 +89,36 @@ def null_problems(arguments: Iterable[str], options: Mapping[str, Sequence[str]]
 def explain(arguments: Sequence[str], options: Mapping[str, Sequence[str]], compose: Composer) -> list[str]:
     """Return a problem for each override of a command line that cannot be used, with the nearest that can.
 
-    `options` maps each group to its options; `compose` builds a configuration from overrides alone and returns it,
-    or None and the reason. Group choices come first, because they decide which keys exist.
+    `options` maps each group to its options; `compose` returns the configuration that overrides give, or None and the
+    reason. Group choices are checked first, because they decide which keys exist.
     """
     overrides = overrides_of(arguments)
-    choices = [each for each in overrides if key_of(each) in options]
-    values = [each for each in overrides if key_of(each) not in options]
-    wrong = {each: _choice_problem(each, options, several=sweeps(arguments)) for each in choices}
-    found = [problem for problem in wrong.values() if problem]
-    sound = [each for each in choices if not wrong[each]]
+    choices = [override for override in overrides if key_of(override) in options]
+    values = [override for override in overrides if key_of(override) not in options]
+    wrong = {choice: _choice_problem(choice, options, several=sweeps(arguments)) for choice in choices}
+    problems = [problem for problem in wrong.values() if problem]
+    sound = [choice for choice in choices if not wrong[choice]]
     base, reason = compose(sound)
     if base is None:
-        return found or ([reason] if reason else [])
+        return problems or ([reason] if reason else [])
     known = sorted({*dotted_keys(base), *options, "hydra.searchpath"})
-    required = _missing(base) - {key_of(each) for each in values}
-    for each in values:
-        _, reason = compose([*sound, each])
-        section, _, name = key_of(each).rpartition(".")
+    required = _missing(base) - set(map(key_of, values))
+    for override in values:
+        _, reason = compose([*sound, override])
+        section, _, name = key_of(override).rpartition(".")
         if reason and section in known and _is_free(_node(base, section)):
-            found.append(f"{each}: write '{section}={{{name}: {each.partition('=')[2]}}}'")
+            problems.append(f"{override}: write '{section}={{{name}: {override.partition('=')[2]}}}'")
         elif reason:
-            found.append(_value_problem(each, known, reason, required=required))
-    return found
+            problems.append(_value_problem(override, known, reason, required=required))
+    return problems
 
 
 def overrides_of(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments that are no options and belong to none."""
-    before = ["", *arguments]
+    """Return the arguments that are neither options nor the arguments of one."""
     return [
-        each
-        for each, last in zip(arguments, before, strict=False)
-        if not each.startswith("-") and ("=" in each or last not in _WITH_ARGUMENT)
+        word
+        for word, before in zip(arguments, ["", *arguments], strict=False)
+        if not word.startswith("-") and ("=" in word or before not in _WITH_ARGUMENT)
     ]
 
 
@@ -130,7 +129,7 @@ def _choice_problem(override: str, options: Mapping[str, Sequence[str]], *, seve
         return ""
     if not chosen:
         return f"{override}: no option given; write {group}={options[group][0]}. There are {', '.join(options[group])}"
-    wrong = [each for each in chosen.split(",") if each not in options[group]]
+    wrong = [option for option in chosen.split(",") if option not in options[group]]
     if not wrong:
         return "" if several or "," not in chosen else _ambiguous(override)
     near = nearest(wrong[0], options[group])
@@ -143,27 +142,27 @@ def _value_problem(override: str, known: Sequence[str], reason: str, *, required
     if "=" not in override:
         return f"{override}: not an override; write key=value, e.g. fit.epochs=3"
     if reason.startswith("Ambiguous value"):
-        return _ambiguous(override, "; or write a list as [1,2], and a text with commas in quotes")
+        return _ambiguous(override, "; or write a list as [1,2], and quote a text with commas")
     if key in known:
         return reason if reason.startswith(key) else f"{key}: {reason}"
     return no_such_key(key, known, required=required)
 
 
 def _ambiguous(override: str, otherwise: str = "") -> str:
-    return f"{override}: several values; add -m for a sweep, a job for each{otherwise}"
+    return f"{override}: several values; add -m for a sweep with a job for each{otherwise}"
 
 
 def no_such_key(key: str, known: Sequence[str], *, required: Collection[str] = ()) -> str:
-    """Return the problem of a dotted key that is not among the known ones, with what there is instead.
+    """Return the problem of an unknown dotted key, with the known ones.
 
-    A `required` key beside it that nobody gave is what was meant before any other.
+    A `required` key of the same section that is missing is suggested first.
     """
     section = key.rpartition(".")[0]
-    siblings = [each for each in known if each.rpartition(".")[0] == section]
-    near = [each for each in siblings if each in required]
+    siblings = [other for other in known if other.rpartition(".")[0] == section]
+    near = [other for other in siblings if other in required]
     near += [_ELSEWHERE[key]] if key in _ELSEWHERE else nearest(key, known, limit=2) or _same_ending(key, known)
     meant = f" Did you mean {' or '.join(list(dict.fromkeys(near))[:2])}?" if near else ""
-    exists = f" {section or 'At the top'} has {', '.join(each.rpartition('.')[2] for each in siblings)}"
+    exists = f" {section or 'At the top'} has {', '.join(other.rpartition('.')[2] for other in siblings)}"
     return f"{key}: no such key.{meant}{exists if siblings else ''}"
 
 
@@ -175,35 +174,36 @@ def key_of(override: str) -> str:
 def _same_ending(key: str, known: Sequence[str]) -> list[str]:
     """Return keys that end like this one, or whose initials it is: `lr` for `optimizer.learning_rate`."""
     last = key.rpartition(".")[2]
-    ends = {each.rpartition(".")[2]: each for each in reversed(known)}
-    short = [each for end, each in ends.items() if "_" in end and last == "".join(word[:1] for word in end.split("_"))]
-    return short or [ends[each] for each in nearest(last, ends)]
+    by_end = {other.rpartition(".")[2]: other for other in reversed(known)}
+    initials = {end: "".join(word[:1] for word in end.split("_")) for end in by_end if "_" in end}
+    short = [by_end[end] for end, letters in initials.items() if letters == last]
+    return short or [by_end[end] for end in nearest(last, by_end)]
 
 
 def _missing(node: Any) -> set[str]:
-    """Return the keys of a section, dotted, whose value is required and not there."""
-    found = set()
+    """Return the dotted keys of a section whose value is required and missing."""
+    missing = set()
     for key in dotted_keys(node):
         section, _, name = key.rpartition(".")
         if _node(node, section)._get_node(name)._is_missing():
-            found.add(key)
-    return found
+            missing.add(key)
+    return missing
 
 
 def _node(node: Any, section: str) -> Any:
-    """Return a section by its dotted key; the empty key is all of it."""
-    for each in filter(None, section.split(".")):
-        node = node._get_node(each)
+    """Return a section by its dotted key; the empty key is the whole."""
+    for part in filter(None, section.split(".")):
+        node = node._get_node(part)
     return node
 
 
 def _is_free(node: Any) -> bool:
-    """Say whether a node is an empty mapping, whose keys are the user's own."""
+    """Say whether a node is an empty mapping, which takes any key."""
     return hasattr(node, "keys") and not node._is_none() and not node._is_missing() and not len(node)
 
 
 def dotted_keys(node: Any, prefix: str = "") -> Iterator[str]:
-    """Yield every key of a nested mapping, sections and values both, joined with dots."""
+    """Yield the dotted keys of a nested mapping, of sections and of values."""
     for key in node:
         yield f"{prefix}{key}"
         child = node._get_node(key)

@@ -1,4 +1,4 @@
-"""The whole configuration of a run: one frozen tree, and what its parts must agree on."""
+"""The whole configuration of a run: one frozen tree, with the checks that span its sections."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ RUN_NAME = re.compile(r"[\w.-][\w. -]{0,199}", re.UNICODE)
 
 
 class SweepMode(enum.StrEnum):
-    """What a job's process begins as."""
+    """How a job's process starts."""
 
     # OmegaConf reads and writes the names of members, so these are the words of the command line.
     process = "process"  # a fresh interpreter
-    warm = "warm"  # a fork of one that has imported TensorFlow and run nothing: much faster for small jobs
+    warm = "warm"  # a fork of one that has imported TensorFlow and computed nothing: faster for small jobs
 
 
 class PruneRule(enum.StrEnum):
-    """When a job is given up because others did better at the same epoch."""
+    """When a job is stopped early because others did better at the same epoch."""
 
-    median = "median"  # its best value so far is worse than the median of theirs
+    median = "median"  # its best value so far is worse than the median of the others'
     halving = "halving"  # at epochs after_epochs * factor**k it is not among the best 1/factor
 
 
 @dataclass(frozen=True)
 class PruneConfig(Section):
-    """Jobs that are given up early, by the value that decides what is best, as it is measured each epoch."""
+    """The early stopping of jobs, by the monitored value at the end of each epoch."""
 
-    rule: PruneRule | None = None  # None: every job trains to its end
+    rule: PruneRule | None = None  # None: every job trains to the end
     after_epochs: int = 1  # epochs that every job gets
-    after_jobs: int = 4  # other jobs that must have come as far before one is given up
-    factor: int = 3  # of the halving
+    after_jobs: int = 4  # other jobs that must have come as far before one is stopped
+    factor: int = 3  # of `halving`
 
     def problems(self) -> list[str]:
-        """Return counts that cannot be meant."""
+        """Return counts that are too small."""
         return [
             *at_least("sweep.prune.after_epochs", self.after_epochs, 1, unit="epoch"),
             *at_least("sweep.prune.after_jobs", self.after_jobs, 1, unit="job"),
@@ -54,17 +54,17 @@ class PruneConfig(Section):
 
 @dataclass(frozen=True)
 class SweepConfig(Section):
-    """The jobs of `python -m trainer -m`: each in a process of its own."""
+    """How `python -m trainer -m` runs its jobs, each in a process of its own; no result depends on it."""
 
-    mode: SweepMode = SweepMode.process
-    fail_fast: bool = False  # begin no other job once one has failed; those that run come to their end
-    gpus_per_job: int | None = None  # GPUs that a job has to itself; None: as many as its strategy takes
+    mode: SweepMode = SweepMode.process  # how a job's process starts
+    fail_fast: bool = False  # start no other job once one has failed; running ones finish
+    gpus_per_job: int | None = None  # GPUs that a job has to itself; None: as many as its strategy uses
     cpus_per_job: int | None = None  # cores that a job has to itself; None: all jobs share all of them
-    distinct: list[str] = field(default_factory=list)  # keys that tell jobs apart though they change no result
-    prune: PruneConfig = field(default_factory=PruneConfig)
+    distinct: list[str] = field(default_factory=list)  # keys that make jobs different, though no result depends on them
+    prune: PruneConfig = field(default_factory=PruneConfig)  # early stopping of jobs
 
     def problems(self) -> list[str]:
-        """Return counts that cannot be meant."""
+        """Return counts that are too small."""
         return [
             *at_least("sweep.gpus_per_job", self.gpus_per_job, 1, unit="GPU"),
             *at_least("sweep.cpus_per_job", self.cpus_per_job, 1, unit="core"),
@@ -76,42 +76,41 @@ class SweepConfig(Section):
 class RunConfig:
     """Everything that a run depends on."""
 
-    strategy: StrategyConfig
+    strategy: StrategyConfig  # devices
     data: DataConfig
     model: ModelConfig
-    naming: Policy
-    init: InitConfig
+    naming: Policy  # what layers may be named
+    init: InitConfig  # initial weights
     optimizer: OptimizerConfig
-    schedule: ScheduleConfig
-    objective: ObjectiveConfig
-    fit: FitConfig
+    schedule: ScheduleConfig  # of the learning rate
+    objective: ObjectiveConfig  # losses and metrics
+    fit: FitConfig  # steps, batches, precision
     checkpoint: CheckpointConfig
     log: LogConfig
     sweep: SweepConfig = field(default_factory=SweepConfig)
-    run: str | None = None  # name of the run's (or sweep's) directory; the same again resumes it; None: by time
+    run: str | None = None  # name of the run's (or sweep's) directory; the same name resumes it; None: by time
     runs: str = "runs"  # directory of all runs
-    seed: int = 0  # decides the first weights, the order of the data and every random layer
-    resume: bool = True  # continue a run that has checkpoints; false: refuse to touch it
+    seed: int = 0  # decides the initial weights, the order of the data and every random layer
+    resume: bool = True  # resume a run that has checkpoints; false: refuse to touch it
     resume_changed: list[str] = field(default_factory=list)  # keys or sections that may differ from the checkpoint's
     dry_run: bool = False  # build, check and take one step; leave nothing behind
-    # Runs that are made first where they are not done, NAME: [overrides]; at the end their best values are compared.
+    # Runs to make first unless they are done, NAME: [overrides]; at the end their best values are compared.
     before: dict[str, list[str]] | None = field(default_factory=dict)
     trust: list[str] = field(default_factory=list)  # packages whose callables `_target_` may name
-    # Filled in, and no key: the keys that were given as ${...}, stored as written.
+    # Not a key, but filled in: the keys that were given as ${...}, with the text as it was written.
     interpolated: dict[str, str] = field(default_factory=dict, metadata={"omegaconf_ignore": True})
 
     def check(self) -> RunConfig:
         """Return the configuration itself, or raise `ConfigError` with every problem in it."""
-        found = list(self.problems())
-        if found:
-            raise ConfigError(found)
+        if problems := list(self.problems()):
+            raise ConfigError(problems)
         return self
 
     def problems(self) -> Iterator[str]:
         """Yield every problem of every section, and of the sections together."""
-        for each in fields(self):
-            section = getattr(self, each.name)
-            if isinstance(section, Section) or hasattr(section, "problems"):
+        for own in fields(self):
+            section = getattr(self, own.name)
+            if hasattr(section, "problems"):
                 yield from section.problems()
         if self.run is not None and not RUN_NAME.fullmatch(self.run):
             yield f"run: {self.run!r} cannot name a directory; use letters, digits, '.', '_', '-' and spaces"
@@ -126,15 +125,15 @@ class RunConfig:
 
     def _before_problems(self) -> Iterator[str]:
         for name, overrides in (self.before or {}).items():
-            given = [each for each in overrides if each.lstrip("+").startswith(("trust=", "hydra.", "run=", "-"))]
-            if given:
-                yield f"before.{name}: {', '.join(given)} is for the command line to say, and not for a run before it"
+            refused = [text for text in overrides if text.lstrip("+").startswith(("trust=", "hydra.", "run=", "-"))]
+            if refused:
+                yield f"before.{name}: {', '.join(refused)} is only for the command line, not for a run before this one"
             if not RUN_NAME.fullmatch(name) or name == self.run:
                 other = "is this run itself" if name == self.run else "cannot name a directory"
                 yield f"before.{name}: {name!r} {other}; choose another name"
         if self.before and self.strategy.kind is StrategyKind.multi_worker:
             made = ", ".join(self.before)
-            yield f"before: each of several workers would make {made}; make them by themselves, then before=null"
+            yield f"before: every worker would make {made}; make them first with one process, then before=null"
 
     def _batch_problems(self) -> Iterator[str]:
         replicas = self.strategy.replicas or len(self.strategy.gpus or ())
@@ -145,23 +144,23 @@ class RunConfig:
 
 
 def dotted(section: Any, prefix: str = "") -> Iterator[str]:
-    """Yield every key of a configuration, sections and values both, joined with dots."""
-    for each in fields(section):
-        if each.metadata.get("omegaconf_ignore"):
+    """Yield the dotted keys of a configuration, of sections and of values."""
+    for own in fields(section):
+        if own.metadata.get("omegaconf_ignore"):
             continue
-        yield f"{prefix}{each.name}"
-        value = getattr(section, each.name)
+        yield f"{prefix}{own.name}"
+        value = getattr(section, own.name)
         if is_dataclass(value):
-            yield from dotted(value, f"{prefix}{each.name}.")
+            yield from dotted(value, f"{prefix}{own.name}.")
 
 
 def batch_problems(fit: FitConfig, replicas: int) -> list[str]:
-    """Return the batches that `replicas` equal shares do not make up, with the nearest that do."""
-    found = []
+    """Return the batches that do not divide among `replicas`, with the nearest that do."""
+    problems = []
     for key in ("global_batch", "validation_batch"):
         batch = getattr(fit, key)
         if batch and batch % replicas:
             below, over = batch // replicas * replicas, -(-batch // replicas) * replicas
             near = f"{below} or {over}" if below else f"{over}"
-            found.append(f"fit.{key}: {batch} examples do not divide among {replicas} replicas; the nearest: {near}")
-    return found
+            problems.append(f"fit.{key}: {batch} examples do not divide among {replicas} replicas; the nearest: {near}")
+    return problems

@@ -1,4 +1,4 @@
-"""The schema of every group's options: which dataclass checks the values of a file of options."""
+"""The schemas of all groups: the dataclass that checks the values of each option."""
 
 from __future__ import annotations
 
@@ -32,32 +32,28 @@ SCHEMAS: dict[str, type | dict[str, Any]] = {
 
 
 def classes_of(schemas: Any) -> Sequence[Any]:
-    """Return the dataclasses of a group: one, or one an option."""
+    """Return the dataclasses of a group: one for all options, or one each."""
     return list(schemas.values()) if isinstance(schemas, dict) else [schemas]
 
 
 def base_of(schemas: dict[str, Any]) -> Any:
-    """Return the class that the options of a group have in common."""
+    """Return the common base class of a group's options."""
     first = next(iter(schemas.values()))
-    return next(each for each in reversed(first.__mro__) if is_dataclass(each))
+    return next(base for base in reversed(first.__mro__) if is_dataclass(base))
 
 
 def keys_of(name: str) -> set[str]:
     """Return the fields of the configuration's dataclass of this name."""
-    every = [RunConfig, *(each for schemas in SCHEMAS.values() for each in classes_of(schemas))]
-    inner = [
-        type(getattr(each(), one.name))
-        for each in every[1:]
-        for one in fields(each)
-        if is_dataclass(getattr(each(), one.name))
-    ]
-    return {one.name for each in (*every, *inner) if each.__name__ == name for one in fields(each)}
+    sections = [schema for schemas in SCHEMAS.values() for schema in classes_of(schemas)]
+    values = [getattr(section(), own.name) for section in sections for own in fields(section)]
+    inner = [type(value) for value in values if is_dataclass(value)]
+    return {own.name for schema in (RunConfig, *sections, *inner) if schema.__name__ == name for own in fields(schema)}
 
 
 def lacks_schema(group: str) -> str:
-    """Return in words what a file of the group lacks where nothing checks its values."""
+    """Return what to add to a file of the group whose values no schema checks."""
     schemas = SCHEMAS[group]
-    names = " or ".join(f"schema_{each}" for each in schemas) if isinstance(schemas, dict) else "schema"
+    names = " or ".join(f"schema_{option}" for option in schemas) if isinstance(schemas, dict) else "schema"
     return (
         "the file of its option has no schema in its defaults, so its values are unchecked; it begins with  "
         f"defaults: [{names}, _self_]"
@@ -65,21 +61,19 @@ def lacks_schema(group: str) -> str:
 
 
 def lacks_schema_of(name: str) -> str:
-    """Return what a file lacks whose values met the class that all options of a group have in common."""
-    groups = {base_of(each).__name__: group for group, each in SCHEMAS.items() if isinstance(each, dict)}
+    """Return `lacks_schema` of the group whose common base class has this name; nothing for other classes."""
+    groups = {base_of(own).__name__: group for group, own in SCHEMAS.items() if isinstance(own, dict)}
     return f" {lacks_schema(groups[name]).capitalize()}" if name in groups else ""
 
 
 def run_schema() -> DictConfig:
-    """Return RunConfig as a node whose sections are writable; each gets its type from the option that is chosen."""
-    bases = {each.name: each.type for each in fields(RunConfig)}
+    """Return RunConfig as a node with writable sections; the chosen option decides the type of each."""
     types = {name: schema if isinstance(schema, type) else base_of(schema) for name, schema in SCHEMAS.items()}
-    assert types.keys() <= bases.keys()
-    return writable(RunConfig(**{name: each() for name, each in types.items()}))
+    return writable(RunConfig(**{name: section() for name, section in types.items()}))
 
 
 def writable(schema: Any) -> DictConfig:
-    """Return a schema's node that options and overrides can be merged into."""
+    """Return a schema as a node that options and overrides can be merged into."""
     node = OmegaConf.structured(schema)
     _lift_readonly(node)
     return node
@@ -92,7 +86,7 @@ def _lift_readonly(node: DictConfig | ListConfig) -> None:
             child = node._get_node(key)
             if isinstance(child, DictConfig | ListConfig):
                 if OmegaConf.get_type(child) in (dict, None):
-                    OmegaConf.set_struct(child, False)  # keys of the user's own, e.g. objective.losses={sum: huber}
+                    OmegaConf.set_struct(child, False)  # any keys, e.g. objective.losses={sum: huber}
                 _lift_readonly(child)
 
 

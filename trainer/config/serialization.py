@@ -1,8 +1,8 @@
-"""YAML of a stored configuration as plain data, within bounds: no aliases, no tags, no interpolation.
+"""A configuration as text: YAML for checkpoints, overrides for a command line; and read back from a checkpoint.
 
-Someone else may have written it. Nine levels of aliases grow to gigabytes, thousands of levels of nesting overflow a
-stack, and `${oc.env:SECRET}` would be looked up in this process: so a text is measured before it is parsed, and what
-stands in `${...}` stays text.
+A stored configuration may come from someone else. Nine levels of aliases expand to gigabytes, thousands of levels of
+nesting overflow the stack, and `${oc.env:SECRET}` would be looked up in this process: so YAML is measured before it is
+parsed, it may have no aliases and no tags, and `${...}` stays text.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from trainer.config.hydra_queries import first_line, tried
 from trainer.config.run_config import RunConfig
 from trainer.config.schemas import SCHEMAS, writable
 
-LARGEST = 256 << 10  # bytes; ours have 2 KiB
+LARGEST = 256 << 10  # bytes; ours have about 2 KiB
 MOST_NODES = 10_000  # values, keys included
 DEEPEST = 32
 
 _OPENING = "${"
-_HIDDEN = "$\N{WORD JOINER}{"  # how it stands while OmegaConf has the text
+_HIDDEN = "$\N{WORD JOINER}{"  # stands for it while OmegaConf has the text
 _REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")  # to another key; a resolver would have a colon
-_LONGEST = 256  # characters of a value that is put where it is referred to
+_LONGEST = 256  # characters of a value that a reference is replaced with
 _MOST_REFERENCES = 16  # in one value
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def parsed(text: str) -> Any:
-    """Return the dictionaries, lists and scalars of a YAML text; `${...}` stays as it is written.
+    """Return the dictionaries, lists and scalars of a YAML text; `${...}` stays as written.
 
     Raises:
-        ConfigError: it is no YAML, or it is larger, deeper or stranger than a configuration.
+        ConfigError: it is not YAML, or it is larger or deeper than a configuration, or has aliases or tags.
     """
     if len(text) > LARGEST:
         raise _refused(f"it has {len(text)} characters; at most {LARGEST} are read")
@@ -54,7 +54,7 @@ def parsed(text: str) -> Any:
 
 
 def hidden(value: Any) -> Any:
-    """Return plain data in which OmegaConf sees no interpolation."""
+    """Return plain data in which OmegaConf finds no interpolation."""
     return _replaced(value, _OPENING, _HIDDEN)
 
 
@@ -64,9 +64,9 @@ def shown(value: Any) -> Any:
 
 
 def referred(value: Any, tree: Mapping[str, Any]) -> Any:
-    """Return plain data in which `${section.key}` is the plain value at that key of `tree`; all else in `${...}` stays.
+    """Return plain data with each `${section.key}` replaced by the plain value at that key of `tree`.
 
-    Values are put in once: one that refers further is not followed.
+    Any other `${...}` stays. A value that is itself a reference is not followed.
     """
     if isinstance(value, dict):
         return {key: referred(inner, tree) for key, inner in value.items()}
@@ -77,7 +77,7 @@ def referred(value: Any, tree: Mapping[str, Any]) -> Any:
     whole = _REFERENCE.fullmatch(value)
     if whole:
         return _looked_up(whole[1], tree, value)
-    return _REFERENCE.sub(lambda found: str(_looked_up(found[1], tree, found[0])), value)
+    return _REFERENCE.sub(lambda match: str(_looked_up(match[1], tree, match[0])), value)
 
 
 def _looked_up(key: str, tree: Any, written: str) -> Any:
@@ -93,12 +93,12 @@ def _measure(text: str) -> None:
     nodes = depth = 0
     for event in yaml.parse(text, Loader=_LOADER):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise ValueError("it has an anchor or an alias; a configuration is written without")
+            raise ValueError("it has an anchor or an alias; a configuration has none")
         if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
             nodes += 1
             depth += isinstance(event, yaml.CollectionStartEvent)
             if event.tag is not None:
-                raise ValueError(f"it has the tag {event.tag!r:.80}; a configuration is written without")
+                raise ValueError(f"it has the tag {event.tag!r:.80}; a configuration has none")
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if nodes > MOST_NODES or depth > DEEPEST:
             raise ValueError(f"it has more than {MOST_NODES} values, or is nested deeper than {DEEPEST} levels")
@@ -122,15 +122,14 @@ OPTION = "_option_"
 def to_plain(config: RunConfig) -> dict[str, Any]:
     """Return the configuration as nested plain data.
 
-    A group with several options tells which one was chosen, under `_option_`. What was given as an interpolation stands
-    there as it was written: what `${oc.env:TOKEN}` is in this process's environment is nothing that a checkpoint
-    should tell.
+    A group with several options has the chosen one under `_option_`. An interpolation stays as it was written: a
+    checkpoint must not reveal what `${oc.env:TOKEN}` is in this process's environment.
     """
     tree: Any = OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True)
     for group, schemas in SCHEMAS.items():
         if isinstance(schemas, dict):
             chosen = type(getattr(config, group))
-            tree[group] = {OPTION: next((key for key, each in schemas.items() if each is chosen), "")} | tree[group]
+            tree[group] = {OPTION: next((key for key, schema in schemas.items() if schema is chosen), "")} | tree[group]
     return _as_written(tree, config.interpolated)
 
 
@@ -140,8 +139,8 @@ def to_yaml(config: RunConfig) -> str:
 
 
 def defaults_of(config: RunConfig) -> dict[str, Any]:
-    """Return what every setting is when nothing is said, for the options that `config` has chosen."""
-    sections = {each.name: type(getattr(config, each.name))() for each in fields(config) if each.name in SCHEMAS}
+    """Return the default of every setting, for the options that `config` has chosen."""
+    sections = {own.name: type(getattr(config, own.name))() for own in fields(config) if own.name in SCHEMAS}
     return to_plain(RunConfig(**sections))
 
 
@@ -149,7 +148,7 @@ def from_yaml(text: str) -> dict[str, Any]:
     """Return the configuration in a checkpoint as nested plain data; nothing in it is looked up or instantiated.
 
     Raises:
-        ConfigError: the text is no configuration, or larger, deeper or stranger than one.
+        ConfigError: as `parsed`.
     """
     tree = parsed(text)
     plain = {str(key): value for key, value in tree.items()} if isinstance(tree, dict) else {}
@@ -160,18 +159,18 @@ def from_yaml(text: str) -> dict[str, Any]:
 
 
 def stored_config(text: str, *, unchecked: str = "") -> RunConfig:
-    """Return the configuration that a run or checkpoint holds as YAML text; nothing that it names is imported.
+    """Return the configuration that a run or checkpoint has as YAML text; nothing that it names is imported.
 
-    Settings that this version does not know are left out, and those that it did not know have their defaults. What
-    refers to another key, as `${runs}`, has its value; what refers to this process, as `${oc.env:HOME}`, stays text.
-    The section `unchecked` may have values that cannot be used here: data that is elsewhere.
+    Settings that this version does not know are dropped, and those that are missing have their defaults. A reference to
+    another key, such as `${runs}`, is replaced by its value; one to this process, such as `${oc.env:HOME}`, stays text.
+    The section `unchecked` may have values that cannot be used here, such as data that is elsewhere.
 
     Raises:
-        ConfigError: the text is no configuration, or has values that cannot be used.
+        ConfigError: the text is not a configuration, or has values that cannot be used.
     """
     tree = from_yaml(text)
-    known = [each.name for each in fields(RunConfig) if each.name not in SCHEMAS]
-    # An interpolation stands there as it was written; no setting outside the sections says what was trained.
+    known = [own.name for own in fields(RunConfig) if own.name not in SCHEMAS]
+    # Interpolations are left out: no setting outside the sections decides what was trained.
     plain = {name: tree[name] for name in known if name in tree and "${" not in str(tree[name])}
     given = {name: hidden(referred(tree.get(name), tree)) for name in SCHEMAS}
     try:
@@ -180,33 +179,33 @@ def stored_config(text: str, *, unchecked: str = "") -> RunConfig:
     except (OmegaConfBaseException, MissingMandatoryValue) as error:
         raise ConfigError([f"the stored configuration: {_explained(first_line(error))}"]) from None
     config = RunConfig(**sections, **plain)
-    problems = [each for each in config.problems() if not (unchecked and re.match(rf"{unchecked}\b", each))]
+    problems = [text for text in config.problems() if not (unchecked and re.match(rf"{unchecked}\b", text))]
     if problems:
         raise ConfigError(problems)
     return config
 
 
 def _as_text(section: Any) -> Any:
-    """Return a section in which `${...}` stands as it was written."""
-    values = {each.name: getattr(section, each.name) for each in fields(section) if each.init}
+    """Return a section with `${...}` as it was written."""
+    values = {own.name: getattr(section, own.name) for own in fields(section) if own.init}
     texts = {name: _as_text(value) if is_dataclass(value) else shown(value) for name, value in values.items()}
     return replace(section, **texts) if texts != values else section
 
 
 def _explained(message: str) -> str:
     text: str = shown(message)
-    return f"{text} (nothing of this process is looked up for it)" if "${" in text else text
+    return f"{text} (it is not looked up in this process)" if "${" in text else text
 
 
 def _stored(group: str, values: Any) -> DictConfig:
-    """Return a section's node, of the option that was chosen."""
+    """Return the node of a section with the schema of its option."""
     schemas = SCHEMAS[group]
     given = dict(values) if isinstance(values, dict) else {}
     option = given.pop(OPTION, "")
     if isinstance(schemas, dict) and option not in schemas:
         raise ConfigError([f"the stored configuration: {group} is {option!r}, and there are {', '.join(schemas)}"])
     node = writable(schemas[option] if isinstance(schemas, dict) else schemas)
-    known = set(node)  # also what has no value yet, which `in` would leave out
+    known = set(node)  # with keys that have no value, which `in` would miss
     merged = OmegaConf.merge(node, {key: value for key, value in given.items() if key in known})
     assert isinstance(merged, DictConfig)
     return merged
@@ -217,9 +216,9 @@ def _as_written(value: Any, written: Mapping[str, str], key: str = "") -> Any:
         return written[key]
     inside = f"{key}." if key else ""
     if isinstance(value, dict):
-        return {name: _as_written(each, written, f"{inside}{name}") for name, each in value.items()}
+        return {name: _as_written(inner, written, f"{inside}{name}") for name, inner in value.items()}
     if isinstance(value, list):
-        return [_as_written(each, written, f"{inside}{index}") for index, each in enumerate(value)]
+        return [_as_written(inner, written, f"{inside}{index}") for index, inner in enumerate(value)]
     return value
 
 
@@ -239,29 +238,29 @@ def agreement(config: RunConfig, *, say: Callable[[str], None]) -> Callable[[str
     return agree
 
 
-_BARE = re.compile(r"[A-Za-z_./-][\w./ @:?&|-]*\Z", re.ASCII)  # texts that Hydra's grammar reads without quotes
+_BARE = re.compile(r"[A-Za-z_./-][\w./ @:?&|-]*\Z", re.ASCII)  # text that Hydra's grammar reads without quotes
 _WORDS = ("null", "true", "false", "nan", "inf")
 
 
 def overrides_of(config: RunConfig) -> list[str] | None:
-    """Return the overrides under which `run_config` gives this configuration, without those of `ONCE`.
+    """Return the overrides from which `run_config` composes this configuration, without those of `ONCE`.
 
-    None where there are none: a value that no override can say. Composes twice.
+    None if a value cannot be written as an override. Composes twice.
     """
     wanted = to_plain(replace(config, run=None, resume=True, resume_changed=[], dry_run=False))
     chosen = {group: tree[OPTION] for group, tree in wanted.items() if isinstance(tree, dict) and OPTION in tree}
     try:
         plain = to_plain(run_config())
         choices = [f"{group}={option}" for group, option in chosen.items() if plain[group][OPTION] != option]
-        found = [*choices, *_differing(wanted, _composed(choices))]
-        again = to_plain(run_config(found))
+        overrides = [*choices, *_differing(wanted, _composed(choices))]
+        again = to_plain(run_config(overrides))
     except ConfigError:
         return None
-    return found if _keyed_by_text(again) == _keyed_by_text(wanted) else None
+    return overrides if _keyed_by_text(again) == _keyed_by_text(wanted) else None
 
 
 def _composed(choices: Sequence[str]) -> dict[str, Any]:
-    """Return what these options say, nested plain data; what they leave to be said is `???`."""
+    """Return the configuration of these options as nested plain data; missing values are `???`."""
     node, reason = tried(choices)
     if node is None:
         raise ConfigError([reason])
@@ -270,7 +269,7 @@ def _composed(choices: Sequence[str]) -> dict[str, Any]:
 
 
 def _differing(wanted: Mapping[str, Any], usual: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Yield an override for each value that differs; a mapping of the user's own keys is written whole."""
+    """Yield an override for each value that differs; a mapping with free keys is written whole."""
     for key, value in wanted.items():
         before = usual.get(key)
         if key == OPTION or value == before:
@@ -285,7 +284,7 @@ def _differing(wanted: Mapping[str, Any], usual: Mapping[str, Any], prefix: str 
 def _spelt(value: Any) -> str:
     """Return a value in the grammar of Hydra's overrides."""
     if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{_spelt(each)}" for key, each in value.items()) + "}"
+        return "{" + ",".join(f"{key}:{_spelt(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join(map(_spelt, value)) + "]"
     if value is None or isinstance(value, bool):
@@ -295,12 +294,12 @@ def _spelt(value: Any) -> str:
     text = str(value)
     if _BARE.match(text) and text.casefold() not in _WORDS and text == text.strip():
         return text
-    escaped = re.sub(r"(\\+)(?='|\Z)", r"\1\1", text).replace("'", "\\'")  # only before a quote is one an escape
+    escaped = re.sub(r"(\\+)(?='|\Z)", r"\1\1", text).replace("'", "\\'")  # a backslash escapes only before a quote
     return f"'{escaped}'"
 
 
 def _keyed_by_text(value: Any) -> Any:
-    """Return nested plain data with text for keys: `5` of a command line is a number, and may be a text in a file."""
+    """Return nested plain data with keys as text: `5` is a number on a command line, and may be a text in a file."""
     if isinstance(value, dict):
-        return {str(key): _keyed_by_text(each) for key, each in value.items()}
-    return [_keyed_by_text(each) for each in value] if isinstance(value, list) else value
+        return {str(key): _keyed_by_text(inner) for key, inner in value.items()}
+    return [_keyed_by_text(inner) for inner in value] if isinstance(value, list) else value

@@ -1,1 +1,4 @@
-"""What a sweep knows of its jobs: who each one is, how it stands, what it has reached; no framework."""
+"""The jobs of a sweep as files: which job is which, its state, its results. No framework.
+
+`record` has the identity of a job and its record, `ledger` the records of a sweep, `leaderboard` their ranking.
+"""

@@ -1,4 +1,4 @@
-"""The leaderboard of a sweep: jobs that are equal but for their seed are one row, with mean and spread."""
+"""The leaderboard of a sweep: jobs that differ only in their seed are one row, with mean and spread."""
 
 from __future__ import annotations
 
@@ -26,89 +26,89 @@ CSV, JSON = "leaderboard.csv", "leaderboard.json"
 
 @dataclass(frozen=True)
 class Group:
-    """Jobs that are equal but for their seed."""
+    """Jobs that differ only in their seed."""
 
-    settings: Mapping[str, Any]  # those that vary over the sweep, the seed left out
+    settings: Mapping[str, Any]  # those that vary over the sweep, without the seed
     jobs: tuple[JobRecord, ...]
 
     @property
     def reached(self) -> list[float]:
         """Return the best value of each job that is done."""
-        return [each.best for each in self.jobs if each.is_usable and each.best is not None]
+        return [job.best for job in self.jobs if job.is_usable and job.best is not None]
 
     @property
     def mean(self) -> float | None:
-        """Return the mean over the seeds that are done."""
+        """Return the mean over the seeds that are done; None if there are none."""
         return statistics.fmean(self.reached) if self.reached else None
 
     @property
     def spread(self) -> float | None:
-        """Return the standard deviation over the seeds, estimated from those that are done; None for fewer than 2."""
+        """Return the sample standard deviation over the seeds that are done; None for fewer than 2."""
         return statistics.stdev(self.reached) if len(self.reached) > 1 else None
 
 
 @dataclass(frozen=True)
 class Board:
-    """All jobs of a sweep, the best group first."""
+    """All jobs of a sweep, in groups, the best group first."""
 
-    monitor: str | None  # the value that decides
+    monitor: str | None  # the value by which jobs are ranked
     upwards: bool
-    keys: tuple[str, ...]  # the settings that vary, the seed left out
+    keys: tuple[str, ...]  # the settings that vary, without the seed
     groups: tuple[Group, ...]
 
     @property
     def best(self) -> JobRecord | None:
-        """Return the best single job."""
+        """Return the best single job; None if none is done."""
         usable = [job for group in self.groups for job in group.jobs if job.is_usable]
         return min(usable, key=lambda job: _order(job.best, upwards=self.upwards), default=None)
 
 
 def board_of(records: Sequence[JobRecord]) -> Board:
     """Return the leaderboard of these jobs."""
-    told = next((each for each in records if each.monitor is not None), None)
-    upwards = told is not None and told.upwards
+    measured = next((record for record in records if record.monitor is not None), None)
+    upwards = measured is not None and measured.upwards
     keys = tuple(key for key in varying_keys(records) if key != SEED)
-    found: dict[str, list[JobRecord]] = {}
+    equals: dict[str, list[JobRecord]] = {}
     for record in records:
         equal = {key: value for key, value in record.settings.items() if key != SEED}
-        found.setdefault(json.dumps(equal, sort_keys=True, default=str), []).append(record)
-    groups = [Group({key: jobs[0].setting(key) for key in keys}, tuple(jobs)) for jobs in found.values()]
+        equals.setdefault(json.dumps(equal, sort_keys=True, default=str), []).append(record)
+    groups = [Group({key: jobs[0].setting(key) for key in keys}, tuple(jobs)) for jobs in equals.values()]
     groups.sort(key=lambda group: _order(group.mean, upwards=upwards))
-    return Board(told.monitor if told else None, upwards, keys, tuple(groups))
+    return Board(measured.monitor if measured else None, upwards, keys, tuple(groups))
 
 
 def varying_keys(records: Sequence[JobRecord]) -> list[str]:
-    """Return the settings in which jobs differ; an option of a group stands for the settings that only it has."""
-    found = varying(each.settings for each in records)
-    groups = [key for key in found if "." not in key]
-    everywhere = [key for key in found if all(key in each.settings or key in each.usual for each in records)]
-    return [key for key in found if key in everywhere or key.partition(".")[0] not in groups]
+    """Return the settings in which jobs differ; the option of a group stands for settings that only it has."""
+    keys = varying(record.settings for record in records)
+    groups = [key for key in keys if "." not in key]
+    everywhere = [key for key in keys if all(key in record.settings or key in record.usual for record in records)]
+    return [key for key in keys if key in everywhere or key.partition(".")[0] not in groups]
 
 
 def columns(board: Board) -> tuple[str, ...]:
-    """Return the columns of the board as a table for people."""
+    """Return the columns of the table that `rows` fills."""
     value = board.monitor or "best"
     return ("", value, "spread", "seeds", *(short_key(key, board.keys) for key in board.keys), "best job", "not done")
 
 
 def rows(board: Board) -> list[tuple[str, ...]]:
-    """Return a line a group, under `columns`."""
-    found = []
+    """Return a row a group, for `columns`."""
+    table = []
     for rank, group in enumerate(board.groups, 1):
         best = board_of(group.jobs).best
-        others = [f"{each.job} {each.state}" for each in group.jobs if each.state is not State.done]
-        found.append(
+        others = [f"{job.job} {job.state}" for job in group.jobs if job.state is not State.done]
+        table.append(
             (
                 str(rank),
                 _shown(group.mean),
                 _shown(group.spread),
                 f"{len(group.reached)}/{len(group.jobs)}",
-                *(in_words(group.settings[key]) for key in board.keys),
+                *(as_text(group.settings[key]) for key in board.keys),
                 best.job if best else "",
                 ", ".join(others),
             )
         )
-    return found
+    return table
 
 
 def write(ledger: Ledger, board: Board) -> list[Path]:
@@ -124,7 +124,7 @@ def write(ledger: Ledger, board: Board) -> list[Path]:
 
 
 def as_csv(board: Board) -> str:
-    """Return the board as CSV, a line a job: its group's rank, mean and spread, then its own."""
+    """Return the board as CSV, a line a job: the rank, mean and spread of its group, then its own values."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     own = ("job", "state", "seed", board.monitor or "best", "steps", "seconds", "exit_code", "error")
@@ -134,17 +134,17 @@ def as_csv(board: Board) -> str:
             rank,
             _exact(group.mean),
             _exact(group.spread),
-            *(in_words(group.settings[key]) for key in board.keys),
+            *(as_text(group.settings[key]) for key in board.keys),
         )
         for job in group.jobs:
             error = (job.error or "").partition("\n")[0]
-            told = (job.job, job.state, job.setting(SEED), _exact(job.best), job.steps, f"{job.seconds:.3f}")
-            writer.writerow((*of_group, *told, job.exit_code, error))
+            values = (job.job, job.state, job.setting(SEED), _exact(job.best), job.steps, f"{job.seconds:.3f}")
+            writer.writerow((*of_group, *values, job.exit_code, error))
     return buffer.getvalue()
 
 
 def as_plain(board: Board) -> dict[str, Any]:
-    """Return the board as plain data; a value that is not finite is none."""
+    """Return the board as plain data; a value that is not finite becomes null."""
     return {
         "monitor": board.monitor,
         "direction": "max" if board.upwards else "min",
@@ -164,7 +164,7 @@ def as_plain(board: Board) -> dict[str, Any]:
 
 
 def job_as_plain(job: JobRecord) -> dict[str, Any]:
-    """Return a job as plain data for a program."""
+    """Return a job as plain data."""
     finite = {name: value for name, value in job.values.items() if math.isfinite(value)}
     return {
         "job": job.job,
@@ -188,13 +188,13 @@ def job_as_plain(job: JobRecord) -> dict[str, Any]:
 
 
 def short_key(key: str, keys: Sequence[str]) -> str:
-    """Return the last word of a dotted key where no other key of these ends in it."""
+    """Return the last word of a dotted key, or the whole key if another one of `keys` ends in the same word."""
     last = key.rpartition(".")[2]
-    return last if sum(each.rpartition(".")[2] == last for each in keys) == 1 else key
+    return last if sum(other.rpartition(".")[2] == last for other in keys) == 1 else key
 
 
-def in_words(value: Any) -> str:
-    """Return a setting as the command line has it."""
+def as_text(value: Any) -> str:
+    """Return a setting as a command line has it."""
     if isinstance(value, str):
         return value
     return "" if value is None else json.dumps(value, default=str)
@@ -215,7 +215,7 @@ def _exact(value: float | None) -> str:
 
 
 class SweepError(NameplateError):
-    """There is no such sweep, or no such job in it."""
+    """A sweep or a job in it that does not exist or cannot be used."""
 
 
 def sweeps_in(runs: Path) -> list[Ledger]:
@@ -227,7 +227,7 @@ def find_sweep(text: str, *, runs: str) -> Ledger:
     """Return the sweep at the path `text`, or of that name among the runs.
 
     Raises:
-        SweepError: with the sweeps that there are.
+        SweepError: there is none; the message lists the sweeps that exist.
     """
     for path in (Path(text), Path(runs) / text):
         if is_sweep(path):
@@ -238,9 +238,9 @@ def find_sweep(text: str, *, runs: str) -> Ledger:
 
 
 def locate(text: str, *, which: From, runs: str) -> str:
-    """Return where the weights are that a path means, or the name of a run or sweep: a path that can be opened.
+    """Return the path of the weights that `text` means: a path, or the name of a run or of a sweep (its best job).
 
-    A job of a sweep has the sweep's directory for its runs, and sees those beside the sweep as well.
+    The runs of a job in a sweep are those in the sweep's directory and those beside it.
 
     Raises:
         SweepError: the sweep has no job that is done.
@@ -249,7 +249,7 @@ def locate(text: str, *, which: From, runs: str) -> str:
     places = [Path(text), Path(runs) / text, Path(runs).parent / text]
     if not is_sweep(Path(runs)):
         places.pop()
-    path = next((each for each in places if each.exists()), Path(text))
+    path = next((place for place in places if place.exists()), Path(text))
     if is_sweep(path):
         path = best_home(path)
     if which is From.latest and path.is_dir():
@@ -261,28 +261,28 @@ def best_home(directory: Path) -> Path:
     """Return the directory of a sweep's best job.
 
     Raises:
-        SweepError: none is done with a number, or a record is damaged.
+        SweepError: no job has a result, or a record is damaged.
     """
     ledger = Ledger(directory)
     best = best_job(ledger)
     if best is None:
-        raise SweepError(f"No job of the sweep {directory} is done with a number; there is no best one to begin from.")
+        raise SweepError(f"No job of the sweep {directory} has a result; there is no best one to start from.")
     return ledger.home(best.job)
 
 
 def best_job(ledger: Ledger) -> JobRecord | None:
-    """Return a sweep's best job, None where none is done with a number.
+    """Return a sweep's best job; None if none has a result.
 
     Raises:
-        SweepError: a record is damaged, so that its job may be the best.
+        SweepError: a record is damaged, and its job may be the best.
     """
     if damaged := ledger.damaged():
         raise SweepError(
             "\n".join(
                 [
                     *damaged.values(),
-                    "Which job is best is not known without it. The sweep's own command does the job again, from its "
-                    "last checkpoint; or delete the record, to leave the job out.",
+                    "The best job is unknown without it. The sweep's own command resumes the job from its last "
+                    "checkpoint; or delete the record to leave the job out.",
                 ]
             )
         )

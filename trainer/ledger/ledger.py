@@ -1,4 +1,4 @@
-"""The ledger of a sweep: a record a job, beside the jobs' directories, each written by one process at a time."""
+"""The ledger of a sweep: one record a job, beside the jobs' directories, written by one process at a time."""
 
 from __future__ import annotations
 
@@ -19,32 +19,31 @@ FOLDER = "ledger"  # inside a sweep's directory
 ABOUT = "sweep.json"
 _RECORD, _LOCK = ".job", ".lock"
 _LARGEST = 16 << 20  # bytes of a record
-_OLD = 3600.0  # seconds after which a temporary is nobody's any more
+_OLD = 3600.0  # seconds after which a temporary file is abandoned
 
 
 class Ledger:
-    """All that is known of the jobs of the sweep in `directory`."""
+    """The records of the jobs of the sweep in `directory`."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = Path(directory)
 
     def home(self, job: str) -> Path:
-        """Return the directory of a job: a run like any other."""
+        """Return the directory of a job, which is a run like any other."""
         return self.directory / job
 
     def hold(self, job: str, *, waiting: Callable[[], None] = lambda: None) -> AbstractContextManager[int]:
-        """Hold a job for this process and those it hands the descriptor to, once nobody else does."""
+        """Lock a job for this process and those that inherit the descriptor; wait until it is free."""
         return lock.held(self._path(job, _LOCK), waiting=waiting)
 
     def try_hold(self, job: str) -> int | None:
-        """Return the descriptor that holds a job, or None when somebody else does."""
+        """Lock a job and return the descriptor; None if another process has it."""
         return lock.take(self._path(job, _LOCK))
 
     def commit(self, record: JobRecord) -> None:
-        """Write a record, whole or not at all; only who holds the job may.
+        """Write a record, whole or not at all; the job must be locked.
 
-        How a job ended survives a power cut. That it is planned or begun need not: what is lost of that, or cut short,
-        is found out again.
+        The end of a job is fsynced. That it is planned or running is not: if a power cut loses that, it is found again.
         """
         path = self._path(record.job, _RECORD)
         fresh = durable.beside(path, durable.NEW)
@@ -57,36 +56,36 @@ class Ledger:
                 durable.replace_file(path, encode(record), temporary=fresh)
 
     def record(self, job: str) -> JobRecord | None:
-        """Return what is known of a job, None for nothing: also where its record is damaged, as `damaged` tells.
+        """Return the record of a job; None if there is none, or it is damaged (see `damaged`).
 
-        A job that says it runs, and that nobody holds, was interrupted.
+        A job whose record says running, but that no process has locked, was interrupted.
         """
         try:
-            found = self._read(job)
-            if found.state is State.running and lock.is_free(self._path(job, _LOCK)):
-                # Its end may have been written between the two looks.
-                again = self._read(job)
-                return replace(again, state=State.interrupted) if again.state is State.running else again
+            record = self._read(job)
+            if record.state is State.running and lock.is_free(self._path(job, _LOCK)):
+                # Read again: the job may have ended between the read and the look at the lock.
+                record = self._read(job)
+                return replace(record, state=State.interrupted) if record.state is State.running else record
         except (FileNotFoundError, DamagedError):
             return None
-        return found
+        return record
 
     def records(self) -> list[JobRecord]:
-        """Return all records that are whole, in the order in which the jobs were planned."""
-        found = [record for job in self.jobs() if (record := self.record(job)) is not None]
-        return sorted(found, key=lambda each: (each.planned or each.started or "", each.job))
+        """Return all undamaged records, in the order in which the jobs were planned."""
+        records = [record for job in self.jobs() if (record := self.record(job)) is not None]
+        return sorted(records, key=lambda record: (record.planned or record.started or "", record.job))
 
     def damaged(self) -> dict[str, str]:
-        """Return the jobs whose records are damaged, and why: what they have reached is not known."""
-        found = {}
+        """Return a message for each job whose record is damaged; its results are unknown."""
+        problems = {}
         for job in self.jobs():
             try:
                 self._read(job)
             except FileNotFoundError:
                 continue
             except DamagedError as error:
-                found[job] = f"the record of {job} is damaged: {self._path(job, _RECORD)}: {error}"
-        return found
+                problems[job] = f"the record of {job} is damaged: {self._path(job, _RECORD)}: {error}"
+        return problems
 
     def _read(self, job: str) -> JobRecord:
         """Return a job's record. Raises `DamagedError`, or `FileNotFoundError` where there is none."""
@@ -97,10 +96,10 @@ class Ledger:
             raise
         except OSError as error:
             raise DamagedError(reason(error)) from None
-        found = decode(data)
-        if found.job != job:
-            raise DamagedError(f"it is of another job, {found.job!r:.80}")
-        return found
+        record = decode(data)
+        if record.job != job:
+            raise DamagedError(f"it belongs to another job, {record.job!r:.80}")
+        return record
 
     def jobs(self) -> Iterator[str]:
         """Yield the name of every job that has a record."""
@@ -109,22 +108,22 @@ class Ledger:
                 yield name.removesuffix(_RECORD)
 
     def changed(self) -> int:
-        """Return a number that is another one after a record was written."""
+        """Return a number that changes whenever a record is written."""
         try:
             return (self.directory / FOLDER).stat().st_mtime_ns
         except FileNotFoundError:
             return 0
 
     def tidy(self) -> None:
-        """Delete what writers left that died an hour ago or more."""
+        """Delete temporary files that writers left an hour ago or longer."""
         folder = self.directory / FOLDER
         for name in layout.listing(folder):
             with suppress(OSError):
                 if name.startswith(durable.NEW) and time.time() - (folder / name).stat().st_mtime > _OLD:
                     (folder / name).unlink()
 
-    def tell(self, about: dict[str, Any]) -> None:
-        """Write what concerns the sweep as a whole: its command."""
+    def write_about(self, about: dict[str, Any]) -> None:
+        """Write what is known about the sweep as a whole, such as its command."""
         path = self.directory / ABOUT
         with explained("Writing", path):
             durable.make_directories(path.parent)
@@ -132,19 +131,19 @@ class Ledger:
             durable.replace_file(path, text.encode())
 
     def about(self) -> dict[str, Any]:
-        """Return what `tell` wrote; empty where there is nothing."""
+        """Return what `write_about` wrote; empty if there is nothing."""
         try:
-            found = json.loads(files.read_regular(self.directory / ABOUT, most=_LARGEST))
+            about = json.loads(files.read_regular(self.directory / ABOUT, most=_LARGEST))
         except (OSError, ValueError, RecursionError, DamagedError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return about if isinstance(about, dict) else {}
 
     def command(self) -> list[str]:
-        """Return the command that made the sweep, as `tell` wrote it; empty where it is no call of this program."""
-        found = self.about().get("command")
-        if not isinstance(found, list) or not all(isinstance(word, str) for word in found):
+        """Return the command that made the sweep; empty if it is not a call of this program."""
+        command = self.about().get("command")
+        if not isinstance(command, list) or not all(isinstance(word, str) for word in command):
             return []
-        return found if found[1:3] == ["-m", "trainer"] else []
+        return command if command[1:3] == ["-m", "trainer"] else []
 
     def _path(self, job: str, ending: str) -> Path:
         return self.directory / FOLDER / f"{job}{ending}"

@@ -1,4 +1,4 @@
-"""`python -m trainer.sweep ls | show | best | rerun`: sweeps as their ledgers have them, without TensorFlow."""
+"""`python -m trainer.sweep ls | show | best | rerun`: sweeps, read from their ledgers without TensorFlow."""
 
 from __future__ import annotations
 
@@ -25,110 +25,111 @@ from trainer.ledger.record import JobRecord, State
 
 @interruptible
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0, 1 when a job that was run again failed, 2 when refused."""
-    asked = _parser().parse_args(arguments)
+    """Run the command and return its exit code: 0, 1 if a job that was run again failed, 2 if refused."""
+    parsed = _parser().parse_args(arguments)
     try:
-        return int(asked.command(asked))
+        return int(parsed.command(parsed))
     except NameplateError as error:
         Screen().fail(str(error))
         return exit_code(error)
 
 
-def ls(asked: argparse.Namespace) -> int:
+def ls(arguments: argparse.Namespace) -> int:
     """List the jobs of a sweep, or the sweeps in a directory of runs."""
-    if asked.sweep is not None:
-        ledger = find_sweep(asked.sweep, runs=asked.runs)
+    if arguments.sweep is not None:
+        ledger = find_sweep(arguments.sweep, runs=arguments.runs)
         records = ledger.records()
-        if asked.json:
-            console.as_json([leaderboard.job_as_plain(each) for each in records])
+        if arguments.json:
+            console.as_json([leaderboard.job_as_plain(record) for record in records])
         else:
-            _jobs(ledger, records)
-        return _damaged(ledger)
-    found = sweeps_in(Path(asked.runs))
-    if asked.json:
-        console.as_json({ledger.directory.name: dict(_counted(ledger.records())) for ledger in found})
-        return max(map(_damaged, found), default=Exit.DONE)
-    if not found:
-        raise SweepError(f"There are no sweeps in {asked.runs}; python -m trainer -m KEY=A,B makes one.")
+            _print_jobs(ledger, records)
+        return _report_damage(ledger)
+    ledgers = sweeps_in(Path(arguments.runs))
+    if arguments.json:
+        console.as_json({ledger.directory.name: dict(_counted(ledger.records())) for ledger in ledgers})
+        return max(map(_report_damage, ledgers), default=Exit.DONE)
+    if not ledgers:
+        raise SweepError(f"There are no sweeps in {arguments.runs}; python -m trainer -m KEY=A,B starts one.")
     rows = []
-    for ledger in found:
+    for ledger in ledgers:
         records = ledger.records()
-        made = leaderboard.board_of(records)
-        reached = f"{made.monitor} {made.best.best:.4f}" if made.best and made.best.best is not None else ""
-        counted = ", ".join(f"{count} {state}" for state, count in _counted(records).items())
-        rows.append((ledger.directory.name, counted, reached, ledger.about().get("called", "")))
-    console.table(f"sweeps in {asked.runs}", ("sweep", "jobs", "best", "called"), rows)
-    return max(map(_damaged, found))
+        board = leaderboard.board_of(records)
+        reached = f"{board.monitor} {board.best.best:.4f}" if board.best and board.best.best is not None else ""
+        counts = ", ".join(f"{count} {state}" for state, count in _counted(records).items())
+        rows.append((ledger.directory.name, counts, reached, ledger.about().get("called", "")))
+    console.table(f"sweeps in {arguments.runs}", ("sweep", "jobs", "best", "called"), rows)
+    return max(map(_report_damage, ledgers))
 
 
-def show(asked: argparse.Namespace) -> int:
-    """Show the leaderboard of a sweep, or all that is known of one job."""
-    ledger = find_sweep(asked.sweep, runs=asked.runs)
-    if asked.job is not None:
-        return _show_job(ledger, _job(ledger, asked.job), json=asked.json)
-    made = leaderboard.board_of(ledger.records())
-    if asked.json:
-        console.as_json(leaderboard.as_plain(made))
-        return _damaged(ledger)
-    console.table(f"leaderboard of {ledger.directory}", leaderboard.columns(made), leaderboard.rows(made))
+def show(arguments: argparse.Namespace) -> int:
+    """Show the leaderboard of a sweep, or everything about one job."""
+    ledger = find_sweep(arguments.sweep, runs=arguments.runs)
+    if arguments.job is not None:
+        return _show_job(ledger, _job(ledger, arguments.job), json=arguments.json)
+    board = leaderboard.board_of(ledger.records())
+    if arguments.json:
+        console.as_json(leaderboard.as_plain(board))
+        return _report_damage(ledger)
+    console.table(f"leaderboard of {ledger.directory}", leaderboard.columns(board), leaderboard.rows(board))
     if command := ledger.command():
         console.line(f"  again        {shlex.join(command)}")
-    return _damaged(ledger)
+    return _report_damage(ledger)
 
 
-def best(asked: argparse.Namespace) -> int:
-    """Tell the best job of a sweep: its directory alone with --path, for a script."""
-    ledger = find_sweep(asked.sweep, runs=asked.runs)
-    found = best_job(ledger)
-    if found is None:
-        raise SweepError(f"No job of {ledger.directory} is done with a number; see python -m trainer.sweep ls")
-    if asked.path:
-        print(ledger.home(found.job))
+def best(arguments: argparse.Namespace) -> int:
+    """Show the best job of a sweep, or with --path print only its directory, for a script."""
+    ledger = find_sweep(arguments.sweep, runs=arguments.runs)
+    record = best_job(ledger)
+    if record is None:
+        raise SweepError(f"No job of {ledger.directory} has a result; see python -m trainer.sweep ls")
+    if arguments.path:
+        print(ledger.home(record.job))
         return Exit.DONE
-    return _show_job(ledger, found, json=asked.json)
+    return _show_job(ledger, record, json=arguments.json)
 
 
-def rerun(asked: argparse.Namespace) -> int:
-    """Run a sweep's last command again, or single jobs of it; either does only what is not done.
+def rerun(arguments: argparse.Namespace) -> int:
+    """Run a sweep's last command again, or single jobs of it; jobs that are done are skipped.
 
-    Both come from the sweep's directory, so the packages that they trust count only where `--trust` names them too.
+    The command comes from the sweep's directory, so a package that it trusts must also be named by `--trust`.
     """
-    ledger = find_sweep(asked.sweep, runs=asked.runs)
-    if not asked.jobs:
+    ledger = find_sweep(arguments.sweep, runs=arguments.runs)
+    if not arguments.jobs:
         command = ledger.command()
         if not command:
-            raise SweepError(f"{ledger.directory} does not say by which command it was made; give the command again.")
-        _refuse_trust(command, asked.trust)
+            raise SweepError(f"{ledger.directory} does not have the command that made it; give the command again.")
+        _refuse_trust(command, arguments.trust)
         return subprocess.run([sys.executable, *command[1:]], check=False).returncode
-    from trainer.sweep.control import sweep  # the other commands do without Hydra
+    from trainer.sweep.control import sweep  # here, because the other commands need no Hydra
 
-    records = [_job(ledger, name) for name in asked.jobs]
-    _refuse_trust([override for record in records for override in record.overrides], asked.trust)
+    records = [_job(ledger, name) for name in arguments.jobs]
+    _refuse_trust([override for record in records for override in record.overrides], arguments.trust)
     codes = []
     for record in records:
-        if record.state is State.done and not asked.again:
-            console.line(f"{record.job} is done; --again sets it aside and trains it anew")
+        if record.state is State.done and not arguments.again:
+            console.line(f"{record.job} is done; --again moves it aside and trains it again")
             continue
         if record.state is State.done:
-            console.line(f"what {record.job} had is in {_set_aside(ledger, record)}")
-        own = [each for each in record.overrides if key_of(each) not in ("run", "runs")]
+            console.line(f"the files of {record.job} are in {_set_aside(ledger, record)}")
+        own = [override for override in record.overrides if key_of(override) not in ("run", "runs")]
         where = [f"run={ledger.directory.name}", f"runs={ledger.directory.parent}"]
-        codes.append(sweep(["-m", *own, *where], tells=False))
+        codes.append(sweep(["-m", *own, *where], records_command=False))
     return next((code for code in codes if code), Exit.DONE)
 
 
 def _refuse_trust(overrides: Sequence[str], given: Sequence[str]) -> None:
-    """Find packages that a stored command trusts, and this one does not: their code would run."""
-    trusted = [word for each in overrides if key_of(each) == "trust" for word in re.split(r"[^\w.]+", each)[1:] if word]
+    """Refuse packages that a stored command trusts and this one does not: their code would run."""
+    trusts = [override for override in overrides if key_of(override) == "trust"]
+    trusted = [word for override in trusts for word in re.split(r"[^\w.]+", override)[1:] if word]
     if unsaid := sorted(set(trusted) - set(given)):
         raise SweepError(
-            f"the sweep was made with trust=[{','.join(unsaid)}], and the code of what is trusted would run; where "
-            f"that is meant, say it again: --trust {' '.join(unsaid)}"
+            f"the sweep was made with trust=[{','.join(unsaid)}], whose code would run. "
+            f"To allow it, trust it again: --trust {' '.join(unsaid)}"
         )
 
 
 def _set_aside(ledger: Ledger, record: JobRecord) -> Path:
-    """Give the directory of a job that is done another name, and let the ledger plan it anew."""
+    """Rename the directory of a job that is done, and reset its record to planned."""
     with ledger.hold(record.job):
         home = ledger.home(record.job)
         number = 1
@@ -144,12 +145,12 @@ def _show_job(ledger: Ledger, record: JobRecord, *, json: bool) -> int:
     home = ledger.home(record.job)
     failure = home / "failure.txt"
     if json:
-        told = {"directory": str(home), "settings": {**record.usual, **record.settings}}
-        console.as_json(leaderboard.job_as_plain(record) | told)
+        about = {"directory": str(home), "settings": {**record.usual, **record.settings}}
+        console.as_json(leaderboard.job_as_plain(record) | about)
         return Exit.DONE
     plain = leaderboard.job_as_plain(record)
-    rows = [(key, leaderboard.in_words(value)) for key, value in plain.items() if value not in (None, {}, [], "error")]
-    rows += [(key, leaderboard.in_words(value)) for key, value in record.settings.items()]
+    rows = [(key, leaderboard.as_text(value)) for key, value in plain.items() if value not in (None, {}, [], "error")]
+    rows += [(key, leaderboard.as_text(value)) for key, value in record.settings.items()]
     console.table(str(home), ("", ""), rows)
     if failure.exists():
         console.line(f"\n{failure}:\n{failure.read_text('utf-8', 'replace')}")
@@ -158,47 +159,48 @@ def _show_job(ledger: Ledger, record: JobRecord, *, json: bool) -> int:
     return Exit.DONE
 
 
-def _jobs(ledger: Ledger, records: Sequence[JobRecord]) -> None:
+def _print_jobs(ledger: Ledger, records: Sequence[JobRecord]) -> None:
     keys = leaderboard.varying_keys(records)
     rows = [
         (
-            each.job,
-            each.state,
-            *(leaderboard.in_words(each.setting(key)) for key in keys),
-            each.best,
-            f"{each.seconds:.1f}",
-            each.exit_code,
-            (each.error or each.pruned or "").partition("\n")[0],
+            record.job,
+            record.state,
+            *(leaderboard.as_text(record.setting(key)) for key in keys),
+            record.best,
+            f"{record.seconds:.1f}",
+            record.exit_code,
+            (record.error or record.pruned or "").partition("\n")[0],
         )
-        for each in records
+        for record in records
     ]
     names = (leaderboard.short_key(key, keys) for key in keys)
     console.table(str(ledger.directory), ("job", "state", *names, ">best", ">seconds", ">exit", ""), rows)
 
 
-def _damaged(ledger: Ledger) -> int:
-    """Say which records are damaged; return the exit code."""
-    found = ledger.damaged()
-    for line in found.values():
-        Screen().fail(line)
-    return Exit.FAILED if found else Exit.DONE
+def _report_damage(ledger: Ledger) -> int:
+    """Print which records are damaged; return the exit code."""
+    problems = ledger.damaged()
+    for problem in problems.values():
+        Screen().fail(problem)
+    return Exit.FAILED if problems else Exit.DONE
 
 
 def _job(ledger: Ledger, name: str) -> JobRecord:
-    """Return the record of the job whose name begins so."""
-    found = [record for record in ledger.records() if record.job.startswith(name)]
-    if len(found) == 1:
-        return found[0]
+    """Return the record of the only job whose name starts with `name`."""
+    matches = [record for record in ledger.records() if record.job.startswith(name)]
+    if len(matches) == 1:
+        return matches[0]
     names = list(ledger.jobs())
     for line in (line for job, line in ledger.damaged().items() if job.startswith(name)):
-        raise SweepError(f"{line}\nThe sweep's own command does the job again, from its last checkpoint.")
-    if found:
-        raise SweepError(f"{name} begins the names of {len(found)} jobs: {', '.join(each.job for each in found)}")
+        raise SweepError(f"{line}\nThe sweep's own command resumes the job from its last checkpoint.")
+    if matches:
+        jobs = ", ".join(record.job for record in matches)
+        raise SweepError(f"{name} begins the names of {len(matches)} jobs: {jobs}")
     raise SweepError(f"{ledger.directory} has no job {name}.{did_you_mean(name, names)} It has {', '.join(names)}")
 
 
 def _counted(records: Sequence[JobRecord]) -> dict[str, int]:
-    count = Counter(each.state for each in records)
+    count = Counter(record.state for record in records)
     return {str(state): count[state] for state in State if count[state]}
 
 
@@ -212,15 +214,15 @@ def _parser() -> argparse.ArgumentParser:
         own.add_argument("sweep", metavar="SWEEP", help=where, nargs="?" if command is ls else None)
         own.add_argument("--runs", default="runs", help="the directory of runs (default: runs)")
         if command is rerun:
-            own.add_argument("jobs", nargs="*", metavar="JOB", help="only these; the beginning of a name is enough")
+            own.add_argument("jobs", nargs="*", metavar="JOB", help="only these; a prefix of the name is enough")
             own.add_argument("--trust", nargs="+", default=[], metavar="PACKAGE", help="packages whose code it may run")
-            own.add_argument("--again", action="store_true", help="also what is done; what it had is set aside")
+            own.add_argument("--again", action="store_true", help="also jobs that are done; moves their files aside")
         else:
-            own.add_argument("--json", action="store_true", help="for a program")
+            own.add_argument("--json", action="store_true", help="print one JSON document")
         if command is show:
-            own.add_argument("job", nargs="?", metavar="JOB", help="the beginning of its name is enough")
+            own.add_argument("job", nargs="?", metavar="JOB", help="a prefix of its name is enough")
         if command is best:
-            own.add_argument("--path", action="store_true", help="print its directory, and nothing else")
+            own.add_argument("--path", action="store_true", help="print only its directory")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""A whole sweep: planned in its ledger, launched, watched, and told at its end."""
+"""A whole sweep: planned in its ledger, launched, watched, and summarized at the end."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from trainer.sweep.watch import Watch
 
 
 class SweepStop(BaseException):
-    """A signal: it ends the sweep, and every launcher lets it through."""
+    """A signal that ends the sweep; a BaseException, so that every launcher lets it through."""
 
     def __init__(self, received: signal.Signals) -> None:
         self.received = received
         super().__init__(received.name)
 
 
-def sweep(arguments: Sequence[str], *, tells: bool = True) -> int:
-    """Run the jobs that a command line with `-m` means and that are not done; return the exit code.
+def sweep(arguments: Sequence[str], *, records_command: bool = True) -> int:
+    """Run the jobs of a command line with `-m` that are not done; return the exit code.
 
-    `tells` is false for a call that is not the sweep's own command, e.g. for one job of it.
+    `records_command` is false for a call that is not the sweep's own command, e.g. for one job of it.
 
     Raises:
-        NameplateError: the command line cannot be used, or does not go with what the sweep has done before.
+        NameplateError: the command line cannot be used, or does not fit what the sweep has done before.
     """
     screen = Screen()
     request = request_of(arguments)
@@ -50,61 +50,61 @@ def sweep(arguments: Sequence[str], *, tells: bool = True) -> int:
     os.environ[BEGAN] = began = now()
     wanted = _planned(ledger, request, jobs, screen)
     ledger.tidy()
-    if tells:
-        _tell(ledger, request)
+    if records_command:
+        _record_command(ledger, request)
     open_jobs = None if wanted is None else [job for job in wanted if not _is_done(ledger, job)]
     received = _launched(ledger, request, wanted, open_jobs, screen)
-    return _told(ledger, wanted, screen, began=began, received=received)
+    return _summary(ledger, wanted, screen, began=began, received=received)
 
 
 def _planned(
     ledger: Ledger, request: SweepRequest, jobs: Sequence[SweepJob] | None, screen: Screen
 ) -> list[SweepJob] | None:
-    """Write the jobs of a grid into the ledger, those that are new as planned; return each once.
+    """Write the new jobs of a grid into the ledger; return all jobs of the grid, each once.
 
     Raises:
-        ConfigError: the ledger has jobs that these could not be compared with.
+        ConfigError: the ledger has jobs that cannot be compared with these.
     """
     records = ledger.records()
-    if not request.base.resume and any(each.attempts for each in records):
+    if not request.base.resume and any(record.attempts for record in records):
         raise NameplateError(
-            f"resume=false, and {ledger.directory} has jobs that have begun; nothing was touched. "
-            "Leave resume out to go on from there, or choose another run=NAME."
+            f"resume=false, and {ledger.directory} has jobs that have started; nothing was touched. "
+            "Leave resume out to resume it, or choose another run=NAME."
         )
     if jobs is not None:
         _refuse_incomparable(ledger, records, jobs)
     if request.sweeper == "optuna":
-        better(request)  # refused now, not when Hydra has begun
+        better(request)  # so that it is refused before Hydra starts
     if jobs is None:
-        screen.say(f"sweep {ledger.directory}: {request.sweeper} makes up the jobs; {len(records)} are in the ledger")
+        screen.say(f"sweep {ledger.directory}: {request.sweeper} chooses the jobs; {len(records)} are in the ledger")
         return None
-    found = {job.name: job for job in jobs}
-    if len(found) < len(jobs):
+    distinct = {job.name: job for job in jobs}
+    if len(distinct) < len(jobs):
         screen.say(
-            f"{len(jobs)} jobs, and {len(found)} results: the others differ in nothing that decides one. "
-            "sweep.distinct=[KEY] tells them apart by a key all the same"
+            f"{len(jobs)} jobs, but {len(distinct)} results: the others differ in no setting that a result depends on. "
+            "sweep.distinct=[KEY] keeps them apart by a key"
         )
     for job_name, damage in ledger.damaged().items():
-        again = "the job goes on from its last checkpoint" if job_name in found else "no job of this call is it"
+        again = "the job resumes from its last checkpoint" if job_name in distinct else "it is not in this call"
         screen.fail(f"{damage}; {again}")
-    there = {record.job for record in records}
-    for job in found.values():
-        if job.name not in there:
+    known = {record.job for record in records}
+    for job in distinct.values():
+        if job.name not in known:
             _plan(ledger, job)
-    done = sum(_is_done(ledger, job) for job in found.values())
-    screen.say(f"sweep {ledger.directory}: {len(found)} jobs, {done} of them done before")
-    return list(found.values())
+    done = sum(_is_done(ledger, job) for job in distinct.values())
+    screen.say(f"sweep {ledger.directory}: {len(distinct)} jobs, {done} of them already done")
+    return list(distinct.values())
 
 
-def _tell(ledger: Ledger, request: SweepRequest) -> None:
+def _record_command(ledger: Ledger, request: SweepRequest) -> None:
     about = {"command": ["python", "-m", "trainer", *request.arguments], "called": now(), "sweeper": request.sweeper}
-    ledger.tell(about | {"launcher": request.launcher, "mode": str(request.base.sweep.mode)})
+    ledger.write_about(about | {"launcher": request.launcher, "mode": str(request.base.sweep.mode)})
 
 
 def _plan(ledger: Ledger, job: SweepJob) -> None:
     lock = ledger.try_hold(job.name)
     if lock is None:
-        return  # another call of the same sweep is there already
+        return  # another call of the same sweep has it
     try:
         if ledger.record(job.name) is None:
             ledger.commit(job.planned())
@@ -119,7 +119,7 @@ def _launched(
     left: Sequence[SweepJob] | None,
     screen: Screen,
 ) -> signal.Signals | None:
-    """Run what is left; return the signal that ended it, None where none did."""
+    """Run the jobs that are left; return the signal that stopped them, if any."""
     if left is not None and not left:
         return None
     names = None if jobs is None else {job.name for job in jobs}
@@ -134,14 +134,14 @@ def _launched(
         screen.fail(str(error))
     except NameplateError:
         raise
-    except Exception as error:  # a sampler that has nothing to choose from, a launcher that lost its workers
+    except Exception as error:  # e.g. a sampler with nothing to choose from, a launcher that lost its workers
         screen.fail(f"{request.sweeper} with {request.launcher} gave up: {type(error).__name__}: {error}")
-        if not any(each.state is State.failed for each in ledger.records()):
+        if not any(record.state is State.failed for record in ledger.records()):
             raise
     return None
 
 
-def _told(
+def _summary(
     ledger: Ledger,
     jobs: Sequence[SweepJob] | None,
     screen: Screen,
@@ -149,34 +149,36 @@ def _told(
     began: str,
     received: signal.Signals | None,
 ) -> int:
-    """Show and write what the sweep has come to; return the exit code."""
+    """Print and write the results of the sweep; return the exit code."""
     records = ledger.records()
-    made = leaderboard.board_of(records)
+    board = leaderboard.board_of(records)
     if records:
-        screen.table(f"leaderboard of {ledger.directory}", leaderboard.columns(made), leaderboard.rows(made))
-        paths = leaderboard.write(ledger, made)
+        screen.table(f"leaderboard of {ledger.directory}", leaderboard.columns(board), leaderboard.rows(board))
+        paths = leaderboard.write(ledger, board)
         write_hparams(ledger, records)
         screen.say(f"also in {' and '.join(map(str, paths))}")
         screen.say(f"  look         {tool('tensorboard')} --logdir {shlex.quote(str(ledger.directory))}")
     names = None if jobs is None else {job.name for job in jobs}
-    mine = [each for each in records if (each.job in names if names is not None else (each.ended or "") >= began)]
+    mine = [
+        record for record in records if (record.job in names if names is not None else (record.ended or "") >= began)
+    ]
     for record in mine:
         if record.state is State.failed:
             reason = (record.error or "").partition("\n")[0]
             where = ledger.home(record.job) / "failure.txt"
             screen.fail(f"{record.job} failed, exit {record.exit_code}: {reason}\n  {where}")
     for damage in ledger.damaged().values():
-        screen.fail(f"{damage}; the leaderboard lacks it")
+        screen.fail(f"{damage}; it is not on the leaderboard")
     if received is not None:
-        screen.fail(f"stopped by {received.name}. The same command goes on from there.")
+        screen.fail(f"stopped by {received.name}. The same command resumes the sweep.")
         return Exit.INTERRUPTED if received is signal.SIGINT else Exit.TERMINATED
     return _code(mine)
 
 
 def _code(records: Sequence[JobRecord]) -> int:
-    if any(each.state is State.failed for each in records):
+    if any(record.state is State.failed for record in records):
         return Exit.FAILED
-    if any(each.state is State.interrupted for each in records):
+    if any(record.state is State.interrupted for record in records):
         return Exit.TERMINATED
     return Exit.DONE
 
@@ -187,53 +189,54 @@ def _is_done(ledger: Ledger, job: SweepJob) -> bool:
 
 
 def _refuse_incomparable(ledger: Ledger, records: Sequence[JobRecord], jobs: Sequence[SweepJob]) -> None:
-    found = differences([_all(each) for each in records], [_all(each) for each in jobs]) if records else {}
-    if found:
-        both = " ".join(f"{key}={_word(old)},{_word(new)}" for key, (old, new) in found.items())
+    changed = differences(list(map(_all_settings, records)), list(map(_all_settings, jobs))) if records else {}
+    if changed:
+        both = " ".join(f"{key}={_word(old)},{_word(new)}" for key, (old, new) in changed.items())
         raise ConfigError(
             [
-                *(f"{key}: {_word(old)} -> {_word(new)}" for key, (old, new) in found.items()),
-                f"the {len(records)} jobs in {ledger.directory} could not be compared with these. "
+                *(f"{key}: {_word(old)} -> {_word(new)}" for key, (old, new) in changed.items()),
+                f"the {len(records)} jobs in {ledger.directory} cannot be compared with these. "
                 f"Choose another run=NAME, or sweep over both: {both}",
             ]
         )
 
 
-def _all(job: SweepJob | JobRecord) -> dict[str, Any]:
+def _all_settings(job: SweepJob | JobRecord) -> dict[str, Any]:
     return {**job.usual, **job.settings}
 
 
 def _word(value: Any) -> str:
-    return leaderboard.in_words(value)
+    return leaderboard.as_text(value)
 
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """Turn the first stopping signal into `SweepStop`; the second takes its default effect, and ends all at once.
+    """Turn the first stopping signal into `SweepStop`; the second one has its default effect and kills the process.
 
-    A handler that a launcher has set is its own business: submitit's hands the job back to Slurm.
+    A handler that a launcher has set stays: submitit's requeues the job with Slurm.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:
         del frame
-        for each in STOPPING:
-            signal.signal(each, signal.SIG_DFL)
+        for stopping in STOPPING:
+            signal.signal(stopping, signal.SIG_DFL)
         raise SweepStop(signal.Signals(number))
 
     usual = (signal.SIG_DFL, signal.default_int_handler)
-    previous = {each: signal.getsignal(each) for each in STOPPING if signal.getsignal(each) in usual}
-    for each in previous:
-        signal.signal(each, stop)
+    handlers = {stopping: signal.getsignal(stopping) for stopping in STOPPING}
+    previous = {stopping: handler for stopping, handler in handlers.items() if handler in usual}
+    for stopping in previous:
+        signal.signal(stopping, stop)
     try:
         yield
     finally:
-        for each, handler in previous.items():
-            signal.signal(each, handler)
+        for stopping, handler in previous.items():
+            signal.signal(stopping, handler)
 
 
 def _dry(jobs: Sequence[SweepJob] | None) -> int:
-    """Try every job of a grid for one step, each in a process of its own; nothing is written."""
+    """Try one step of every job of a grid, each in a process of its own; nothing is written."""
     if jobs is None:
-        raise ConfigError(["dry_run: the jobs are made up as the sweep goes; try one without -m"])
+        raise ConfigError(["dry_run: the sampler chooses the jobs during the sweep; try one without -m"])
     codes = [subprocess.run([sys.executable, "-m", "trainer", *job.overrides], check=False).returncode for job in jobs]
     return next((code for code in codes if code), Exit.DONE)

@@ -1,6 +1,6 @@
-"""TensorBoard's HParams over the root of a sweep: every job with its settings, how it ended, and what it reached.
+"""TensorBoard's HParams for a sweep: the settings, the end and the best value of every job.
 
-Written as event files, without TensorFlow; the jobs' own curves are beside them.
+Written as event files, without TensorFlow, beside the jobs' own curves.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nameplate.checkpoint import durable
-from trainer.ledger.leaderboard import in_words, varying_keys
+from trainer.ledger.leaderboard import as_text, varying_keys
 from trainer.ledger.ledger import Ledger
 from trainer.ledger.record import JobRecord, State
 
@@ -20,9 +20,9 @@ _ENDED = (State.done, State.failed, State.interrupted)
 
 
 def write_hparams(ledger: Ledger, records: Sequence[JobRecord]) -> None:
-    """Write the experiment into the sweep's directory, and each job that has begun into its own."""
+    """Write the experiment to the sweep's directory, and each job that has started to its own."""
     keys = varying_keys(records)
-    monitor = next((each.monitor for each in records if each.monitor is not None), None)
+    monitor = next((record.monitor for record in records if record.monitor is not None), None)
     _write(ledger.directory, 0, [_experiment(records, keys, monitor)])
     for record in records:
         if record.started is None:
@@ -40,13 +40,13 @@ def _experiment(records: Sequence[JobRecord], keys: Sequence[str], monitor: str 
 
     infos = []
     for key in keys:
-        found = {_text(value): value for value in (_value(each.setting(key)) for each in records)}
+        values = {_text(value): value for value in (_value(record.setting(key)) for record in records)}
         kinds = {bool: api_pb2.DATA_TYPE_BOOL, float: api_pb2.DATA_TYPE_FLOAT64, str: api_pb2.DATA_TYPE_STRING}
-        types = {type(value) for value in found.values()}
-        info = api_pb2.HParamInfo(name=key, type=kinds[types.pop()] if len(types) == 1 else api_pb2.DATA_TYPE_STRING)
-        if len({type(value) for value in found.values()}) > 1:
-            found = {text: text for text in found}
-        info.domain_discrete.extend(sorted(found.values()))
+        types = {type(value) for value in values.values()}
+        if len(types) > 1:
+            types, values = {str}, {text: text for text in values}
+        info = api_pb2.HParamInfo(name=key, type=kinds[types.pop()] if types else api_pb2.DATA_TYPE_STRING)
+        info.domain_discrete.extend(sorted(values.values()))
         infos.append(info)
     metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=_tag(monitor)), display_name=monitor)] if monitor else []
     data = api_pb2.Experiment(hparam_infos=infos, metric_infos=metrics)
@@ -79,7 +79,7 @@ def _end(record: JobRecord) -> Any:
 
 
 def _plugin(tag: str, data: Any) -> Any:
-    """Return a summary value that carries nothing but what the HParams plugin reads."""
+    """Return a summary value with only what the HParams plugin reads."""
     from tensorboard.compat.proto import summary_pb2
     from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
@@ -102,7 +102,7 @@ def _scalar(tag: str, value: float) -> Any:
 
 
 def _write(directory: Path, time: int, values: Sequence[Any], *, step: int = 0) -> None:
-    """Write one event file whole, in the place of the one before it."""
+    """Write one whole event file, replacing the previous one."""
     from tensorboard.compat.proto import event_pb2, summary_pb2
     from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -126,14 +126,14 @@ def _tag(monitor: str) -> str:
 
 
 def _value(value: Any) -> bool | float | str:
-    """Return a setting as the plugin has values: a number, a truth value or a text."""
+    """Return a setting as a value of the plugin: a number, a truth value or a text."""
     if isinstance(value, bool):
         return value
-    return float(value) if isinstance(value, int | float) else in_words(value)
+    return float(value) if isinstance(value, int | float) else as_text(value)
 
 
 def _text(value: bool | float | str) -> str:
-    return value if isinstance(value, str) else in_words(value)
+    return value if isinstance(value, str) else as_text(value)
 
 
 def _seconds(time: str | None) -> float:

@@ -1,4 +1,4 @@
-"""A pipe from a job to who started it: when that process is gone, or lets go, the job saves and ends."""
+"""The process of one job: it trains, records how it ended, and saves and stops when its parent is gone."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from trainer.ledger.ledger import Ledger
 from trainer.ledger.record import JobRecord, PrunedError, State, now
 from trainer.sweep.processes import Spec, write_failure
 
-GRACE = 0.5  # seconds in which a signal that was sent to all processes arrives at the job too
+GRACE = 0.5  # seconds in which a signal sent to all processes also reaches the job
 
 
-def hold_on(descriptor: int) -> None:
-    """Watch the reading end of the pipe; at its end ask this process to stop, unless a signal has done so already.
+def watch_parent(descriptor: int) -> None:
+    """Stop this process when its parent closes the pipe or dies, unless a signal has stopped it already.
 
-    A second signal would end the job at once, before it has saved.
+    A second signal would kill the job before it has saved.
     """
-    threading.Thread(target=_watch, args=(descriptor,), name="lifeline", daemon=True).start()
+    threading.Thread(target=_watch, args=(descriptor,), name="parent-watchdog", daemon=True).start()
 
 
 def _watch(descriptor: int) -> None:
@@ -49,13 +49,13 @@ _KEPT: list[object] = []  # descriptors that hold the job and its devices until 
 
 
 def fresh() -> int:
-    """Run the job that comes through standard input, in a process that began for it."""
+    """Run the job that comes through standard input, in a process that was started for it."""
     spec = pickle.load(sys.stdin.buffer)
     return _run(spec, int(sys.argv[1]))
 
 
 def forked(spec: Spec, line: Handed, keep: list[Handed]) -> None:
-    """Run a job in a fork of a warm process, and leave it with the job's exit code."""
+    """Run a job in a fork of a warm process, and exit with the job's exit code."""
     os.setsid()
     _KEPT.extend(keep)
     os.environ.clear()
@@ -67,7 +67,7 @@ def forked(spec: Spec, line: Handed, keep: list[Handed]) -> None:
 
 def _run(spec: Spec, line: int) -> int:
     faulthandler.enable()
-    hold_on(line)
+    watch_parent(line)
     if spec.cores is not None:
         os.sched_setaffinity(0, spec.cores)
     began = time.monotonic()
@@ -111,7 +111,7 @@ def _done(running: JobRecord, report: Report, spec: Spec) -> JobRecord:
 
 
 def _ended(running: JobRecord, error: BaseException, spec: Spec) -> JobRecord:
-    """Return the record of a job that was stopped or failed; its words go to its output, and to a file of their own."""
+    """Return the record of a job that was stopped or failed; its error goes to its output and to `failure.txt`."""
     if isinstance(error, StoppedError):
         Screen().fail(str(error))
         return replace(running, state=State.interrupted, exit_code=error.exit_code, error=str(error))
@@ -121,23 +121,23 @@ def _ended(running: JobRecord, error: BaseException, spec: Spec) -> JobRecord:
         Screen().fail(text)
     else:
         sys.stderr.write(text)
-    whole = text if not known else f"{text}\n\n{''.join(traceback.format_exception(error))}"
+    details = text if not known else f"{text}\n\n{''.join(traceback.format_exception(error))}"
     if spec.records:
-        write_failure(spec.failure, whole)
+        write_failure(spec.failure, details)
     code = exit_code(error) if isinstance(error, NameplateError) else _code(error)
-    said = text if known else f"{type(error).__name__}: {error}"
+    summary = text if known else f"{type(error).__name__}: {error}"
     state = State.interrupted if code in (Exit.INTERRUPTED, Exit.TERMINATED) else State.failed
-    return replace(running, state=state, exit_code=code, error=said.strip())
+    return replace(running, state=state, exit_code=code, error=summary.strip())
 
 
 def _code(error: BaseException) -> int:
     if isinstance(error, SystemExit) and isinstance(error.code, int):
-        return error.code or Exit.FAILED  # a run does not exit: whoever does so inside one ends it early
+        return error.code or Exit.FAILED  # exit(0) in the middle of a run is a failure too
     return Exit.INTERRUPTED if isinstance(error, KeyboardInterrupt) else Exit.FAILED
 
 
 def _redirect(path: Path) -> None:
-    """Let all that this process says go to a file, TensorFlow's own words too."""
+    """Redirect the output of this process to a file, with what TensorFlow writes to the descriptors."""
     sys.stdout.flush()
     sys.stderr.flush()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)

@@ -1,7 +1,7 @@
-"""Hydra's multirun: the grid that a command line means, and the function that Hydra's launchers call for each job.
+"""Hydra's multirun: the jobs of a command line, and the function that Hydra's launchers call for each of them.
 
-Beside `trainer.config` the only module that knows Hydra. A launcher may call `job_of_sweep` in another process or on
-another machine: it has all that it needs in the configuration that Hydra composes there.
+The only module beside `trainer.config` that knows Hydra. A launcher may call `job_of_sweep` in another process or on
+another machine: everything it needs is in the configuration that Hydra composes there.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ from trainer.config.run_config import RunConfig
 from trainer.ledger.record import State
 from trainer.sweep.task import SweepJob, job_of, run_job
 
-DEFAULT_NAME = "sweep"  # of a sweep that is given none
+DEFAULT_NAME = "sweep"  # of a sweep without run=NAME
 
 _OPTUNA, _DIRECTION = "optuna", "hydra.sweeper.direction"
 _EXTRAS = {"joblib": "sweep", "submitit_local": "slurm", "submitit_slurm": "slurm", "optuna": "optuna", "ray": "ray"}
-_GRID = "basic"  # Hydra's own sweeper, whose jobs are known before the first begins
+_GRID = "basic"  # Hydra's own sweeper and launcher; the jobs are known before the first starts
 _RAISED = (HydraException, OmegaConfBaseException, YAMLError)
 
 
 class JobFailedError(RuntimeError):
-    """A job of a sweep that failed, told to a sampler; one argument, so that it travels between processes."""
+    """A failed job, raised for a sampler; it takes one argument, so that it can be pickled between processes."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,16 @@ class SweepRequest:
     """A command line that asks for several jobs."""
 
     arguments: tuple[str, ...]  # as `sys.argv[1:]` has them, readable by Hydra
-    base: RunConfig  # without what is swept over
+    base: RunConfig  # without the swept overrides
     sweeper: str
     launcher: str
-    direction: str | None  # minimize or maximize, where the command line says so to a sampler
-    given: tuple[str, ...]  # the overrides of the sweep alone, with those that the sweeper itself has
-    plain: bool  # Hydra would do nothing but call one job after the other
+    direction: str | None  # minimize or maximize, if the command line sets it for a sampler
+    overrides: tuple[str, ...]  # of the sweep, with those of the sweeper's own configuration
+    plain: bool  # Hydra would only call one job after the other
 
 
 def request_of(arguments: Sequence[str]) -> SweepRequest:
-    """Return what a command line with `-m` asks for.
+    """Return the request that a command line with `-m` makes.
 
     Raises:
         ConfigError: with every key, option and value that cannot be used.
@@ -78,56 +78,57 @@ def request_of(arguments: Sequence[str]) -> SweepRequest:
     arguments = readable(arguments)
     register(arguments)
     refuse_places(arguments)
-    overrides = [each for each in arguments if not each.startswith("-") and "=" in each]
-    fixed = [each for each in overrides if not _is_swept(each)]
+    overrides = [word for word in arguments if not word.startswith("-") and "=" in word]
+    fixed = [override for override in overrides if not _is_swept(override)]
     try:
         node = _composed([*search_of(arguments), *fixed], whole=True)
     except _RAISED as error:
-        raise _lacking(error) or explained(error, arguments) from None
+        raise _not_installed(error) or explained(error, arguments) from None
     sweeper = node.hydra.sweeper
     own = [f"{key}={value}" for key, value in (OmegaConf.select(sweeper, "params") or {}).items()]
     _refuse_run(overrides)
     with_run = _named(to_run_config(_task(node)))
-    told = any(key_of(each) == _DIRECTION for each in arguments)
+    directed = any(key_of(word) == _DIRECTION for word in arguments)
     return SweepRequest(
         tuple(arguments),
         with_run,
         str(node.hydra.runtime.choices["hydra/sweeper"]),
         str(node.hydra.runtime.choices["hydra/launcher"]),
-        str(getattr(sweeper.direction, "name", sweeper.direction)) if told else None,
-        (*own, *(each for each in overrides if not key_of(each).startswith("hydra"))),
+        str(getattr(sweeper.direction, "name", sweeper.direction)) if directed else None,
+        (*own, *(override for override in overrides if not key_of(override).startswith("hydra"))),
         node.hydra.runtime.choices["hydra/launcher"] == _GRID and not _asks_for_more(node.hydra),
     )
 
 
 def grid_of(request: SweepRequest) -> list[SweepJob] | None:
-    """Return the jobs of a grid in its order, or None where a sampler makes them up as it goes.
+    """Return the jobs of a grid in order; None if a sampler chooses them during the sweep.
 
     Raises:
-        ConfigError: what in a job cannot be used.
+        ConfigError: a job has a configuration that cannot be used.
     """
     if request.sweeper != _GRID:
         return None
     search = search_of(request.arguments)
     bases: dict[tuple[str, ...], DictConfig] = {}
-    found = []
-    for overrides in _split(request.given):
+    jobs = []
+    for overrides in _split(request.overrides):
         try:
             node = _job_node(overrides, search, bases)
         except _RAISED as error:
             raise explained(error, [*search, *overrides]) from None
-        found.append(job_of(_named(to_run_config(node)), overrides))
-    return found
+        jobs.append(job_of(_named(to_run_config(node)), overrides))
+    return jobs
 
 
 def launch(request: SweepRequest, jobs: Sequence[SweepJob] | None) -> None:
-    """Have Hydra's launcher call `job_of_sweep` for each of these jobs, or for all that its sweeper makes up.
+    """Have Hydra's launcher call `job_of_sweep` for each of these jobs, or for all that its sweeper chooses.
 
-    Its basic launcher would compose each job again, a tenth of a second before each, and call it here: so does this.
+    A plain grid does without: Hydra's basic launcher would compose each job again, for a tenth of a second, and then
+    call it in this process.
 
     Raises:
         ConfigError: as `request_of`.
-        JobFailedError: the sweeper gives up, after more failures than it was told to bear.
+        JobFailedError: the sweeper gives up, after more failures than it may tolerate.
     """
     # Hydra would print its own errors and exit with 1; with this variable it raises them instead.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -146,14 +147,14 @@ def launch(request: SweepRequest, jobs: Sequence[SweepJob] | None) -> None:
 
 
 def _asks_for_more(settings: DictConfig) -> bool:
-    """Say whether Hydra has something to do around each job."""
+    """Say whether Hydra has to do something around each job."""
     return bool(settings.callbacks or settings.job.env_set or settings.job.chdir)
 
 
 def job_of_sweep(node: DictConfig) -> float | None:
-    """Run one job, as Hydra composed it, and return the value that decides what is best.
+    """Run one job, as Hydra composed it, and return its best value.
 
-    Under a grid a failure is in the ledger alone: the others go on. A sampler hears of it.
+    In a grid a failure is only recorded in the ledger, and the other jobs go on. For a sampler it is raised.
     """
     job = HydraConfig.get()
     overrides = list(job.overrides.task)
@@ -166,7 +167,7 @@ def job_of_sweep(node: DictConfig) -> float | None:
     if sampled and record.state is not State.done:
         raise JobFailedError(f"{record.job} {record.state}: {record.error or 'not run'}")
     if sampled and record.best is None:
-        raise JobFailedError(f"{record.job} measured nothing that a sampler could use")
+        raise JobFailedError(f"{record.job} measured no value that a sampler could use")
     return record.best
 
 
@@ -175,13 +176,13 @@ def _named(config: RunConfig) -> RunConfig:
 
 
 def _job_node(overrides: Sequence[str], search: Sequence[str], bases: dict[tuple[str, ...], DictConfig]) -> DictConfig:
-    """Return the node of a job. Composing takes a tenth of a second: jobs of the same options share it.
+    """Return the node of a job. Composing takes a tenth of a second, so jobs with the same options share the result.
 
-    Values of single keys are set on a copy, as Hydra does after it has composed.
+    Single values are set on a copy, which is also how Hydra applies them.
     """
     groups = options()
-    plain = [each for each in overrides if _is_plain(each, groups)]
-    others = tuple(each for each in overrides if each not in plain)
+    plain = [override for override in overrides if _is_plain(override, groups)]
+    others = tuple(override for override in overrides if override not in plain)
     if others not in bases:
         bases[others] = _task(_composed([*search, *others], whole=False))
     node = copy.deepcopy(bases[others])
@@ -212,16 +213,16 @@ def _task(node: DictConfig) -> DictConfig:
     return own
 
 
-def _split(given: Sequence[str]) -> list[list[str]]:
-    parsed = OverridesParser.create().parse_overrides(list(given))
+def _split(overrides: Sequence[str]) -> list[list[str]]:
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
     return [list(job) for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
 
 
 @contextmanager
 def _only(jobs: Sequence[SweepJob] | None) -> Iterator[None]:
-    """Let Hydra's own sweeper launch these jobs of its grid alone, and not compose each of them first to see if it can.
+    """Make Hydra's own sweeper launch only these jobs of its grid, without composing each of them first as a test.
 
-    They have been composed, for the ledger. hydra-core 1.3.8 asks these two methods.
+    They have already been composed, for the ledger. These two methods decide it in hydra-core 1.3.8.
     """
     if jobs is None:
         yield
@@ -250,39 +251,39 @@ def _is_swept(override: str) -> bool:
 
 
 def _refuse_run(overrides: Iterable[str]) -> None:
-    for each in overrides:
-        if key_of(each) == "run" and (_is_swept(each) or "${" in each):
+    for override in overrides:
+        if key_of(override) == "run" and (_is_swept(override) or "${" in override):
             raise ConfigError(
                 [
-                    f"{each}: in a sweep, run names the sweep, and each job has a directory of its own in it, called "
-                    "by what it is. Write run=NAME, or leave it out"
+                    f"{override}: in a sweep, run names the sweep, and each job has a directory in it, named by its "
+                    "settings. Write run=NAME, or leave it out"
                 ]
             )
 
 
 def _unless_given(request: SweepRequest, override: str) -> list[str]:
-    return [] if any(key_of(each) == key_of(override) for each in request.arguments) else [override]
+    return [] if any(key_of(word) == key_of(override) for word in request.arguments) else [override]
 
 
 def _for_sampler(request: SweepRequest) -> list[str]:
-    """Return what the Optuna sweeper has to know: what is better, and that failed jobs are to be borne."""
+    """Return the settings of the Optuna sweeper: what is better, and that failed jobs do not end the sweep."""
     if request.sweeper != _OPTUNA:
         return []
-    found = [] if request.base.sweep.fail_fast else _unless_given(request, "hydra.sweeper.max_failure_rate=1.0")
-    return [*found, *([] if request.direction else [f"{_DIRECTION}={better(request)}"])]
+    failures = [] if request.base.sweep.fail_fast else _unless_given(request, "hydra.sweeper.max_failure_rate=1.0")
+    return [*failures, *([] if request.direction else [f"{_DIRECTION}={better(request)}"])]
 
 
 def better(request: SweepRequest) -> str:
-    """Return which way the value improves that a sampler is to improve, in its word.
+    """Return the direction in which the monitored value improves, in the sampler's word.
 
     Raises:
-        ConfigError: nobody has said which value that is, or the command line says the opposite.
+        ConfigError: no monitored value is set, or the command line sets the opposite direction.
     """
     monitor = request.base.checkpoint.monitor
     if monitor is None:
         raise ConfigError(
             [
-                "checkpoint.monitor: required where a sampler makes up the jobs, and not given: the value to improve, "
+                "checkpoint.monitor: required when a sampler chooses the jobs: the value to improve, "
                 "e.g. checkpoint.monitor=val_accuracy"
             ]
         )
@@ -294,15 +295,15 @@ def better(request: SweepRequest) -> str:
     return meant
 
 
-def _lacking(error: Exception) -> ConfigError | None:
-    """Return in words that a launcher or sampler is not installed, None where the error is another."""
-    found = re.search(r"hydra/(launcher|sweeper)/(\w+)", str(error))
-    if found is None or "find" not in str(error).lower():
+def _not_installed(error: Exception) -> ConfigError | None:
+    """Return the error of a launcher or sampler that is not installed; None if the error is another one."""
+    match = re.search(r"hydra/(launcher|sweeper)/(\w+)", str(error))
+    if match is None or "find" not in str(error).lower():
         return None
-    kind, name = found.groups()
+    kind, name = match.groups()
     extra = _EXTRAS.get(name)
     how = f"install it with pip install 'nameplate[{extra}]'" if extra else "is its plugin installed?"
-    return ConfigError([f"hydra/{kind}={name}: there is no such {kind} here; {how}"])
+    return ConfigError([f"hydra/{kind}={name}: no such {kind} is installed; {how}"])
 
 
 def _quoted(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What a job's process is given: plain data that travels through a pipe."""
+"""Starting the process of a job, fresh or as a fork of a warm one, and waiting for it."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from trainer.ledger.record import JobRecord
 
 @dataclass(frozen=True)
 class Spec:
-    """One job, ready to begin."""
+    """What a job's process gets, through a pipe: one job, ready to run."""
 
-    config: RunConfig  # run is the job, runs the sweep's directory
+    config: RunConfig  # `run` is the job, `runs` the sweep's directory
     record: JobRecord  # as it is while the job runs
     directory: Path  # of the sweep
     environment: Mapping[str, str]
     search: tuple[str, ...]  # sys.path
     cores: tuple[int, ...] | None  # None: all
-    records: bool = True  # this process writes how the job ended: not one that follows another worker of it
+    records: bool = True  # this process records how the job ended; false for a worker that is not the chief
 
     @property
     def home(self) -> Path:
@@ -38,17 +38,17 @@ class Spec:
 
     @property
     def output(self) -> Path:
-        """Return the file of all that the job says; a worker that follows has one of its own."""
+        """Return the file of the job's output; each worker that is not the chief has its own."""
         return self.home / ("output.log" if self.records else f"output-{socket.gethostname()}-{os.getpid()}.log")
 
     @property
     def failure(self) -> Path:
-        """Return the file of what ended the job; there is none for one that did well."""
+        """Return the file with the error of a job that failed."""
         return self.home / "failure.txt"
 
 
 def write_failure(path: Path, text: str) -> None:
-    """Write what ended a job; a full disk must not hide it."""
+    """Write the error of a job; a full disk must not hide it."""
     try:
         path.write_text(text if text.endswith("\n") else f"{text}\n", "utf-8")
     except OSError as error:
@@ -57,11 +57,11 @@ def write_failure(path: Path, text: str) -> None:
 
 @dataclass
 class JobProcess:
-    """A job under way; the pipes are this process' ends."""
+    """A running job, with this process' ends of two pipes."""
 
     pid: int
-    lifeline: int  # open as long as the job shall go on
-    alive: int  # at its end when the job's process is gone, whoever its parent was
+    lifeline: int  # write end: the job stops when it is closed
+    alive: int  # read end: at end of file when the job's process is gone, whoever its parent is
     _exit_code: Callable[[], int]
 
     def wait(self) -> int:
@@ -77,15 +77,15 @@ class JobProcess:
             self.lifeline = -1
 
     def close(self) -> None:
-        """Let go, and be done with it."""
+        """Close both pipes."""
         self.let_go()
         os.close(self.alive)
 
 
 def start(spec: Spec, *, keep: Sequence[int]) -> JobProcess:
-    """Start a job in a process of its own, which holds on to the descriptors in `keep` as long as it lives.
+    """Start a job in a process of its own, which keeps the descriptors in `keep` open as long as it lives.
 
-    It is in a session of its own: what a terminal sends to all of its processes comes through the lifeline, once.
+    It has its own session, so a signal from the terminal reaches it only once, through the lifeline.
     """
     lifeline, own_lifeline = os.pipe()
     own_alive, alive = os.pipe()
@@ -116,13 +116,13 @@ def _fresh(spec: Spec, lifeline: int, keep: list[int]) -> tuple[int, Callable[[]
             start_new_session=True,
         )
     assert process.stdin is not None
-    with suppress(BrokenPipeError), process.stdin as pipe:  # it ended before it read: its exit code tells
+    with suppress(BrokenPipeError), process.stdin as pipe:  # it ended before it read; the exit code says why
         pickle.dump(spec, pipe)
     return process.pid, process.wait
 
 
 class Handed:
-    """A descriptor that goes with the arguments of a process that is forked elsewhere."""
+    """A descriptor among the arguments of a process that the fork server forks."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -139,7 +139,7 @@ def _forked(spec: Spec, lifeline: int, keep: list[int]) -> tuple[int, Callable[[
 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["trainer.sweep.warm"])
-    arguments = (spec, Handed(lifeline), [Handed(each) for each in keep])
+    arguments = (spec, Handed(lifeline), list(map(Handed, keep)))
     process = context.Process(target=job_process.forked, args=arguments, name=spec.record.job)
     with _known_start_method():
         process.start()
@@ -155,7 +155,7 @@ def _forked(spec: Spec, lifeline: int, keep: list[int]) -> tuple[int, Callable[[
 
 @contextmanager
 def _known_start_method() -> Iterator[None]:
-    """Tell the forked process a start method that it knows: joblib's workers have one of their own, `loky`."""
+    """Use a start method that the forked process knows: joblib's workers have their own, `loky`."""
     usual = multiprocessing.get_start_method()
     if usual in multiprocessing.get_all_start_methods():
         yield

@@ -1,8 +1,8 @@
-"""Jobs that are given up early, because others did better at the same epoch: two rules over what all have reported.
+"""Jobs that are stopped early because others did better at the same epoch: two rules over the metrics of all jobs.
 
-A job reports by its `metrics.jsonl`, which it writes anyway; so the rules work under every launcher and sampler, and
-for jobs of earlier calls too. A job that was given up counts as done with the best value that it had, and goes on
-from its checkpoint once no rule is asked for.
+The metrics are in the `metrics.jsonl` that every job writes anyway; so the rules work under every launcher and sampler,
+and also for jobs of earlier calls. A job that was stopped early counts as done with its best value so far, and resumes
+from its checkpoint when the sweep is called without a rule.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from trainer.ledger.record import PrunedError
 
 
 def is_worse(own: float, others: Sequence[float], epochs: int, prune: PruneConfig, *, upwards: bool) -> bool:
-    """Say whether a job with the best value `own` by this number of epochs is to be given up."""
+    """Say whether a job whose best value after `epochs` is `own` is to be stopped."""
     if epochs < prune.after_epochs or len(others) < prune.after_jobs:
         return False
     sign = -1.0 if upwards else 1.0
-    mine, theirs = sign * own, sorted(sign * each for each in others)
+    mine, theirs = sign * own, sorted(sign * value for value in others)
     if prune.rule is PruneRule.median:
         return mine > statistics.median(theirs)
     if not _is_rung(epochs, prune):
         return False
     survive = max(1, (len(theirs) + 1) // prune.factor)
-    return sum(each < mine for each in theirs) >= survive
+    return sum(value < mine for value in theirs) >= survive
 
 
 def best_by(home: Path, monitor: str, epochs: int, *, upwards: bool) -> float | None:
-    """Return the best value that a job had measured by the end of so many epochs, None where it is not as far.
+    """Return the best value of a job after this number of epochs; None if it has not come that far.
 
-    A value that is not finite counts as the worst there is.
+    If no value is finite, the worst possible value.
     """
-    found = dict(_reported(home / "metrics.jsonl", monitor))
-    if not any(epoch >= epochs - 1 for epoch in found):
+    by_epoch = dict(_reported(home / "metrics.jsonl", monitor))
+    if not any(epoch >= epochs - 1 for epoch in by_epoch):
         return None
-    values = [value for epoch, value in found.items() if epoch < epochs and math.isfinite(value)]
+    values = [value for epoch, value in by_epoch.items() if epoch < epochs and math.isfinite(value)]
     if not values:
         return -math.inf if upwards else math.inf
     return max(values) if upwards else min(values)
@@ -56,7 +56,7 @@ def _is_rung(epochs: int, prune: PruneConfig) -> bool:
 
 
 def _reported(path: Path, monitor: str) -> Iterator[tuple[int, float]]:
-    """Yield (epoch, value) of every epoch that is complete."""
+    """Yield (epoch, value) of every complete epoch."""
     if not path.is_file():
         return
     try:
@@ -69,28 +69,24 @@ def _reported(path: Path, monitor: str) -> Iterator[tuple[int, float]]:
             if record["kind"] == "epoch" and monitor in record:
                 yield int(record["epoch"]), float(record[monitor])
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            continue  # the last line of a job that was killed
+            continue  # the last line, if the job was killed while writing it
 
 
 def pruners(config: RunConfig, ledger: Ledger) -> list[Observer]:
-    """Return the observers that give a job up, none where no rule is asked for."""
+    """Return the observers that stop a job early; none if no rule is configured."""
     return [] if config.sweep.prune.rule is None else [Pruner(config, ledger)]
 
 
 class Pruner(Observer):
-    """Compares a job with the others at the end of every epoch."""
+    """Compares a job with the others at the end of every epoch, in the job's own process."""
 
     def __init__(self, config: RunConfig, ledger: Ledger) -> None:
         assert config.run is not None
-        self._prune, self._checkpoint, self._ledger, self._job = (
-            config.sweep.prune,
-            config.checkpoint,
-            ledger,
-            config.run,
-        )
+        self._prune, self._checkpoint = config.sweep.prune, config.checkpoint
+        self._ledger, self._job = ledger, config.run
 
     def recorded(self, record: Record) -> None:
-        """Raise `PrunedError` where the rule says so; the values of this epoch are written already."""
+        """Raise `PrunedError` if the rule says so; the values of this epoch are already written."""
         if not record.of_epoch:
             return
         monitor = self._checkpoint.monitor or most_telling(record.values)
@@ -105,7 +101,7 @@ class Pruner(Observer):
         if own is None or not is_worse(own, others, epochs, self._prune, upwards=upwards):
             return
         raise PrunedError(
-            f"given up after epoch {epochs}: {monitor} {own:.4g} is too far from those of {len(others)} other jobs "
+            f"stopped early after epoch {epochs}: {monitor} {own:.4g} is too far behind {len(others)} other jobs "
             f"(sweep.prune.rule={self._prune.rule})",
             {
                 "monitor": monitor,

@@ -1,7 +1,7 @@
-"""One job of a sweep, from whichever process a launcher has it run in: found in the ledger, or trained and recorded.
+"""`run_job`: one job of a sweep, found done in the ledger, or trained and recorded; called by Hydra's launchers.
 
-The job itself is a process of its own. Its lock and its devices are held by it too, so they are free when it is gone,
-whatever became of the process that started it.
+The job runs in a process of its own, which also holds its lock and its devices: they are free when it is gone, whatever
+happened to the process that started it.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from trainer.ledger.record import SEED, JobRecord, State, identity, now, parted,
 from trainer.sweep.leases import Lease, devices_of, leased
 from trainer.sweep.processes import JobProcess, Spec, start, write_failure
 
-BEGAN = "NAMEPLATE_SWEEP_BEGAN"  # in the environment of all of a sweep's processes: when it was called
-_SHOWN_LINES = 60  # of the output of a job that died without a word
+BEGAN = "NAMEPLATE_SWEEP_BEGAN"  # environment variable of all processes of a sweep: when it was called
+_SHOWN_LINES = 60  # of the output of a job that died without an error message
 
 
 @dataclass(frozen=True)
 class SweepJob:
-    """A job as its command line has it."""
+    """A job as its command line describes it."""
 
-    config: RunConfig  # run is the sweep's name, runs the directory that the sweep is in
+    config: RunConfig  # `run` is the sweep's name, `runs` the directory that the sweep is in
     name: str  # its identity
     overrides: tuple[str, ...]
-    settings: Mapping[str, Any] = field(default_factory=dict)  # that say who it is
-    usual: Mapping[str, Any] = field(default_factory=dict)  # the others that decide its result
+    settings: Mapping[str, Any] = field(default_factory=dict)  # that identify it
+    usual: Mapping[str, Any] = field(default_factory=dict)  # the others that its result depends on
 
     @property
     def directory(self) -> Path:
@@ -52,14 +52,14 @@ class SweepJob:
         return Path(self.config.runs) / self.config.run
 
     def planned(self) -> JobRecord:
-        """Return the record of a job that nobody has begun."""
+        """Return the record of a job that has not started."""
         return JobRecord(self.name, State.planned, self.overrides, self.settings, self.usual, planned=now())
 
 
 def run_job(job: SweepJob) -> JobRecord:
-    """Return the record of a job that is done; train it first where it is not.
+    """Return the record of a job; train it first unless it is done.
 
-    A job that another process runs is waited for. One that fails is recorded, not raised.
+    A job that another process runs is waited for. A failure is recorded, not raised.
 
     Raises:
         NameplateError: the ledger cannot be written.
@@ -68,7 +68,7 @@ def run_job(job: SweepJob) -> JobRecord:
     if _follows(job.config):
         return _followed(ledger, job)
     with ExitStack() as stack:
-        lock = stack.enter_context(ledger.hold(job.name, waiting=lambda: _say(f"{job.name} is run by another process")))
+        lock = stack.enter_context(ledger.hold(job.name, waiting=lambda: _say(f"{job.name} runs in another process")))
         record = ledger.record(job.name) or job.planned()
         if is_done(record, job) or (job.config.sweep.fail_fast and _has_failed(ledger)):
             return record
@@ -84,20 +84,20 @@ def run_job(job: SweepJob) -> JobRecord:
 def is_done(record: JobRecord, job: SweepJob) -> bool:
     """Say whether a job needs no more training.
 
-    One that was given up does when no rule would have it so now, and one whose directory somebody has deleted.
+    A job that was stopped early does if the sweep has no rule for that now; so does one whose directory was deleted.
     """
     stays = record.pruned is None or job.config.sweep.prune.rule is not None
     return record.state is State.done and stays and (job.directory / record.job).is_dir()
 
 
 def _follows(config: RunConfig) -> bool:
-    """Say whether this is a worker of a job that another one, the chief, keeps the record of."""
-    found = cluster() if config.strategy.kind is StrategyKind.multi_worker else None
-    return found is not None and not found.is_chief
+    """Say whether this is a worker that is not the chief; the chief records the job."""
+    members = cluster() if config.strategy.kind is StrategyKind.multi_worker else None
+    return members is not None and not members.is_chief
 
 
 def _followed(ledger: Ledger, job: SweepJob) -> JobRecord:
-    """Take part in a job unless it is done, and leave its lock and its record to the chief."""
+    """Take part in a job unless it is done; its lock and its record are the chief's."""
     record = ledger.record(job.name) or job.planned()
     if is_done(record, job):
         return record
@@ -144,14 +144,14 @@ def _waited(process: JobProcess) -> int:
         code = process.wait()
         stopped = False
     finally:
-        if stopped:  # by a signal or an interrupt: the job saves first, and says so in its record
+        if stopped:  # by a signal or an interrupt: the job saves and records that first
             _end(process)
         process.close()
     return code
 
 
 def _moved(job: SweepJob) -> RunConfig:
-    """Return a job's configuration, in which a run that it makes first is in the sweep, and its weights are there."""
+    """Return a job's configuration; initial weights of a run made first are in the sweep's directory."""
     init, runs = job.config.init, job.config.runs
     if not isinstance(init, CheckpointInitConfig) or not Path(init.path).is_relative_to(runs):
         return job.config
@@ -167,12 +167,12 @@ def _end(process: JobProcess) -> None:
 
 
 def _settled(ledger: Ledger, running: JobRecord, spec: Spec, code: int) -> JobRecord:
-    """Return the record that the job has left; write it where the job could not."""
-    found = ledger.record(running.job)
-    if found is not None and found.state is not State.running:
-        return found
-    ended = replace(found or running, seconds=running.seconds, ended=now())  # what was found has the process' number
-    failed = replace(ended, state=State.failed, exit_code=code, error=_words(code))
+    """Return the record that the job wrote at its end; write one if the job could not."""
+    record = ledger.record(running.job)
+    if record is not None and record.state is not State.running:
+        return record
+    ended = replace(record or running, seconds=running.seconds, ended=now())  # `record` has the pid
+    failed = replace(ended, state=State.failed, exit_code=code, error=_reason(code))
     if not spec.failure.exists():
         write_failure(spec.failure, f"{failed.error}\n\nThe end of its output:\n{_tail(spec.output)}")
     ledger.commit(failed)
@@ -191,15 +191,15 @@ def _refused(ledger: Ledger, record: JobRecord, error: NameplateError) -> JobRec
 def _has_failed(ledger: Ledger) -> bool:
     """Say whether a job has failed since the sweep was called."""
     began = os.environ.get(BEGAN, "")
-    return any(each.state is State.failed and (each.ended or "") >= began for each in ledger.records())
+    return any(record.state is State.failed and (record.ended or "") >= began for record in ledger.records())
 
 
-def _words(code: int) -> str:
+def _reason(code: int) -> str:
     if code >= 0:
         return f"the job's process ended with exit code {code} before the job was done"
     name = signal.Signals(-code).name
     memory = " (the kernel does that when memory runs out; see dmesg)" if name == "SIGKILL" else ""
-    return f"the job's process was ended by {name}{memory}"
+    return f"the job's process was killed by {name}{memory}"
 
 
 def _tail(path: Path) -> str:
@@ -215,33 +215,33 @@ def _say(line: str) -> None:
 
 
 def job_of(config: RunConfig, overrides: Sequence[str]) -> SweepJob:
-    """Return the job of a configuration in which `run` names the sweep, and of the command line that gave it."""
-    usual = _usual(tuple(type(getattr(config, each.name)) for each in _sections()))
+    """Return the job of a configuration whose `run` is the sweep, and of its command line."""
+    usual = _usual(tuple(type(getattr(config, section.name)) for section in _sections()))
     own, others = parted(resolved_settings(config), usual=usual)
-    # What is in this process's environment is nothing that a ledger should tell: it has the words that were written.
-    told = {key: config.interpolated.get(key, value) for key, value in own.items()}
-    return SweepJob(config, identity(own), tuple(overrides), told, others)
+    # Interpolations stay as written: the ledger must not reveal this process's environment.
+    written = {key: config.interpolated.get(key, value) for key, value in own.items()}
+    return SweepJob(config, identity(own), tuple(overrides), written, others)
 
 
 def resolved_settings(config: RunConfig) -> dict[str, Any]:
-    """Return the settings that decide a configuration's result, resolved, a group's option under the group's name."""
+    """Return the settings that a result depends on, resolved; a group's option is under the group's name."""
     tree = dataclasses.asdict(config)
     del tree["interpolated"]
     settings = settings_of(tree, distinct=config.sweep.distinct)
     for group, schemas in SCHEMAS.items():
         if isinstance(schemas, dict):
             chosen = type(getattr(config, group))
-            settings[group] = next((name for name, each in schemas.items() if each is chosen), chosen.__name__)
+            settings[group] = next((name for name, schema in schemas.items() if schema is chosen), chosen.__name__)
     return settings
 
 
 def _sections() -> list[dataclasses.Field[Any]]:
-    return [each for each in dataclasses.fields(RunConfig) if each.name in SCHEMAS]
+    return [section for section in dataclasses.fields(RunConfig) if section.name in SCHEMAS]
 
 
 @cache
 def _usual(sections: tuple[type, ...]) -> Mapping[str, Any]:
-    """Return what every setting is when nothing is said, for sections of these classes: but for which these are."""
-    names = (each.name for each in _sections())
-    settings = resolved_settings(RunConfig(**{name: each() for name, each in zip(names, sections, strict=True)}))
+    """Return the default of every setting for sections of these classes, except the options of groups and the seed."""
+    names = (section.name for section in _sections())
+    settings = resolved_settings(RunConfig(**{name: own() for name, own in zip(names, sections, strict=True)}))
     return {key: value for key, value in settings.items() if key != SEED and key not in SCHEMAS}

@@ -1,4 +1,4 @@
-"""A sweep as it goes: a live table of its jobs on a terminal, a line for each change in a log file."""
+"""A running sweep: a live table of its jobs on a terminal, a line for each change in a log file."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from nameplate.training.console import Screen, drawn_table
-from trainer.ledger.leaderboard import in_words, short_key, varying_keys
+from trainer.ledger.leaderboard import as_text, short_key, varying_keys
 from trainer.ledger.ledger import Ledger
 from trainer.ledger.record import JobRecord, State
 
-PAUSE = 0.3  # seconds between two looks at the ledger
+PAUSE = 0.3  # seconds between two reads of the ledger
 _WIDEST = 80  # characters of an error
 _MOST = 24  # rows of the table: running jobs and the latest others
 _COLOURS = {
@@ -30,12 +30,12 @@ _COLOURS = {
 
 
 class Watch:
-    """While entered, tells what happens in a ledger, whichever processes write it."""
+    """While entered, reports changes in a ledger, whichever processes make them."""
 
     def __init__(self, ledger: Ledger, screen: Screen, *, jobs: Collection[str] | None) -> None:
-        """Take which jobs this is about; None: all that are in the ledger, now or later."""
+        """Take the jobs to report; None: all in the ledger, now or later."""
         self._ledger, self._screen, self._jobs = ledger, screen, jobs
-        self._seen: dict[str, tuple[State, int]] = {each.job: _mark(each) for each in self._records()}
+        self._seen: dict[str, tuple[State, int]] = {record.job: _mark(record) for record in self._records()}
         self._changed = -1
         self._end = threading.Event()
         self._live = Live(console=screen.console, auto_refresh=False) if screen.is_terminal else None
@@ -76,30 +76,30 @@ class Watch:
             self._seen[record.job] = _mark(record)
 
     def _records(self) -> list[JobRecord]:
-        found = self._ledger.records()
-        return found if self._jobs is None else [each for each in found if each.job in self._jobs]
+        records = self._ledger.records()
+        return [record for record in records if self._jobs is None or record.job in self._jobs]
 
 
 def line(record: JobRecord, records: Sequence[JobRecord], keys: Sequence[str]) -> str:
-    """Return what there is to say of a job that came to another state."""
-    done = sum(each.state is State.done for each in records)
-    words = f"{record.job}  {record.state:<11} {_settings(record, keys)}"
+    """Return the line about a job whose state has changed."""
+    done = sum(other.state is State.done for other in records)
+    head = f"{record.job}  {record.state:<11} {_settings(record, keys)}"
     if record.state is State.running:
-        return f"{words}  pid {record.pid}" if record.pid else words
+        return f"{head}  pid {record.pid}" if record.pid else head
     reached = f"  {record.monitor} {record.best:.4f}" if record.best is not None else ""
-    given_up = "  given up early" if record.pruned else ""
+    pruned = "  stopped early" if record.pruned else ""
     error = f"  exit {record.exit_code}: {_first(record.error)}" if record.error else ""
-    return f"{words}{reached}{given_up}  {record.seconds:.1f} s  ({done} of {len(records)} done){error}"
+    return f"{head}{reached}{pruned}  {record.seconds:.1f} s  ({done} of {len(records)} done){error}"
 
 
 def table(records: Sequence[JobRecord]) -> Table:
-    """Return the jobs as a table: those that run first, then the latest to end, then what is left."""
+    """Return the jobs as a table: running ones first, then the latest to end, then planned ones."""
     keys = varying_keys(records)
-    count = Counter(each.state for each in records)
+    count = Counter(record.state for record in records)
     title = ", ".join(f"{count[state]} {state}" for state in State if count[state])
     columns = ("job", "state", *(short_key(key, keys) for key in keys), "best", "seconds", "")
-    order = sorted(records, key=lambda each: each.ended or "", reverse=True)
-    order.sort(key=lambda each: (each.state is not State.running, each.state is State.planned))
+    order = sorted(records, key=lambda record: record.ended or "", reverse=True)
+    order.sort(key=lambda record: (record.state is not State.running, record.state is State.planned))
     rows = [_row(record, keys) for record in order[:_MOST]]
     if len(order) > _MOST:
         rows.append([f"... {len(order) - _MOST} more"])
@@ -110,7 +110,7 @@ def _row(record: JobRecord, keys: Sequence[str]) -> list[str | Text]:
     return [
         record.job,
         Text(record.state, style=_COLOURS[record.state]),
-        *(in_words(record.setting(key)) for key in keys),
+        *(as_text(record.setting(key)) for key in keys),
         "" if record.best is None else f"{record.best:.4f}",
         f"{_seconds(record):.1f}",
         _first(record.error or record.pruned or ""),
@@ -130,7 +130,7 @@ def _first(text: str) -> str:
 
 
 def _settings(record: JobRecord, keys: Sequence[str]) -> str:
-    return " ".join(f"{key}={in_words(record.setting(key))}" for key in keys)
+    return " ".join(f"{key}={as_text(record.setting(key))}" for key in keys)
 
 
 def _mark(record: JobRecord) -> tuple[State, int]:

@@ -92,7 +92,7 @@ def test_a_model_that_takes_one_size_only_goes_over_larger_images_in_tiles() -> 
     flat = keras.layers.Flatten(name="flat")(image)
     model = keras.Model(image, keras.layers.Dense(4, name="label")(flat), name="rigid")
     large = noise(20, 30, 1)
-    with pytest.raises(ObjectiveError, match="built for 8 by 8 pixels: begin with that size, or give tile=8"):
+    with pytest.raises(ObjectiveError, match="built for 8 by 8 pixels: start with that size, or give tile=8"):
         nameplate.dream(model, "label", large, steps=2)
     assert nameplate.dream(model, "label", large, steps=2, tile=8).shape == (20, 30, 1)
 
@@ -158,7 +158,7 @@ def test_progress_is_told_to_the_last_step() -> None:
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown setting": ({"octave": 3}, "no setting 'octave'. Did you mean 'octaves'"),
     "no steps": ({"steps": 0}, "steps: 0 is too small"),
-    "no range": ({"values": (1, 1)}, "is no range"),
+    "no range": ({"values": (1, 1)}, "is not a range"),
     "several": ({"rate": 0, "tv": -1}, "tv: -1 is too small"),
     "parameters": ({"parameters": "wavelets"}, "is not one of pixels, fourier"),
 }

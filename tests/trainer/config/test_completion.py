@@ -57,7 +57,7 @@ def test_the_script_is_for_the_console_script_and_never_for_every_python() -> No
     [
         (["install=bsh"], "-sc install=bsh: there are bash, fish, zsh. Did you mean 'bash'"),
         ([], "-sc needs install=SHELL or uninstall=SHELL"),
-        (["query=bash"], "-sc query=bash: only a shell asks so"),
+        (["query=bash"], "-sc query=bash: only a shell asks for this"),
     ],
     ids=["shell", "verb", "line"],
 )

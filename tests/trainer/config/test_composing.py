@@ -109,7 +109,10 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     (["fit.epochs"], ["fit.epochs: not an override; write key=value"]),
     (["model"], ["model: no option given; write model=applications. There are applications, "]),
     (["model="], ["model=: no option given; write model=applications"]),
-    (["experiment=null"], ["experiment=null: no option; leave experiment out, or take one of digit_pairs"]),
+    (
+        ["experiment=null"],
+        ["experiment=null: null is not an option; leave experiment out, or choose one of digit_pairs"],
+    ),
     (["model=mlp", "--epochs=3"], ["--epochs=3: no such option; --hydra-help lists them", "fit.epochs=3"]),
     (["batch_size=32"], ["Did you mean fit.global_batch?"]),
     (["fit.epochs=0"], ["fit.epochs: 0 is too small; at least 1 epoch"]),

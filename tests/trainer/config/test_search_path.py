@@ -63,7 +63,7 @@ MISTAKES = [
     (["hydra.searchpath=[pkg://my_pets.cnf]"], "no package 'my_pets.cnf'"),
     (["hydra.searchpath=[pkg://my_pets.conf.model]"], "'my_pets.conf.model' has no __init__.py"),
     (["hydra.searchpath=[s3://conf]"], "s3://conf: neither file:// nor pkg://"),
-    (["hydra.searchpath=file://{conf}"], "is no list; write hydra.searchpath=[file://{conf}]"),
+    (["hydra.searchpath=file://{conf}"], "is not a list; write hydra.searchpath=[file://{conf}]"),
     (["hydra.serchpath=[file://{conf}]"], "Did you mean hydra.searchpath?"),
 ]  # fmt: skip
 
@@ -94,8 +94,8 @@ FILES = [
     ),
     ("experiment/x", "# @package _global_\nfit: {early_stopping: {patienc: 3}}", "Did you mean 'patience'"),
     ("experiment/x", "# @package _global_\nfit: {epochs: abc}", "experiment/x.yaml: fit.epochs: Value 'abc'"),
-    ("experiment/x", "fit: {epochs: 3}", "its first line has to be  # @package _global_"),
-    ("experiment/x", "# @package _global_\nfit: {epochs: [", "x.yaml, line 2: no YAML"),
+    ("experiment/x", "fit: {epochs: 3}", "its first line must be  # @package _global_"),
+    ("experiment/x", "# @package _global_\nfit: {epochs: [", "x.yaml, line 2: not YAML"),
     ("experiment/x", PETS.replace("pets_net", "pets_nte"), "model=pets_nte: .* Did you mean 'pets_net'"),
 ]
 
@@ -128,7 +128,7 @@ def test_no_file_can_give_trust_to_the_runs_before_it(conf: Path, more: str) -> 
     (conf / "experiment" / "pets.yaml").write_text(f'# @package _global_\nbefore: {{first: [seed=1, "{more}"]}}\n')
     with pytest.raises(ConfigError) as error:
         run_config([added(f"file://{conf}"), "experiment=pets"])
-    assert error.value.problems == [f"before.first: {more} is for the command line alone, which hands it on"]
+    assert error.value.problems == [f"before.first: {more} is only for the command line, which passes it on"]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_no_file_has_hydra_import_what_is_not_trusted(conf: Path, inside: str) -
     """Hydra makes its callbacks and sets up logging before the run has a say."""
     (conf / "experiment" / "pets.yaml").write_text(f"# @package _global_\n{inside}\n")
     asked = [added(f"file://{conf}"), "experiment=pets"]
-    with pytest.raises(ConfigError, match=r"hydra\..*mine\..*: 'my_pets.called' is nothing that Hydra may import"):
+    with pytest.raises(ConfigError, match=r"hydra\..*mine\..*: 'my_pets.called' may not be imported by Hydra"):
         run_config(asked)
     assert run_config([*asked, "trust=[my_pets]"]).fit.epochs == 12
 
@@ -153,4 +153,4 @@ def test_no_choice_of_a_sweep_has_hydra_import_what_is_not_trusted(conf: Path) -
     call = "# @package _global_\nhydra: {callbacks: {mine: {_target_: my_pets.called}}}\n"
     (conf / "experiment" / "pets.yaml").write_text(call)
     done = command("-m", added(f"file://{conf}"), "experiment=digit_pairs,pets")
-    assert (done.returncode, "'my_pets.called' is nothing that Hydra" in done.stderr) == (2, True)
+    assert (done.returncode, "'my_pets.called' may not be imported by Hydra" in done.stderr) == (2, True)

@@ -24,7 +24,7 @@ def runs(tmp_path: Path) -> Path:
     ledger = Ledger(tmp_path / "tried")
     for each in JOBS:
         ledger.commit(each)
-    ledger.tell({"command": ["python", "-m", "trainer", "-m", "seed=1,2"], "called": "2026-01-01"})
+    ledger.write_about({"command": ["python", "-m", "trainer", "-m", "seed=1,2"], "called": "2026-01-01"})
     (ledger.home("c3")).mkdir()
     (ledger.home("c3") / "failure.txt").write_text("Traceback (most recent call last): ...")
     return tmp_path

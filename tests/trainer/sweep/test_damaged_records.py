@@ -117,7 +117,7 @@ def test_f4_a_record_with_a_right_hash_and_odd_contents_is_damaged(
 def test_f4_a_record_of_another_job_is_not_followed(ledger: Ledger) -> None:
     (ledger.directory / "ledger" / "abc1.job").write_bytes(sealed(job="elsewhere"))
     assert ledger.record("abc1") is None
-    assert "of another job, 'elsewhere'" in ledger.damaged()["abc1"]
+    assert "belongs to another job, 'elsewhere'" in ledger.damaged()["abc1"]
 
 
 @pytest.mark.parametrize("content", [b"", b"[1]\n", b"\xff" * 20, b"{}\n" + xxh3_128_hexdigest(b"{}").encode() + b"\n"])
@@ -141,7 +141,7 @@ def test_f4_what_is_no_file_is_damaged_and_waited_for_by_nobody(ledger: Ledger) 
 def test_f4_a_sweep_is_run_again_by_this_program_alone(
     command: Any, ledger: Ledger, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ledger.tell({"command": command})
+    ledger.write_about({"command": command})
     assert main(["rerun", "tried", "--runs", str(ledger.directory.parent)]) == 2
     assert "does not say by which command" in capsys.readouterr().err
     assert main(["show", "tried", "--runs", str(ledger.directory.parent)]) == 0
@@ -153,7 +153,7 @@ def test_f1_a_sweep_from_elsewhere_does_not_bring_its_trust(
 ) -> None:
     ran = tmp_path / "ran"
     evil = ["model=custom", "model._target_=os.system", f"model.arguments={{command: 'touch {ran}'}}", trust]
-    ledger.tell({"command": ["python", "-m", "trainer", "-m", "seed=1", *evil]})
+    ledger.write_about({"command": ["python", "-m", "trainer", "-m", "seed=1", *evil]})
     assert main(["rerun", "tried", "--runs", str(ledger.directory.parent)]) == 2
-    assert "say it again: --trust os" in capsys.readouterr().err
+    assert "trust it again: --trust os" in capsys.readouterr().err
     assert not ran.exists()

@@ -75,8 +75,8 @@ def test_a_job_wishes_for_what_its_strategy_takes(
     overrides: list[str], count: int, tells: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver(SMI, tmp_path, monkeypatch)
-    wish = devices_of(run_config(overrides))
-    assert (wish.count, wish.tells) == (count, tells)
+    request = devices_of(run_config(overrides))
+    assert (request.count, request.restricts) == (count, tells)
 
 
 def test_more_gpus_than_there_are_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ def test_the_same_command_runs_only_what_is_not_done(
 
     assert sweep(tmp_path, "seed=1,2", monkeypatch=monkeypatch) == 0
     assert states(tmp_path) == [(DONE, 1), (DONE, 1)]
-    assert "2 jobs, 2 of them done before" in capsys.readouterr().out
+    assert "2 jobs, 2 of them already done" in capsys.readouterr().out
 
     assert sweep(tmp_path, "seed=1,2", "optimizer.learning_rate=0.001,0.01", monkeypatch=monkeypatch) == 0
     assert states(tmp_path) == [(DONE, 1)] * 4
@@ -73,7 +73,7 @@ def test_jobs_that_die_are_told_and_stop_nobody(
 
     asked = ["rerun", str(tmp_path / "sweep"), found["exit"].job[:8], found["well"].job]
     assert main(asked) == 2
-    assert "say it again: --trust wrong" in capsys.readouterr().err
+    assert "trust it again: --trust wrong" in capsys.readouterr().err
     assert main([*asked, "--trust", "wrong"]) == 1
     assert [each.attempts for each in records(tmp_path)] == [1, 1, 1, 2, 1, 1]
     assert main(["rerun", str(tmp_path / "sweep"), found["well"].job, "--again", "--trust", "wrong"]) == 0
@@ -122,7 +122,7 @@ def test_a_job_that_does_worse_than_the_others_is_given_up(tmp_path: Path, monke
     assert sweep(tmp_path, rates, *prune, *length, monkeypatch=monkeypatch) == 0
     *others, last = records(tmp_path)
     assert [each.pruned for each in others] == [None, None]
-    assert "given up after epoch 2" in (last.pruned or "")
+    assert "stopped early after epoch 2" in (last.pruned or "")
     assert (last.state, last.steps) == (DONE, 10)
     assert sweep(tmp_path, rates, *prune[1:], *length, monkeypatch=monkeypatch) == 0
     *_, last = records(tmp_path)
@@ -146,7 +146,7 @@ def test_a_job_outlives_the_kill_of_its_sweep_until_it_is_saved_and_goes_on_with
     assert "tensorflow" not in Path(f"/proc/{parent.pid}/maps").read_text()
     parent.kill()
     parent.wait()
-    assert "2 jobs, 0 of them done before" in (tmp_path / "said").read_text()
+    assert "2 jobs, 0 of them already done" in (tmp_path / "said").read_text()
     assert [each.state for each in records(tmp_path)] == [State.running, PLANNED]  # it has half a second to hear of it
 
     assert sweep(tmp_path, *jobs, monkeypatch=monkeypatch) == 0

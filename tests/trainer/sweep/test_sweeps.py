@@ -15,7 +15,7 @@ from tests.trainer.running import command
         (["--cfg", "job", "model.width=abc"], "one setting of the configuration cannot be used:\n  model.width: Value"),
         (["-m", "model=mlp,convnet", "fit.epoch=3"], "  fit.epoch: no such key"),
         (["-m", "seed=1,2", "run=a_${seed}"], "  run=a_${seed}: in a sweep, run names the sweep"),
-        (["-m", "seed=1,2", "hydra/launcher=cloud"], "  hydra/launcher=cloud: there is no such launcher here"),
+        (["-m", "seed=1,2", "hydra/launcher=cloud"], "  hydra/launcher=cloud: no such launcher is installed"),
         (["seed=${oc.env:NOPE}"], "  seed: Environment variable 'NOPE' not found\n"),
         (["+fit.foo=1"], "  fit.foo: no such key"),
     ],
