@@ -15,7 +15,7 @@ import numpy as np
 from tests.trainer.running import QUICK
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["trainer.run", "tests.trainer.jobs"])  # nothing is computed by importing them
+_CONTEXT.set_forkserver_preload(["trainer.run", "tests.jobs"])  # nothing is computed by importing them
 
 
 def run_job(runs: Path, *overrides: str, kill_at: int | None = None, restored: Path | None = None) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from nameplate.graph.tree import variables
 from tests.models.cases import GOLDEN
 
-DIRECTORY = Path(__file__).parents[2] / "golden" / "names"
+DIRECTORY = Path(__file__).parents[1] / "golden" / "names"
 
 
 def main() -> None:
