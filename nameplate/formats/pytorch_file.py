@@ -21,8 +21,9 @@ from nameplate.formats import zip_archive as archives
 from nameplate.formats.arrays import Arrays
 from nameplate.formats.limits import budget_of
 from nameplate.formats.name_table import Array, NameTable, of_arrays
+from nameplate.formats.pytorch_layouts import slashed
 from nameplate.formats.pytorch_pickle import DTYPES, STORAGES, Tensor, structure
-from nameplate.naming.names import SEPARATOR, join
+from nameplate.naming.names import join
 
 _PICKLE = 4 << 20  # bytes of the pickle that any file may have
 _PICKLE_MEMBER = 2048  # plus so many per member; a tensor takes about 200
@@ -45,7 +46,7 @@ def read_pytorch_table(path: Path) -> NameTable:
         FileFormatError: as `open_pytorch`.
     """
     with open_pytorch(path) as arrays:
-        listed = [Array(_slashed(name), form.shape, form.dtype) for name, form in arrays.forms.items()]
+        listed = [Array(slashed(name), form.shape, form.dtype) for name, form in arrays.forms.items()]
     return of_arrays(Path(path).name, listed)
 
 
@@ -160,10 +161,6 @@ def _storage_faults(tensors: Mapping[str, Tensor], top: str, sizes: Mapping[str,
 
 def _member(top: str, tensor: Tensor) -> str:
     return f"{top}/data/{tensor.storage.key}"
-
-
-def _slashed(name: str) -> str:
-    return SEPARATOR.join(part for part in name.replace(".", SEPARATOR).split(SEPARATOR) if part)
 
 
 def write_state_dict(path: Path, tensors: Mapping[str, np.ndarray]) -> None:

@@ -21,6 +21,11 @@ _Backward = Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]
 COUNTER = "num_batches_tracked"  # of a batch norm in PyTorch; Keras has nothing like it
 
 
+def slashed(name: str) -> str:
+    """Return a PyTorch name in the project's grammar: `layer1.0.conv1.weight` is `layer1/0/conv1/weight`."""
+    return names.SEPARATOR.join(part for part in name.replace(".", names.SEPARATOR).split(names.SEPARATOR) if part)
+
+
 @dataclass(frozen=True)
 class Pair:
     """PyTorch leaves and the Keras leaves that hold the same numbers.

@@ -1,7 +1,7 @@
-"""Weights of PyTorch's as weights of a Keras model, and back: names by rules, layouts by the role of each layer.
+"""PyTorch weights converted to those of a Keras model, and back: names by rules, layouts by the role of each layer.
 
-A PyTorch module `layer1.0.conv1` is the layer `layer1/0/conv1` until a rule gives it another name. All of both sides is
-accounted for: what has no place keeps its name, so that a plan finds it left over.
+A PyTorch module `layer1.0.conv1` is the layer `layer1/0/conv1` unless a rule renames it. Everything on both sides is
+accounted for: an array without a counterpart keeps its name, so that the plan lists it as left over.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nameplate.errors import FileFormatError
 from nameplate.formats import pytorch_layouts
 from nameplate.formats.arrays import Arrays
 from nameplate.formats.name_table import Array
-from nameplate.formats.pytorch_layouts import COUNTER, Pair, Rows
+from nameplate.formats.pytorch_layouts import COUNTER, Pair, Rows, slashed
 from nameplate.naming import names
 from nameplate.naming.rules import Rule, apply_rules
 from nameplate.weights.named import Weights
@@ -29,17 +29,12 @@ ROWS_UNKNOWN = "rows as they are"
 
 @dataclass(frozen=True)
 class Converted:
-    """Weights in Keras' names and layouts, not yet read, and where each came from."""
+    """Weights in Keras' names and layouts, read on demand, with the origin of each."""
 
     weights: Arrays
-    origins: Mapping[str, str]  # Keras' name -> PyTorch's, joined with ` + ` where there were several
-    dropped: Mapping[str, str]  # PyTorch's name -> why it has no place in Keras
-    notes: Mapping[str, str] = field(default_factory=dict)  # Keras' name -> what was done to its rows, or could not be
-
-
-def slashed(name: str) -> str:
-    """Return a PyTorch name in the project's grammar: `layer1.0.conv1.weight` is `layer1/0/conv1/weight`."""
-    return names.SEPARATOR.join(part for part in name.replace(".", names.SEPARATOR).split(names.SEPARATOR) if part)
+    origins: Mapping[str, str]  # Keras name -> PyTorch name, several joined with ` + `
+    dropped: Mapping[str, str]  # PyTorch name -> why Keras has no counterpart
+    notes: Mapping[str, str] = field(default_factory=dict)  # Keras name -> how its rows were reordered, or why not
 
 
 def to_keras(
@@ -54,8 +49,8 @@ def to_keras(
     """Return PyTorch's weights as those of the model that `classes` and `targets` describe.
 
     Args:
-        source: by PyTorch's names; read only when the result is.
-        forms: what each array of `source` is.
+        source: by PyTorch's names; its arrays are read when those of the result are.
+        forms: the form of each array of `source`.
         classes: `{layer: class}` of the model, qualified.
         targets: `{variable: form}` of the model.
         rules: over the slashed names of PyTorch's modules and variables. One that gives a variable Keras' name for it
@@ -67,28 +62,28 @@ def to_keras(
     """
     mapped = apply_rules([slashed(name) for name in forms], rules)
     by_slash = {slashed(name): name for name in forms}
-    found = {new: by_slash[old] for old, new in mapped.names.items()}
+    origins = {new: by_slash[old] for old, new in mapped.names.items()}
     dropped = {by_slash[old]: mapped.rules[old] for old in mapped.dropped}
-    converter = _Converter(source, forms, found, targets)
+    converter = _Converter(source, forms, origins, targets)
     for layer, kind in classes.items():
         role = pytorch_layouts.role(kind)
         for pair in pytorch_layouts.pairs(role) if role else ():
             converter.take(layer, pair, (rows or {}).get(layer))
         counter = names.join(layer, COUNTER)
-        if role == "batch_norm" and counter in found:
-            dropped[found.pop(counter)] = "counts PyTorch's batches; Keras keeps no such number"
+        if role == "batch_norm" and counter in origins:
+            dropped[origins.pop(counter)] = "PyTorch's count of batches; Keras has no such counter"
     return converter.result(dropped)
 
 
 class _Converter:
-    """Collects what each array of Keras' is made of."""
+    """Collects from which PyTorch arrays each Keras array is converted."""
 
     def __init__(
-        self, source: Weights, forms: Mapping[str, Form], found: dict[str, str], targets: Mapping[str, Form]
+        self, source: Weights, forms: Mapping[str, Form], origins: dict[str, str], targets: Mapping[str, Form]
     ) -> None:
         self._source = source
         self._forms = forms
-        self._found = found  # name after the rules -> PyTorch's
+        self._left = origins  # name after the rules -> PyTorch's name, of the arrays not yet converted
         self._targets = targets
         self._arrays: list[Array] = []
         self._reads: dict[str, Callable[[], np.ndarray]] = {}
@@ -96,36 +91,36 @@ class _Converter:
         self._notes: dict[str, str] = {}
 
     def take(self, layer: str, pair: Pair, rows: Rows | None) -> None:
-        """Make Keras' arrays of a pair out of PyTorch's, under whichever of their two names a rule put them."""
-        there = [names.join(layer, leaf) for leaf in pair.keras]
-        here = self._found_as([names.join(layer, leaf) for leaf in pair.torch], there)
-        if here is None or not all(name in self._targets for name in there):
+        """Convert the PyTorch arrays of a pair, which the rules left under PyTorch's or Keras' variable names."""
+        targets = [names.join(layer, leaf) for leaf in pair.keras]
+        sources = self._source_names([names.join(layer, leaf) for leaf in pair.torch], targets)
+        if sources is None or not all(name in self._targets for name in targets):
             return
-        origins = [self._found[name] for name in here]
-        shapes = [self._targets[name].shape for name in there]
+        origins = [self._left[name] for name in sources]
+        shapes = [self._targets[name].shape for name in targets]
         forms = self._shaped(origins, pair, shapes)
-        if len(forms) != len(there):  # of another size: it stays as it is, and the plan says so
+        if len(forms) != len(targets):  # of another size: left as it is, for the plan to report
             return
-        for name in here:
-            del self._found[name]
+        for name in sources:
+            del self._left[name]
         fits = all(form.shape == shape for form, shape in zip(forms, shapes, strict=True))
         if rows is not None and fits and rows.concerns(pair.keras[0]):
             pair = pytorch_layouts.behind(pair, rows)
-            self._notes[there[0]] = rows.description if rows.known else f"{ROWS_UNKNOWN}: {rows.description}"
-        for index, (name, form) in enumerate(zip(there, forms, strict=True)):
+            self._notes[targets[0]] = rows.description if rows.known else f"{ROWS_UNKNOWN}: {rows.description}"
+        for index, (name, form) in enumerate(zip(targets, forms, strict=True)):
             self._add(name, form, " + ".join(origins), partial(self._read, origins, pair, shapes, index))
 
-    def _found_as(self, here: list[str], there: list[str]) -> list[str] | None:
-        """Return under which names the arrays of a pair were found; None where one is missing."""
-        if all(name in self._found for name in here):
-            return here
-        if len(here) != 1 or len(there) != 1 or there[0] not in self._found:
+    def _source_names(self, torch: list[str], keras: list[str]) -> list[str] | None:
+        """Return the names, PyTorch's or Keras', under which a pair's arrays are left; None where one is missing."""
+        if all(name in self._left for name in torch):
+            return torch
+        if len(torch) != 1 or len(keras) != 1 or keras[0] not in self._left:
             return None
-        leaf = names.split(slashed(self._found[there[0]]))[1]  # as PyTorch calls it: a rule gave it Keras' name
-        return there if leaf == names.split(here[0])[1] else None
+        leaf = names.split(slashed(self._left[keras[0]]))[1]  # PyTorch's own; a rule renamed the array to Keras' name
+        return keras if leaf == names.split(torch[0])[1] else None
 
     def result(self, dropped: Mapping[str, str]) -> Converted:
-        for name, origin in self._found.items():
+        for name, origin in self._left.items():
             self._add(name, self._forms[origin], origin, partial(self._source.__getitem__, origin))
         weights = Arrays(self._arrays, lambda place: self._reads[place](), path=Path(), format="PyTorch")
         return Converted(weights, self._origins, dropped, self._notes)
@@ -136,17 +131,17 @@ class _Converter:
         self._origins[name] = origin
 
     def _shaped(self, origins: list[str], pair: Pair, shapes: Sequence[tuple[int, ...]]) -> list[Form]:
-        """Return the forms after a conversion, by converting bytes of the same shapes; nothing when it does not go."""
+        """Return the forms after a conversion, found by converting dummy bytes of these shapes; none if it fails."""
         forms = [self._forms[origin] for origin in origins]
         try:
-            made = pair.forward([np.broadcast_to(np.int8(0), form.shape) for form in forms], shapes)
+            dummies = pair.forward([np.broadcast_to(np.int8(0), form.shape) for form in forms], shapes)
         except ValueError:
             return [Form(forms[0].shape, forms[0].dtype)] if len(pair.keras) == 1 else []
-        return [Form(each.shape, forms[0].dtype) for each in made]
+        return [Form(dummy.shape, forms[0].dtype) for dummy in dummies]
 
     def _read(self, origins: list[str], pair: Pair, shapes: Sequence[tuple[int, ...]], index: int) -> np.ndarray:
-        made = pair.forward([self._source[origin] for origin in origins], shapes)
-        return np.ascontiguousarray(made[index]).reshape(made[index].shape)
+        converted = pair.forward([self._source[origin] for origin in origins], shapes)[index]
+        return np.ascontiguousarray(converted).reshape(converted.shape)
 
 
 def to_torch(
@@ -167,42 +162,42 @@ def to_torch(
         rows: by layer, where its features are the pixels of a flattened picture.
 
     Raises:
-        FileFormatError: with every variable that no layout of PyTorch's takes, and every module of no layer.
+        FileFormatError: with every variable that PyTorch has no layout for, and every module of an unknown layer.
     """
     module_of = _modules(modules or {}, classes)
     left = dict.fromkeys(weights)
-    found: dict[str, np.ndarray] = {}
+    state: dict[str, np.ndarray] = {}
     for layer, kind in classes.items():
         role = pytorch_layouts.role(kind)
         module = module_of.get(layer, layer.replace(names.SEPARATOR, "."))
         taken = False
         for plain in pytorch_layouts.pairs(role) if role else ():
             pair = pytorch_layouts.behind(plain, (rows or {}).get(layer))
-            there = [names.join(layer, leaf) for leaf in pair.keras]
-            if all(name in left for name in there):
-                made = pair.backward([weights[name] for name in there])
+            sources = [names.join(layer, leaf) for leaf in pair.keras]
+            if all(name in left for name in sources):
+                converted = pair.backward([weights[name] for name in sources])
                 leaves = [f"{module}.{leaf.replace('/', '.')}" for leaf in pair.torch]
-                found |= {leaf: np.ascontiguousarray(each) for leaf, each in zip(leaves, made, strict=True)}
-                for name in there:
+                state |= {leaf: np.ascontiguousarray(array) for leaf, array in zip(leaves, converted, strict=True)}
+                for name in sources:
                     del left[name]
                 taken = True
         if role == "batch_norm" and taken:
             counter = f"{module}.{COUNTER}"
-            found[counter] = np.asarray((counters or {}).get(counter, 0), np.int64)
+            state[counter] = np.asarray((counters or {}).get(counter, 0), np.int64)
     _refuse_left(left, classes)
-    return found
+    return state
 
 
 def torch_rules(rename: Iterable[Rule]) -> list[Rule]:
-    """Return rules whose old names may be written with PyTorch's dots."""
+    """Return rules with the dots of PyTorch names replaced by slashes."""
     return [rule if rule.regular else replace(rule, old=slashed(rule.old)) for rule in rename]
 
 
 def _modules(modules: Mapping[str, str], classes: Mapping[str, str]) -> dict[str, str]:
-    strangers = sorted(layer for layer in modules.values() if layer not in classes)
-    if strangers:
-        lines = [f"  {layer!r}{names.did_you_mean(layer, classes)}" for layer in strangers]
-        raise FileFormatError("\n".join(["these layers, which modules were named for, do not exist:", *lines]))
+    unknown = sorted(layer for layer in modules.values() if layer not in classes)
+    if unknown:
+        lines = [f"  {layer!r}{names.did_you_mean(layer, classes)}" for layer in unknown]
+        raise FileFormatError("\n".join(["modules were given for layers that do not exist:", *lines]))
     return {layer: module.replace(names.SEPARATOR, ".") for module, layer in modules.items()}
 
 

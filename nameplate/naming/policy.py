@@ -159,12 +159,12 @@ def violations(policy: Policy, tree: Sequence[Named], *, outputs: Sequence[str] 
     """
     faulty = broken(policy, tree)
     better = suggestions(policy, tree, list(faulty))
-    found = [
+    present = [
         Violation(tree[index].name, rule, message, better[index])
         for index, reasons in faulty.items()
         for rule, message in reasons
     ]
-    return found + _absent(policy, tree, outputs)
+    return present + _missing(policy, tree, outputs)
 
 
 def model_name_violations(name: object) -> list[Violation]:
@@ -231,22 +231,22 @@ def _advice(violation: Violation) -> str:
 def _faults(policy: Policy, item: Named, own: str, tree: Sequence[Named]) -> list[tuple[str, str]]:
     """Return (rule, message) for each rule that a name breaks by itself, without its siblings."""
     reason = names.fault(own if item.is_text or own != item.own else None, limit=policy.max_length)
-    found = [("grammar", reason)] if reason else []
+    faults = [("grammar", reason)] if reason else []
     if not own or (not item.is_text and own == item.own):  # there is no name to check against the other rules
-        return found
-    found += [("forbidden", f"matches the forbidden {pattern!r}") for pattern in _forbidden(policy, item, own)]
+        return faults
+    faults += [("forbidden", f"matches the forbidden {pattern!r}") for pattern in _forbidden(policy, item, own)]
     if not _held_to_all(policy, item):
-        return found
+        return faults
     written = item.given and own == item.own
     if not policy.automatic and not written and names.is_automatic(own, item.classes[0]):
-        found.append(("automatic", "made up by Keras"))
+        faults.append(("automatic", "made up by Keras"))
     pattern = _pattern(policy, item)
     if pattern and not re.fullmatch(pattern, own):
-        found.append(("pattern", f"a {item.classes[0]} must match {pattern!r}"))
+        faults.append(("pattern", f"a {item.classes[0]} must match {pattern!r}"))
     prefix = _prefix(policy, item, tree)
     if not own.startswith(prefix):
-        found.append(("prefix", f"must begin with {prefix!r}"))
-    return found
+        faults.append(("prefix", f"must begin with {prefix!r}"))
+    return faults
 
 
 def _held_to_all(policy: Policy, item: Named) -> bool:
@@ -298,15 +298,15 @@ def _clashes(policy: Policy, tree: Sequence[Named]) -> Iterator[tuple[int, tuple
             yield index, ("case", f"the same as {tree[earlier].own!r} but for case: {where}")
 
 
-def _absent(policy: Policy, tree: Sequence[Named], outputs: Sequence[str]) -> list[Violation]:
+def _missing(policy: Policy, tree: Sequence[Named], outputs: Sequence[str]) -> list[Violation]:
     present = [item.name for item in tree]
     known = set(present)
-    found = [
+    missing = [
         Violation(name, "required", f"required, and no layer has it.{names.did_you_mean(name, present)}", "")
         for name in policy.required
         if name not in known
     ]
-    return found + [
+    return missing + [
         Violation(name, "output", f"the objective uses it; the outputs are {', '.join(outputs) or 'unnamed'}", "")
         for name in policy.outputs
         if name not in outputs
