@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import fields, is_dataclass, replace
 from enum import Enum
+from functools import cache
 from glob import glob
 from io import StringIO
 from pathlib import Path
@@ -149,6 +150,11 @@ _running: list[
 def register(arguments: Sequence[str] = ()) -> None:
     """Store the schemas under their groups; `--help` lists the options that `arguments` can choose from."""
     OmegaConf.register_new_resolver("nameplate_options", lambda: _listing(options(arguments)), replace=True)
+    _store_schemas()
+
+
+@cache  # Hydra copies a node that it takes from there
+def _store_schemas() -> None:
     store = ConfigStore.instance()
     store.store(name="schema", node=run_schema())
     for group, schema in SCHEMAS.items():
