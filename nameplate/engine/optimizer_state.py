@@ -1,7 +1,7 @@
-"""An optimizer's variables by name: a slot is keyed by its variable and what it holds, `stem_conv/kernel@momentum`.
+"""An optimizer's variables by name: the key of a slot is its variable and what it holds, `stem_conv/kernel@momentum`.
 
 Keras joins the parts of a slot's name with underscores, so that `a_b/kernel` and `a/b_kernel` collide. Here the pairs
-come from the optimizer itself, by watching an equal one being built.
+come from the optimizer itself: an equal one is built, and each slot that it asks for is noted.
 """
 
 from __future__ import annotations
@@ -14,11 +14,9 @@ import keras
 import tensorflow as tf
 
 from nameplate.engine.private.compiled import copies
-from nameplate.engine.private.optimizers import built_for, inner_optimizer, moving_averages
+from nameplate.engine.private.optimizers import built_for, inner_optimizer, lists_by_variable, moving_averages
 from nameplate.errors import NameplateError
 from nameplate.naming.names import is_automatic
-
-_NOT_SLOTS = ("_variables", "_trainable_variables")
 
 
 def slots(optimizer: keras.Optimizer, variables: Mapping[str, keras.Variable]) -> dict[str, keras.Variable]:
@@ -27,15 +25,15 @@ def slots(optimizer: keras.Optimizer, variables: Mapping[str, keras.Variable]) -
 
 
 def scalars(optimizer: keras.Optimizer, variables: Mapping[str, keras.Variable]) -> dict[str, keras.Variable]:
-    """Return what an optimizer keeps that belongs to no variable, by its own name: iteration, learning rate, ..."""
+    """Return an optimizer's variables that belong to no other, by their own names: iteration, learning rate, ..."""
     return {key: variable for key, variable in named_variables(optimizer, variables).items() if "@" not in key}
 
 
 def named_variables(optimizer: keras.Optimizer, variables: Mapping[str, keras.Variable]) -> dict[str, keras.Variable]:
-    """Return every variable of a built optimizer by its slot, or by its own name where it is no slot.
+    """Return every variable of a built optimizer by its slot, or by its own name if it is not a slot.
 
     Raises:
-        NameplateError: when an optimizer of the user's own keeps variables that no name tells apart.
+        NameplateError: a user's optimizer keeps variables that have the same name.
     """
     inner = inner_optimizer(optimizer)
     held = {id(each) for each in inner.variables}
@@ -54,7 +52,7 @@ def named_variables(optimizer: keras.Optimizer, variables: Mapping[str, keras.Va
 
 
 def _own_name(optimizer: keras.Optimizer, variable: keras.Variable) -> str:
-    """Return the name of a variable that is no slot; one that Keras counted up (Nadam's) has that of its attribute."""
+    """Return the name of a variable that is not a slot; its attribute's if Keras has numbered it, as Nadam's."""
     if not is_automatic(variable.name, "Variable"):
         return variable.name
     held = (attribute for attribute, value in vars(optimizer).items() if value is variable)
@@ -62,7 +60,7 @@ def _own_name(optimizer: keras.Optimizer, variable: keras.Variable) -> str:
 
 
 def _watched(optimizer: keras.Optimizer, variables: Mapping[str, keras.Variable]) -> dict[int, str]:
-    """Return the slot of each position in `optimizer.variables` that is made from a variable as reference."""
+    """Return the slot at each position of `optimizer.variables` that is created from a variable as reference."""
     names = {id(variable): name for name, variable in variables.items()}
     probe = type(optimizer).from_config(optimizer.get_config())
     keys: dict[int, str] = {}
@@ -70,7 +68,7 @@ def _watched(optimizer: keras.Optimizer, variables: Mapping[str, keras.Variable]
     def watch(reference_variable: Any, name: str | None = None, initializer: Any = "zeros") -> keras.Variable:
         del initializer
         keys[len(probe.variables)] = f"{names[id(reference_variable)]}@{name or 'var'}"
-        # A scalar in the slot's place: the probe must not cost the memory of a second set of slots.
+        # A scalar instead of the slot: the probe must not cost the memory of a second set of slots.
         return probe.add_variable(shape=(), dtype=reference_variable.dtype, name=name)
 
     probe.add_variable_from_reference = watch
@@ -79,14 +77,13 @@ def _watched(optimizer: keras.Optimizer, variables: Mapping[str, keras.Variable]
 
 
 def _listed(optimizer: keras.Optimizer, variables: Mapping[str, keras.Variable]) -> dict[int, str]:
-    """Return slots that are made otherwise and held in a list with a place for each variable (Adafactor's)."""
+    """Return slots that are created otherwise and held in a list with an entry for each variable (Adafactor's)."""
     names = {id(variable): name for name, variable in variables.items()}
     trained = [names[id(variable)] for variable in built_for(optimizer)]
     positions = {id(variable): index for index, variable in enumerate(optimizer.variables)}
     return {
         positions[id(slot)]: f"{name}@{attribute.lstrip('_')}"
-        for attribute, held in vars(optimizer).items()
-        if isinstance(held, list) and len(held) == len(trained) and attribute not in _NOT_SLOTS
+        for attribute, held in lists_by_variable(optimizer).items()
         for name, slot in zip(trained, held, strict=True)
         if id(slot) in positions
     }
@@ -94,20 +91,20 @@ def _listed(optimizer: keras.Optimizer, variables: Mapping[str, keras.Variable])
 
 @contextmanager
 def averages_in_place(optimizer: keras.Optimizer) -> Iterator[None]:
-    """Inside, weights that the optimizer keeps moving averages of have the averages' values, and these the weights'.
+    """Inside, weights and their moving averages, if the optimizer keeps any, have exchanged values.
 
-    Training goes on afterwards with the bits that it had. Call it outside of a graph, on all workers alike.
+    Training continues afterwards with the bits that it had. Call it outside of a graph, on all workers alike.
     """
     pairs = moving_averages(optimizer)
-    _exchange(pairs)
+    _swap(pairs)
     try:
         yield
     finally:
-        _exchange(pairs)
+        _swap(pairs)
 
 
-def _exchange(pairs: list[tuple[keras.Variable, keras.Variable]]) -> None:
-    """Exchange the values of variables on each replica; no more than one is held twice at a time."""
+def _swap(pairs: list[tuple[keras.Variable, keras.Variable]]) -> None:
+    """Swap the values of variables on each replica; no more than one value is held twice at a time."""
     for variable, average in pairs:
         for one, other in zip(copies(variable), copies(average), strict=True):
             held = tf.identity(one)

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from keras.src import backend
 from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
-from keras.src.trainers.data_adapters.data_adapter_utils import unpack_x_y_sample_weight as unpack
+from keras.utils import unpack_x_y_sample_weight as unpack
 
 __all__ = [
     "as_logged",

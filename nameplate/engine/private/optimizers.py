@@ -29,7 +29,7 @@ _ELEMENTWISE = (
     keras.optimizers.RMSprop,
     keras.optimizers.Lion,
 )
-_NO_SLOTS = ("_variables", "_trainable_variables", "_accumulated_gradients", "_model_variables_moving_average")
+_NO_SLOTS = ("_accumulated_gradients", "_model_variables_moving_average")  # `update_step` does not touch these
 _APPLYING = (BaseOptimizer, keras.optimizers.LossScaleOptimizer, keras.optimizers.MultiOptimizer)  # have an `apply`
 
 
@@ -113,8 +113,8 @@ def _update_packed(optimizer: Any, gradients: Sequence[Any], variables: Sequence
     indices = [optimizer._get_variable_index(variable) for variable in variables]
     slots = {
         attribute: PackedVariables([held[index] for index in indices])
-        for attribute, held in vars(optimizer).items()
-        if attribute not in _NO_SLOTS and _holds_slots(held, len(optimizer._trainable_variables))
+        for attribute, held in lists_by_variable(optimizer).items()
+        if attribute not in _NO_SLOTS and _holds_variables(held)
     }
     whole = PackedVariables(variables)
     with ExitStack() as stack:
@@ -126,11 +126,21 @@ def _update_packed(optimizer: Any, gradients: Sequence[Any], variables: Sequence
         packed.write_back()
 
 
-def _holds_slots(held: Any, count: int) -> bool:
-    # TensorFlow keeps its bookkeeping in lists on the same object, which may happen to be as long. A variable that is
-    # overwritten with its gradient has None for a slot.
-    if not isinstance(held, list) or len(held) != count:
-        return False
+def lists_by_variable(optimizer: keras.Optimizer) -> dict[str, list[Any]]:
+    """Return the lists that an optimizer keeps with an entry for each variable it was built for, by attribute.
+
+    Among them may be TensorFlow's bookkeeping on the same object, if it happens to be as long.
+    """
+    count = len(optimizer._trainable_variables)
+    return {
+        attribute: held
+        for attribute, held in vars(optimizer).items()
+        if isinstance(held, list) and len(held) == count and attribute not in ("_variables", "_trainable_variables")
+    }
+
+
+def _holds_variables(held: list[Any]) -> bool:
+    """Say whether a list holds slots; a variable that is overwritten with its gradient has None for one."""
     return {isinstance(slot, keras.Variable) for slot in held if slot is not None} == {True}
 
 

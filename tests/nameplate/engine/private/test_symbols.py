@@ -1,0 +1,215 @@
+"""Each private symbol of Keras and TensorFlow that the engine uses, as in keras 3.15.1 and tensorflow 2.21."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras.src import backend
+from keras.src.backend.common import masking
+from keras.src.backend.tensorflow import nn, random
+from keras.src.backend.tensorflow.optimizer import TFOptimizer
+from keras.src.losses import loss
+from keras.src.optimizers.base_optimizer import BaseOptimizer
+from tensorflow.python.distribute.collective_all_reduce_strategy import CollectiveAllReduceExtended
+from tensorflow.python.eager import record
+
+from nameplate.engine import private
+
+_MODEL_LOSS = "(self, x=None, y=None, y_pred=None, sample_weight=None, training=True)"
+_APPLY = "(self, grads, trainable_variables=None)"
+_UPDATE_STATE = "(self, values, sample_weight=None)"
+
+# Functions and methods that are called or replaced: where each is, its name, its signature.
+CALLABLES: list[tuple[Any, str, str]] = [
+    (backend, "compute_output_spec", "(fn, *args, **kwargs)"),
+    (masking, "get_keras_mask", "(x)"),
+    (masking, "set_keras_mask", "(x, mask)"),
+    (nn, "_compute_moments_sync", "(x, axes, keepdims)"),
+    (random, "dropout", "(inputs, rate, noise_shape=None, seed=None)"),
+    (loss, "scale_loss_for_distribution", "(value)"),
+    (loss, "unscale_loss_for_distribution", "(value)"),
+    (loss, "apply_mask", "(sample_weight, mask, dtype, reduction)"),
+    (
+        loss,
+        "reduce_weighted_values",
+        "(values, sample_weight=None, mask=None, reduction='sum_over_batch_size', dtype=None)",
+    ),
+    *[
+        (owner, name, signature)
+        for owner in (TFOptimizer, BaseOptimizer)
+        for name, signature in (
+            ("_apply_weight_decay", "(self, variables)"),
+            ("_backend_increment_gradient_accumulators", "(self, grads, acc_grads)"),
+            ("_overwrite_model_variables_with_average_value", "(self, trainable_variables)"),
+            ("_backend_update_step", "(self, grads, trainable_variables, learning_rate)"),
+        )
+    ],
+    (BaseOptimizer, "_get_variable_index", "(self, variable)"),
+    (BaseOptimizer, "update_step", "(self, gradient, variable, learning_rate)"),
+    (BaseOptimizer, "apply", _APPLY),
+    (keras.optimizers.LossScaleOptimizer, "apply", _APPLY),
+    (keras.optimizers.LossScaleOptimizer, "_tf_apply", _APPLY),
+    (keras.optimizers.LossScaleOptimizer, "_common_apply", _APPLY),
+    (keras.optimizers.MultiOptimizer, "apply", _APPLY),
+    (keras.layers.BatchNormalization, "_moments", "(self, inputs, mask)"),
+    (keras.Layer, "add_loss", "(self, loss)"),
+    (keras.Layer, "_assert_input_compatibility", "(self, arg_0)"),
+    (keras.metrics.Mean, "update_state", _UPDATE_STATE),
+    (keras.metrics.Sum, "update_state", _UPDATE_STATE),
+    (keras.random.SeedGenerator, "next", "(self, ordered=True)"),
+    (keras.Model, "_symbolic_build", "(self, iterator=None, data_batch=None)"),
+    (keras.Model, "_compute_loss", _MODEL_LOSS),
+    (keras.Model, "_flatten_metrics_in_order", "(self, logs)"),
+    (CollectiveAllReduceExtended, "_initialize_local_devices", "(self, cluster_resolver, worker_device)"),
+    (record, "stop_recording", "()"),
+    (
+        record,
+        "record_operation",
+        "(op_type, output_tensors, input_tensors, backward_function, forward_function=None)",
+    ),
+    (tf.data.Dataset, "_inputs", "(self)"),
+    (
+        tf.data.Dataset,
+        "_as_serialized_graph",
+        "(self, allow_stateful=None, strip_device_assignment=None, "
+        "external_state_policy=<ExternalStatePolicy.WARN: 0>)",
+    ),
+]
+
+
+def _model() -> Any:
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="value")], name="small")
+    model.compile(keras.optimizers.SGD(0.1, use_ema=True, gradient_accumulation_steps=2), "mse", metrics=["mae"])
+    model.fit(np.ones((2, 3)), np.ones((2, 2)), verbose=0)
+    return model
+
+
+def _optimizer() -> Any:
+    return _model().optimizer
+
+
+def _probability() -> Any:
+    return keras.ops.softmax(tf.ones((1, 2)))
+
+
+def _parallel() -> Any:
+    return tf.data.Dataset.range(3).map(lambda x: x, num_parallel_calls=2, deterministic=False)
+
+
+# Attributes that are read or written: something that has each, and its type.
+ATTRIBUTES: dict[str, tuple[Callable[[], Any], type | tuple[type, ...]]] = {
+    "_accumulated_gradients": (_optimizer, list),
+    "_aggregation": (lambda: keras.Variable(1.0).value, object),
+    "_call_has_training_arg": (_model, bool),
+    "_compile_loss": (_model, keras.losses.Loss),
+    "_compile_metrics": (_model, keras.metrics.Metric),
+    "_deterministic": (_parallel, str),
+    "_fn": (lambda: keras.metrics.MeanAbsoluteError(), object),
+    "_flat_losses": (lambda: _model()._compile_loss, list),
+    "_initial_epoch": (_model, (int, type(None))),
+    "_iterations": (_optimizer, keras.Variable),
+    "_keras_logits": (_probability, tf.Tensor),
+    "_learning_rate": (_optimizer, keras.Variable),
+    "_loss_tracker": (_model, keras.metrics.Mean),
+    "_losses": (lambda: keras.layers.ReLU(), list),
+    "_model_variables_moving_average": (_optimizer, list),
+    "_omit_frequent_tracing_warning": (lambda: tf.function(lambda: 0), bool),
+    "_reduction_axes": (lambda: _built(keras.layers.BatchNormalization()), list),
+    "_seed": (lambda: tf.data.Dataset.range(3).shuffle(2, seed=1), tf.Tensor),
+    "_seed2": (lambda: tf.data.Dataset.range(3).shuffle(2, seed=1), tf.Tensor),
+    "_should_trace": (lambda: keras.callbacks.TensorBoard(), bool),
+    "_trainable_variables": (_optimizer, list),
+    "_value": (lambda: keras.Variable(1.0), object),
+    "_variables": (_optimizer, list),
+}
+
+
+def _built(layer: Any) -> Any:
+    layer.build((None, 2))
+    return layer
+
+
+def _module(owner: Any) -> str:
+    return getattr(owner, "__qualname__", None) or owner.__name__
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "signature"), CALLABLES, ids=[f"{_module(owner)}.{name}" for owner, name, _ in CALLABLES]
+)
+def test_a_function_that_is_called_or_replaced_has_its_signature(owner: Any, name: str, signature: str) -> None:
+    symbol = f"{_module(owner)}.{name} of keras {keras.__version__} and tensorflow {tf.__version__}"
+    assert hasattr(owner, name), f"there is no {symbol}; see nameplate/engine/private"
+    found = str(inspect.signature(getattr(owner, name)))
+    assert found == signature, f"{symbol} takes {found}; see nameplate/engine/private"
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES)
+def test_an_attribute_is_there_with_its_type(name: str) -> None:
+    make, kind = ATTRIBUTES[name]
+    holder = make()
+    versions = f"keras {keras.__version__} and tensorflow {tf.__version__}"
+    assert hasattr(holder, name), f"{type(holder).__name__} of {versions} has no {name}; see nameplate/engine/private"
+    value = getattr(holder, name)
+    assert isinstance(value, kind), f"{name} of {versions} is a {type(value).__name__}; see nameplate/engine/private"
+
+
+def test_the_tables_have_all_that_the_room_uses() -> None:
+    used = {name for path in _modules(Path(inspect.getfile(private)).parent) for name in _private_names(path)}
+    assert used == {name for _, name, _ in CALLABLES if name.startswith("_")} | ATTRIBUTES.keys()
+
+
+@pytest.mark.parametrize("room", ["engine", "training"])
+def test_no_module_outside_uses_what_is_private(room: str) -> None:
+    nameplate = Path(inspect.getfile(private)).parents[2]
+    strays = [f"{path.name}: {name}" for path in _modules(nameplate / room) for name in _private_names(path)]
+    strays += [
+        f"{path.name}: {node.module}"
+        for path in _modules(nameplate / room)
+        for node in ast.walk(_parsed(path))
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith(("keras.src", "tensorflow.python"))
+    ]
+    assert not strays, "these belong in nameplate/engine/private"
+
+
+# Names with an underscore that are public after all, or our own: of named tuples and of `os`, an attribute of callbacks
+# that is not saved, a method of another object of the same class.
+OURS = {"_replace", "_exit", "_model", "_renamed"}
+
+
+def _modules(directory: Path) -> list[Path]:
+    return sorted(directory.glob("*.py"))
+
+
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+def _private_names(path: Path) -> Iterator[str]:
+    """Yield the underscored attributes of other objects in a module, as attributes or in strings."""
+    tree = _parsed(path)
+    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    own |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    own |= {node.attr for node in ast.walk(tree) if _is_of_self(node)}  # type: ignore[attr-defined]
+    for node in ast.walk(tree):
+        name: object = None
+        if isinstance(node, ast.Attribute) and not _is_of_self(node):
+            name = node.attr
+        elif isinstance(node, ast.Constant):
+            name = node.value
+        if not isinstance(name, str) or not re.fullmatch(r"_[a-z][a-z0-9_]*", name) or name in OURS:
+            continue
+        if not (isinstance(node, ast.Attribute) and name in own):
+            yield name
+
+
+def _is_of_self(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
