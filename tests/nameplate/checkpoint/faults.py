@@ -10,7 +10,7 @@ from nameplate import checkpoint as store
 from tests.nameplate.checkpoint.injection import Injector, Outcome
 from tests.nameplate.checkpoint.samples import same, snapshot
 
-OLD, NEW, REPLACED = "old\n", "new\n", "replaced\n"  # the configuration tells a checkpoint's origin
+OLD, NEW, REPLACED = "old\n", "new\n", "replaced\n"  # the configuration identifies a checkpoint's origin
 
 WRITING = ("first", "following", "replacing")  # scenarios of the writer that save
 
@@ -34,7 +34,7 @@ def sweep(inject: Injector, run: Path, scenario: str, call: str, fault: str) -> 
 
 
 def prepare(run: Path, scenario: str) -> None:
-    """Lay down what was there before the save."""
+    """Create what exists before the save."""
     shutil.rmtree(run, ignore_errors=True)
     if scenario != "first":
         directory = run / "checkpoints"

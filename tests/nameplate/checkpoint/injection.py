@@ -40,15 +40,13 @@ class Outcome:
     """How one attempt ended."""
 
     code: int  # exit code of the writer; negative: the signal that ended it
-    said: list[str]  # what it said up to then
+    said: list[str]  # what it printed until then
     hit: bool  # whether the fault was injected at all
     log: str  # strace's
 
 
 class Injector:
-    """Runs scenarios of `tests.nameplate.checkpoint.writer`, each in a fork of one warm process, with a fault or
-    without.
-    """
+    """Runs scenarios of `tests.nameplate.checkpoint.writer` in forks of one warm process, with or without a fault."""
 
     def __init__(self, server: subprocess.Popen[str]) -> None:
         self._server = server

@@ -32,7 +32,7 @@ class Call:
 
 @dataclass(eq=False)
 class File:
-    """A file: what it holds now, and what would be left of it for certain."""
+    """A file: its content now, and what is certain to survive a power cut."""
 
     data: bytes = b""
     durable: bytes = b""
@@ -56,11 +56,11 @@ class Disk:
         self._descriptors: dict[int, tuple[Path, File | Directory]] = {}
 
     def apply(self, call: Call) -> None:
-        """Do what `call` did."""
+        """Apply the effect of `call`."""
         getattr(self, f"_{call.name}")(call)
 
     def crash(self, draw: random.Random, *, names: str, data: str) -> Directory:
-        """Return what could be found after the power came back.
+        """Return what could exist after the power is back.
 
         `names` and `data` say what became of what was not fsynced: all of it is there, none, or it is drawn.
         """
@@ -78,7 +78,7 @@ class Disk:
         self._descriptors[call.result] = (path, node)
 
     def _write(self, call: Call) -> None:
-        if int(call.rest.split(",")[0]) in self._descriptors:  # and not what the writer says of itself
+        if int(call.rest.split(",")[0]) in self._descriptors:  # not the writer's own output
             self._file(call).data += call.strings[0]
 
     def _pwrite64(self, call: Call) -> None:
@@ -154,7 +154,7 @@ def calls(log: str) -> Iterator[Call]:
 
 
 def crashes(disk: Disk, draw: random.Random) -> Iterator[Directory]:
-    """Yield trees that could be found after a crash now: the extremes, and some drawn at random."""
+    """Yield trees that could exist after a crash at this moment: the extremes, and a random sample."""
     for names in ("none", "all"):
         for data in ("none", "all", "zeros", "half"):
             yield disk.crash(draw, names=names, data=data)

@@ -159,7 +159,7 @@ def test_one_flipped_bit_in_a_pointer_is_found(path: Path) -> None:
             store.resolve(path.parent, "latest")
 
 
-def test_a_bare_directory_is_no_checkpoint_and_no_damage(tmp_path: Path) -> None:
+def test_a_bare_directory_is_neither_a_checkpoint_nor_damage(tmp_path: Path) -> None:
     (tmp_path / "thing").mkdir()
     with pytest.raises(store.StoreError, match="is not a checkpoint") as caught:
         store.open(tmp_path / "thing")

@@ -1,4 +1,4 @@
-"""Files that someone made to hurt: refused, quickly, in little memory."""
+"""Hostile files are refused quickly, in little memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any arrays under any names come back; any state of any size costs what it must."""
+"""Any arrays under any names come back; the cost is proportional to their size."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_no_bytes_in_the_place_of_a_file_do_more_than_be_refused(data: bytes) ->
         assert all(opened[name].nbytes >= 0 for name in opened)
 
 
-def test_ten_thousand_variables_with_long_names_are_no_trouble(tmp_path: Path) -> None:
+def test_ten_thousand_variables_with_long_names_are_saved(tmp_path: Path) -> None:
     weights = {f"{'container_' * 12}{index}/layer_with_a_long_name/kernel": array(2) for index in range(10_000)}
     path = store.save(tmp_path, snapshot(weights=weights))
     with store.open(path) as opened:

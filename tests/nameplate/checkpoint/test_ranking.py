@@ -22,7 +22,7 @@ def saved(directory: Path, values: dict[int, float], **about: Any) -> list[Path]
     ]
 
 
-def test_e2_of_equal_ones_the_older_is_best_for_all(tmp_path: Path) -> None:
+def test_of_equal_ones_the_older_is_best_for_all(tmp_path: Path) -> None:
     paths = saved(tmp_path, {1: 0.5, 2: 0.3, 3: 0.3, 4: float("nan")})
     assert ranked(paths, metric="loss", mode="min") == [paths[1], paths[2], paths[0]]
     assert store.best_of(tmp_path, metric="loss", mode="min", good=lambda _: True) == paths[1]
@@ -31,7 +31,7 @@ def test_e2_of_equal_ones_the_older_is_best_for_all(tmp_path: Path) -> None:
     assert paths[2] in store.to_delete(tmp_path, last=1, best=1, metric="loss")
 
 
-def test_e2_a_part_of_an_epoch_ranks_nowhere_unless_it_is_asked_for(tmp_path: Path) -> None:
+def test_a_part_of_an_epoch_ranks_nowhere_unless_it_is_asked_for(tmp_path: Path) -> None:
     part = saved(tmp_path, {1: 0.1}, partial=True)[0]
     whole = saved(tmp_path, {2: 0.5})[0]
     assert ranked([part, whole], metric="loss", mode="min") == [whole]
@@ -39,7 +39,7 @@ def test_e2_a_part_of_an_epoch_ranks_nowhere_unless_it_is_asked_for(tmp_path: Pa
     assert store.best(tmp_path, Told()) == whole
 
 
-def test_e2_a_reader_gets_the_best_that_is_good_and_hears_of_the_rest(tmp_path: Path) -> None:
+def test_a_reader_gets_the_best_good_one_and_the_damaged_are_reported(tmp_path: Path) -> None:
     paths = saved(tmp_path, {1: 0.4, 2: 0.2, 3: 0.3})
     store.point(tmp_path, "best", paths[1])
     ruin(paths[1])
@@ -48,13 +48,13 @@ def test_e2_a_reader_gets_the_best_that_is_good_and_hears_of_the_rest(tmp_path: 
     assert told.paths == [paths[1]]
 
 
-def test_e2_a_pointer_that_leads_to_a_worse_one_is_not_believed(tmp_path: Path) -> None:
+def test_a_pointer_that_leads_to_a_worse_one_is_not_believed(tmp_path: Path) -> None:
     paths = saved(tmp_path, {1: 0.4, 2: 0.9})
     store.point(tmp_path, "best", paths[1])
     assert store.best(tmp_path, Told()) == paths[0]
 
 
-def test_e2_checkpoints_that_tell_no_mode_are_best_by_their_pointer(tmp_path: Path) -> None:
+def test_checkpoints_without_a_mode_are_best_by_their_pointer(tmp_path: Path) -> None:
     """As those of earlier versions."""
     paths = saved(tmp_path, {1: 0.4, 2: 0.9}, best={"monitor": "loss", "value": "0.4"})
     assert store.best(tmp_path, Told()) is None
@@ -70,7 +70,7 @@ LOSSES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_f5_a_newest_that_is_lost_is_reported(loss: str, tmp_path: Path) -> None:
+def test_a_newest_that_is_lost_is_reported(loss: str, tmp_path: Path) -> None:
     paths = saved(tmp_path, {1: 0.4, 2: 0.9})
     store.point(tmp_path, "latest", paths[1])
     LOSSES[loss](paths[1])
@@ -83,7 +83,7 @@ def test_f5_a_newest_that_is_lost_is_reported(loss: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_f5_a_run_whose_only_checkpoint_is_lost_does_not_begin_again(loss: str, tmp_path: Path) -> None:
+def test_a_run_whose_only_checkpoint_is_lost_does_not_restart(loss: str, tmp_path: Path) -> None:
     path = saved(tmp_path, {1: 0.4})[0]
     store.point(tmp_path, "latest", path)
     LOSSES[loss](path)
@@ -91,7 +91,7 @@ def test_f5_a_run_whose_only_checkpoint_is_lost_does_not_begin_again(loss: str, 
         store.newest_good(tmp_path, Told())
 
 
-def test_f5_a_damaged_pointer_is_listed(tmp_path: Path) -> None:
+def test_a_damaged_pointer_is_listed(tmp_path: Path) -> None:
     paths = saved(tmp_path, {1: 0.4, 2: 0.9})
     store.point(tmp_path, "latest", paths[1])
     assert store.lacking(tmp_path) == {}

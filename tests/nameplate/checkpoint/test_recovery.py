@@ -14,8 +14,8 @@ def ruin(path: Path, file: str = "weights.safetensors") -> None:
     (path / file).write_bytes(data)
 
 
-class Told:
-    """Remembers what it was told."""
+class Reports:
+    """Records the damage that is reported."""
 
     def __init__(self) -> None:
         self.paths: list[Path] = []
@@ -27,16 +27,16 @@ class Told:
 
 
 def test_an_empty_or_missing_directory_has_no_newest(tmp_path: Path) -> None:
-    told = Told()
-    assert store.newest_good(tmp_path, told) is None
-    assert store.newest_good(tmp_path / "never", told) is None
-    assert told.paths == []
+    reports = Reports()
+    assert store.newest_good(tmp_path, reports) is None
+    assert store.newest_good(tmp_path / "never", reports) is None
+    assert reports.paths == []
 
 
-def test_the_newest_is_the_highest_step_whatever_the_clock_says(tmp_path: Path) -> None:
+def test_the_newest_has_the_highest_step_whatever_its_time(tmp_path: Path) -> None:
     for step in (900, 1000, 99_999_999, 100_000_000, 30):
         store.save(tmp_path, snapshot(step))
-    opened = store.newest_good(tmp_path, Told())
+    opened = store.newest_good(tmp_path, Reports())
     assert opened is not None
     assert opened.step == 100_000_000
     assert [path.name for path in store.checkpoints(tmp_path)] == [
@@ -49,35 +49,35 @@ def test_the_newest_is_the_highest_step_whatever_the_clock_says(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("file", ["weights.safetensors", "config.yaml", "manifest.json"])
-def test_damaged_ones_are_passed_over_aloud(tmp_path: Path, file: str) -> None:
+def test_damaged_ones_are_passed_over_and_reported(tmp_path: Path, file: str) -> None:
     paths = [store.save(tmp_path, snapshot(step)) for step in (1, 2, 3)]
     ruin(paths[2], file)
     ruin(paths[1])
-    told = Told()
-    opened = store.newest_good(tmp_path, told)
+    reports = Reports()
+    opened = store.newest_good(tmp_path, reports)
     assert opened is not None
     assert opened.step == 1
-    assert told.paths == [paths[2], paths[1]]
-    assert file in told.messages[0]
-    assert "head/none" not in told.messages[1]
-    assert "weights.safetensors: tensor " in told.messages[1]
+    assert reports.paths == [paths[2], paths[1]]
+    assert file in reports.messages[0]
+    assert "head/none" not in reports.messages[1]
+    assert "weights.safetensors: tensor " in reports.messages[1]
 
 
 def test_none_good_left_is_an_error_of_its_own_that_names_them_all(tmp_path: Path) -> None:
     for step in (1, 2):
         ruin(store.save(tmp_path, snapshot(step)))
     with pytest.raises(store.NothingGoodError, match=r"step_00000002(.|\n)*step_00000001"):
-        store.newest_good(tmp_path, Told())
+        store.newest_good(tmp_path, Reports())
 
 
 def test_loading_falls_back_when_the_damage_shows_only_while_loading(tmp_path: Path) -> None:
     store.save(tmp_path, snapshot(1))
     ruin(store.save(tmp_path, snapshot(2)))
-    told = Told()
-    loaded = store.load_newest(tmp_path, lambda opened: (opened.step, dict(opened.weights)), told)
+    reports = Reports()
+    loaded = store.load_newest(tmp_path, lambda opened: (opened.step, dict(opened.weights)), reports)
     assert loaded is not None
     assert loaded[0] == 1
-    assert len(told.paths) == 1
+    assert len(reports.paths) == 1
 
 
 def test_another_error_of_the_loader_is_not_taken_for_damage(tmp_path: Path) -> None:
@@ -87,12 +87,12 @@ def test_another_error_of_the_loader_is_not_taken_for_damage(tmp_path: Path) -> 
         raise store.StoreError("another model")
 
     with pytest.raises(store.StoreError, match="another model"):
-        store.load_newest(tmp_path, refuse, Told())
+        store.load_newest(tmp_path, refuse, Reports())
 
 
-def test_a_checkpoint_deleted_under_the_reader_is_no_damage(tmp_path: Path) -> None:
+def test_a_checkpoint_deleted_under_the_reader_is_not_damage(tmp_path: Path) -> None:
     paths = [store.save(tmp_path, snapshot(step)) for step in (1, 2)]
-    told = Told()
+    reports = Reports()
 
     def load(opened: store.Checkpoint) -> int:
         if opened.step == 2:
@@ -100,8 +100,8 @@ def test_a_checkpoint_deleted_under_the_reader_is_no_damage(tmp_path: Path) -> N
             raise store.DamagedError("vanished")
         return opened.step
 
-    assert store.load_newest(tmp_path, load, told) == 1
-    assert told.paths == []
+    assert store.load_newest(tmp_path, load, reports) == 1
+    assert reports.paths == []
 
 
 def test_an_open_checkpoint_is_read_to_the_end_though_retention_deletes_it(tmp_path: Path) -> None:
@@ -124,4 +124,4 @@ def test_a_newer_format_is_refused_with_what_to_install_and_not_passed_over(tmp_
     seal = f'{{"manifest_xxh3":"{xxh3_128_hexdigest(body)}",\n'.encode()
     (path / "manifest.json").write_bytes(seal + body)
     with pytest.raises(store.NewerFormatError, match=r"format version 2; .* up to 1\. Install"):
-        store.newest_good(tmp_path, Told())
+        store.newest_good(tmp_path, Reports())

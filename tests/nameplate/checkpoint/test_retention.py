@@ -85,7 +85,7 @@ def test_a_thorough_look_also_sees_rotten_bits(directory: Path) -> None:
     assert steps(directory) == [50, 60, 70]
 
 
-def test_a_delete_that_fails_is_told_and_hurts_nothing(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_deletion_is_reported_and_hurts_nothing(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = durable.remove_tree
 
     def remove(path: Path) -> None:

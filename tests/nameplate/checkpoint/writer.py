@@ -46,7 +46,7 @@ def replacing(run: Path, say: Say) -> None:
 
 
 def careless(run: Path, say: Say) -> None:
-    """A save that trusts the operating system: what the tests must catch."""
+    """A save without fsync, which the tests must catch."""
     os.fsync = lambda fd: None
     _save(run, say, step=2)
 

@@ -1,4 +1,4 @@
-"""Files that would grow without measure, each made in a fraction of a second."""
+"""Files that would expand without bound, each created in a fraction of a second."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def small_keras(path: Path) -> Path:
 
 
 def zeros(archive: zipfile.ZipFile, name: str, nbytes: int) -> None:
-    """Add a member of so many zeros, compressed to a thousandth."""
+    """Add a member of `nbytes` zeros, compressed to a thousandth."""
     info = zipfile.ZipInfo(name)
     info.compress_type = zipfile.ZIP_DEFLATED
     with archive.open(info, "w") as member:
@@ -34,7 +34,7 @@ def zeros(archive: zipfile.ZipFile, name: str, nbytes: int) -> None:
 
 
 def many_members(path: Path, count: int) -> Path:
-    """Write an archive of so many empty members, faster than `zipfile` would."""
+    """Write an archive of `count` empty members, faster than `zipfile` does."""
     local, directory = bytearray(), bytearray()
     for each in range(count):
         name = b"assets/%06d" % each
@@ -199,7 +199,7 @@ def entry(shape: Iterable[int], nbytes: int) -> bytes:
 
 
 def block(entries: Iterable[tuple[int, bytes, bytes]]) -> bytes:
-    """Return a block of (how much of the key before is shared, what is new, value)."""
+    """Return a block of entries (bytes shared with the previous key, new bytes, value)."""
     found = b"".join(varint(n) + varint(len(new)) + varint(len(value)) + new + value for n, new, value in entries)
     return found + struct.pack("<2I", 0, 1)
 

@@ -1,4 +1,4 @@
-"""Files of every format, made by plain Keras, h5py, safetensors and TensorFlow: not by our own writers."""
+"""Files of every format, written by plain Keras, h5py, safetensors and TensorFlow rather than by our writers."""
 
 from __future__ import annotations
 

@@ -77,13 +77,13 @@ def by_plan(module: Any, model: keras.Model, rules: dict[str, str]) -> keras.Mod
 
 @pytest.mark.parametrize("way", [by_loading, by_plan])
 @pytest.mark.parametrize("flat", [lambda: layers.Flatten(name="flat"), lambda: layers.Reshape((24,), name="flat")])
-def test_c5_rows_behind_a_flattened_picture_are_in_keras_order(way: Any, flat: Any) -> None:
+def test_rows_behind_a_flattened_picture_are_in_keras_order(way: Any, flat: Any) -> None:
     module, model = vgg(flat())
 
     assert agree(module, way(module, model, VGG), 3, 3, 12, 8)
 
 
-def test_c5_a_plan_says_what_it_does_to_rows_and_a_square_kernel_is_transposed(tmp_path: Path) -> None:
+def test_a_plan_reports_reordered_rows_and_a_square_kernel_is_transposed(tmp_path: Path) -> None:
     module, model = vgg()
     torch.save(module.state_dict(), tmp_path / "vgg.pt")
     plan = nameplate.plan(tmp_path / "vgg.pt", model, VGG)
@@ -98,7 +98,7 @@ def test_c5_a_plan_says_what_it_does_to_rows_and_a_square_kernel_is_transposed(t
     assert plan.counts() == {"renamed": 12, "dropped": 1}
 
 
-def test_c5_what_pytorch_reads_back_is_what_it_wrote(tmp_path: Path) -> None:
+def test_what_pytorch_reads_back_is_what_it_wrote(tmp_path: Path) -> None:
     module, model = vgg()
     nameplate.save(
         by_loading(module, model, VGG), tmp_path / "back.pt", modules=VGG, counters={"8.num_batches_tracked": 1}
@@ -130,13 +130,13 @@ def branches() -> tuple[Any, keras.Model]:
     return Both().eval(), keras.Model(image, layers.Dense(5, name="fc")(x), name="net")
 
 
-def test_c5_a_flattened_picture_may_lie_beside_other_features() -> None:
+def test_a_flattened_picture_may_lie_beside_other_features() -> None:
     module, model = branches()
 
     assert agree(module, by_loading(module, model, {"conv": "stem/conv"}), 3, 3, 4, 6)
 
 
-def test_c5_a_volume_and_a_sequence_behind_a_convolution_are_pictures_too() -> None:
+def test_a_volume_and_a_sequence_behind_a_convolution_are_pictures_too() -> None:
     torch.manual_seed(2)
     module = nn.Sequential(nn.Conv1d(3, 4, 2), nn.Flatten(), nn.Linear(20, 20)).eval()
     x = series = keras.Input((6, 3), name="series")
@@ -146,7 +146,7 @@ def test_c5_a_volume_and_a_sequence_behind_a_convolution_are_pictures_too() -> N
     assert agree(module, by_loading(module, model, {"0": "conv", "2": "fc"}), 3, 3, 6)
 
 
-def test_c5_a_rule_that_gives_keras_name_does_not_change_the_layout() -> None:
+def test_a_rule_that_gives_keras_name_does_not_change_the_layout() -> None:
     torch.manual_seed(3)
     module = nn.Sequential(nn.Linear(4, 4)).eval()
     x = keras.Input((4,), name="x")
@@ -157,7 +157,7 @@ def test_c5_a_rule_that_gives_keras_name_does_not_change_the_layout() -> None:
         assert np.array_equal(nameplate.read(made)["fc/kernel"], module[0].weight.detach().numpy().T)
 
 
-def test_c5_columns_that_become_a_picture_are_in_keras_order(tmp_path: Path) -> None:
+def test_columns_that_become_a_picture_are_in_keras_order(tmp_path: Path) -> None:
     torch.manual_seed(6)
     module = nn.Sequential(
         nn.Linear(24, 24), nn.BatchNorm1d(24), nn.ReLU(), nn.Unflatten(1, (4, 3, 2)), nn.Conv2d(4, 2, 2), nn.Flatten()
@@ -179,7 +179,7 @@ def test_c5_columns_that_become_a_picture_are_in_keras_order(tmp_path: Path) -> 
 
 
 def sequence() -> keras.Model:
-    """Return a model of which nobody can tell whether PyTorch has its features in another order."""
+    """Return a model for which the order of the features in PyTorch is unknown."""
     x = keras.Input((4, 5), name="x")
     return keras.Model(x, layers.Dense(20, name="fc")(layers.Flatten(name="flat")(x)), name="net")
 
@@ -197,7 +197,7 @@ class Coded(keras.Model):
 
 
 @pytest.mark.parametrize("coded", [False, True])
-def test_c5_where_the_order_cannot_be_seen_it_is_said(coded: bool) -> None:
+def test_an_order_that_cannot_be_determined_is_reported(coded: bool) -> None:
     model: keras.Model = Coded(name="coded") if coded else sequence()
     model(np.zeros((1, 5, 5, 3) if coded else (1, 4, 5), "float32"))
     state = {"fc.weight": model.get_layer("fc").kernel.numpy().T, "fc.bias": np.zeros(9 if coded else 20, "float32")}
@@ -209,7 +209,7 @@ def test_c5_where_the_order_cannot_be_seen_it_is_said(coded: bool) -> None:
         nameplate.load_weights(model, state)
 
 
-def test_c5_nothing_is_said_where_orders_are_the_same() -> None:
+def test_nothing_is_reported_where_orders_are_the_same() -> None:
     x = keras.Input((8, 8, 1), name="x")
     image = layers.Flatten(name="flat")(x)  # one channel: both orders are one
     pooled = layers.GlobalAveragePooling2D(name="pool")(layers.Conv2D(4, 3, name="conv")(x))
@@ -220,7 +220,7 @@ def test_c5_nothing_is_said_where_orders_are_the_same() -> None:
     assert rows_by_layer(keras.Model([x, tokens], ends, name="net")) == {}
 
 
-def test_c5_one_key_without_a_dot_does_not_hide_pytorch(tmp_path: Path) -> None:
+def test_one_key_without_a_dot_does_not_hide_pytorch(tmp_path: Path) -> None:
     torch.manual_seed(4)
     module = nn.Sequential(nn.Linear(4, 4)).eval()
     state = {"fc.weight": module[0].weight.detach().numpy(), "fc.bias": module[0].bias.detach().numpy()}
@@ -236,7 +236,7 @@ def test_c5_one_key_without_a_dot_does_not_hide_pytorch(tmp_path: Path) -> None:
     assert layout_of(nameplate.read(model)) == "keras"
 
 
-def test_c5_a_subclass_of_a_layer_has_its_layout() -> None:
+def test_a_subclass_of_a_layer_has_its_layout() -> None:
     class Head(layers.Dense):
         pass
 

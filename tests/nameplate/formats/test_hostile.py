@@ -1,4 +1,4 @@
-"""Rows 8 to 10 of the faults and case U43: what a file could do is refused, and a canary outside is left alone."""
+"""Hostile files are refused, and a canary file beside them stays untouched."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_the_process_that_parses_hdf5_can_open_no_other_file(tmp_path: Path) -> 
     assert bounds["Max address space"][0] == str(4 << 30)
 
 
-def test_objects_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+def test_objects_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "m.weights.h5", "w") as file:
         group = file.create_group(GROUP)
         group.attrs["name"] = "dense"
@@ -224,7 +224,7 @@ def test_a_shard_that_is_a_link_out_is_refused_but_a_download_cache_is_not(tmp_p
     assert open_weights(cache / "snapshots" / "1")["a/kernel"].sum() == 2
 
 
-def test_a_saved_models_files_are_no_links_and_its_index_says_what_can_be(tmp_path: Path) -> None:
+def test_a_saved_model_with_links_or_an_impossible_index_is_refused(tmp_path: Path) -> None:
     import tensorflow as tf
 
     tf.train.Checkpoint(a=tf.Variable(np.ones(5, "float32"))).write(str(tmp_path / "c"))
@@ -402,7 +402,7 @@ def test_a_keras_2_lambda_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "{", "[]", '"x"', "\xff"])
-def test_a_configuration_that_is_no_json_object_is_told(text: str, tmp_path: Path) -> None:
+def test_a_configuration_that_is_not_a_json_object_is_reported(text: str, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
         archive.writestr("config.json", text.encode("latin-1"))
     with pytest.raises(FileFormatError, match=r"config\.json"):

@@ -29,7 +29,7 @@ def described(class_name: str, module: str) -> dict[str, Any]:
     return {"module": module, "class_name": class_name, "config": {"name": "a"}, "registered_name": None}
 
 
-def test_f1_every_layer_of_keras_that_only_computes_is_built() -> None:
+def test_every_layer_of_keras_that_only_computes_is_built() -> None:
     classes = {name for name, value in vars(layers).items() if inspect.isclass(value)}
     refused = {name for name in classes if keras_config.dangers(described(name, "keras.layers"), known=known)}
     assert refused == {"Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "InputSpec"}
@@ -48,12 +48,12 @@ def test_f1_every_layer_of_keras_that_only_computes_is_built() -> None:
         ("keras.src", "utils"),
     ],
 )
-def test_f1_names_beside_layers_and_models_are_not_built(module: str, class_name: str) -> None:
+def test_names_beside_layers_and_models_are_not_built(module: str, class_name: str) -> None:
     assert keras_config.dangers(described(class_name, module), known=known)
 
 
 @pytest.mark.parametrize("part", ["build_config", "inbound_nodes"])
-def test_f8_what_a_layer_is_built_from_is_vetted_too(part: str, tmp_path: Path) -> None:
+def test_what_a_layer_is_built_from_is_vetted_too(part: str, tmp_path: Path) -> None:
     def change(config: dict[str, Any]) -> None:
         config["config"]["layers"][1][part] = {"input_shape": [LAMBDA]}
 
@@ -82,7 +82,7 @@ def compiled_inside(path: Path) -> Path:
 _LOSS = {"module": "their_losses", "class_name": "function", "config": "their_loss", "registered_name": "their_loss"}
 
 
-def test_f8_a_model_in_a_model_is_not_compiled_either(tmp_path: Path) -> None:
+def test_a_model_in_a_model_is_not_compiled_either(tmp_path: Path) -> None:
     path = compiled_inside(tmp_path / "m.keras")
     loaded = nameplate.load(path)
 
@@ -93,7 +93,7 @@ def test_f8_a_model_in_a_model_is_not_compiled_either(tmp_path: Path) -> None:
     )
 
 
-def test_f8_only_what_compiles_is_left_out() -> None:
+def test_only_what_compiles_is_left_out() -> None:
     config = {
         "class_name": "A",
         "config": {"compile_config": 1},

@@ -70,7 +70,7 @@ def old_file(path: Path, *, extra: bool = False) -> dict[str, np.ndarray]:
     return arrays
 
 
-def test_e4_an_old_file_lists_its_layers_once(tmp_path: Path) -> None:
+def test_an_old_file_lists_its_layers_once(tmp_path: Path) -> None:
     arrays = old_file(tmp_path / "old.keras")
     table = read_table(str(tmp_path / "old.keras"))
     names = ["x", "tower", "tower/z", "tower/a", "first", "times", "times/inside", "n", "multiply", "head"]
@@ -79,7 +79,7 @@ def test_e4_an_old_file_lists_its_layers_once(tmp_path: Path) -> None:
     assert main([str(tmp_path / "old.keras")]) == 0
 
 
-def test_e4_an_old_files_weights_are_read_by_name(tmp_path: Path) -> None:
+def test_an_old_files_weights_are_read_by_name(tmp_path: Path) -> None:
     arrays = old_file(tmp_path / "old.keras")
     with open_weights(tmp_path / "old.keras") as found:
         assert not found.unnamed
@@ -90,7 +90,7 @@ def test_e4_an_old_files_weights_are_read_by_name(tmp_path: Path) -> None:
         assert set(converted) == set(arrays)
 
 
-def test_e4_what_the_configuration_does_not_list_keeps_its_place_and_is_unnamed(
+def test_what_the_configuration_does_not_list_keeps_its_place_and_is_unnamed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     old_file(tmp_path / "old.keras", extra=True)

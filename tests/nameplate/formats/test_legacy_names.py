@@ -60,7 +60,7 @@ MODELS: dict[str, Callable[[], keras.Model]] = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_b6_a_whole_h5_file_comes_back_whatever_its_names(tmp_path: Path, name: str) -> None:
+def test_a_whole_h5_file_comes_back_whatever_its_names(tmp_path: Path, name: str) -> None:
     model, path = MODELS[name](), tmp_path / "model.h5"
     numbers = np.random.default_rng(0)
     model.set_weights([numbers.normal(size=value.shape) for value in model.get_weights()])

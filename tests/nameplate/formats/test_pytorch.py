@@ -1,4 +1,4 @@
-"""Case U41: PyTorch's weights by name, each in the layout of its role, proved by the outputs of both."""
+"""PyTorch's weights by name, in the layout of each role, proved by the outputs of both frameworks."""
 
 from __future__ import annotations
 

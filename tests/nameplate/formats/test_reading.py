@@ -1,4 +1,4 @@
-"""Cases U19, U20, U23, U25, U27, U29 and U31: by name, for every format, at every level, accounted for."""
+"""Weights are read by name from every format, with everything accounted for."""
 
 from __future__ import annotations
 

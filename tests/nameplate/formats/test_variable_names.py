@@ -1,4 +1,4 @@
-"""The table of Keras' variables is what Keras makes."""
+"""The table of variable names matches what Keras creates."""
 
 from __future__ import annotations
 

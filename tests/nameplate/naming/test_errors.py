@@ -1,4 +1,4 @@
-"""What Keras says at the bottom of an error is what a message shows."""
+"""A message shows the root cause of a Keras error."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _CONFIG = "config={'name': 'a', " + "'dtype': {'module': 'keras'}, " * 40 + "}"
         (f"Could not locate class 'Gate'. Full object config: {_CONFIG}", "Could not locate class 'Gate'."),
     ],
 )
-def test_d5_the_cause_of_an_error_of_keras_is_what_stands_at_its_bottom(text: str, shown: str) -> None:
+def test_the_cause_of_a_keras_error_is_its_innermost_message(text: str, shown: str) -> None:
     assert cause(ValueError(text)) == shown
 
 
-def test_d5_a_long_cause_keeps_its_end() -> None:
+def test_a_long_cause_keeps_its_end() -> None:
     shown = cause(ValueError("begins " + "x" * 2000 + " ends"))
 
     assert len(shown) < 700

@@ -42,7 +42,7 @@ def test_the_grammar_takes(name: str) -> None:
 
 
 @pytest.mark.parametrize("thing", [5, None, b"a", 1.5])
-def test_what_is_no_string_is_told_so(thing: object) -> None:
+def test_a_name_that_is_not_a_string_is_reported(thing: object) -> None:
     assert "not a string" in (names.fault(thing) or "")
 
 

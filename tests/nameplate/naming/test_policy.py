@@ -91,7 +91,7 @@ def test_every_later_use_of_a_name_is_told_with_both_places() -> None:
     assert len({violation.suggestion for violation in found}) == 2
 
 
-def test_the_same_name_in_two_containers_is_no_duplicate() -> None:
+def test_the_same_name_in_two_containers_is_not_a_duplicate() -> None:
     assert violations(Policy(), tree(("a", "M"), ("a/c", "Dense"), ("b", "M"), ("b/c", "Dense"))) == []
 
 

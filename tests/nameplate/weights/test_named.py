@@ -47,7 +47,7 @@ def test_a_layer_selects_its_slots_too() -> None:
     assert list(named.select(slots, ["stem/kernel"])) == ["stem/kernel@momentum"]
 
 
-def test_patterns_that_match_nothing_are_all_told_with_the_nearest() -> None:
+def test_patterns_that_match_nothing_are_all_reported_with_the_nearest() -> None:
     with pytest.raises(WeightsError, match="2 patterns match none of the 6 names") as caught:
         named.select(ALL, ["stem", "bakbone", "head/kernl"])
     assert "'bakbone' Did you mean 'backbone'" in str(caught.value)
