@@ -11,13 +11,13 @@ import pytest
 from nameplate import checkpoint as store
 from nameplate.checkpoint.ranking import ranked
 from tests.nameplate.checkpoint.samples import snapshot
-from tests.nameplate.checkpoint.test_recovery import Told, ruin
+from tests.nameplate.checkpoint.test_recovery import Reports, ruin
 
 
 def saved(directory: Path, values: dict[int, float], **about: Any) -> list[Path]:
-    told = {"best": {"monitor": "loss", "mode": "min", "value": None}, **about}
+    reports = {"best": {"monitor": "loss", "mode": "min", "value": None}, **about}
     return [
-        store.save(directory, replace(snapshot(step), metrics={"loss": value}, about=told))
+        store.save(directory, replace(snapshot(step), metrics={"loss": value}, about=reports))
         for step, value in values.items()
     ]
 
@@ -26,7 +26,7 @@ def test_of_equal_ones_the_older_is_best_for_all(tmp_path: Path) -> None:
     paths = saved(tmp_path, {1: 0.5, 2: 0.3, 3: 0.3, 4: float("nan")})
     assert ranked(paths, metric="loss", mode="min") == [paths[1], paths[2], paths[0]]
     assert store.best_of(tmp_path, metric="loss", mode="min", good=lambda _: True) == paths[1]
-    assert store.best(tmp_path, Told()) == paths[1]
+    assert store.best(tmp_path, Reports()) == paths[1]
     assert paths[1] not in store.to_delete(tmp_path, last=1, best=1, metric="loss")
     assert paths[2] in store.to_delete(tmp_path, last=1, best=1, metric="loss")
 
@@ -36,30 +36,30 @@ def test_a_part_of_an_epoch_ranks_nowhere_unless_it_is_asked_for(tmp_path: Path)
     whole = saved(tmp_path, {2: 0.5})[0]
     assert ranked([part, whole], metric="loss", mode="min") == [whole]
     assert ranked([part, whole], metric="loss", mode="min", partial=True) == [part, whole]
-    assert store.best(tmp_path, Told()) == whole
+    assert store.best(tmp_path, Reports()) == whole
 
 
 def test_a_reader_gets_the_best_good_one_and_the_damaged_are_reported(tmp_path: Path) -> None:
     paths = saved(tmp_path, {1: 0.4, 2: 0.2, 3: 0.3})
     store.point(tmp_path, "best", paths[1])
     ruin(paths[1])
-    told = Told()
-    assert store.best(tmp_path, told) == paths[2]
-    assert told.paths == [paths[1]]
+    reports = Reports()
+    assert store.best(tmp_path, reports) == paths[2]
+    assert reports.paths == [paths[1]]
 
 
 def test_a_pointer_that_leads_to_a_worse_one_is_not_believed(tmp_path: Path) -> None:
     paths = saved(tmp_path, {1: 0.4, 2: 0.9})
     store.point(tmp_path, "best", paths[1])
-    assert store.best(tmp_path, Told()) == paths[0]
+    assert store.best(tmp_path, Reports()) == paths[0]
 
 
 def test_checkpoints_without_a_mode_are_best_by_their_pointer(tmp_path: Path) -> None:
     """As those of earlier versions."""
     paths = saved(tmp_path, {1: 0.4, 2: 0.9}, best={"monitor": "loss", "value": "0.4"})
-    assert store.best(tmp_path, Told()) is None
+    assert store.best(tmp_path, Reports()) is None
     store.point(tmp_path, "best", paths[1])
-    assert store.best(tmp_path, Told()) == paths[1]
+    assert store.best(tmp_path, Reports()) == paths[1]
 
 
 LOSSES: dict[str, Any] = {
@@ -74,11 +74,11 @@ def test_a_newest_that_is_lost_is_reported(loss: str, tmp_path: Path) -> None:
     paths = saved(tmp_path, {1: 0.4, 2: 0.9})
     store.point(tmp_path, "latest", paths[1])
     LOSSES[loss](paths[1])
-    told = Told()
-    opened = store.newest_good(tmp_path, told)
+    reports = Reports()
+    opened = store.newest_good(tmp_path, reports)
     assert opened is not None
     assert opened.step == 1
-    assert told.paths == [paths[1]]
+    assert reports.paths == [paths[1]]
     assert list(store.lacking(tmp_path)) == [paths[1]]
 
 
@@ -88,7 +88,7 @@ def test_a_run_whose_only_checkpoint_is_lost_does_not_restart(loss: str, tmp_pat
     store.point(tmp_path, "latest", path)
     LOSSES[loss](path)
     with pytest.raises(store.NothingGoodError, match="step_00000001"):
-        store.newest_good(tmp_path, Told())
+        store.newest_good(tmp_path, Reports())
 
 
 def test_a_damaged_pointer_is_listed(tmp_path: Path) -> None:
