@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 @interruptible
 def main() -> int:
-    """Run as the command line says and return the exit code; TensorFlow is imported only when a job starts."""
-    # Imported here, so that Ctrl-C is heard in words from the first moment on.
+    """Run the command line and return the exit code; TensorFlow is imported only when a job starts."""
+    # Imported here, so that `interruptible` already handles Ctrl-C.
     from nameplate.errors import Exit, NameplateError, exit_code
     from nameplate.training.console import Screen
     from trainer.config import application
 
     arguments = sys.argv[1:]
-    if "--version" in arguments:  # Hydra would tell its own
+    if "--version" in arguments:  # else Hydra would print its own
         return _version()
     try:
         if _is_sweep(arguments):
@@ -62,12 +62,12 @@ def _job(config: RunConfig) -> None:
 
 
 def _follows(config: RunConfig) -> bool:
-    """Say whether another worker of the run holds its directory."""
+    """Say whether another worker of the run, the chief, locks its directory."""
     from nameplate.engine.cluster import cluster
     from nameplate.engine.config import StrategyKind
 
-    found = cluster() if config.strategy.kind is StrategyKind.multi_worker else None
-    return found is not None and not found.is_chief
+    members = cluster() if config.strategy.kind is StrategyKind.multi_worker else None
+    return members is not None and not members.is_chief
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Models of a run: built as its configuration says, or built again from what was saved, with its weights."""
+"""Models of a run: built as configured, or rebuilt from a checkpoint or a file, with weights."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ REPAIR = "Or run with naming=repair to take these names."
 def build_model(
     config: ModelConfig, dataset: Dataset | Shapes, *, precision: Precision, seed: int, resolve: Callable[[str], Any]
 ) -> keras.Model:
-    """Return the model of a configuration for this data, with the first weights that the seed gives.
+    """Return the model of a configuration for this data, with weights initialized from the seed.
 
-    A callable of the user's own is offered `inputs` (name to shape), `outputs` (name to units), `input_shape`,
-    `classes` and `seed`, and gets those that it has parameters for.
+    A custom callable is offered `inputs` (name to shape), `outputs` (name to units), `input_shape`, `classes` and
+    `seed`, and gets those that it has parameters for.
 
     Raises:
-        TargetError: the callable is not trusted, does not exist, or returns something else than a model.
+        TargetError: the callable is not trusted, does not exist, or does not return a model.
     """
-    shapes = {name: each.shape for name, each in dataset.inputs.items()}
+    shapes = {name: field.shape for name, field in dataset.inputs.items()}
     offered = {
         "inputs": shapes,
         "outputs": dict(dataset.outputs),
@@ -61,15 +61,15 @@ def build_model(
         keras.config.set_dtype_policy(before)
     if not isinstance(model, keras.Model):
         raise TargetError(f"{config._target_} returned {type(model).__name__}; it must return a keras.Model")
-    # Keras calls a subclassed model built after `build(shape)`, although its layers may have no variables yet.
+    # Keras counts a subclassed model as built after `build(shape)`, even if its layers have no variables yet.
     if not model.built or not all(getattr(layer, "built", True) for layer in nameplate.layers(model).values()):
-        _called_on_shapes(model, dataset)
+        _symbolic_outputs(model, dataset)
     _seed_layers(model, seed)
     return model
 
 
 def _given(config: ModelConfig, build: Callable[..., Any]) -> dict[str, Any]:
-    """Return the configured arguments; those of an architecture whose `_target_` was replaced, where they fit."""
+    """Return the configured arguments; if an option's `_target_` was replaced, only those that the new one takes."""
     given = config.arguments_for_build()
     if config._target_ == type(config)._target_ or isinstance(config, CustomModelConfig):
         return given
@@ -77,24 +77,25 @@ def _given(config: ModelConfig, build: Callable[..., Any]) -> dict[str, Any]:
 
 
 def synchronise_batch_norm(model: keras.Model, *, synchronised: bool) -> int:
-    """Let batch statistics be taken over all replicas' shares, or over each one's; return how many layers have any."""
-    layers = [each for each in nameplate.layers(model).values() if isinstance(each, keras.layers.BatchNormalization)]
+    """Set whether batch statistics span all replicas or one; return the number of layers that have them."""
+    every = nameplate.layers(model).values()
+    layers = [layer for layer in every if isinstance(layer, keras.layers.BatchNormalization)]
     for layer in layers:
         layer.synchronized = synchronised
     return len(layers)
 
 
 def output_problems(model: keras.Model, dataset: Dataset, objective: ObjectiveConfig) -> list[str]:
-    """Return the outputs whose width does not suit their target: fewer units than classes, or another width of values.
+    """Return the outputs whose width does not fit their target: fewer units than classes, or another width of values.
 
-    More units than classes are sound: those of a model that was trained for more.
+    More units than classes are fine: the model may have been trained for more.
     """
-    found = []
+    problems = []
     shapes = _output_shapes(model, dataset)
     for name, units in dataset.outputs.items():
         output = name if name in shapes else next(iter(shapes))
         width = shapes[output][-1] if len(shapes[output]) > 1 else None
-        if width is None or (output != name and len(shapes) > 1):  # not known, or a name that is refused elsewhere
+        if width is None or (output != name and len(shapes) > 1):  # unknown, or a name that is refused elsewhere
             continue
         loss = objective.losses.get(output, objective.loss)
         classes = dataset.kinds[name] is TargetKind.CLASSES
@@ -102,28 +103,28 @@ def output_problems(model: keras.Model, dataset: Dataset, objective: ObjectiveCo
             not classes and loss != "binary_crossentropy" and width != units
         ):
             has = f"{units} classes" if classes else f"values of width {units}"
-            found.append(
+            problems.append(
                 f"model: the output {output!r} has {width} unit{'s' if width != 1 else ''}, and the target {name!r} "
                 f"has {has}; its last layer needs {units} units"
             )
-    return found
+    return problems
 
 
 def _output_shapes(model: keras.Model, dataset: Dataset) -> dict[str, tuple[int | None, ...]]:
     names, tensors = getattr(model, "output_names", None), getattr(model, "outputs", None)
     if names and tensors:
-        return {name: tuple(each.shape) for name, each in zip(names, tensors, strict=True)}
-    outputs = _called_on_shapes(model, dataset)
+        return {name: tuple(tensor.shape) for name, tensor in zip(names, tensors, strict=True)}
+    outputs = _symbolic_outputs(model, dataset)
     named = outputs if isinstance(outputs, dict) else {"output": keras.tree.flatten(outputs)[0]}
-    return {name: tuple(each.shape) for name, each in named.items()}
+    return {name: tuple(tensor.shape) for name, tensor in named.items()}
 
 
-def _called_on_shapes(model: keras.Model, dataset: Dataset | Shapes) -> Any:
-    """Show a model the shapes of the data, which gives a subclassed one its variables; return its KerasTensors."""
+def _symbolic_outputs(model: keras.Model, dataset: Dataset | Shapes) -> Any:
+    """Call a model on KerasTensors of the data's shapes, which builds a subclassed one; return its KerasTensors."""
     inputs = {
-        name: keras.KerasTensor((None, *each.shape), each.dtype, name=name) for name, each in dataset.inputs.items()
+        name: keras.KerasTensor((None, *field.shape), field.dtype, name=name) for name, field in dataset.inputs.items()
     }
-    # Symbolic: no number is computed, the layers only learn their shapes.
+    # Nothing is computed; the layers only learn their shapes.
     example = next(iter(inputs.values())) if len(inputs) == 1 else inputs
     try:
         return model(example)
@@ -131,12 +132,12 @@ def _called_on_shapes(model: keras.Model, dataset: Dataset | Shapes) -> Any:
         raise
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
-        shapes = ", ".join(f"{name} {each.shape}" for name, each in dataset.inputs.items())
+        shapes = ", ".join(f"{name} {field.shape}" for name, field in dataset.inputs.items())
         raise NameplateError(f"{model.name!r} cannot be built for the data ({shapes}): {reason}") from error
 
 
 def _seed_layers(model: keras.Model, seed: int) -> None:
-    """Start every random layer from the run's seed and its own name, unless its author gave it a seed."""
+    """Seed every random layer from the run's seed and its own name, unless it was built with a seed."""
     for name, generator in seeds(model).items():
         if generator.get_config()["seed"] is None:
             start = zlib.crc32(f"{seed}/{name}".encode())
@@ -144,7 +145,7 @@ def _seed_layers(model: keras.Model, seed: int) -> None:
 
 
 def layer_rows(model: keras.Model) -> list[tuple[str, str, str, str]]:
-    """Return name, class, output shape and number of parameters of every layer of the tree."""
+    """Return name, class, output shape and number of parameters of every layer in the tree."""
     rows = []
     for name, layer in nameplate.layers(model).items():
         parameters = layer.count_params() if isinstance(layer, keras.Layer) else 0  # an operator has none
@@ -155,13 +156,13 @@ def layer_rows(model: keras.Model) -> list[tuple[str, str, str, str]]:
 def classes_by_variable(model: keras.Model) -> Mapping[str, str]:
     """Return the class of the layer that owns each variable, by qualified variable name."""
     layers = nameplate.layers(model)
-    found = {}
+    classes = {}
     for name in nameplate.variables(model):
         owner = name.rpartition("/")[0]
         while owner and owner not in layers:
             owner = owner.rpartition("/")[0]
-        found[name] = type(layers[owner] if owner else model).__name__
-    return found
+        classes[name] = type(layers[owner] if owner else model).__name__
+    return classes
 
 
 def _output_shape(layer: keras.Layer) -> str:
@@ -173,7 +174,7 @@ def _output_shape(layer: keras.Layer) -> str:
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """A model, and where it came from."""
+    """A model, and its origin."""
 
     model: keras.Model
     origin: str  # path of the file or checkpoint
@@ -184,14 +185,14 @@ class Rebuilt:
 def rebuild(path: str, *, trust: Sequence[str] = ()) -> Rebuilt:
     """Return the model at `path`: a `.keras` file, a run (its newest checkpoint), or one checkpoint.
 
-    What a checkpoint says of its model is read as data: only the project's own architectures are built, and what
-    `trust` names on this command line. Weights go where their names say. The run's data is opened only where its
-    checkpoint does not tell the shapes of the model, as those of earlier versions with a class for a model.
+    A checkpoint's description of its model is read as data: only the project's own architectures are built, and what
+    the packages in `trust` define. Weights are assigned by name. The run's data is opened only if the checkpoint does
+    not have the shapes of the model, which is so for subclassed models of earlier versions.
 
-    Of a `.keras` file the packages in `trust` are imported, so that classes that they register are known.
+    For a `.keras` file the packages in `trust` are imported, so that the classes which they register are known.
 
     Raises:
-        NameplateError: there is nothing at `path`; its model may not be built, or its weights do not fit it.
+        NameplateError: there is nothing at `path`, its model may not be built, or its weights do not fit.
     """
     if Path(path).is_file() and Path(path).suffix:  # a pointer such as `latest` is a file too
         return Rebuilt(_loaded(path, trust), path, None, None)
@@ -216,9 +217,9 @@ def _shapes_of_data(data: Callable[[], Dataset], place: Path) -> Dataset:
         return data()
     except NameplateError as error:
         raise NameplateError(
-            f"{place} does not tell the shapes of its model. They come from the run's data, which cannot be opened "
+            f"{place} does not have the shapes of its model. They come from the run's data, which cannot be opened "
             f"here: {error}\n"
-            "Where the data is, write the model with checkpoint.export_keras=best and use that .keras file."
+            "Where the data is available, write the model with checkpoint.export_keras=best and use that .keras file."
         ) from error
 
 
@@ -228,10 +229,10 @@ def _loaded(path: str, trust: Sequence[str]) -> keras.Model:
             import_module(package)
         except ImportError as error:
             raise NameplateError(f"--trust {package}: cannot be imported: {error}") from None
-    found = nameplate.load(path, trust=bool(trust))
-    if not isinstance(found, keras.Model):
-        raise NameplateError(f"{path} holds weights without a model; name a .keras file, a run or a checkpoint")
-    return found
+    model = nameplate.load(path, trust=bool(trust))
+    if not isinstance(model, keras.Model):
+        raise NameplateError(f"{path} has weights but no model; name a .keras file, a run or a checkpoint")
+    return model
 
 
 _LARGEST = 1 << 31  # of a dimension
@@ -240,52 +241,52 @@ _MOST = 16  # dimensions
 
 def plain_shapes(dataset: Dataset) -> dict[str, Any]:
     """Return the shapes of a run's data as plain data, for its checkpoints."""
-    inputs = {name: [list(each.shape), each.dtype] for name, each in dataset.inputs.items()}
+    inputs = {name: [list(field.shape), field.dtype] for name, field in dataset.inputs.items()}
     return {"inputs": inputs, "outputs": dict(dataset.outputs)}
 
 
 def stored_shapes(checkpoint: store.Checkpoint) -> Shapes | None:
-    """Return the shapes that a checkpoint's model was built for, None where it does not tell.
+    """Return the shapes that a checkpoint's model was built for; None if the checkpoint does not have them.
 
-    Checkpoints of earlier versions tell them by the configuration of their model, where it is a graph of layers.
+    In checkpoints of earlier versions they are in the configuration of the model, if it is a graph of layers.
     """
-    told = checkpoint.manifest.about.get("shapes")
-    found = _plain(told) if isinstance(told, Mapping) else None
-    return found or _of_graph(checkpoint)
+    about = checkpoint.manifest.about.get("shapes")
+    shapes = _from_plain(about) if isinstance(about, Mapping) else None
+    return shapes or _from_graph(checkpoint)
 
 
-def _plain(told: Mapping[str, Any]) -> Shapes | None:
+def _from_plain(about: Mapping[str, Any]) -> Shapes | None:
     try:
-        inputs = {name: _field(*given) for name, given in told["inputs"].items()}
-        outputs = {name: _size(units) for name, units in told["outputs"].items()}
+        inputs = {name: _field(*form) for name, form in about["inputs"].items()}
+        outputs = {name: _size(units) for name, units in about["outputs"].items()}
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
     named = inputs and outputs and not any(fault(name) for name in (*inputs, *outputs))
     return Shapes(inputs, {name: units for name, units in outputs.items() if units}) if named else None
 
 
-def _of_graph(checkpoint: store.Checkpoint) -> Shapes | None:
+def _from_graph(checkpoint: store.Checkpoint) -> Shapes | None:
     try:
         config = limits.parsed(checkpoint.model, f"{checkpoint.path}: its model")
         inner = config["config"]
-        layers = {each["config"]["name"]: each for each in inner["layers"] if isinstance(each, dict)}
-        ports = {name: each["config"] for name, each in layers.items() if each["class_name"] == "InputLayer"}
+        layers = {layer["config"]["name"]: layer for layer in inner["layers"] if isinstance(layer, dict)}
+        ports = {name: layer["config"] for name, layer in layers.items() if layer["class_name"] == "InputLayer"}
         inputs = {
-            name: _field((each.get("batch_shape") or each["batch_input_shape"])[1:], each["dtype"])
-            for name, each in ports.items()
+            name: _field((port.get("batch_shape") or port["batch_input_shape"])[1:], port["dtype"])
+            for name, port in ports.items()
         }
         outputs = {name: _units(checkpoint, name) for name in _names(inner["output_layers"])}
     except (NameplateError, KeyError, TypeError, ValueError, AttributeError):
         return None
-    told = bool(inputs and outputs) and all(outputs.values())
-    return Shapes(inputs, {name: units for name, units in outputs.items() if units}) if told else None
+    complete = bool(inputs and outputs) and all(outputs.values())
+    return Shapes(inputs, {name: units for name, units in outputs.items() if units}) if complete else None
 
 
 def _names(leaves: Any) -> list[str]:
-    """Return the layers of `[layer, call, output]`, or of several such."""
+    """Return the layers in `[layer, call, output]`, or in several of these."""
     if isinstance(leaves, dict):
         leaves = list(leaves.values())
-    return [leaves[0]] if isinstance(leaves[0], str) else [str(each[0]) for each in leaves]
+    return [leaves[0]] if isinstance(leaves[0], str) else [str(leaf[0]) for leaf in leaves]
 
 
 def _units(checkpoint: store.Checkpoint, layer: str) -> int | None:

@@ -83,14 +83,14 @@ def observers_of(
 
 @dataclass(frozen=True)
 class Report:
-    """The end of a run."""
+    """The results of a run."""
 
     directory: Path | None  # None for a dry run
-    steps: int  # done, over the whole run
-    monitor: str | None  # the value that decides what is best
+    steps: int  # over the whole run
+    monitor: str | None  # name of the value that decides what is best
     best: float | None  # its best value
-    values: Mapping[str, float]  # measured at the end
-    history: Mapping[str, list[float]]  # every value at the end of every epoch
+    values: Mapping[str, float]  # at the end
+    history: Mapping[str, list[float]]  # every value, at the end of every epoch
 
 
 def finish(
@@ -101,7 +101,7 @@ def finish(
     home: Home | None,
     checkpoints: Checkpoints | None,
 ) -> Report:
-    """Print where the run is, what it reached and what can be done with it; return the same."""
+    """Print the run's directory, its results and the commands to continue; return the report."""
     history = dict(progress.history.get("values", {}))
     values = numbers({name: series[-1] for name, series in history.items() if series})
     if home is None or checkpoints is None:
@@ -115,7 +115,7 @@ def finish(
 
 
 def commands(config: RunConfig, home: Home) -> dict[str, str]:
-    """Return what to type next, by what it is for."""
+    """Return the commands to type next, by purpose."""
     return {
         "go on": again(config, run=home.path.name),
         "look": f"{tool('tensorboard')} --logdir {shlex.quote(str(home.tensorboard))}",
@@ -124,7 +124,7 @@ def commands(config: RunConfig, home: Home) -> dict[str, str]:
 
 
 def again(config: RunConfig, *, run: str) -> str:
-    """Return what goes on with a run of this name: a command, or a call where no command says the configuration."""
+    """Return the command that resumes the run of this name, or a Python call if none can express the configuration."""
     overrides = command_line()
     if overrides is None:
         overrides = overrides_of(config)
@@ -132,16 +132,16 @@ def again(config: RunConfig, *, run: str) -> str:
         return f"nameplate.train(dataclasses.replace(config, run={run!r}))"
     program = os.environ.get(LAUNCHER) or f"{tool('python')} -m trainer"
     if LAUNCHER in os.environ:
-        overrides = [each for each in overrides if each != LAUNCHED]
-    return " ".join([program, *(shlex.quote(each) for each in (*overrides, f"run={run}"))])
+        overrides = [override for override in overrides if override != LAUNCHED]
+    return " ".join([program, *map(shlex.quote, (*overrides, f"run={run}"))])
 
 
 def estimate_memory(model: keras.Model, batches: Batches) -> str:
-    """Return in words what the training takes on each device: what is exact, and what is a guess."""
-    held = nameplate.variables(model)
-    variables = sum(map(_bytes, held.values()))
+    """Return a line about the memory that training takes on each device; activations are an estimate."""
+    by_name = nameplate.variables(model)
+    variables = sum(map(_bytes, by_name.values()))
     gradients = sum(map(_bytes, model.trainable_variables))
-    slots = sum(map(_bytes, named_variables(model.optimizer, held).values()))
+    slots = sum(map(_bytes, named_variables(model.optimizer, by_name).values()))
     share = -(-batches.batch // batches.replicas)
     activations = share * sum(_output_bytes(layer) for layer in nameplate.layers(model).values())
     total = variables + gradients + slots + activations
@@ -157,7 +157,7 @@ def _bytes(variable: keras.Variable) -> int:
 
 
 def _output_bytes(layer: keras.Layer) -> int:
-    """Return the bytes of a layer's output for one example; 0 where it is not known before the layer runs."""
+    """Return the bytes of a layer's output for one example; 0 if it is unknown before the layer runs."""
     try:
         tensors = keras.tree.flatten(layer.output)
     except (AttributeError, ValueError):
@@ -169,7 +169,7 @@ def _output_bytes(layer: keras.Layer) -> int:
 
 
 def _numpy_dtype(dtype: str) -> str:
-    """Return a numpy dtype of the same width; numpy knows no bfloat16."""
+    """Return a NumPy dtype of the same width; NumPy has no bfloat16."""
     return "float16" if dtype == "bfloat16" else dtype
 
 

@@ -1,4 +1,4 @@
-"""A whole run: the flow of the project, on one screen."""
+"""A whole run, on one screen: configuration, devices, data, model, weights, training, report."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ from trainer.report import Report, commands, finish
 
 
 def train(config: RunConfig, *, observers: Sequence[Observer] = ()) -> Report:
-    """Train as configured, from the beginning or from where the run's last checkpoint has it; `observers` are told.
+    """Train as configured, from the start or from the run's last checkpoint; `observers` are notified.
 
     Raises:
-        ConfigError: before anything is touched, with everything in the configuration that cannot be used.
-        NameplateError: what else is refused before training: devices, data, names, a run that is taken.
+        ConfigError: a configuration that cannot be used, with every problem, before anything is touched.
+        NameplateError: whatever else is refused before training: devices, data, names, a run that is in use.
         NotFiniteError: the loss became NaN or infinite.
         StoppedError: a signal came; everything is saved.
     """
@@ -63,7 +63,7 @@ def train(config: RunConfig, *, observers: Sequence[Observer] = ()) -> Report:
         strategy = make_strategy(config.strategy)
         replicas = strategy.num_replicas_in_sync
         screen.say(f"{describe(strategy)}; {config.fit.precision} precision; seed {config.seed}")
-        keras.utils.set_random_seed(config.seed)  # what data of the user's own leaves to chance is the run's, too
+        keras.utils.set_random_seed(config.seed)  # for custom data that draws random numbers
         dataset = open_dataset(config.data, seed=config.seed, allow=resolver(config.trust))
         _refuse_unsuited(config, dataset, replicas)
         with strategy.scope():
@@ -72,7 +72,7 @@ def train(config: RunConfig, *, observers: Sequence[Observer] = ()) -> Report:
             model = named_model(config, dataset)
             stages = stages_of(config.init, epochs=job.epochs, say=screen.say)
             stages.prepare(model)
-            origins = first_weights(job, model)
+            origins = initial_weights(job, model)
             compile_for(job, model)
             _prove_export(job, model)
             loop = assemble(job, model, origins, stages)
@@ -85,7 +85,7 @@ def train(config: RunConfig, *, observers: Sequence[Observer] = ()) -> Report:
 
 
 def named_model(config: RunConfig, dataset: Dataset) -> keras.Model:
-    """Build a model and enforce the policy of names, in the strategy's scope; nothing is compiled yet."""
+    """Return a new model whose names obey the policy, not compiled; call it in the strategy's scope."""
     model = build_model(
         config.model, dataset, precision=config.fit.precision, seed=config.seed, resolve=resolver(config.trust)
     )
@@ -96,8 +96,8 @@ def named_model(config: RunConfig, dataset: Dataset) -> keras.Model:
     return model
 
 
-def first_weights(job: Job, model: keras.Model) -> Origins:
-    """Give a run that begins the weights that its `init` names; return where each is from. A resume has its own."""
+def initial_weights(job: Job, model: keras.Model) -> Origins:
+    """Load the weights that `init` names into a new run's model; return their origins. A resumed run needs none."""
     begins = job.home is None or job.home.is_new()
     if not begins or not isinstance(job.config.init, CheckpointInitConfig):
         return {}
@@ -105,17 +105,17 @@ def first_weights(job: Job, model: keras.Model) -> Origins:
 
 
 def _prove_export(job: Job, model: keras.Model) -> None:
-    """Find out before training whether a model can be exported in the end, where that is asked for.
+    """Check before training that the model can be exported at the end, if that is configured.
 
     Raises:
-        NameplateError: the model cannot be saved as a whole, with the line to add.
+        NameplateError: the model cannot be saved whole; the message has the line to add.
     """
     if job.home and job.config.checkpoint.export_keras is Export.best:
         round_trip(model)
 
 
 def compile_for(job: Job, model: keras.Model) -> None:
-    """Compile a model as the job's configuration has it; its names freeze."""
+    """Compile a model as configured; its names are frozen."""
     rates = compile_model(
         model,
         optimizer=job.config.optimizer,
@@ -130,7 +130,7 @@ def compile_for(job: Job, model: keras.Model) -> None:
 
 
 def _located(config: RunConfig, home: Home | None) -> RunConfig:
-    """Return the configuration of a run that begins with the path of its first weights, where it had a name."""
+    """Return the configuration with the path of a new run's initial weights, which may be given by name."""
     begins = home is None or home.is_new()
     if not begins or not isinstance(config.init, CheckpointInitConfig):
         return config
@@ -168,7 +168,7 @@ def _dry(config: RunConfig) -> RunConfig:
 
 
 def _refuse_unsuited(config: RunConfig, dataset: Dataset, replicas: int) -> None:
-    """Refuse what only the data and the devices can show: losses that do not suit, batches that do not divide."""
+    """Refuse what depends on the data and the devices: losses that do not fit, batches that do not divide."""
     problems = batch_problems(config.fit, replicas)
     kinds = {name: kind.value for name, kind in dataset.kinds.items()}
     problems += config.objective.kinds_problems(kinds)

@@ -58,7 +58,7 @@ def test_the_runs_before_are_made_first_and_once_and_compared_at_the_end(
 
 def test_they_get_the_place_the_devices_and_the_trust_of_the_run() -> None:
     config = run_config(["runs=here", "strategy=cpu_replicas", "strategy.replicas=2", "trust=[nets]"])
-    assert list(preceding_runs._handed_on(config)) == [
+    assert list(preceding_runs._shared_overrides(config)) == [
         "runs=here",
         "strategy.kind=cpu_replicas",
         "strategy.replicas=2",
@@ -67,7 +67,7 @@ def test_they_get_the_place_the_devices_and_the_trust_of_the_run() -> None:
 
 
 def test_one_that_is_refused_refuses_the_run_and_nothing_is_left_of_it(tmp_path: Path) -> None:
-    with pytest.raises(PrecedingError, match="one has to be made before this run, and ended with exit code 2"):
+    with pytest.raises(PrecedingError, match="one must be made before this run, but ended with exit code 2"):
         train(tmp_path, *SMALL, "before={one: ['fit.epoch=1']}", "run=main")
     assert list(tmp_path.iterdir()) == []
 

@@ -1,1 +1,1 @@
-"""The commands beside training: names, ckpt, dream, doctor."""
+"""The commands beside training: `names`, `ckpt`, `dream` (with `pictures`) and `doctor`, over the library."""

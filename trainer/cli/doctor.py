@@ -1,4 +1,4 @@
-"""`python -m trainer.doctor`: whether this installation keeps the guarantees, tried on its own devices and disk."""
+"""`python -m trainer.doctor`: checks on this machine's devices and disk that the installation keeps the guarantees."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nameplate.errors import NameplateError
 from nameplate.training.console import Screen, import_tensorflow, interruptible
 
 
-class Unhealthy(NameplateError):  # noqa: N818 - what a check says, not an error of the program
+class Unhealthy(NameplateError):  # noqa: N818 - the result of a check, not an error of the program
     """What is wrong with the installation, and what to do."""
 
 
@@ -29,14 +29,14 @@ class Check:
     """One thing that an installation can break."""
 
     name: str
-    try_it: Callable[[Path], str]  # the directory for runs -> what was found; raises Unhealthy
+    run: Callable[[Path], str]  # directory of runs -> result in one line; raises Unhealthy
 
 
 @interruptible
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run every check; print a line each; return 0 when all hold, 1 when one does not."""
+    """Run every check, print a line for each, and return 0 if all hold, else 1."""
     parser = argparse.ArgumentParser(prog="python -m trainer.doctor", description=__doc__)
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are kept; its disk is tried")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="the directory of runs; its disk is checked")
     runs = parser.parse_args(arguments).runs
     screen = Screen()
     import_tensorflow()
@@ -47,27 +47,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _tried(check: Check, runs: Path) -> tuple[str, str]:
     try:
-        return "yes", check.try_it(runs)
+        return "yes", check.run(runs)
     except NameplateError as error:
         return "no", str(error)
-    except Exception as error:  # whatever breaks is the answer; the other checks go on
+    except Exception as error:  # any error is this check's result; the other checks go on
         place = traceback.extract_tb(error.__traceback__)[-1]
         return "no", f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
 
 
 def _versions(_: Path) -> str:
-    """The versions that this project was tried with."""
+    """The installed versions are those that the project is tested with."""
     from packaging.requirements import Requirement
 
     wanted = [Requirement(line) for line in requires("nameplate") or [] if "extra ==" not in line]
     wrong = [
-        f"{each.name} {version(each.name)}, needed {each.specifier}"
-        for each in wanted
-        if not each.specifier.contains(version(each.name), prereleases=True)
+        f"{package.name} {version(package.name)}, needed {package.specifier}"
+        for package in wanted
+        if not package.specifier.contains(version(package.name), prereleases=True)
     ]
     if wrong:
         raise Unhealthy("; ".join(wrong) + ". Install again from constraints.txt: make setup")
-    return ", ".join(f"{each.name} {version(each.name)}" for each in wanted[:3])
+    return ", ".join(f"{package.name} {version(package.name)}" for package in wanted[:3])
 
 
 def _devices(_: Path) -> str:
@@ -82,7 +82,7 @@ def _devices(_: Path) -> str:
     def total() -> Any:
         return strategy.run(lambda: tf.distribute.get_replica_context().all_reduce("sum", tf.ones(())))
 
-    sums = [float(each) for each in strategy.experimental_local_results(total())]
+    sums = [float(value) for value in strategy.experimental_local_results(total())]
     if sums != [float(strategy.num_replicas_in_sync)] * len(sums):
         raise Unhealthy(f"a sum of ones over the replicas gave {sums}; see the collectives of this TensorFlow build")
     return describe(strategy)
@@ -116,9 +116,9 @@ def _random_apart(_: Path) -> str:
             with as_one_device():
                 return strategy.run(lambda: keras.random.uniform((8,), seed=generator))
 
-        drawn = [each.numpy().tobytes() for each in strategy.experimental_local_results(draw())]
+        drawn = [numbers.numpy().tobytes() for numbers in strategy.experimental_local_results(draw())]
     if len(set(drawn)) != len(drawn):
-        raise Unhealthy("two replicas drew the same numbers; Keras' SeedGenerator works otherwise than in 3.15.1")
+        raise Unhealthy("two replicas drew the same numbers; Keras' SeedGenerator works differently from 3.15.1")
     return f"{len(drawn)} replicas, {len(drawn)} different draws"
 
 
@@ -130,7 +130,7 @@ def _order(_: Path) -> str:
 
     order = shuffled(tf.range(997, dtype=tf.int64), epoch=1, seed=0, size=997).numpy()
     if sorted(order) != list(range(997)):
-        raise Unhealthy("the order of an epoch is no permutation; tf.raw_ops.RandomIndexShuffle works otherwise")
+        raise Unhealthy("the order of an epoch is not a permutation; tf.raw_ops.RandomIndexShuffle has changed")
     return "every index once"
 
 
@@ -146,41 +146,41 @@ def _names(_: Path) -> str:
         path = Path(folder) / "model.keras"
         nameplate.save(renamed, path)
         back = nameplate.load(path)
-    found = [*nameplate.variables(back), *(variable.path for variable in back.variables)]
-    if found[:2] != ["second/kernel", "second/bias"] or any("first" in name for name in found):
-        raise Unhealthy(f"after a rename and a reload the variables are {found}; Keras works otherwise than in 3.15.1")
+    names = [*nameplate.variables(back), *(variable.path for variable in back.variables)]
+    if names[:2] != ["second/kernel", "second/bias"] or any("first" in name for name in names):
+        raise Unhealthy(f"after a rename and a reload the variables are {names}; Keras works differently from 3.15.1")
     return "renamed, saved, loaded"
 
 
 def _store(_: Path) -> str:
-    """A flipped bit in a checkpoint is found."""
+    """A flipped bit in a checkpoint is detected."""
     with tempfile.TemporaryDirectory() as folder:
         path = store.save(Path(folder), _snapshot())
         weights = path / "weights.safetensors"
         data = bytearray(weights.read_bytes())
         data[-3] ^= 4
         weights.write_bytes(data)
-        found = store.verify(path)
-    if not found:
-        raise Unhealthy("a flipped bit was not found; is xxhash sound?")
-    return str(found[0])[:60]
+        damages = store.verify(path)
+    if not damages:
+        raise Unhealthy("a flipped bit was not detected; is xxhash broken?")
+    return str(damages[0])[:60]
 
 
 def _disk(runs: Path) -> str:
-    """The disk of the runs takes what a save does, and locks hold there."""
-    made = next((path for path in [runs, *runs.absolute().parents] if path.exists()), Path())
-    with tempfile.TemporaryDirectory(prefix=".doctor-", dir=made) as folder:
+    """The disk of the runs supports what a save does, and locks."""
+    existing = next((path for path in [runs, *runs.absolute().parents] if path.exists()), Path())
+    with tempfile.TemporaryDirectory(prefix=".doctor-", dir=existing) as folder:
         run = Path(folder) / "run"
         store.probe(run / "checkpoints")
         with store.RunLock(run):
             try:
                 with store.RunLock(run):
-                    raise Unhealthy(f"two locks of one run in {made}: flock does not hold on this file system")
+                    raise Unhealthy(f"two locks of one run in {existing}: flock does not hold on this file system")
             except store.LockedError:
                 pass
         step = store.save(run / "checkpoints", _snapshot())
         store.point(run / "checkpoints", "latest", step)
-    return f"{made.absolute()}: write, fsync, rename and lock work"
+    return f"{existing.absolute()}: write, fsync, rename and lock work"
 
 
 CHECKS = (
@@ -190,7 +190,7 @@ CHECKS = (
     Check("replicas draw differently", _random_apart),
     Check("order of the data", _order),
     Check("names", _names),
-    Check("damage is found", _store),
+    Check("damage is detected", _store),
     Check("disk of the runs", _disk),
 )
 
@@ -211,7 +211,7 @@ def _trained(strategy: Any) -> dict[str, np.ndarray]:
     import nameplate
     from nameplate.graph.model_weights import read
 
-    _strategy()  # devices are laid out before anything is computed
+    _strategy()  # configures the devices, which must come before any computation
     numbers = np.random.default_rng(0)
     x, y = numbers.normal(size=(25, 6)).astype("float32"), numbers.normal(size=(25, 2)).astype("float32")
     with strategy.scope():

@@ -1,7 +1,7 @@
-"""`python -m trainer.names FILE|CHECKPOINT`: the layers of any model file, and what in their names breaks a policy.
+"""`python -m trainer.names FILE|CHECKPOINT`: the layers of any model file, and the names that break a policy.
 
-It reads names and shapes as data, without TensorFlow and without executing anything in the file; only `--fix` of a
-`.keras` file builds the model. Exit codes: 0 the names are sound, 1 they are not, 2 refused.
+Names and shapes are read as data, without TensorFlow and without executing anything in the file; only `--fix` of a
+`.keras` file builds the model. Exit codes: 0 the names are valid, 1 they are not, 2 refused.
 """
 
 from __future__ import annotations
@@ -23,39 +23,39 @@ from nameplate.naming.policy import Policy, PolicyMode, Violation
 from nameplate.training import console, run_directory
 from nameplate.training.console import import_tensorflow, interruptible
 
-SOUND, UNSOUND, REFUSED, PIPE_CLOSED = 0, 1, 2, 141
+VALID, INVALID, REFUSED, PIPE_CLOSED = 0, 1, 2, 141
 
 
 @interruptible
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table, return the exit code."""
+    """Print the table and return the exit code."""
     arguments = _parser().parse_args(argv)
     try:
         policy = _policy(arguments.policy)
         table = read_table(arguments.path)
         off = policy.mode is PolicyMode.off
-        found = [] if off else policies.violations(policy, table.layers, outputs=table.outputs)
+        violations = [] if off else policies.violations(policy, table.layers, outputs=table.outputs)
         if arguments.fix:
             print(
                 f"names: {console.printable(_fix(arguments.path, table, policy, Path(arguments.fix)))}",
                 file=sys.stderr,
             )
-        (_print_json if arguments.json else _print_table)(table, found)
+        (_print_json if arguments.json else _print_table)(table, violations)
         sys.stdout.flush()
-    except BrokenPipeError:  # `... | head`: the reader has seen enough
+    except BrokenPipeError:  # `... | head`: the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     except NameplateError as error:
         print(f"names: {console.printable(str(error))}", file=sys.stderr)
         return REFUSED
-    return UNSOUND if found else SOUND
+    return INVALID if violations else VALID
 
 
 def read_table(path: str) -> tables.NameTable:
-    """Return the layers and arrays of a model file, or of a checkpoint of ours (a run means its newest).
+    """Return the layers and arrays of a model file or of a checkpoint; a run means its newest.
 
     Raises:
-        NameplateError: when there is nothing, or a file of another kind.
+        NameplateError: there is no such file, or it is of another kind.
     """
     file = Path(path)
     if registry.is_weights(file) or (file.is_file() and file.name not in store.pointers(file.parent)):
@@ -75,7 +75,7 @@ def _checkpoint_table(path: Path) -> tables.NameTable:
 
 
 def _policy(word: str) -> Policy:
-    """Return the policy of an option of the group `naming`: strict, or a team's own in conf/naming."""
+    """Return the policy of an option of the group `naming`: strict, or one that was added to conf/naming."""
     if word in [mode.value for mode in PolicyMode]:
         return policies.named_policy(word)
     from trainer.config import run_config
@@ -87,9 +87,9 @@ def _counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def _print_table(table: tables.NameTable, found: Sequence[Violation]) -> None:
+def _print_table(table: tables.NameTable, violations: Sequence[Violation]) -> None:
     by_name: dict[str, list[Violation]] = {}
-    for violation in found:
+    for violation in violations:
         by_name.setdefault(violation.name, []).append(violation)
     rows = []
     total = 0
@@ -98,21 +98,21 @@ def _print_table(table: tables.NameTable, found: Sequence[Violation]) -> None:
         parameters = sum(array.size for array in arrays)
         total += parameters
         shapes = ", ".join(f"{names.split(array.name)[1]} {array.shape}" for array in arrays)
-        told = "; ".join(_told(violation) for violation in by_name.get(item.name, []))
-        rows.append([item.name, item.classes[0], shapes, f"{parameters:,}" if arrays else "", told])
+        problems = "; ".join(_with_suggestion(violation) for violation in by_name.get(item.name, []))
+        rows.append([item.name, item.classes[0], shapes, f"{parameters:,}" if arrays else "", problems])
     console.table(table.model, ["layer", "class", "variables", ">parameters", "violation"], rows)
-    counts = _counted(len(table.layers), "layer"), _counted(total, "parameter"), _counted(len(found), "violation")
+    counts = _counted(len(table.layers), "layer"), _counted(total, "parameter"), _counted(len(violations), "violation")
     console.line(", ".join(counts))
-    absent = [violation for violation in found if violation.rule in ("required", "output")]
+    absent = [violation for violation in violations if violation.rule in ("required", "output")]
     for violation in absent:
         console.line(f"{violation.name}: {violation.message}")
 
 
-def _told(violation: Violation) -> str:
+def _with_suggestion(violation: Violation) -> str:
     return f"{violation.message}, e.g. {violation.suggestion}" if violation.suggestion else violation.message
 
 
-def _print_json(table: tables.NameTable, found: Sequence[Violation]) -> None:
+def _print_json(table: tables.NameTable, violations: Sequence[Violation]) -> None:
     layers = [
         {
             "name": item.name,
@@ -127,22 +127,22 @@ def _print_json(table: tables.NameTable, found: Sequence[Violation]) -> None:
         for item in table.layers
     ]
     broken = [
-        {"name": each.name, "rule": each.rule, "message": each.message, "suggestion": each.suggestion} for each in found
+        {"name": own.name, "rule": own.rule, "message": own.message, "suggestion": own.suggestion} for own in violations
     ]
     console.as_json({"model": table.model, "layers": layers, "violations": broken})
 
 
 def _fix(path: str, table: tables.NameTable, policy: Policy, out: Path) -> str:
-    """Write the repaired `.keras` file, or the rename map of anything else as JSON: `{old: new}`; return what it did.
+    """Write the repaired `.keras` file, or for any other file the rename map `{old: new}` as JSON; return what it did.
 
     Raises:
-        NameplateError: for a place where nothing can be written, or another ending than these.
+        NameplateError: a path that cannot be written, or has another suffix.
     """
     whole = path.endswith(".keras") and out.suffix == ".keras"
     if not whole and registry.kind(out) is not None:
         raise NameplateError(
-            f"--fix {out}: a repaired model is written from a .keras file to a .keras file; of {path} the rename "
-            f"map is written, as JSON: give --fix {out.with_suffix('.json').name}"
+            f"--fix {out}: only from a .keras file to a .keras file is a repaired model written; for {path} the "
+            f"rename map is, as JSON: give --fix {out.with_suffix('.json').name}"
         )
     if not out.parent.is_dir() or out.is_dir():
         raise NameplateError(f"--fix {out}: {'it' if out.is_dir() else out.parent} is {_instead(out)}")
@@ -153,7 +153,7 @@ def _fix(path: str, table: tables.NameTable, policy: Policy, out: Path) -> str:
 
 
 def _instead(out: Path) -> str:
-    return "a directory; name a file" if out.is_dir() else "no directory; make it first, or name another"
+    return "a directory; name a file" if out.is_dir() else "not a directory; create it first, or name another"
 
 
 def _write_repaired(path: str, policy: Policy, out: Path) -> str:
@@ -166,8 +166,8 @@ def _write_repaired(path: str, policy: Policy, out: Path) -> str:
 
 
 def _write_map(table: tables.NameTable, policy: Policy, out: Path) -> str:
-    places_ = list(policies.broken(policy, table.layers))
-    better = policies.suggestions(policy, table.layers, places_)
+    broken = list(policies.broken(policy, table.layers))
+    better = policies.suggestions(policy, table.layers, broken)
     before = [item.name for item in table.layers]
     after = rules.renamed(
         before, {index: own for index, own in better.items() if own}, [item.parent for item in table.layers]
@@ -180,8 +180,8 @@ def _write_map(table: tables.NameTable, policy: Policy, out: Path) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m trainer.names",
-        description="The layers of a model file or checkpoint, and what in their names breaks a policy.",
-        epilog="Exit codes: 0 the names are sound, 1 they are not, 2 refused.",
+        description="The layers of a model file or checkpoint, and the names that break a policy.",
+        epilog="Exit codes: 0 the names are valid, 1 they are not, 2 refused.",
     )
     parser.add_argument(
         "path",

@@ -1,4 +1,4 @@
-"""The pictures that `python -m trainer.dream` is asked for: dreamt, put on sheets, written."""
+"""The pictures that `python -m trainer.dream` makes: dreams, activations and Grad-CAM, on sheets, written as PNG."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from nameplate.training import progress as versions
 from nameplate.training.console import Screen
 from trainer.model import Rebuilt, rebuild
 
-_MOST = 16  # pictures on a sheet of channels or classes, where their numbers are not given
-_SHOWN = 256  # pixels that a single picture's longer side has at least
+_MOST = 16  # pictures on a sheet of channels or classes without --numbers
+_SHOWN = 256  # pixels, at least, of a single picture's longer side
 _EXAMPLE = "example:"
 
 
@@ -62,11 +62,11 @@ class PictureRequest:
 
 @dataclass(frozen=True)
 class Work:
-    """What every kind of picture needs: the model, where to begin, how."""
+    """What every kind of picture needs: the model, the start image and the settings."""
 
     request: PictureRequest
     source: Rebuilt
-    start: np.ndarray | None  # (height, width, channels) in the range; None: noise
+    start: np.ndarray | None  # (height, width, channels) in the range of values; None: noise
     inputs: Mapping[str, np.ndarray]  # of the model's other inputs
     settings: Settings
     screen: Screen
@@ -76,7 +76,7 @@ def make(request: PictureRequest, screen: Screen) -> Path:
     """Make the picture, write it, and return its path.
 
     Raises:
-        NameplateError: no such model, layer, image or device, or a request that asks for nothing.
+        NameplateError: no such model, layer, image or device, or an empty request.
     """
     strategy = make_strategy(_strategy_config(request.replicas))
     if strategy.num_replicas_in_sync > 1:
@@ -99,26 +99,26 @@ def _strategy_config(replicas: int | None) -> StrategyConfig:
 
 def _prepared(request: PictureRequest, screen: Screen) -> Work:
     source = rebuild(request.model, trust=request.trust)
-    given, inputs = _example(request, source)
+    start, inputs = _example(request, source)
     port = Cut(source.model, [], inputs=inputs).port
     settings = settings_of(defaults(port, from_noise=request.image is None), dict(request.settings))
-    if request.image and given is None:
+    if request.image and start is None:
         size = request.size or default_size(port)
-        given = settings.in_range(
+        start = settings.in_range(
             pixels_of(request.image, size, channels=port.shape[-1] or 3, own=request.size is None)
         )
-    return Work(request, source, given, inputs, settings, screen)
+    return Work(request, source, start, inputs, settings, screen)
 
 
 def _example(request: PictureRequest, source: Rebuilt) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
-    """Return the image and the other inputs of the run's example that is asked for."""
+    """Return the image and the other inputs of the example `example:N` of the run's data."""
     if not (request.image or "").startswith(_EXAMPLE):
         return None, {}
     number = (request.image or "").removeprefix(_EXAMPLE)
     dataset = _opened(source, request)
     part = dataset.validation or dataset.train
     if isinstance(part, Stream):
-        raise NameplateError(f"{source.origin} has a stream for data, without numbers; give an image file")
+        raise NameplateError(f"{source.origin} has a stream as data, without numbers; give an image file")
     if not number.isdigit() or int(number) >= part.size:
         raise NameplateError(f"{request.image}: examples are numbered 0 to {part.size - 1}")
     x = part.load(tf.constant([int(number)], tf.int64))[0]
@@ -131,22 +131,22 @@ def _example(request: PictureRequest, source: Rebuilt) -> tuple[np.ndarray | Non
 
 
 def _opened(source: Rebuilt, request: PictureRequest) -> Dataset:
-    """Return the data of a run, which only its examples need."""
+    """Open the data of a run, which only `example:N` needs."""
     if source.data is None:
         raise NameplateError(f"{source.origin} has no data to take {request.image} from; give an image file")
     try:
         return source.data()
     except NameplateError as error:
         raise NameplateError(
-            f"{request.image} is of the run's data, which cannot be opened here: {error}\nGive an image file."
+            f"{request.image} is in the run's data, which cannot be opened here: {error}\nGive an image file."
         ) from error
 
 
 def _picture(work: Work) -> tuple[np.ndarray, dict[str, Any]]:
-    """Return what is asked for as uint8 (height, width, 1 or 3), and what it is."""
+    """Return the requested picture as uint8 (height, width, 1 or 3), and its description."""
     request = work.request
     if request.look:
-        start = _needed(work)
+        start = _required_start(work)
         shown = look(work.source.model, start, request.look, values=work.settings.values, inputs=work.inputs)
         return shown, {"what": f"look at {', '.join(request.look)}"}
     if request.grad_cam is not None:
@@ -158,7 +158,9 @@ def _picture(work: Work) -> tuple[np.ndarray, dict[str, Any]]:
     if request.objective:
         return _single(work)
     known = matching(work.source.model, ["*"])
-    raise NameplateError(f"what to dream of? Name a layer, e.g. {known[0]}, or see --help. Layers: {', '.join(known)}")
+    raise NameplateError(
+        f"nothing to dream of: name a layer, e.g. {known[0]}, or see --help. Layers: {', '.join(known)}"
+    )
 
 
 def _single(work: Work) -> tuple[np.ndarray, dict[str, Any]]:
@@ -168,14 +170,14 @@ def _single(work: Work) -> tuple[np.ndarray, dict[str, Any]]:
         return Picture(pixels_of(path, (256, 256), channels=channels, own=True), path)
 
     objective = parse(work.request.objective or "", open_picture=opened)
-    found = _dreamt(work, objective, str(objective))
-    pictures = {str(place): each for place, each in enumerate(found)}
-    shown = enlarged(found[0], _SHOWN) if len(found) == 1 else sheet(pictures, smooth=False)
+    images = _dreamt(work, objective, str(objective))
+    pictures = {str(place): image for place, image in enumerate(images)}
+    shown = enlarged(images[0], _SHOWN) if len(images) == 1 else sheet(pictures, smooth=False)
     return shown, {"what": str(objective)}
 
 
 def _layers(work: Work) -> tuple[np.ndarray, dict[str, Any]]:
-    """Dream of each layer by itself; one that cannot be dreamt of is said and left out."""
+    """Dream of each layer by itself; a layer that cannot be dreamt of is reported and skipped."""
     pictures = {}
     names = matching(work.source.model, work.request.layers or ())
     for place, name in enumerate(names):
@@ -184,7 +186,7 @@ def _layers(work: Work) -> tuple[np.ndarray, dict[str, Any]]:
         except ObjectiveError as error:
             if len(names) == 1:
                 raise
-            work.screen.say(f"left out: {error}")
+            work.screen.say(f"skipped: {error}")
     if not pictures:
         raise ObjectiveError(f"none of {', '.join(names)} can be dreamt of")
     return sheet(pictures, smooth=False), {"what": f"layers {', '.join(pictures)}"}
@@ -195,24 +197,24 @@ def _numbered(work: Work) -> tuple[np.ndarray, dict[str, Any]]:
     name = work.request.channels
     numbers = list(work.request.numbers or range(min(_MOST, _counted(work, name))))
     objective = objectives.channel(name, numbers) if name else objectives.class_logit(numbers)
-    found = _dreamt(work, objective, str(objective))
+    images = _dreamt(work, objective, str(objective))
     word = "channel" if name else "class"
-    pictures = {f"{word} {number}": each for number, each in zip(numbers, found, strict=True)}
+    pictures = {f"{word} {number}": image for number, image in zip(numbers, images, strict=True)}
     return sheet(pictures, smooth=False), {"what": str(objective)}
 
 
 def _counted(work: Work, name: str | None) -> int:
-    """Return how many channels a layer has, or how many classes there are."""
+    """Return the number of channels of a layer, or of classes."""
     cut = Cut(work.source.model, [name or WHOLE], inputs=work.inputs)
     size = default_size(cut.port)
-    found = cut(tf.zeros([1, *size, cut.port.shape[-1] or 3]))[name or WHOLE]
-    return int((flat(found, name) if name else logits(work.source.model, found, None)).shape[-1])
+    output = cut(tf.zeros([1, *size, cut.port.shape[-1] or 3]))[name or WHOLE]
+    return int((flat(output, name) if name else logits(work.source.model, output, None)).shape[-1])
 
 
 def _grad_cam(work: Work) -> tuple[np.ndarray, dict[str, Any]]:
-    request, start = work.request, _needed(work)
+    request, start = work.request, _required_start(work)
     if request.at is None or request.grad_cam is None:
-        raise NameplateError("--grad-cam needs a layer with maps: --at LAYER, the last convolution as a rule")
+        raise NameplateError("--grad-cam needs a layer with maps: --at LAYER, usually the last convolution")
     heat = saliency(
         work.source.model, start, request.grad_cam, at=request.at, values=work.settings.values, inputs=work.inputs
     )
@@ -221,7 +223,7 @@ def _grad_cam(work: Work) -> tuple[np.ndarray, dict[str, Any]]:
     return sheet(both, columns=2), {"what": f"class {request.grad_cam} at {request.at}"}
 
 
-def _needed(work: Work) -> np.ndarray:
+def _required_start(work: Work) -> np.ndarray:
     if work.start is None:
         raise NameplateError(f"an image is needed: --image FILE, {', '.join(PATTERNS)}, or {_EXAMPLE}N of a run's data")
     return work.start
@@ -236,13 +238,13 @@ def _dreamt(work: Work, objective: Objective, title: str) -> np.ndarray:
     else:
         start = np.repeat(dreamer.start(work.start), count, axis=0)
     with _shown(work.screen, title) as progress:
-        found, values = dreamer.dream(start, progress=progress)
-    if work.settings.tile is None:  # a whole image may be too large to be looked at at once
-        values = np.stack([dreamer.ascent.value(start), dreamer.ascent.value(found)])
+        images, values = dreamer.dream(start, progress=progress)
+    if work.settings.tile is None:  # with tiles, a whole image may be too large to evaluate
+        values = np.stack([dreamer.ascent.value(start), dreamer.ascent.value(images)])
     before, after = float(values[0].mean()), float(values[-1].mean())
-    hint = "" if after > before else "; no better: more --steps, or a larger --rate"
+    hint = "" if after > before else "; no better: try more --steps, or a larger --rate"
     work.screen.say(f"{title}: {before:.4g} at first, {after:.4g} at last{hint}")
-    return work.settings.as_bytes(found)
+    return work.settings.as_bytes(images)
 
 
 @contextmanager
@@ -255,10 +257,10 @@ def _shown(screen: Screen, title: str) -> Iterator[Progress | None]:
     with Bar(*columns, console=screen.console, transient=True) as bar:
         task = bar.add_task(title, total=None)
 
-        def told(done: int, total: int, value: float) -> None:
+        def report(done: int, total: int, value: float) -> None:
             bar.update(task, completed=done, total=total, description=f"{title}  {value:.4g}")
 
-        yield told
+        yield report
 
 
 def _recipe(work: Work, about: Mapping[str, Any]) -> dict[str, Any]:

@@ -149,8 +149,8 @@ def test_fix_writes_the_rename_map_of_what_is_no_keras_file(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("source", "out", "words"),
     [
-        ("bad.keras", "none/out.json", "none is no directory; make it first"),
-        ("bad.keras", "none/out.keras", "none is no directory; make it first"),
+        ("bad.keras", "none/out.json", "none is not a directory; create it first"),
+        ("bad.keras", "none/out.keras", "none is not a directory; create it first"),
         ("bad.keras", "", "is a directory; name a file"),
         ("bad.keras", "out.h5", "give --fix out.json"),
         ("bad.weights.h5", "out.keras", "give --fix out.json"),

@@ -1,4 +1,7 @@
-"""What the editing commands write: a plain safetensors file, or a run with one checkpoint; never over anything."""
+"""The commands that write or delete: `rename`, `extract`, `convert`, `merge` and `prune`.
+
+They write a plain safetensors file, a file of Keras or PyTorch, or a run with one checkpoint, and overwrite nothing.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from nameplate.formats.pytorch_weights import to_torch
 from nameplate.formats.registry import read_table
 from nameplate.naming import names
 from nameplate.naming.rules import RuleError, apply_rules, parse_rules
-from nameplate.training import console
+from nameplate.training import console, run_directory
 from nameplate.training.console import import_tensorflow
 from nameplate.training.run_directory import CHECKPOINTS, PlaceError
 from nameplate.training.weight_sources import SUFFIX, Source, open_source
@@ -42,9 +45,9 @@ def write(
 ) -> Path:
     """Write arrays to `target` and return what was written.
 
-    A path that ends in `.safetensors` becomes a plain file with the weights alone; any other is a run, whose
-    checkpoint has the step, metrics and texts of `source`, and `edit` added to its provenance. Raises `StoreError`
-    when something is there already.
+    A path that ends in `.safetensors` becomes a plain file with only the weights; any other becomes a run, whose
+    checkpoint has the step, metrics and texts of `source`, and `edit` in its provenance. Raises `StoreError` if the
+    path exists.
     """
     path = Path(target)
     _refuse_foreign(path)
@@ -63,7 +66,7 @@ def write(
 
 
 def refuse_existing(target: str, source: Source, *, foreign: bool = False) -> None:
-    """Raise now what `write` would raise after the work was done, or `write_foreign` where that is meant."""
+    """Raise at once what `write`, or with `foreign` `write_foreign`, would raise after the work is done."""
     path = Path(target)
     if not foreign:
         _refuse_foreign(path)
@@ -73,18 +76,18 @@ def refuse_existing(target: str, source: Source, *, foreign: bool = False) -> No
 
 
 def is_foreign(target: str) -> bool:
-    """Tell whether a path is that of a file in another's format, which is written by `write_foreign`."""
+    """Say whether a path is that of a file in a foreign format, which `write_foreign` writes."""
     return Path(target).name.casefold().endswith((*_KERAS, *_TORCH, *_NOT_WRITTEN))
 
 
 def write_foreign(target: str, source: Source, *, modules: Mapping[str, str]) -> Path:
-    """Write the weights of `source` as a file of Keras' or PyTorch's, and return it.
+    """Write the weights of `source` as a file of Keras or PyTorch, and return it.
 
-    Keras' need the model, which is built, with TensorFlow; PyTorch's need the classes of the layers, whose layouts they
-    follow, and `modules` is `{PyTorch module: layer}`.
+    For Keras the model is built, with TensorFlow. PyTorch's layouts depend on the classes of the layers; `modules` is
+    `{PyTorch module: layer}`.
 
     Raises:
-        FileFormatError: when `source` does not say enough, or the format is only read.
+        FileFormatError: `source` lacks the model or the classes, or the format cannot be written.
     """
     path = Path(target)
     _refuse_existing(path)
@@ -100,10 +103,10 @@ def write_foreign(target: str, source: Source, *, modules: Mapping[str, str]) ->
         nameplate.save(model, path)
         return path
     if not path.name.endswith(_TORCH):
-        kept = "only read" if path.name.endswith(_READ_ONLY) else "not written"
+        status = "only read" if path.name.endswith(_READ_ONLY) else "not written"
         raise FileFormatError(
-            f"{path}: such files are {kept}; weights are written to {', '.join((SUFFIX, *_KERAS, *_TORCH))}, and "
-            "to a run: a path without such an ending. nameplate.export writes a SavedModel"
+            f"{path}: such files are {status}; weights are written to {', '.join((SUFFIX, *_KERAS, *_TORCH))}, and "
+            "to a run: a path without such a suffix. nameplate.export writes a SavedModel"
         )
     layers = _layers(source)
     state = to_torch(source.weights, classes=layers, modules=modules, rows=_rows(path, source, layers))
@@ -113,10 +116,10 @@ def write_foreign(target: str, source: Source, *, modules: Mapping[str, str]) ->
 
 
 def _rows(path: Path, source: Source, layers: Mapping[str, str]) -> Mapping[str, Any]:
-    """Return where PyTorch counts the features of flattened pictures in another order; the model's graph says it.
+    """Return the row order of layers after a flattened image, whose features PyTorch orders differently.
 
     Raises:
-        FileFormatError: when there are such features, and the model cannot be built to ask it.
+        FileFormatError: there may be such layers, and the model cannot be built to find them.
     """
     kinds = set(layers.values())
     if not kinds & {"Flatten", "Reshape"} or not any(kind.startswith("Conv") for kind in kinds):
@@ -126,17 +129,17 @@ def _rows(path: Path, source: Source, layers: Mapping[str, str]) -> Mapping[str,
         model = nameplate.load(source.label)
     except FileFormatError as error:
         raise FileFormatError(
-            f"{path}: PyTorch flattens a picture in another order, and the model that says which rows these are cannot "
-            f"be built here; write it with nameplate.save(model, {path.name!r}) instead. {error}"
+            f"{path}: PyTorch flattens an image in another order, and the model, which is needed to find the affected "
+            f"rows, cannot be built here; write it with nameplate.save(model, {path.name!r}) instead. {error}"
         ) from None
-    found: Mapping[str, Any] = {}
-    if not isinstance(model, dict):
-        found = import_module("nameplate.io.channel_order").rows_by_layer(model)
-    return found
+    if isinstance(model, dict):
+        return {}
+    rows: Mapping[str, Any] = import_module("nameplate.io.channel_order").rows_by_layer(model)
+    return rows
 
 
 def _layers(source: Source) -> dict[str, str]:
-    """Return `{layer: class}`, of containers too, as far as the source tells."""
+    """Return `{layer: class}`, with containers, as far as the source has them."""
     if source.checkpoint is None:
         return {item.name: item.classes[0] for item in read_table(Path(source.label)).layers}
     records = source.checkpoint.weights.records
@@ -150,7 +153,7 @@ def _layers(source: Source) -> dict[str, str]:
 _KERAS = (".keras", ".weights.h5")
 _TORCH = (".pt", ".pth")
 _READ_ONLY = (".h5", ".hdf5", ".bin", ".index", ".json")
-# What other tools call a model or a file of numbers: none of it names a run.
+# Suffixes of other tools' models and arrays, which cannot be the name of a run.
 _NOT_WRITTEN = (
     *_READ_ONLY,
     *(".onnx", ".tflite", ".pb", ".pbtxt", ".ckpt", ".gguf", ".ggml"),
@@ -165,7 +168,7 @@ def _refuse_foreign(path: Path) -> None:
 
 
 def classes_of(source: Source) -> dict[str, str]:
-    """Return the class of the layer of each variable, as far as `source` knows."""
+    """Return the class of the layer of each variable, as far as `source` has them."""
     if source.checkpoint is None:
         return {}
     records = source.checkpoint.weights.records
@@ -201,16 +204,16 @@ def _snapshot(
 
 def _refuse_existing(path: Path) -> None:
     if path.exists() or path.is_symlink():
-        raise PlaceError(f"{path} is there already; nothing is written over. Choose another path, or move it away.")
+        raise PlaceError(f"{path} exists, and nothing is overwritten. Choose another path, or move it away.")
 
 
-# How a training state calls what goes with a variable: seeds/<its name>, and apart/<its name>@replica1 for what
-# each replica has of its own.
+# Prefixes in a training state of what belongs to a variable: seeds/<its name>, and apart/<its name>@replica1 for what
+# differs between replicas.
 _OF_VARIABLES = ("seeds/", "apart/")
 
 
 def rename(arguments: argparse.Namespace) -> int:
-    """Write a copy of a checkpoint in which names follow the rules: weights, optimizer slots and seeds together."""
+    """Write a copy of a checkpoint with the names changed by rules: weights, optimizer slots and seeds together."""
     rules = parse_rules(arguments.rules)
     with open_source(arguments.source) as source:
         refuse_existing(arguments.target, source)
@@ -236,13 +239,13 @@ def rename(arguments: argparse.Namespace) -> int:
 
 
 def _of(name: str, old: str, new: str) -> str:
-    """Return the name of what goes with a variable when that is renamed."""
+    """Return the new name of what belongs to a variable that is renamed."""
     group, _, rest = name.partition("/")
     return f"{group}/{new}{rest.removeprefix(old)}"
 
 
 def extract(arguments: argparse.Namespace) -> int:
-    """Write some layers, with their slots, to a file or a run of their own."""
+    """Write some layers, with their slots, to a new file or run."""
     with open_source(arguments.source) as source:
         refuse_existing(arguments.target, source)
         chosen = named.select(source.weights, arguments.patterns)
@@ -279,7 +282,7 @@ def convert(arguments: argparse.Namespace) -> int:
 
 
 def combine(arguments: argparse.Namespace) -> int:
-    """Write one set of weights out of several: their average, a point between, or a base and what others learned."""
+    """Merge several sets of weights: their average, a point between two, or a base plus what others have learned."""
     with ExitStack() as stack:
         sources = [stack.enter_context(open_source(text)) for text in arguments.sources]
         base = stack.enter_context(open_source(arguments.base)) if arguments.base else None
@@ -306,13 +309,13 @@ def _merged(
         return merge.task_arithmetic(base.weights, arrays, scales), {"base": base.label, "scales": scales}
     if arguments.position is not None:
         if len(arrays) != 2:
-            raise merge.MergeError(f"--position lies between two sources; received {len(arrays)}.")
+            raise merge.MergeError(f"--position is between exactly two sources; received {len(arrays)}.")
         return merge.interpolate(arrays[0], arrays[1], arguments.position), {"position": arguments.position}
     return merge.average(arrays, arguments.scales), {"shares": arguments.scales or "equal"}
 
 
 def _modules(rules: Sequence[str]) -> dict[str, str]:
-    """Return `{PyTorch module: layer}` of rules as MODULE=LAYER."""
+    """Return `{PyTorch module: layer}` of rules MODULE=LAYER."""
     return {rule.old: rule.new for rule in parse_rules(rules)}
 
 
@@ -331,3 +334,30 @@ def _report(arguments: argparse.Namespace, written: Path, about: dict[str, objec
     else:
         console.line(f"{written}: {text}")
     return 0
+
+
+def prune(arguments: argparse.Namespace) -> int:
+    """Delete checkpoints of a run that is not being trained; never the newest good one or one that a pointer names."""
+    directory = run_directory.find_directory(arguments.path)
+    run = directory.parent if directory.name == run_directory.CHECKPOINTS else directory
+    rule = {name: getattr(arguments, name) for name in ("last", "best", "metric", "mode", "every")}
+    rule |= {"thorough": True, "partial": True}
+    if arguments.dry_run:
+        paths = store.to_delete(directory, **rule)
+        return _report_deleted(arguments, store.Deleted(tuple(paths), {}), "would be deleted")
+    with store.RunLock(run):
+        return _report_deleted(arguments, store.keep(directory, **rule), "deleted")
+
+
+def _report_deleted(arguments: argparse.Namespace, deleted: store.Deleted, what: str) -> int:
+    if arguments.json:
+        failed = {str(path): str(error) for path, error in deleted.failed.items()}
+        console.as_json({"deleted": [str(path) for path in deleted.removed], "failed": failed, "what": what})
+    else:
+        for path in deleted.removed:
+            console.line(f"{path}: {what}")
+        for error in deleted.failed.values():
+            console.line(str(error))
+        if not deleted.removed and not deleted.failed:
+            console.line("Nothing to delete.")
+    return int(bool(deleted.failed))

@@ -1,4 +1,4 @@
-"""`ls`, `show` and `verify`: what checkpoints there are, what is in one, and whether it is whole."""
+"""The commands that only read: `ls`, `show`, `verify`, `diff` and `plan`."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ DAMAGED = 1
 
 
 def ls(arguments: argparse.Namespace) -> int:
-    """List the checkpoints of a run by step; a damaged one is listed with what its manifest shows."""
+    """List the checkpoints of a run by step; a damaged one with what its manifest says."""
     place = run_directory.find(arguments.path)
     pointers = _pointers(place)
-    # its owner may delete meanwhile
+    # A running job may delete some meanwhile.
     rows = [_summary(path, pointers) for path in place.paths if path.exists()]
     if arguments.json:
         console.as_json(rows)
@@ -44,7 +44,7 @@ def ls(arguments: argparse.Namespace) -> int:
 
 
 def show(arguments: argparse.Namespace) -> int:
-    """Show one checkpoint: where the job stood, metrics, provenance, files and tensors."""
+    """Show one checkpoint: position, metrics, provenance, files and tensors."""
     path = run_directory.find_one(arguments.path)
     with store.open(path) as checkpoint:
         content = checkpoint.manifest
@@ -63,35 +63,35 @@ def show(arguments: argparse.Namespace) -> int:
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    """Read every byte of every checkpoint named, and say all that is wrong; exit 1 when anything is.
+    """Read every byte of the given checkpoints and report all damage; exit 1 if there is any.
 
-    Of a run its pointers too, and the checkpoints that they lead to and that are gone.
+    For a run also check that its pointers lead to existing checkpoints.
     """
-    found: dict[Path, list[store.Damage]] = {}
+    damages: dict[Path, list[store.Damage]] = {}
     for text in arguments.path:
         place = run_directory.find(text)
-        found |= {path: store.verify(path) for path in place.paths if layout.has_manifest(path)}
+        damages |= {path: store.verify(path) for path in place.paths if layout.has_manifest(path)}
         lost = store.lacking(place.directory or place.newest.parent)
         named = place.paths if place.directory is None else lost
-        found |= {path: [store.Damage(path.name, None, str(lost[path]))] for path in named if path in lost}
-        for path in set(place.paths) - found.keys():  # gone since it was listed, or what is no checkpoint
+        damages |= {path: [store.Damage(path.name, None, str(lost[path]))] for path in named if path in lost}
+        for path in set(place.paths) - damages.keys():  # deleted since it was listed, or not a checkpoint: raises
             store.verify(path)
     if arguments.json:
-        console.as_json([_verdict(path, damages) for path, damages in found.items()])
+        console.as_json([_verdict(path, own) for path, own in damages.items()])
     else:
-        for path, damages in found.items():
-            console.line(f"{path}: {_good(path) if not damages else 'DAMAGED'}")
-            for damage in damages:
+        for path, own in damages.items():
+            console.line(f"{path}: {'DAMAGED' if own else _good(path)}")
+            for damage in own:
                 console.line(f"  {damage}")
-    return DAMAGED if any(found.values()) else 0
+    return DAMAGED if any(damages.values()) else 0
 
 
 def _pointers(place: run_directory.Place) -> dict[Path, list[str]]:
-    """Return the pointers' names by the checkpoint that they lead to."""
-    found: dict[Path, list[str]] = {}
+    """Return the names of the pointers by the checkpoint that they lead to."""
+    names: dict[Path, list[str]] = {}
     for name, target in store.pointers(place.directory or place.newest.parent).items():
-        found.setdefault(target, []).append(name)
-    return found
+        names.setdefault(target, []).append(name)
+    return names
 
 
 def _summary(path: Path, pointers: dict[Path, list[str]]) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def _summary(path: Path, pointers: dict[Path, list[str]]) -> dict[str, Any]:
 
 def _state(error: store.StoreError) -> str:
     if isinstance(error, store.NewerFormatError):
-        return "of a newer format"
+        return "newer format"
     return "damaged" if isinstance(error, store.DamagedError) else "unreadable"
 
 
@@ -137,13 +137,13 @@ def _row(row: dict[str, Any], metrics: list[str]) -> list[object]:
 
 
 def _show_origins(content: Manifest) -> None:
-    """Show of each variable whose first value was made elsewhere the file, the name in it, and the rule."""
+    """Show where initial values come from: the file, the name in it, and the rule."""
     rows = [
         (name, origin.get("file"), origin.get("name"), origin.get("rule"))
         for name, origin in content.about.get("origins", {}).items()
     ]
     if rows:
-        console.table("origins", ["first value of", "file", "name there", "rule"], rows)
+        console.table("origins", ["initial value of", "file", "name there", "rule"], rows)
 
 
 def _show_tensors(content: Manifest) -> None:
@@ -195,48 +195,47 @@ def _tensor_document(record: TensorRecord) -> dict[str, Any]:
 
 def _short(value: Any) -> str:
     text = str(value)
-    return text if len(text) <= 300 else f"{text[:300]} ... (all of it with --json)"
+    return text if len(text) <= 300 else f"{text[:300]} ... (all with --json)"
 
 
 def _verdict(path: Path, damages: list[store.Damage]) -> dict[str, Any]:
     return {
         "path": str(path),
         "good": not damages,
-        "damages": [{"file": each.file, "tensor": each.tensor, "message": each.message} for each in damages],
+        "damages": [vars(damage) for damage in damages],
     }
 
 
 def _good(path: Path) -> str:
     content = read_manifest(path)
     tensors = sum(map(len, content.tensors.values()))
-    return f"good, {tensors} tensors, {console.size(sum(each.size for each in content.files.values()))}"
+    return f"good, {tensors} tensors, {console.size(sum(record.size for record in content.files.values()))}"
 
 
 FITS, LEFT_OVER = 0, 1
 
 
 def diff(arguments: argparse.Namespace) -> int:
-    """Compare two checkpoints, or files, by name: names, shapes, dtypes, and how far values moved."""
+    """Compare two checkpoints or files by name: names, shapes, dtypes, and changes of values."""
     with open_source(arguments.a) as a, open_source(arguments.b) as b:
-        found = {group: weights.difference(one, other) for group, one, other in _pairs(a, b, arguments.only)}
+        groups = {group: weights.difference(one, other) for group, one, other in _pairs(a, b, arguments.only)}
         labels = (a.label, b.label)
     if arguments.json:
         console.as_json(
-            {"a": labels[0], "b": labels[1]} | {group: _plan_document(each) for group, each in found.items()}
+            {"a": labels[0], "b": labels[1]}
+            | {group: _difference_document(difference) for group, difference in groups.items()}
         )
         return 0
     console.line(f"a: {labels[0]}\nb: {labels[1]}")
-    for group, each in found.items():
-        console.line(f"{group}: {_plan_summary(each)}")
-        if rows := list(_rows(each)):
+    for group, difference in groups.items():
+        console.line(f"{group}: {_difference_summary(difference)}")
+        if rows := list(_rows(difference)):
             console.table(group, ["name", "difference", ">largest", ">relative"], rows)
     return 0
 
 
 def plan(arguments: argparse.Namespace) -> int:
-    """Say for every name of both sides what loading SOURCE into TARGET would do with it; exit 1 if anything is left
-    over.
-    """
+    """Show what loading SOURCE into TARGET would do with every name of both; exit 1 if anything is left over."""
     rules = parse_rules(arguments.rules)
     with open_source(arguments.source) as source, open_source(arguments.target) as target:
         made = matching.match(source.forms, target.forms, rules=rules)
@@ -250,12 +249,12 @@ def plan(arguments: argparse.Namespace) -> int:
 
 
 def _pairs(a: Source, b: Source, only: list[str]) -> Iterator[tuple[str, Weights, Weights]]:
-    """Yield the groups that both have; a plain file has weights alone."""
+    """Yield the groups that both have; a plain file has only weights."""
     for group in a.groups if a.checkpoint and b.checkpoint and not only else ["weights"]:
         one, other = a.groups[group], b.groups[group]
         if only:
             weights.require_matches(one.keys() | other.keys(), only)
-            one, other = (_picked(each, only) for each in (one, other))
+            one, other = _picked(one, only), _picked(other, only)
         yield group, one, other
 
 
@@ -263,27 +262,27 @@ def _picked(arrays: Weights, only: list[str]) -> Weights:
     return weights.partition(arrays, lambda name: any(weights.matches(name, pattern) for pattern in only))[0]
 
 
-def _plan_summary(found: Difference) -> str:
-    shaped = found.shape.keys() | (found.dtype.keys() - found.moved.keys())
+def _difference_summary(difference: Difference) -> str:
+    shaped = difference.shape.keys() | (difference.dtype.keys() - difference.moved.keys())
     counts = {
-        "the same": len(found.same),
-        "moved": len(found.moved),
+        "the same": len(difference.same),
+        "moved": len(difference.moved),
         "of another shape": len(shaped),
-        "only in a": len(found.only_a),
-        "only in b": len(found.only_b),
+        "only in a": len(difference.only_a),
+        "only in b": len(difference.only_b),
     }
     return ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "empty"
 
 
-def _rows(found: Difference) -> Iterator[list[object]]:
-    for name in found.only_a:
+def _rows(difference: Difference) -> Iterator[list[object]]:
+    for name in difference.only_a:
         yield [name, "only in a", None, None]
-    for name in found.only_b:
+    for name in difference.only_b:
         yield [name, "only in b", None, None]
-    for name, (one, other) in found.shape.items():
+    for name, (one, other) in difference.shape.items():
         yield [name, f"{_shape(one)} in a, {_shape(other)} in b", None, None]
-    for name, move in found.moved.items():
-        dtypes = found.dtype.get(name)
+    for name, move in difference.moved.items():
+        dtypes = difference.dtype.get(name)
         what = f"moved; {dtypes[0]} in a, {dtypes[1]} in b" if dtypes else "moved"
         yield [name, what, move.largest, move.relative]
 
@@ -292,14 +291,14 @@ def _shape(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape)) or "scalar"
 
 
-def _plan_document(found: Difference) -> dict[str, Any]:
+def _difference_document(difference: Difference) -> dict[str, Any]:
     return {
-        "only_a": list(found.only_a),
-        "only_b": list(found.only_b),
-        "shape": {name: {"a": list(one), "b": list(other)} for name, (one, other) in found.shape.items()},
-        "dtype": {name: {"a": one.name, "b": other.name} for name, (one, other) in found.dtype.items()},
-        "moved": {name: vars(move) for name, move in found.moved.items()},
-        "same": list(found.same),
+        "only_a": list(difference.only_a),
+        "only_b": list(difference.only_b),
+        "shape": {name: {"a": list(one), "b": list(other)} for name, (one, other) in difference.shape.items()},
+        "dtype": {name: {"a": one.name, "b": other.name} for name, (one, other) in difference.dtype.items()},
+        "moved": {name: vars(move) for name, move in difference.moved.items()},
+        "same": list(difference.same),
     }
 
 
