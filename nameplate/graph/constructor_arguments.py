@@ -1,8 +1,8 @@
-"""Constructor arguments that a configuration leaves out: recovered from what Keras keeps, or from the layer itself.
+"""Constructor arguments that a configuration omits, recovered from what Keras recorded or from the layer itself.
 
-A class whose `get_config` forgets an argument, and every subclassed model without one (Keras fills in the defaults),
-would be made again with default arguments. Recovered is what can be known: what Keras keeps of the call, and else what
-the layer keeps under the argument's own name, where making it again shows that it is the same.
+A class whose `get_config` omits an argument, and every subclassed model without a `get_config` (Keras fills in the
+defaults), would be recreated with default arguments. An argument is recovered from Keras' record of the constructor
+call, or else from the attribute of the same name, if a layer created with that value has the same attribute.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ import numpy as np
 from nameplate.graph import keras_private
 from nameplate.graph.serializable import custom_objects
 
-_EVERY_LAYER = ("name", "trainable", "dtype")  # what every layer takes, and its configuration has
+_EVERY_LAYER = ("name", "trainable", "dtype")  # arguments of every layer, which every configuration has
 _GRAPH = ("inputs", "outputs")
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 MISSING: Any = object()
-_EMPTY = types.CellType()  # of a name that was not bound yet
+_EMPTY = types.CellType()  # the cell of a name that is not bound yet
 
 
 @contextlib.contextmanager
 def completed(layers: Iterable[Any]) -> Iterator[None]:
-    """Let the configuration of each of these layers have the arguments that its class leaves out, inside the scope."""
+    """Within the context, add to the configurations of these layers the arguments that their classes omit."""
     before: list[tuple[Any, Any]] = []
     try:
         for layer in layers:
-            if is_custom(type(layer)) and (found := recovered(layer)):
-                before.append((layer, vars(layer).get("get_config")))  # a frozen model has a guarded one
-                vars(layer)["get_config"] = _completed(layer.get_config, found)
+            if is_custom(type(layer)) and (arguments := recovered(layer)):
+                before.append((layer, vars(layer).get("get_config")))  # a frozen model has its own
+                vars(layer)["get_config"] = _completed(layer.get_config, arguments)
         yield
     finally:
         for layer, get_config in reversed(before):
@@ -46,7 +46,7 @@ def completed(layers: Iterable[Any]) -> Iterator[None]:
 
 
 def recovered(layer: Any) -> dict[str, Any]:
-    """Return the constructor's arguments that a layer was made with and its configuration does not give."""
+    """Return the arguments that a layer was created with and that its configuration omits."""
     kind = type(layer)
     wanted = parameters(kind) if is_custom(kind) and isinstance(layer, keras.Layer) else {}
     if not wanted:
@@ -54,22 +54,22 @@ def recovered(layer: Any) -> dict[str, Any]:
     config = _config(layer)
     if config is None:
         return {}
-    kept = keras_private.recorded_arguments(layer)
-    from_keras = keras_private.has_default_config(layer)  # of a class without one of its own
+    recorded = keras_private.recorded_arguments(layer)
+    from_keras = keras_private.has_default_config(layer)  # the class has no `get_config` of its own
     certain, likely = {}, {}
     for key, parameter in wanted.items():
         if key in config and not from_keras:
             continue
-        usual, held = config.get(key, parameter.default), attribute(layer, key)
-        if key not in config and key in kept and not same(kept[key], usual):
-            certain[key] = kept[key]
-        if key in vars(layer) and held is not MISSING and not same(held, certain.get(key, usual)):
+        default, held = config.get(key, parameter.default), attribute(layer, key)
+        if key not in config and key in recorded and not same(recorded[key], default):
+            certain[key] = recorded[key]
+        if key in vars(layer) and held is not MISSING and not same(held, certain.get(key, default)):
             likely[key] = plain(held)
     return certain | _confirmed(layer, config, certain, likely)
 
 
 def graph_arguments(model: Any) -> dict[str, Any]:
-    """Return what the class of a functional model takes beside its inputs and outputs, as this one was made."""
+    """Return the arguments besides inputs and outputs that the class of a functional model was called with."""
     kind = type(model)
     wanted = parameters(kind) if is_custom(kind) else {}
     if not wanted:
@@ -81,19 +81,19 @@ def graph_arguments(model: Any) -> dict[str, Any]:
         for key, value in held.items()
         if value is not MISSING and not same(value, wanted[key].default)
     }
-    given = {key: config[key] for key in wanted if key in config}
-    return given | _confirmed(model, {}, {}, likely)
+    configured = {key: config[key] for key in wanted if key in config}
+    return configured | _confirmed(model, {}, {}, likely)
 
 
 def parameters(kind: type) -> dict[str, inspect.Parameter]:
-    """Return the named parameters of a constructor, without what every layer has and a graph is made of."""
+    """Return the named parameters of a constructor, without those of every layer and the tensors of a graph."""
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    found = list(inspect.signature(kind.__init__).parameters.items())[1:]  # type: ignore[misc]
-    return {key: each for key, each in found if each.kind in named and key not in (*_EVERY_LAYER, *_GRAPH)}
+    _, *taken = inspect.signature(kind.__init__).parameters.items()  # type: ignore[misc]
+    return {key: value for key, value in taken if value.kind in named and key not in (*_EVERY_LAYER, *_GRAPH)}
 
 
 def attribute(layer: Any, key: str) -> Any:
-    """Return what a layer keeps under a name, or under it with an underscore; MISSING for no value and no function."""
+    """Return the attribute of this name, or of it with an underscore; MISSING if it is not plain data or a function."""
     for name in (key, f"_{key}"):
         if name in vars(layer) and name not in keras_private.internal_attributes():
             return vars(layer)[name] if is_value(vars(layer)[name]) else MISSING
@@ -101,23 +101,23 @@ def attribute(layer: Any, key: str) -> Any:
 
 
 def is_custom(kind: type) -> bool:
-    """Tell whether a class is not Keras' own."""
+    """Return whether a class is not Keras' own."""
     return kind.__module__.partition(".")[0] != "keras"
 
 
 def is_value(value: Any) -> bool:
-    """Tell whether a value is plain data or a function, which a copy may have without sharing anything that changes."""
+    """Return whether a value is plain data or a function, so that a copy can have it without sharing mutable state."""
     if isinstance(value, (*_PLAIN, np.ndarray, np.generic)) or inspect.isfunction(value):
         return True
     if isinstance(value, Mapping):
-        return all(is_value(each) for pair in value.items() for each in pair)
+        return all(is_value(item) for pair in value.items() for item in pair)
     return isinstance(value, list | tuple | set | frozenset) and all(map(is_value, value))
 
 
 def plain(value: Any) -> Any:
-    """Return a value that shares nothing with it; Keras' tracked lists and dictionaries become Python's own."""
+    """Return a deep copy of plain data, in which Keras' tracked lists and dictionaries become Python's own."""
     if isinstance(value, Mapping):
-        return {key: plain(each) for key, each in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*map(plain, value))
     for kind in (list, tuple, set):
@@ -127,7 +127,7 @@ def plain(value: Any) -> Any:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Tell whether two values are the same data or function; a list is what a tuple of its values is."""
+    """Return whether two values are the same data or function; a list equals a tuple of the same values."""
     if one is other:
         return True
     if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
@@ -144,7 +144,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def _captured(function: Any) -> list[Any]:
-    """Return what a function has from where it was made, and its defaults."""
+    """Return what a function captured where it was defined, and its defaults."""
     cells = [cell.cell_contents for cell in function.__closure__ or () if cell != _EMPTY]
     return [*cells, *(function.__defaults__ or ()), function.__kwdefaults__]
 
@@ -154,24 +154,24 @@ def _same_if_plain(one: Any, other: Any) -> bool:
 
 
 def _config(layer: Any) -> dict[str, Any] | None:
-    """Return the configuration that the class of a layer gives, None where it gives none; a graph's own is left out."""
+    """Return what the class's own `get_config` returns; None if it fails, nothing for the configuration of a graph."""
     if type(layer).get_config is keras_private.Functional.get_config and keras_private.rebuilds_from_tensors(layer):
         return {}
     try:
         return dict(type(layer).get_config(layer))
-    except Exception:  # whatever a class raises; who needs the configuration hears of it
+    except Exception:  # a class may raise anything; whoever needs the configuration reports it
         return None
 
 
 def _confirmed(
     layer: Any, config: Mapping[str, Any], certain: Mapping[str, Any], likely: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return those of the likely arguments that a layer made with them keeps as this one does."""
+    """Return the likely arguments that a layer created with them keeps in the same attribute."""
     if not likely:
         return {}
     kind = type(layer)
     arguments = {**config, **certain, **likely}
-    known = {each.name for each in inspect.signature(kind.__init__).parameters.values()}  # type: ignore[misc]
+    known = set(inspect.signature(kind.__init__).parameters)  # type: ignore[misc]
     with (
         keras_private.undisturbed(),
         keras_private.probing(),
@@ -183,19 +183,19 @@ def _confirmed(
                 image = keras.Input((1,), name="image")
                 fresh = kind(image, keras.layers.Identity(name="same")(image), **certain, **likely)
             elif "kwargs" not in known:
-                fresh = kind.from_config({key: each for key, each in arguments.items() if key in known})
+                fresh = kind.from_config({key: value for key, value in arguments.items() if key in known})
             else:
                 fresh = kind.from_config(arguments)
-        except Exception:  # whatever a class raises: it takes them otherwise
+        except Exception:  # a class may raise anything: then these are not its arguments
             return {}
     return {key: value for key, value in likely.items() if same(attribute(fresh, key), attribute(layer, key))}
 
 
-def _completed(get_config: Any, found: Mapping[str, Any]) -> Any:
-    """Return a layer's `get_config` that gives these arguments too."""
+def _completed(get_config: Any, arguments: Mapping[str, Any]) -> Any:
+    """Return a `get_config` that adds these arguments."""
 
-    @functools.wraps(get_config)  # Keras looks at a mark on it
+    @functools.wraps(get_config)  # Keras reads an attribute of it
     def call() -> dict[str, Any]:
-        return {**get_config(), **{key: plain(value) for key, value in found.items()}}
+        return {**get_config(), **{key: plain(value) for key, value in arguments.items()}}
 
     return call

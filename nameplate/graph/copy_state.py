@@ -1,4 +1,4 @@
-"""What a rebuilt model still lacks: the original's values, flags and vocabularies, and the names it was asked for."""
+"""The state of a rebuilt model: the values, flags and vocabularies of the original, then the final names."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import keras
 
 from nameplate.graph import explicit_names, keras_private
 
-Chain = list[tuple[frozenset[str], str]]  # of a layer and its containers, innermost first: old names, new name
-Told = tuple[str, str | None, list[str]]  # own name, path, paths of the variables that `held` returns
+Chain = list[tuple[frozenset[str], str]]  # (old names, new name) of a layer and its containers, innermost first
+Names = tuple[str, str | None, list[str]]  # own name, path, paths of the variables that `held` returns
 
 
-def carry(pairs: Sequence[tuple[Any, Any]], *, done: Container[int] = ()) -> None:
+def copy_state(pairs: Sequence[tuple[Any, Any]], *, done: Container[int] = ()) -> None:
     """Copy variables, seeds, flags, lambdas and vocabularies from each layer to its copy.
 
-    Variables whose ids are in `done` have their values.
+    Variables whose ids are in `done` have their values already.
     """
     for source, target in pairs:
         if not isinstance(source, keras.Layer):
             continue
         if hasattr(source, "load_assets") or hasattr(source, "adapt"):
-            _carry_assets(source, target)
-        held = zip(keras_private.own_variables(source), keras_private.own_variables(target), strict=True)
-        for old, new in held:
+            _copy_assets(source, target)
+        variables = zip(keras_private.own_variables(source), keras_private.own_variables(target), strict=True)
+        for old, new in variables:
             if id(new) not in done:
                 new.assign(old.value)
         seeds = zip(keras_private.seed_generators(source), keras_private.seed_generators(target), strict=True)
@@ -34,19 +34,19 @@ def carry(pairs: Sequence[tuple[Any, Any]], *, done: Container[int] = ()) -> Non
             new.state.assign(old.state.value)
             keras_private.copy_seed(old, new)
         keras_private.copy_flags(source, target)
-        if isinstance(source, keras.layers.Lambda):  # inside a wrapper it went through its code's bytes
+        if isinstance(source, keras.layers.Lambda):  # inside a wrapper it was serialized
             keras_private.copy_functions(source, target)
 
 
-def born_with(layer: Any, source: Any, made: set[int]) -> None:
-    """Let a new layer make its variables with the values of another's (`add_weight`), until `born`.
+def initialize_from(layer: Any, source: Any, made: set[int]) -> None:
+    """Make a new layer create its variables with the values of another's, until `restore_initializers`.
 
-    It saves drawing random numbers that nobody will see. Matched by name and shape, the ids go to `made`; the rest
-    begins as usual.
+    This saves drawing random numbers that would be overwritten. Variables are matched by name and shape, and their ids
+    are added to `made`; any others are initialized as usual.
     """
-    held = [((each.name, tuple(each.shape)), each) for each in keras_private.own_variables(source)]
+    held = [((variable.name, tuple(variable.shape)), variable) for variable in keras_private.own_variables(source)]
     counts = Counter(key for key, _ in held)
-    values = {key: each for key, each in held if counts[key] == 1}  # which of two alike is made first, nobody knows
+    values = {key: variable for key, variable in held if counts[key] == 1}  # two alike could come in either order
     add_weight = layer.add_weight
 
     def add_weight_with_value(*arguments: Any, **keywords: Any) -> Any:
@@ -64,35 +64,35 @@ def born_with(layer: Any, source: Any, made: set[int]) -> None:
     layer.__dict__["add_weight"] = add_weight_with_value
 
 
-def born(layer: Any) -> None:
-    """Give a layer its own `add_weight` back."""
+def restore_initializers(layer: Any) -> None:
+    """Undo `initialize_from`."""
     layer.__dict__.pop("add_weight", None)
 
 
-def settle(pairs: Sequence[tuple[Any, Any]], parents: Sequence[int], *, renamed: Mapping[int, str]) -> None:
-    """Give every layer and variable of a copy its name and path: those of the original, with the renamed parts new.
+def copy_names(pairs: Sequence[tuple[Any, Any]], parents: Sequence[int], *, renamed: Mapping[int, str]) -> None:
+    """Give every layer and variable of a copy the name and path of the original, with the renamed parts replaced.
 
     Args:
         pairs: (layer, its copy) of the model itself and then of the walk; the copy may be the layer itself.
-        parents: for each of the walk, the place of its container in it; -1 is the model itself.
+        parents: for each layer in the walk, the index of its container; -1 is the model itself.
         renamed: `{id(layer): new own name}`.
     """
     chains: list[Chain] = [[_link(pairs[0][0], renamed)]]
     for (old, _), parent in zip(pairs[1:], parents, strict=True):
         chains.append([_link(old, renamed), *chains[parent + 1]])
-    todo = [(old, new, chain) for (old, new), chain in zip(pairs, chains, strict=True)]
-    for old, new, _ in todo:
+    for old, new in pairs:
         if new is not old:
-            explicit_names.carry(old, new, renamed=id(old) in renamed)
-    take([new for _, new, _ in todo], [(chain[0][1], *_paths(old, chain)) for old, _, chain in todo])
+            explicit_names.copy_record(old, new, renamed=id(old) in renamed)
+    wanted = [(chain[0][1], *_paths(old, chain)) for (old, _), chain in zip(pairs, chains, strict=True)]
+    set_names([new for _, new in pairs], wanted)
 
 
-def take(layers: Sequence[Any], told: Sequence[Told]) -> None:
-    """Give each layer, and each variable that it holds, its name and path; graphs their outputs' names."""
-    for layer, (own, path, paths) in zip(layers, told, strict=True):
+def set_names(layers: Sequence[Any], wanted: Sequence[Names]) -> None:
+    """Set the name and path of each layer and of its own variables, then the output names of the graphs."""
+    for layer, (own, path, paths) in zip(layers, wanted, strict=True):
         keras_private.rename_layer(layer, own, path)
-        for variable, wanted in zip(held(layer), paths, strict=True):
-            keras_private.rename_variable(variable, wanted)
+        for variable, variable_path in zip(held(layer), paths, strict=True):
+            keras_private.rename_variable(variable, variable_path)
     for layer in layers:
         if isinstance(layer, keras_private.Functional):
             keras_private.rename_outputs(layer)
@@ -101,7 +101,7 @@ def take(layers: Sequence[Any], told: Sequence[Told]) -> None:
 
 
 def held(layer: Any) -> list[Any]:
-    """Return the variables of a layer itself, then the states of its seed generators."""
+    """Return the variables of a layer itself, then the states of its own seed generators."""
     return [
         *keras_private.own_variables(layer),
         *(generator.state for generator in keras_private.seed_generators(layer)),
@@ -109,13 +109,16 @@ def held(layer: Any) -> list[Any]:
 
 
 def _link(layer: Any, renamed: Mapping[int, str]) -> tuple[frozenset[str], str]:
-    """Return the names that a layer's part of a path may have had (an assignment may have come later), and its new."""
+    """Return the names that may stand for a layer in a path, and its new name.
+
+    These are two if somebody assigned `layer.name` after the path was set.
+    """
     last = (getattr(layer, "path", None) or "").rpartition("/")[2]
-    return frozenset(each for each in (str(layer.name), last) if each), renamed.get(id(layer), layer.name)
+    return frozenset(name for name in (str(layer.name), last) if name), renamed.get(id(layer), layer.name)
 
 
 def _paths(layer: Any, chain: Chain) -> tuple[str | None, list[str]]:
-    """Return the new path of a layer, and of each variable and seed state of its own."""
+    """Return the new path of a layer, and those of its own variables and seed states."""
     own = getattr(layer, "path", None)
     return (
         None if own is None else _translated(own.split("/"), chain),
@@ -127,7 +130,7 @@ def _paths(layer: Any, chain: Chain) -> tuple[str | None, list[str]]:
 
 
 def _translated(parts: list[str], chain: Chain) -> str:
-    """Return a path with the name of each container in the chain replaced, matched from the inside out."""
+    """Return a path with the names of the layers in the chain replaced, matched from the inside out."""
     parts = list(parts)
     place = len(parts) - 1
     for olds, new in chain:
@@ -145,8 +148,8 @@ def _is_seed(part: str) -> bool:
     return part.startswith("seed_generator")
 
 
-def _carry_assets(source: Any, target: Any) -> None:
-    """Carry what a preprocessing layer learned and keeps beside its variables, by Keras' own saving hooks."""
+def _copy_assets(source: Any, target: Any) -> None:
+    """Copy what a preprocessing layer keeps besides its variables, through the hooks by which Keras saves it."""
     store: dict[str, Any] = {}
     source.save_own_variables(store)
     target.load_own_variables(store)

@@ -1,7 +1,7 @@
-"""Whether a caller gave a layer its name, or Keras made it up: noted when the layer is made, kept by its copies.
+"""Whether a caller named a layer or Keras made up the name: recorded when the layer is created, kept by its copies.
 
-Keras keeps the arguments of a constructor, but not the name. What was made from a configuration has a name either way,
-and nobody knows whose it is.
+Keras records the arguments of a constructor, but not the name. A layer made from a configuration always gets a name,
+and whose it was is unknown.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import keras
 
 from nameplate.graph import keras_private
 
-_MADE_UP = "_nameplate_made_up"  # the name that Keras made up, "" where one was given, None where nobody knows
+_MADE_UP = "_nameplate_made_up"  # the name that Keras made up; "" if a caller chose it, None if that is unknown
 
 
 def has_given_name(layer: Any) -> bool:
-    """Tell whether a caller gave a layer its name, as far as that is known.
+    """Return whether a caller named a layer, as far as is known.
 
-    Of a layer that was made before this module was imported it is known where Keras has not counted so far.
+    For a layer created before this module was imported, the name is a caller's if its number is beyond Keras' counter.
     """
     if isinstance(layer, keras.layers.InputLayer) and str(layer.name).startswith("keras_tensor"):
-        return False  # Keras writes it out where it clones a graph
+        return False  # Keras passes it explicitly when it clones a graph
     if _MADE_UP in vars(layer):
         made_up = vars(layer)[_MADE_UP]
         return made_up is not None and made_up != layer.name
@@ -31,33 +31,33 @@ def has_given_name(layer: Any) -> bool:
     return not _from_configuration(layer) and keras_private.automatic_counts().get(word, 0) <= count
 
 
-def carry(source: Any, target: Any, *, renamed: bool) -> None:
-    """Let a copy know of its name what its original does; one that was renamed has a given name."""
+def copy_record(source: Any, target: Any, *, renamed: bool) -> None:
+    """Copy the record of who chose the name; a renamed copy has a name that a caller chose."""
     vars(target)[_MADE_UP] = "" if renamed or has_given_name(source) else vars(source).get(_MADE_UP)
 
 
-def _note() -> None:
-    """Let each layer that is made from now on know whether it was given its name."""
-    plain = keras.Operation.__init__
-    if hasattr(plain, _MADE_UP):
+def _install() -> None:
+    """Make every operation that is created from now on record who chose its name."""
+    original = keras.Operation.__init__
+    if hasattr(original, _MADE_UP):
         return
 
-    @functools.wraps(plain)
-    def noting(self: Any, name: Any = None) -> None:
-        plain(self, name=name)
+    @functools.wraps(original)
+    def recording(self: Any, name: Any = None) -> None:
+        original(self, name=name)
         if name is None:
             vars(self)[_MADE_UP] = self.name
-        elif vars(self).get(_MADE_UP) != name:  # else one constructor hands it on to another
+        elif vars(self).get(_MADE_UP) != name:  # otherwise one constructor passes on what Keras made up in another
             vars(self)[_MADE_UP] = None if _from_configuration(self) else ""
 
-    setattr(noting, _MADE_UP, True)
-    keras.Operation.__init__ = noting
+    setattr(recording, _MADE_UP, True)
+    keras.Operation.__init__ = recording
 
 
 def _from_configuration(layer: Any) -> bool:
-    """Tell whether a layer is made from a configuration, which has what a caller hardly gives together."""
-    given = keras_private.constructor_arguments(layer)  # with defaults, of which `dtype` has none
+    """Return whether a layer was made from a configuration, which passes arguments that a caller rarely combines."""
+    given = keras_private.constructor_arguments(layer)  # with defaults; `dtype` has none
     return keras_private.is_deserializing() or ("trainable" in given and given.get("dtype") is not None)
 
 
-_note()
+_install()

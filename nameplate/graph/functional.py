@@ -1,4 +1,4 @@
-"""A functional or sequential model as a graph of calls and values, which edits can rewrite before anything is built."""
+"""A functional or sequential model as a graph of calls and values, which edits rewrite before anything is built."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from nameplate.graph.clone import in_order
 
 
 class SurgeryError(NameplateError):
-    """An edit that cannot be done; nothing was built."""
+    """An edit that cannot be made; nothing was built."""
 
 
 @dataclass(eq=False)
 class Value:
-    """A tensor of a graph; `spec` is what it will be after the edits, None where that cannot be known."""
+    """A tensor of a graph; `spec` is its shape and dtype after the edits, None if they cannot be known."""
 
     spec: Any = None  # a keras.KerasTensor
 
@@ -33,18 +33,18 @@ class Call:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     outputs: list[Value]
-    took: list[Any] | None = None  # specs of the flat inputs in the original; None for a call that an edit made
+    took: list[Any] | None = None  # specs of the flat inputs in the original; None for a new call
     gave: list[Any] = field(default_factory=list)  # specs of the outputs in the original
-    before: list[Value] = field(default_factory=list)  # the values that it took in the original
-    given: list[Value] = field(default_factory=list)  # the values that it gave in the original
+    before: list[Value] = field(default_factory=list)  # the inputs in the original
+    given: list[Value] = field(default_factory=list)  # the outputs in the original
     replaced: Any = None  # the layer that was called here in the original
 
     def inputs(self) -> list[Value]:
-        """Return the values that it takes, arguments before keywords."""
+        """Return the input values, positional ones first."""
         return values_in((self.args, self.kwargs))
 
     def rewire(self, changes: Mapping[int, Value]) -> None:
-        """Take other values: `{id(old): new}`."""
+        """Replace inputs: `{id(old): new}`."""
         self.args, self.kwargs = _mapped((self.args, self.kwargs), changes)
 
 
@@ -52,15 +52,15 @@ class Call:
 class Head:
     """An input of a graph."""
 
-    layer: Any  # an InputLayer; None for a Sequential that is not built
+    layer: Any  # an InputLayer; None in a Sequential that is not built
     value: Value
-    spec: Any = None  # the tensor's in the original, or the one that it is to have
-    given: Value | None = None  # the value that it gave in the original
+    spec: Any = None  # of the tensor in the original, or the new one
+    given: Value | None = None  # the value in the original
 
 
 @dataclass(eq=False)
 class Graph:
-    """What one functional or sequential container does."""
+    """The calls of one functional or sequential container, in topological order."""
 
     container: Any
     name: str
@@ -68,16 +68,16 @@ class Graph:
     calls: list[Call]
     inputs: Any  # structure of values
     outputs: Any
-    given_out: list[Value] = field(default_factory=list)  # the outputs as they were in the original, flat
-    stack: bool = False  # a Sequential, which stays one while it is a single row
+    given_out: list[Value] = field(default_factory=list)  # the flat outputs in the original
+    stack: bool = False  # a Sequential, which stays one as long as it is a single chain
 
     def layers(self) -> list[Any]:
-        """Return each layer and operator once, heads first, in the order of their first calls."""
-        found = [*(head.layer for head in self.heads if head.layer is not None), *(call.layer for call in self.calls)]
-        return list({id(layer): layer for layer in found}.values())
+        """Return each layer and operator once, inputs first, in the order of their first calls."""
+        every = [*(head.layer for head in self.heads if head.layer is not None), *(call.layer for call in self.calls)]
+        return list({id(layer): layer for layer in every}.values())
 
     def substitute(self, changes: Mapping[int, Value]) -> None:
-        """Let everything that takes a value take another: `{id(old): new}`; chains are followed."""
+        """Replace values wherever they are used: `{id(old): new}`; a replacement may be replaced too."""
         if not changes:
             return
         final = {key: _last(value, changes) for key, value in changes.items()}
@@ -86,27 +86,27 @@ class Graph:
         self.outputs = _mapped(self.outputs, final)
 
     def reached(self, changed: Collection[int]) -> set[int]:
-        """Return ids of the values that the edits reach; `changed` has ids of layers that are others."""
-        found: set[int] = set()
+        """Return the ids of the values that the edits affect; `changed` has the ids of replaced or rebuilt layers."""
+        affected: set[int] = set()
         for head in self.heads:
             reshaped = head.spec is not None and head.layer is not None and not same(head.spec, head.layer.output)
             if head.layer is None or id(head.layer) in changed or reshaped:
-                found.add(id(head.value))
+                affected.add(id(head.value))
         for call in self.calls:
-            taken = call.inputs()
-            moved = call.took is None or [id(each) for each in taken] != [id(each) for each in call.before]
-            if moved or id(call.layer) in changed or any(id(each) in found for each in taken):
-                found |= {id(each) for each in call.outputs}
-        return found
+            inputs = [id(value) for value in call.inputs()]
+            rewired = call.took is None or inputs != [id(value) for value in call.before]
+            if rewired or id(call.layer) in changed or affected & set(inputs):
+                affected |= {id(value) for value in call.outputs}
+        return affected
 
     def untouched_outputs(self, changed: Collection[int]) -> list[int]:
-        """Return the places of the flat outputs that no edit reaches."""
+        """Return the indices of the flat outputs that no edit affects."""
         reached = self.reached(changed)
         now = zip(self.given_out, values_in(self.outputs), strict=False)
         return [place for place, (old, new) in enumerate(now) if old is new and id(new) not in reached]
 
     def upstream(self, changed: Collection[int]) -> set[int]:
-        """Return ids of the values that neither an edit reaches nor a layer gives that is also called behind one."""
+        """Return the ids of the values that no edit affects, except of layers that are also called downstream."""
         again = set(changed)
         while True:
             reached = self.reached(again)
@@ -117,7 +117,7 @@ class Graph:
             again |= behind
 
     def prune(self) -> list[Call]:
-        """Drop, and return, the calls that lead to no output."""
+        """Drop the calls that lead to no output, and return them."""
         live = {id(value) for value in values_in(self.outputs)}
         kept: list[Call] = []
         dropped: list[Call] = []
@@ -150,7 +150,7 @@ class Graph:
             raise SurgeryError(f"the edited graph of {self.name!r} is inconsistent; nothing was built:\n{lines}")
 
     def is_row(self) -> bool:
-        """Tell whether each call takes only what the one before it gives, so that a Sequential can say it."""
+        """Return whether the graph is a single chain of layers, which a Sequential can hold."""
         value = self.heads[0].value
         for call in self.calls:
             if call.kwargs or len(call.args) != 1 or call.args[0] is not value or len(call.outputs) != 1:
@@ -161,22 +161,22 @@ class Graph:
 
 
 def is_graph(layer: Any) -> bool:
-    """Tell whether a layer is a container that can be read."""
+    """Return whether a layer is a container that `read` accepts."""
     if isinstance(layer, keras_private.Functional):
         return keras_private.rebuilds_from_tensors(layer)
     return type(layer) is keras.Sequential
 
 
 def adds_code(container: Any) -> bool:
-    """Tell whether a class of the user's does more than its graph when it is called."""
+    """Return whether a class of the user's overrides `call`, so that it computes more than its graph."""
     return isinstance(container, keras_private.Functional) and type(container).call is not keras_private.Functional.call
 
 
 def read(container: Any) -> Graph:
-    """Return a container's graph.
+    """Return the graph of a container.
 
     Raises:
-        SurgeryError: for a container that holds layers outside its graph.
+        SurgeryError: if the container holds layers outside its graph.
     """
     if isinstance(container, keras.Sequential):
         inner = keras_private.stack_graph(container)
@@ -185,30 +185,30 @@ def read(container: Any) -> Graph:
         graph = _functional(inner, container)
         graph.stack = True
         return graph
-    known = {id(each) for each in keras_private.operations(container)}
-    loose = [each.name for each in keras_private.sublayers(container) if id(each) not in known]
+    known = {id(operation) for operation in keras_private.operations(container)}
+    loose = [layer.name for layer in keras_private.sublayers(container) if id(layer) not in known]
     if loose:
         raise SurgeryError(
             f"{container.name!r} holds layers outside its graph: {', '.join(map(repr, loose))}; an edit would lose "
-            "them, so attach them to the result yourself, or give them a place in the graph"
+            "them: attach them to the result yourself, or call them in the graph"
         )
     return _functional(container, container)
 
 
 def values_in(structure: Any) -> list[Value]:
-    """Return the values of a structure in flat order."""
+    """Return the values of a nested structure in flat order."""
     return [leaf for leaf in tree.flatten(structure) if isinstance(leaf, Value)]
 
 
 def same(one: Any, other: Any) -> bool:
-    """Tell whether two specs are the same tensor: shape, dtype, sparsity."""
+    """Return whether two specs have the same shape, dtype and sparsity."""
     return one is other or (
         tuple(one.shape) == tuple(other.shape) and one.dtype == other.dtype and bool(one.sparse) == bool(other.sparse)
     )
 
 
 def listed(specs: Iterable[Any]) -> str:
-    """Return specs as a user reads them: shapes, with the dtype where it is no float32."""
+    """Return specs as text: shapes, with the dtype unless it is float32."""
     texts = [f"{tuple(spec.shape)}{'' if spec.dtype == 'float32' else f' {spec.dtype}'}" for spec in specs]
     return " and ".join(texts) or "nothing"
 
@@ -227,14 +227,15 @@ def _functional(graph: Any, container: Any) -> Graph:
         call.before, call.given = call.inputs(), list(outputs)
         calls.append(call)
     structures = (keras_private.inputs_struct(graph), keras_private.outputs_struct(graph))
-    inputs, outputs = (tree.map_structure(lambda tensor: known[id(tensor)], each) for each in structures)
+    inputs, outputs = (tree.map_structure(lambda tensor: known[id(tensor)], struct) for struct in structures)
     return Graph(container, container.name, heads, calls, inputs, outputs, values_in(outputs))
 
 
 def _unbuilt(container: Any) -> Graph:
-    """Return the row of a Sequential that has not seen a shape yet."""
-    row = [layer for layer in keras_private.stacked(container) if not isinstance(layer, keras.layers.InputLayer)]
-    first = next((each for each in keras_private.stacked(container) if isinstance(each, keras.layers.InputLayer)), None)
+    """Return the graph of a Sequential that is not built: a chain of values without specs."""
+    every = keras_private.stacked(container)
+    row = [layer for layer in every if not isinstance(layer, keras.layers.InputLayer)]
+    first = next((layer for layer in every if isinstance(layer, keras.layers.InputLayer)), None)
     values = [Value() for _ in range(len(row) + 1)]
     calls = [Call(layer, (values[place],), {}, [values[place + 1]], took=[]) for place, layer in enumerate(row)]
     head = Head(first, values[0])

@@ -1,4 +1,4 @@
-"""The weights of a Keras model: their values as plain arrays, read and written, and which of them train."""
+"""The weights of a Keras model: read and written as plain arrays, frozen and thawed."""
 
 from __future__ import annotations
 
@@ -15,23 +15,29 @@ from nameplate.weights.named import Weights, matches
 
 
 def read(model: keras.Model) -> dict[str, np.ndarray]:
-    """Return a copy of every variable by its qualified name; a mirrored one is read once, from one replica.
+    """Return a copy of every variable by its qualified name; a mirrored variable is read from one replica.
+
+    Args:
+        model: any Keras model; one that is not built has no weights yet.
 
     Raises:
-        NamingError: when two variables have the same name.
+        NamingError: if two variables have the same name.
     """
     require_model(model)
     return {name: np.array(variable.numpy()) for name, variable in variables(model).items()}
 
 
 def write(model: keras.Model, weights: Weights) -> None:
-    """Assign every variable of the model, on every replica, from the value under its qualified name.
+    """Assign every variable of the model, on every replica, the array under its qualified name.
 
-    Proved: that names, shapes and types agree on both sides. Not proved: what the model computes with them.
+    Proved: that names, shapes and dtypes agree on both sides. Not proved: what the model computes with them.
+
+    Args:
+        model: a built model; its variables are changed.
+        weights: `{qualified variable name: array}`, all of them, as `read` returns them.
 
     Raises:
-        NameplateError: when names are missing or left over, or shapes or dtypes differ; nothing is written
-        then.
+        NameplateError: if names are missing or left over, or shapes or dtypes differ; then nothing is written.
     """
     targets = variables(model)
     problems = _differences(targets, weights)
@@ -40,6 +46,63 @@ def write(model: keras.Model, weights: Weights) -> None:
         raise NameplateError("\n".join([head, *(f"  {problem}" for problem in problems)]))
     for name, variable in targets.items():
         variable.assign(weights[name])
+
+
+def set_trainable(model: keras.Model, patterns: Sequence[str], trainable: bool = False) -> list[str]:
+    """Freeze or thaw the layers that the patterns match, with all that they contain; return the trainable variables.
+
+    A layer that is thawed inside a frozen container trains, the rest of the container does not. A frozen
+    BatchNormalization uses its moving statistics. The model itself is changed. Call this before compile, since an
+    optimizer keeps the list of variables it was built with. Nothing but the flags changes.
+
+    Args:
+        model: any Keras model, not compiled yet.
+        patterns: names of layers or containers, or shell patterns over whole qualified names; one may be a string.
+        trainable: False freezes, True thaws.
+
+    Raises:
+        NameplateError: with every pattern that matches no layer, and the nearest name.
+    """
+    require_model(model)
+    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
+    entries = walk(model)
+    layer_names = [entry.name for entry in entries if isinstance(entry.layer, keras.Layer)]
+    unmatched = [pattern for pattern in patterns if not any(matches(name, pattern) for name in layer_names)]
+    if unmatched:
+        lines = "\n".join(f"  {pattern!r}{names.did_you_mean(pattern, layer_names)}" for pattern in unmatched)
+        raise NameplateError(f"these patterns name none of the {len(layer_names)} layers of {model.name!r}:\n{lines}")
+    selected = {entry.name for entry in entries if any(matches(entry.name, pattern) for pattern in patterns)}
+    _set_flags(model, entries, selected, trainable=trainable)
+    return trained(model)
+
+
+def trained(model: keras.Model) -> list[str]:
+    """Return the qualified names of the trainable variables."""
+    trainable = {id(variable) for variable in model.trainable_variables}
+    return [name for name, variable, _ in owned_variables(model) if id(variable) in trainable]
+
+
+def _set_flags(model: keras.Model, entries: Sequence[Entry], selected: set[str], *, trainable: bool) -> None:
+    """Set the flag of the selected layers, and of the containers of a thawed one.
+
+    Keras passes a flag down to all that a container holds and never up, so every other flag is set to what it was.
+    """
+    flags = [
+        trainable if entry.name in selected else bool(getattr(entry.layer, "trainable", True)) for entry in entries
+    ]
+    others = [(variable, variable.trainable) for _, variable, owner in owned_variables(model) if owner not in selected]
+    if trainable:
+        thawed = {index for index, entry in enumerate(entries) if entry.name in selected}
+        for index in range(len(entries) - 1, -1, -1):  # children come after their containers
+            if index in thawed:
+                flags[index] = True
+                thawed.add(entries[index].parent)
+        model.trainable = model.trainable or bool(selected)
+    for entry, flag in zip(entries, flags, strict=True):
+        if isinstance(entry.layer, keras.Layer):
+            entry.layer.trainable = flag
+    for variable, flag in others:
+        variable.trainable = flag
 
 
 def _differences(targets: Mapping[str, Any], weights: Weights) -> list[str]:
@@ -58,52 +121,3 @@ def _differences(targets: Mapping[str, Any], weights: Weights) -> list[str]:
         elif value.dtype.name != variable.dtype:
             problems.append(f"dtype        {name}: the model has {variable.dtype}, the weights {value.dtype.name}")
     return problems
-
-
-def set_trainable(model: keras.Model, patterns: Sequence[str], trainable: bool = False) -> list[str]:
-    """Freeze, or thaw, the layers that the patterns name, with all that is in them; return the variables that train.
-
-    A pattern is a layer, a container, or a shell pattern over qualified names. A layer that thaws in a frozen container
-    trains, and what else is in the container does not. A frozen BatchNormalization runs with its moving statistics. The
-    model itself is changed: do it before it is compiled, since an optimizer keeps to the variables that it began with.
-
-    Nothing but the flags changes, and nothing else is compared.
-
-    Raises:
-        NameplateError: with every pattern that names no layer, and the nearest that it has.
-    """
-    require_model(model)
-    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
-    entries = walk(model)
-    named = [entry.name for entry in entries if isinstance(entry.layer, keras.Layer)]
-    idle = [pattern for pattern in patterns if not any(matches(name, pattern) for name in named)]
-    if idle:
-        lines = "\n".join(f"  {each!r}{names.did_you_mean(each, named)}" for each in idle)
-        raise NameplateError(f"these patterns name none of the {len(named)} layers of {model.name!r}:\n{lines}")
-    meant = {entry.name for entry in entries if any(matches(entry.name, pattern) for pattern in patterns)}
-    _set(model, entries, meant, trainable=trainable)
-    return trained(model)
-
-
-def trained(model: keras.Model) -> list[str]:
-    """Return the variables that train, by qualified name."""
-    found = {id(each) for each in model.trainable_variables}
-    return [name for name, each, _ in owned_variables(model) if id(each) in found]
-
-
-def _set(model: keras.Model, entries: Sequence[Entry], meant: set[str], *, trainable: bool) -> None:
-    """Set the flag of the layers that are meant, and of what contains a thawed one: Keras hands it down, never up."""
-    flags = [trainable if entry.name in meant else bool(getattr(entry.layer, "trainable", True)) for entry in entries]
-    held = [(each, each.trainable) for _, each, owner in owned_variables(model) if owner not in meant]
-    if trainable:
-        thawed = {place for place, entry in enumerate(entries) if entry.name in meant}
-        for place in range(len(entries) - 1, -1, -1):  # children come after their containers
-            if place in thawed:
-                flags[place] = True
-                thawed.add(entries[place].parent)
-        model.trainable = model.trainable or bool(meant)
-    for entry, flag in zip(entries, flags, strict=True):
-        if isinstance(entry.layer, keras.Layer):
-            entry.layer.trainable = flag
-    for variable, flag in held:
-        variable.trainable = flag

@@ -1,4 +1,4 @@
-"""Rename: a new model in which every layer, variable, input, output and path agrees on the new names."""
+"""Rename: a copy of a model in which every layer, variable, input, output and path has the new names."""
 
 from __future__ import annotations
 
@@ -24,21 +24,22 @@ def rename(model: keras.Model, to: To, *, policy: Policy | str | None = None, un
     r"""Return a copy of the model with other names and the same weights, made in the caller's strategy scope.
 
     Proved: names, variables and which layers share them, each layer's configuration and constructor arguments;
-    where code of the user's computes and inputs can be made, the outputs. Not proved: that the copy can be saved.
+    also the outputs, if a class of the user's computes them and inputs can be made. Not proved: that the copy can be
+    saved.
 
     Args:
-        model: of any kind, built or not; it is left as it is. to: own names in layer order (for
-        `model.layers`, or for the whole tree); `{qualified old: new}`, in which the
-            model itself is its name; a callable that gets each layer and returns its name; or rules, as
-            pairs of a regular expression for a whole name and its replacement: `[(r"conv(\d+)",
-            r"block\1_conv")]`.
-        policy: what the new names must keep; without one, the grammar and uniqueness.
-        uncompiled: whether a compiled model may give an uncompiled copy.
+        model: of any kind, built or not; it is not changed.
+        to: one of: own names in layer order, for `model.layers` or for the whole tree; `{qualified old name: new own
+            name}`, in which the model's own name stands for the model itself; a callable that takes each layer and
+            returns its name; rules, as pairs of a regular expression that matches a whole name and its replacement:
+            `[(r"conv(\d+)", r"block\1_conv")]`.
+        policy: what the new names must satisfy; by default only the grammar and uniqueness.
+        uncompiled: whether to accept a compiled model, of which the copy is not compiled.
 
     Raises:
-        NamingError: when the model is compiled, or new names break the policy or clash, with each of them.
-        RuleError: when something in `to` matches nothing or does not fit, with each.
-        RebuildError: when a layer cannot be rebuilt or cannot carry its new name, with the line to add.
+        NamingError: if the model is compiled, or new names break the policy or clash, with each of them.
+        RuleError: if something in `to` matches nothing or does not fit, with each.
+        RebuildError: if a layer cannot be rebuilt or cannot take its new name, with the line to add to its class.
     """
     require_model(model)
     if not uncompiled:
@@ -53,10 +54,10 @@ def rename(model: keras.Model, to: To, *, policy: Policy | str | None = None, un
 
 
 def repaired(model: keras.Model, policy: Policy) -> keras.Model:
-    """Return a copy of the model that keeps the policy, with names that depend on the model alone.
+    """Return a copy of the model that satisfies the policy, with names that depend on the model alone.
 
     Raises:
-        NamingError: when the model is compiled.
+        NamingError: if the model is compiled.
         RebuildError: as `rename`.
     """
     _refuse_compiled(model)
@@ -65,7 +66,7 @@ def repaired(model: keras.Model, policy: Policy) -> keras.Model:
     broken = policies.broken(policy, tree)
     better = policies.suggestions(policy, tree, sorted(broken))
     renamed = {id(entries[index].layer): own for index, own in better.items() if own}
-    for entry in entries:  # what is named by its place gets that name for good
+    for entry in entries:  # a part that is named by its position keeps that name
         if entry.kind in (NameKind.OPERATOR, NameKind.PART) and entry.own != entry.layer.name:
             renamed.setdefault(id(entry.layer), entry.own)
     for container in [model, *(entry.layer for entry in entries)]:
@@ -94,8 +95,8 @@ def _changes(model: Any, entries: Sequence[Entry], to: To) -> Changes:
         return rules.from_map(to, tree, model=str(model.name))
     if callable(to):
         answers = {index: _answer(to, entries[index]) for index in nameable}
-        given = {index: name for index, name in answers.items() if name is not None}
-        return rules.from_list(list(given.values()), tree, [("layers", list(given))])
+        new_names = {index: name for index, name in answers.items() if name is not None}
+        return rules.from_list(list(new_names.values()), tree, [("layers", list(new_names))])
     pairs = _pairs(to)
     if pairs is not None:
         return rules.from_rules(pairs, tree, nameable)
@@ -109,29 +110,29 @@ def _changes(model: Any, entries: Sequence[Entry], to: To) -> Changes:
 
 
 def _pairs(to: Any) -> list[Rule] | None:
-    """Return rules for a sequence of rules or pairs, None for a sequence of names."""
+    """Return the rules in a sequence of rules or pairs; None for a sequence of names."""
     if isinstance(to, str | bytes) or not isinstance(to, Sequence):
         raise RuleError(
             f"cannot rename to a {type(to).__name__}: give a list of names, {{old: new}}, a callable, "
             "or (pattern, replacement) pairs"
         )
-    kinds = {"name" if isinstance(each, str) else "pair" for each in to}
-    wrong = [each for each in to if not isinstance(each, str | Rule) and not _is_pair(each)]
-    if wrong or len(kinds) > 1:
-        shown = ", ".join(f"{each!r:.80}" for each in (wrong or list(to))[:5])
+    kinds = {"name" if isinstance(item, str) else "pair" for item in to}
+    invalid = [item for item in to if not isinstance(item, str | Rule) and not _is_pair(item)]
+    if invalid or len(kinds) > 1:
+        shown = ", ".join(f"{item!r:.80}" for item in (invalid or list(to))[:5])
         raise RuleError(
-            f"cannot rename to this list, which has {shown}: give names alone, or (pattern, replacement) pairs alone, "
-            "each a text; what a callable decides is given as the callable itself"
+            f"cannot rename to this list, which has {shown}: give only names or only (pattern, replacement) pairs, "
+            "all of them strings; to compute names, pass the callable itself"
         )
     if kinds <= {"name"}:
         return None
-    return [each if isinstance(each, Rule) else Rule(_source(each[0]), each[1], regular=True) for each in to]
+    return [item if isinstance(item, Rule) else Rule(_source(item[0]), item[1], regular=True) for item in to]
 
 
-def _is_pair(each: Any) -> bool:
-    if not isinstance(each, tuple) or len(each) != 2:
+def _is_pair(item: Any) -> bool:
+    if not isinstance(item, tuple) or len(item) != 2:
         return False
-    return isinstance(each[0], str | re.Pattern) and isinstance(each[1], str)
+    return isinstance(item[0], str | re.Pattern) and isinstance(item[1], str)
 
 
 def _answer(to: Callable[[Any], str | None], entry: Entry) -> str | None:
@@ -158,7 +159,7 @@ def _at(model: Any, entries: Sequence[Entry], index: int) -> Any:
 
 
 def _current(model: Any, entries: Sequence[Entry], index: int) -> str:
-    """Return the own name that a change to it would leave as it is."""
+    """Return the own name as it is before the change."""
     return entries[index].own if index >= 0 else str(model.name)
 
 
@@ -166,27 +167,28 @@ def _refuse_parts(entries: Sequence[Entry], changes: Changes) -> None:
     parts = [index for index in changes if index >= 0 and entries[index].kind is NameKind.PART]
     if parts:
         rows = [
-            f"  {entries[index].name}   made and named by its {type(entries[entries[index].parent].layer).__name__}"
+            f"  {entries[index].name}   created and named by its {type(entries[entries[index].parent].layer).__name__}"
             for index in parts
         ]
-        raise NamingError("\n".join(["nothing was renamed: these names are Keras' own:", *rows]))
+        raise NamingError("\n".join(["nothing was renamed: Keras chooses these names itself:", *rows]))
 
 
 def _refuse_broken(model: Any, entries: Sequence[Entry], changes: Changes, policy: Policy | str | None) -> None:
-    """Refuse names that break the policy and did not before."""
+    """Refuse names that break the policy and did not break it before."""
     policy = Policy(automatic=True) if policy is None else policies.named_policy(policy)
     before = named(entries)
     after = _renamed(before, changes)
     known = {index: {rule for rule, _ in reasons} for index, reasons in policies.broken(policy, before).items()}
-    found = [
+    violations = [
         Violation(after[index].name, rule, message, "")
         for index, reasons in policies.broken(policy, after).items()
         for rule, message in reasons
         if index in changes or rule == "duplicate" or rule not in known.get(index, ())
     ]
-    found += [Violation(changes[-1], "grammar", reason, "") for reason in [names.fault(changes.get(-1, "x"))] if reason]
-    if found:
-        raise NamingError(policies.text(found, model=f"the renamed {model.name}", policy=policy), found)
+    fault = names.fault(changes.get(-1, "x"))  # of the model's own name
+    violations += [Violation(changes[-1], "grammar", fault, "")] if fault else []
+    if violations:
+        raise NamingError(policies.text(violations, model=f"the renamed {model.name}", policy=policy), violations)
 
 
 def _renamed(tree: Sequence[Named], changes: Changes) -> list[Named]:

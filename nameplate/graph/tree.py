@@ -1,10 +1,10 @@
-"""Walking a Keras model: every layer and every variable under one qualified name.
+"""The tree of a Keras model: every layer and every variable under one qualified name.
 
-Names come from where a layer is found, not from `variable.path`, which leaves out containers of functional
-models and counts seed generators up by process. A layer that is used in several places is named by the
-first, and `Entry.sites` has them all. What nobody can name (operators such as `a + b`, what a layer of
-Keras makes for itself, what a wrapper wraps) is named by its place as long as its name is one that Keras
-made up, so that it is the same in every process.
+A name is built from the containers that a layer is in, not from `variable.path`, which omits the containers of
+functional models and numbers seed generators by process. A layer that is used in several places is named after the
+first, and `Entry.sites` lists them all. Parts that a user cannot name (operators such as `a + b`, the sublayers that a
+Keras layer creates, the layer inside a wrapper) are named by position while their name is one that Keras made up, so
+that they have the same name in every process.
 """
 
 from __future__ import annotations
@@ -24,27 +24,30 @@ from nameplate.naming.policy import Named, NameKind, NamingError
 
 @dataclass(eq=False)
 class Entry:
-    """One layer in its first place in the tree."""
+    """One layer at its first place in the tree."""
 
     name: str  # qualified
     own: str
     layer: Any  # a keras.Layer, or the Operation of an operator
     kind: NameKind
-    parent: int  # place of the container in the walk; -1 is the model itself
-    origin: str  # container and place among what is directly in it, as head/1
-    sites: list[str] = field(default_factory=list)  # every place, the first included
+    parent: int  # index of the container in the walk; -1 is the model itself
+    origin: str  # container, and index among its direct children, as head/1
+    sites: list[str] = field(default_factory=list)  # every place in the tree, the first included
 
     @property
     def place(self) -> int:
-        """Place among what `direct` returns for the container."""
+        """Index among what `direct` returns for the container."""
         return int(names.split(self.origin)[1])
 
 
 def layers(model: keras.Model) -> dict[str, keras.Layer]:
-    """Return `{qualified name: layer}` for the whole tree in build order, containers first.
+    """Return `{qualified name: layer}` for the whole tree in build order, containers before their contents.
+
+    Args:
+        model: any Keras model, built or not.
 
     Raises:
-        NamingError: when two layers have the same qualified name; it has both places.
+        NamingError: if two layers have the same qualified name, with the place of each.
     """
     require_model(model)
     entries = walk(model)
@@ -53,59 +56,66 @@ def layers(model: keras.Model) -> dict[str, keras.Layer]:
 
 
 def variables(model: keras.Model) -> dict[str, keras.Variable]:
-    """Return `{qualified name: variable}`: every weight and every seed generator's state once, no metrics.
+    """Return `{qualified name: variable}`: every weight and seed state once, without those of metrics.
 
-    A variable that several layers hold is named by the first. A seed generator stands under its layer by
-    the name of its attribute: `drop/seed_generator/state`.
+    A variable that several layers share is named after the first. The state of a seed generator is named by the
+    layer's attribute that holds the generator: `drop/seed_generator/state`.
+
+    Args:
+        model: any Keras model; one that is not built has no weights yet.
 
     Raises:
-        NamingError: when two variables have the same qualified name.
+        NamingError: if two variables have the same qualified name.
     """
     return {name: variable for name, variable, _ in owned_variables(model)}
 
 
 def owned_variables(model: keras.Model) -> list[tuple[str, keras.Variable, str]]:
-    """Return (qualified name, variable, qualified name of its layer); the last is empty for the model's own.
+    """Return (qualified name, variable, qualified name of its layer); the layer's name is empty for the model's own.
 
     Raises:
-        NamingError: when two variables have the same qualified name.
+        NamingError: if two variables have the same qualified name.
     """
-    found: list[tuple[str, Any, str]] = []
+    owned: list[tuple[str, Any, str]] = []
     seen: set[int] = set()
-    for owner, _, held in every_holding(model):
+    for owner, _, held in held_variables(model):
         for key, variable in held:
             if id(variable) not in seen:
                 seen.add(id(variable))
-                found.append((names.join(owner, key), variable, owner))
-    if len({name for name, _, _ in found}) < len(found):
-        _refuse_duplicate_layers(model, walk(model))  # which is why, unless one layer has two of one name
-    _refuse_duplicates(model, [(name, f"of {owner or 'the model itself'}") for name, _, owner in found], "variable")
-    return found
+                owned.append((names.join(owner, key), variable, owner))
+    if len({name for name, _, _ in owned}) < len(owned):
+        _refuse_duplicate_layers(model, walk(model))  # the usual cause; the other is one layer with two alike
+    _refuse_duplicates(model, [(name, f"of {owner or 'the model itself'}") for name, _, owner in owned], "variable")
+    return owned
 
 
-def every_holding(model: keras.Model) -> Iterator[tuple[str, Any, list[tuple[str, Any]]]]:
-    """Yield (qualified name, layer, its own variables by key), the model first; what is shared comes each time."""
+def held_variables(model: keras.Model) -> Iterator[tuple[str, Any, list[tuple[str, Any]]]]:
+    """Yield (qualified name, layer, its own (key, variable) pairs), the model first; shared variables are repeated."""
     for owner, layer in _holders(model):
         yield owner, layer, [*_own_variables(layer), *_seed_states(layer)]
 
 
 def seeds(model: keras.Model) -> dict[str, keras.random.SeedGenerator]:
-    """Return `{qualified name: seed generator}`; its state in `variables` has `/state` behind."""
-    found: dict[str, Any] = {}
+    """Return `{qualified name: seed generator}`; `variables` has its state under `<name>/state`."""
+    generators: dict[str, Any] = {}
     seen: set[int] = set()
     for owner, layer in _holders(model):
         for key, generator in _seed_generators(layer):
             if id(generator) not in seen:
                 seen.add(id(generator))
-                found[names.join(owner, key)] = generator
-    return found
+                generators[names.join(owner, key)] = generator
+    return generators
 
 
 def layer(model: keras.Model, name: str) -> keras.Layer:
     """Return one layer by its qualified name.
 
+    Args:
+        model: any Keras model.
+        name: qualified, as in `layers(model)`: `backbone/stem_conv`.
+
     Raises:
-        NameplateError: for a name that no layer has, with the nearest.
+        NameplateError: if no layer has the name, with the nearest name.
     """
     require_model(model)
     entries = walk(model)
@@ -118,82 +128,82 @@ def layer(model: keras.Model, name: str) -> keras.Layer:
 
 
 def require_model(model: object) -> None:
-    """Refuse what is no model.
+    """Refuse anything but a Keras model.
 
     Raises:
-        NameplateError: with what it is instead.
+        NameplateError: with the value and its type.
     """
     if not isinstance(model, keras.Model):
         raise NameplateError(f"a keras.Model is needed, not {model!r:.80} ({type(model).__name__})")
 
 
 def require_built(model: keras.Model) -> None:
-    """Refuse a model that has no weights yet.
+    """Refuse a model that is not built and so has no weights.
 
     Raises:
-        NameplateError: with what to do; and for what is no model.
+        NameplateError: with what to do; also for anything that is not a model.
     """
     require_model(model)
     empty = not owned_variables(model) and not all(_built(entry.layer) for entry in walk(model))
     if empty or not model.built:
         raise NameplateError(
-            f"{model.name!r} has not seen a shape, so that it has no weights yet: call it on data, or build it with "
+            f"{model.name!r} is not built and has no weights yet: call it on data, or build it with "
             "build(input_shape), first"
         )
 
 
 def walk(model: keras.Model) -> list[Entry]:
-    """Return every layer of the tree once, containers before what they contain; names may occur twice.
+    """Return every layer of the tree once, containers before their contents; two may have the same name.
 
-    One pass: linear in the number of layers and of their uses.
+    Takes time linear in the number of layers and of their uses.
     """
     entries: list[Entry] = []
-    places: dict[int, int] = {id(model): -1}
+    index_of: dict[int, int] = {id(model): -1}
     stack: list[tuple[int, Iterator[tuple[str, Any, NameKind, str]]]] = [(-1, _children(model))]
     while stack:
         parent, children = stack[-1]
-        found = next(children, None)
-        if found is None:
+        following = next(children, None)
+        if following is None:
             stack.pop()
             continue
-        own, child, kind, place = found
+        own, child, kind, place = following
         container = entries[parent].name if parent >= 0 else ""
         site = names.join(container, place)
-        if id(child) in places:
-            if places[id(child)] >= 0:
-                entries[places[id(child)]].sites.append(site)
+        if id(child) in index_of:
+            if index_of[id(child)] >= 0:
+                entries[index_of[id(child)]].sites.append(site)
             continue
-        places[id(child)] = len(entries)
+        index_of[id(child)] = len(entries)
         entries.append(Entry(names.join(container, own), own, child, kind, parent, site, [site]))
         stack.append((len(entries) - 1, _children(child)))
     return entries
 
 
 def named(entries: Sequence[Entry]) -> list[Named]:
-    """Return a walk as a policy sees it."""
-    weighty = [keras_private.has_state(entry.layer) or not _built(entry.layer) for entry in entries]
+    """Return the entries of a walk in the form that a policy checks."""
+    has_weights = [keras_private.has_state(entry.layer) or not _built(entry.layer) for entry in entries]
     classes = {kind: _classes(kind) for kind in {type(entry.layer) for entry in entries}}
     for index in range(len(entries) - 1, -1, -1):  # children come after their containers
-        if weighty[index] and entries[index].parent >= 0:
-            weighty[entries[index].parent] = True
+        if has_weights[index] and entries[index].parent >= 0:
+            has_weights[entries[index].parent] = True
     return [
         Named(
             name=entry.name,
             own=entry.own,
             classes=classes[type(entry.layer)],
             kind=entry.kind,
-            weightless=not weight,
+            weightless=not weighty,
             parent=entry.parent,
             origin=entry.origin,
             is_text=isinstance(entry.layer.name, str),
             given=explicit_names.has_given_name(entry.layer),
         )
-        for entry, weight in zip(entries, weighty, strict=True)
+        for entry, weighty in zip(entries, has_weights, strict=True)
     ]
 
 
 def output_names(model: keras.Model) -> list[str]:
-    """Return the names of a model's outputs, as losses and metrics are keyed: by dictionary key first."""
+    """Return the names under which losses and metrics know a model's outputs: dictionary keys, if it has any."""
     struct = keras_private.outputs_struct(model)
     if isinstance(struct, Mapping):
         return [str(key) for key in struct]
@@ -201,9 +211,9 @@ def output_names(model: keras.Model) -> list[str]:
 
 
 def direct(container: Any) -> list[Any]:
-    """Return what lies directly in a layer, in the order of its graph or of its attributes."""
+    """Return the direct children of a layer, in the order of its graph or else of its attributes."""
     if isinstance(container, keras.Sequential):
-        # Keras hides the input of a Sequential and makes up its name; one that was given a name counts.
+        # Keras hides the input layer of a Sequential and makes up its name; one that a user named is listed.
         return [
             child
             for child in keras_private.stacked(container)
@@ -217,10 +227,10 @@ def direct(container: Any) -> list[Any]:
 
 
 def _children(container: Any) -> Iterator[tuple[str, Any, NameKind, str]]:
-    """Yield (own name, child, kind, place) for what lies directly in a layer."""
-    found = [(str(child.name), child, _kind(container, child)) for child in direct(container)]
-    taken = {own.casefold() for own, _, kind in found if kind in (NameKind.LAYER, NameKind.INPUT)}
-    for place, (own, child, kind) in enumerate(found):
+    """Yield (own name, child, kind, index) for the direct children of a layer."""
+    children = [(str(child.name), child, _kind(container, child)) for child in direct(container)]
+    taken = {own.casefold() for own, _, kind in children if kind in (NameKind.LAYER, NameKind.INPUT)}
+    for place, (own, child, kind) in enumerate(children):
         if kind in (NameKind.OPERATOR, NameKind.PART):
             own = names.renumbered(own, type(child).__name__, taken)
         yield own, child, kind, str(place)
@@ -238,27 +248,27 @@ def _kind(container: Any, child: Any) -> NameKind:
 
 
 def _holders(model: Any) -> Iterator[tuple[str, Any]]:
-    """Yield (qualified name, layer) for all that can hold a variable: the model itself, then the tree."""
+    """Yield (qualified name, layer) for everything that can hold a variable: the model itself, then its tree."""
     yield "", model
     for entry in walk(model):
         yield entry.name, entry.layer
 
 
 def _own_variables(layer: Any) -> list[tuple[str, Any]]:
-    """Return (key, variable) of a layer itself.
+    """Return (key, variable) for the variables of a layer itself.
 
-    One whose name Keras made up, or that occurs twice, takes the name of its attribute.
+    The key is the variable's name, or the name of its attribute if Keras made up the name or it occurs twice.
     """
     held = keras_private.own_variables(layer)
-    given = [variable.name for variable in held]
-    vague = [names.is_automatic(name, "Variable") or given.count(name) > 1 for name in given]
-    if not any(vague):
-        return list(zip(given, held, strict=True))
+    own_names = [variable.name for variable in held]
+    ambiguous = [names.is_automatic(name, "Variable") or own_names.count(name) > 1 for name in own_names]
+    if not any(ambiguous):
+        return list(zip(own_names, held, strict=True))
     attributes = _attributes(layer)
     numbers: dict[str, int] = defaultdict(int)
     keyed = []
-    for name, variable, unclear in zip(given, held, vague, strict=True):
-        key = attributes.get(id(variable), "") if unclear else name
+    for name, variable, is_ambiguous in zip(own_names, held, ambiguous, strict=True):
+        key = attributes.get(id(variable), "") if is_ambiguous else name
         if not key:
             key = f"variable_{numbers['variable']}"
             numbers["variable"] += 1
@@ -271,7 +281,10 @@ def _seed_generators(layer: Any) -> list[tuple[str, Any]]:
     if not generators:
         return []
     attributes = _attributes(layer)
-    return [(attributes.get(id(each)) or f"seed_generator_{index}", each) for index, each in enumerate(generators)]
+    return [
+        (attributes.get(id(generator)) or f"seed_generator_{index}", generator)
+        for index, generator in enumerate(generators)
+    ]
 
 
 def _seed_states(layer: Any) -> list[tuple[str, Any]]:
@@ -279,24 +292,24 @@ def _seed_states(layer: Any) -> list[tuple[str, Any]]:
 
 
 def _attributes(layer: Any) -> dict[int, str]:
-    """Return `{id of a value: its attribute's name}`; an element of a list or dictionary adds its key."""
-    found: dict[int, str] = {}
+    """Return `{id(value): name of the attribute that holds it}`; elements of lists and dictionaries add their key."""
+    attributes: dict[int, str] = {}
     for key, value in vars(layer).items():
         if key in keras_private.TRACKING_LISTS or key.startswith("_self_"):
             continue
         bare = key.lstrip("_")
-        found.setdefault(id(value), bare)
+        attributes.setdefault(id(value), bare)
         if isinstance(value, list | tuple):
             for index, element in enumerate(value):
-                found.setdefault(id(element), f"{bare}_{index}")
+                attributes.setdefault(id(element), f"{bare}_{index}")
         elif isinstance(value, dict):
             for inner, element in value.items():
-                found.setdefault(id(element), f"{bare}_{names.sanitized(inner)}")
-    return found
+                attributes.setdefault(id(element), f"{bare}_{names.sanitized(inner)}")
+    return attributes
 
 
 def _classes(kind: type) -> tuple[str, ...]:
-    return tuple(each.__name__ for each in kind.__mro__ if each is not object)
+    return tuple(base.__name__ for base in kind.__mro__ if base is not object)
 
 
 def _built(layer: Any) -> bool:
@@ -304,32 +317,31 @@ def _built(layer: Any) -> bool:
 
 
 def _inside(name: str, known: Sequence[str]) -> str:
-    """Return where layers of this own name are, for someone who left out the containers."""
+    """Return a hint with the layers that have this own name, for a caller who omitted the containers."""
     inside = [other for other in known if names.split(other)[1] == name]
     return f" It is inside: {', '.join(inside[:3])}." if inside else ""
 
 
 def _refuse_duplicate_layers(model: Any, entries: Sequence[Entry]) -> None:
-    """Refuse layers of one name; what lies inside them is left out, since it is told by its container."""
+    """Refuse layers with the same name; their contents are not listed, since the containers are."""
     count = Counter(entry.name for entry in entries)
-    told: list[Entry] = []
+    outermost: list[Entry] = []
     inside: set[int] = set()
     for index, entry in enumerate(entries):
         if entry.parent in inside or (entry.parent >= 0 and count[entries[entry.parent].name] > 1):
             inside.add(index)
         else:
-            told.append(entry)
-    _refuse_duplicates(model, [(entry.name, entry.origin) for entry in told], "layer")
+            outermost.append(entry)
+    _refuse_duplicates(model, [(entry.name, entry.origin) for entry in outermost], "layer")
 
 
-def _refuse_duplicates(model: Any, found: Sequence[tuple[str, str]], what: str) -> None:
-    places: dict[str, list[str]] = defaultdict(list)
-    for name, origin in found:
-        places[name].append(origin)
-    twice = {name: origins for name, origins in places.items() if len(origins) > 1}
+def _refuse_duplicates(model: Any, named_parts: Sequence[tuple[str, str]], what: str) -> None:
+    origins_of: dict[str, list[str]] = defaultdict(list)
+    for name, origin in named_parts:
+        origins_of[name].append(origin)
+    twice = {name: origins for name, origins in origins_of.items() if len(origins) > 1}
     if twice:
         lines = [f"  {name}   used {len(origins)} times: {', '.join(origins)}" for name, origins in twice.items()]
         head = f"{len(twice)} {what} name{'s' * (len(twice) != 1)} of {model.name!r} mean more than one {what}:"
-        raise NamingError(
-            "\n".join([head, *lines, "Rename them; nameplate.enforce(model, 'repair') gives names of their own."])
-        )
+        advice = "Rename them; nameplate.enforce(model, 'repair') gives each a unique name."
+        raise NamingError("\n".join([head, *lines, advice]))

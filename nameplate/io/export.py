@@ -1,4 +1,4 @@
-"""A model exported for serving, as a SavedModel whose inputs and outputs have names."""
+"""Export: a SavedModel for serving, whose inputs and outputs have names."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ class ExportError(NameplateError):
 
 
 def export(model: keras.Model, path: str | os.PathLike[str]) -> None:
-    """Write a SavedModel to a new directory, for TensorFlow Serving and others, without the code that made it.
+    """Write a SavedModel to a new directory, for TensorFlow Serving and others; it runs without the model's code.
 
-    Its signature `serving_default` takes each input by its name and returns each output by its name: those of
-    the model's input layers and of its losses, or the keys where it was made with dictionaries. The first axis of
-    every input is free. The directory appears by one rename.
+    Its signature `serving_default` takes inputs and returns outputs by name: the names of the input layers and of the
+    outputs, or the keys if the model was built with dictionaries. The batch size of every input is open. The directory
+    appears by one rename.
 
     Proved: that the file has each variable by its name and value. Not proved: what the exported graph computes.
 
     Args:
-        model: built, functional or sequential: a subclassed model has no named inputs.
-        path: a directory that is not there yet.
+        model: built, functional or sequential; a subclassed model has no named inputs.
+        path: a directory that does not exist yet.
 
     Raises:
-        ExportError: when the model has no named inputs and outputs, two have one name, or something is at `path`.
+        ExportError: if the model has no named inputs and outputs, two have the same name, or `path` exists.
     """
     require_built(model)
     if isinstance(model, keras.Sequential) and stack_graph(model) is None:
-        raise ExportError(f"{model.name!r} has no named inputs: give it a keras.Input first")
+        raise ExportError(f"{model.name!r} has no named inputs: begin it with a keras.Input")
     target = Path(path)
     if target.exists() or target.is_symlink():
-        raise ExportError(f"{target} is there already; an export takes a new directory")
+        raise ExportError(f"{target} exists already; export to a new directory")
     recheck(model)
     inputs = _inputs(model)
     stack = stack_graph(model) if isinstance(model, keras.Sequential) else None
@@ -65,9 +65,9 @@ def export(model: keras.Model, path: str | os.PathLike[str]) -> None:
 
 
 def _add_names(model: keras.Model, draft: Path) -> None:
-    """Write the qualified names of the variables, in Keras' order, and prove that the values are theirs.
+    """Add the qualified names of the variables, in Keras' order, and prove that the values are right.
 
-    In a SavedModel itself inner variables of nested models have one name, `c1/kernel` twice.
+    In a SavedModel itself the variables of two nested models may have the same name, `c1/kernel`.
     """
     qualified = {id(variable): name for name, variable in variables(model).items()}
     listed = [qualified.get(id(variable), "") for variable in model.variables]
@@ -87,7 +87,7 @@ def _inputs(model: keras.Model) -> dict[str, Any]:
     """Return `{name: specification}` of each input."""
     if inputs_struct(model) is None and not isinstance(model, keras.Sequential):
         raise ExportError(
-            f"{model.name!r} is a subclassed model without named inputs; wrap it: keras.Model(input, m(input))"
+            f"{model.name!r} is a subclassed model without named inputs; wrap it: keras.Model(input, model(input))"
         )
     struct = inputs_struct(model)
     tensors = struct if isinstance(struct, Mapping) else {tensor.name: tensor for tensor in model.inputs}
@@ -98,22 +98,19 @@ def _inputs(model: keras.Model) -> dict[str, Any]:
 
 
 def _endpoint(model: keras.Model, inputs: list[str], outputs: list[str]) -> Any:
-    """Return a function from named inputs to named outputs; TensorFlow sorts a dictionary by its keys."""
+    """Return a function from named inputs to named outputs."""
     struct = inputs_struct(model)
 
-    def serve(given: Mapping[str, Any]) -> dict[str, Any]:
-        listed = [given[name] for name in inputs]
-        if struct is None:  # a Sequential has one
-            found = model(listed[0], training=False)
+    def serve(tensors: Mapping[str, Any]) -> dict[str, Any]:
+        ordered = [tensors[name] for name in inputs]  # TensorFlow sorts a dictionary by its keys
+        if struct is None:  # a Sequential has one input
+            results = model(ordered[0], training=False)
         else:
-            found = model(dict(given) if isinstance(struct, Mapping) else _packed(struct, listed), training=False)
-        return found if isinstance(found, dict) else dict(zip(outputs, keras.tree.flatten(found), strict=True))
+            packed = dict(tensors) if isinstance(struct, Mapping) else keras.tree.pack_sequence_as(struct, ordered)
+            results = model(packed, training=False)
+        return results if isinstance(results, dict) else dict(zip(outputs, keras.tree.flatten(results), strict=True))
 
     return serve
-
-
-def _packed(struct: Any, listed: list[Any]) -> Any:
-    return keras.tree.pack_sequence_as(struct, listed)
 
 
 def _refuse_names(model: keras.Model, inputs: list[str], outputs: list[str]) -> None:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from nameplate.graph import keras_private
-from nameplate.graph.tree import every_holding, owned_variables, seeds
+from nameplate.graph.tree import held_variables, owned_variables, seeds
 from nameplate.naming import names
 from nameplate.naming.rules import Rule, apply_rules
 from nameplate.weights.named import Weights
@@ -79,7 +79,7 @@ def _saved(model: keras.Model) -> dict[str, str]:
     canonical = {id(variable): name for name, variable, _ in owned_variables(model)}
     drawn = seed_states(model)
     found: dict[str, str] = {}
-    for owner, layer, held in every_holding(model):
+    for owner, layer, held in held_variables(model):
         for key, variable in held:
             name = canonical[id(variable)]
             if name not in drawn:

@@ -1,6 +1,6 @@
-"""A model from any file that has one, with its names; of a file of weights, these by name.
+"""A model from any file that has one, with its names; from a file of weights, the weights by name.
 
-A configuration that someone else wrote is checked as data before Keras builds it in its safe mode.
+A configuration from elsewhere is checked as data before Keras builds it in safe mode.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from nameplate.graph.global_state import deep_graphs
 from nameplate.graph.rename import To
 from nameplate.graph.tree import walk
 from nameplate.io.load_weights import load_weights
-from nameplate.io.lora_files import take_adapters
-from nameplate.io.name_metadata import names_and_config, take_names
+from nameplate.io.lora_files import restore_adapters
+from nameplate.io.name_metadata import names_and_config, restore_names
 from nameplate.naming import names
 from nameplate.naming.rules import apply_rules, parse_rules
 from nameplate.weights.named import matches, require_matches
@@ -54,26 +54,27 @@ def load(
     custom_objects: Mapping[str, Any] | None = None,
     trust: bool = False,
 ) -> Any:
-    """Return the uncompiled model in a file, with the names it was saved with; of a file of weights, these by name.
+    """Return the uncompiled model in a file, with the names it was saved with; from a file of weights, a dictionary.
 
-    A `.keras` file, an `.h5` file with a configuration, of Keras 2 too, and a checkpoint of ours give a model. Nothing
-    that a configuration would run, import or open is built unless `trust`; even then Keras' safe mode keeps Python code
-    out, until the caller ends it by `keras.config.enable_unsafe_deserialization()`. Names and weights need no trust.
+    A `.keras` file, an `.h5` file with a configuration (also of Keras 2) and a checkpoint of ours contain a model. A
+    configuration that would run, import or open anything is refused unless `trust`. Even then Keras' safe mode rejects
+    Python code until the caller calls `keras.config.enable_unsafe_deserialization()`. Reading names and weights needs
+    no trust.
 
     Proved: that each array of the file has a place in the model, and each variable a value. Not proved: that
     classes of the user's compute what they did when the file was saved.
 
     Args:
-        path: a file or directory that `nameplate.formats.open_weights` knows.
-        only: return `{name: array}` of these alone, without building anything: variables, layers, containers, shell
-            patterns over whole names (`["*"]` is all).
-        rename: for a model as `nameplate.rename`; for weights `{old: new}` or rules as `OLD=NEW`.
-        custom_objects: `{name: class or function}` for what is not Keras' own.
-        trust: whether a configuration may do what is listed when it is refused.
+        path: a file or directory in any format that `nameplate.formats.open_weights` reads.
+        only: return `{name: array}` of these alone, and build nothing: variables, layers, containers, shell patterns
+            over whole names (`["*"]` is all).
+        rename: for a model as in `nameplate.rename`; for weights `{old: new}` or rules like `OLD=NEW`.
+        custom_objects: `{name: class or function}` for everything that is not Keras' own.
+        trust: whether to build a configuration that could do what the refusal lists.
 
     Raises:
-        FileFormatError: when the file cannot be read, or needs custom objects or trust that it did not get.
-        WeightsError: for a pattern of `only` that matches nothing.
+        FileFormatError: if the file cannot be read, or needs custom objects or trust.
+        WeightsError: if a pattern of `only` matches nothing.
     """
     source = Path(path)
     with keras_private.undisturbed():
@@ -85,10 +86,10 @@ def load(
 
 
 def loaded(path: Path, source: Path, objects: Mapping[str, Any]) -> keras.Model:
-    """Return the model in a `.keras` file that is ours to the last byte, in safe mode; messages call it `source`.
+    """Return the model in a `.keras` file that we wrote ourselves, loaded in safe mode; messages name `source`.
 
     Raises:
-        FileFormatError: when Keras cannot load it.
+        FileFormatError: if Keras cannot load it.
     """
     try:
         with warnings.catch_warnings(), keras_private.name_scopes_restored():
@@ -96,12 +97,12 @@ def loaded(path: Path, source: Path, objects: Mapping[str, Any]) -> keras.Model:
             return keras.saving.load_model(path, custom_objects=dict(objects), compile=False, safe_mode=True)
     except FileFormatError:
         raise
-    except Exception as error:  # whatever Keras and the classes of a user raise
+    except Exception as error:  # Keras and the user's classes may raise anything
         raise unbuildable(source, error) from None
 
 
 def _model(source: Path, objects: Mapping[str, Any], *, trust: bool) -> keras.Model | None:
-    """Return the model of a file that has one."""
+    """Return the model in a file; None if it has only weights."""
     if source.name.endswith(".keras"):
         wanted, config = names_and_config(source)
         vet(config, source, objects, trust=trust)
@@ -109,8 +110,8 @@ def _model(source: Path, objects: Mapping[str, Any], *, trust: bool) -> keras.Mo
             write_copy(source, Path(folder) / "copy.keras")
             with within_budget(source):
                 model = loaded(Path(folder) / "copy.keras", source, objects)
-        take_names(model, wanted, source)
-        take_adapters(model, source)
+        restore_names(model, wanted, source)
+        restore_adapters(model, source)
         return model
     stored = stored_config(source)
     if stored is None:
@@ -132,7 +133,7 @@ def _weights(source: Path, only: Sequence[str] | None, rename: Any) -> dict[str,
 
 
 def _reserve(model: keras.Model) -> None:
-    """Count the automatic names of a loaded model as taken, so that new layers get others."""
+    """Advance Keras' counters of automatic names past those of a loaded model, so that new layers get others."""
     counts = keras_private.automatic_counts()
     for layer in [model, *(entry.layer for entry in walk(model))]:
         word = names.snake(type(layer).__name__)
@@ -145,13 +146,16 @@ def _reserve(model: keras.Model) -> None:
 
 
 def vet(config: Mapping[str, Any], path: Path, objects: Mapping[str, Any], *, trust: bool) -> None:
-    """Raise `FileFormatError` for classes that nobody gave, and, without trust, for what would run, import or open.
+    """Refuse a configuration with unknown classes or, without trust, with anything that runs code or opens files.
 
     Args:
         config: the model's configuration, as data.
-        path: where it is from, for the message.
+        path: the file it is from, for the message.
         objects: the caller's own classes and functions by name.
         trust: whether the configuration may do such things.
+
+    Raises:
+        FileFormatError: with all of them, and what to pass.
     """
 
     def known(name: str) -> bool:
@@ -159,55 +163,55 @@ def vet(config: Mapping[str, Any], path: Path, objects: Mapping[str, Any], *, tr
 
     missing = keras_config.unknown_classes(config, known=known)
     if missing:
-        given = ", ".join(f"{name!r}: {name}" for name in missing)
+        items = ", ".join(f"{name!r}: {name}" for name in missing)
         raise FileFormatError(
             f"{path} has {len(missing)} classes or functions that are not Keras' own: {', '.join(missing)}. "
-            f"Pass custom_objects={{{given}}}. {_ALL}"
+            f"Pass custom_objects={{{items}}}. {_ALL}"
         )
     dangers = [] if trust else keras_config.dangers(config, known=known)
     if dangers:
         more = [f"  ... and {len(dangers) - _SHOWN} more"] if len(dangers) > _SHOWN else []
         lines = [
             f"{path} is not built, since its configuration could run code or open files:",
-            *(f"  {each}" for each in dangers[:_SHOWN]),
+            *(f"  {danger}" for danger in dangers[:_SHOWN]),
             *more,
-            f"Pass trust=True only when you would run its author's code. {_ALL}",
+            f"Pass trust=True only if you would run its author's code. {_ALL}",
         ]
         raise FileFormatError("\n".join(lines))
 
 
 def stored_config(path: Path) -> Mapping[str, Any] | None:
-    """Return the configuration in an `.h5` file or in a checkpoint of ours, None where there is only weights.
+    """Return the configuration in an `.h5` file or in a checkpoint of ours; None if there are only weights.
 
     Raises:
-        FileFormatError: when the file is refused, or its configuration is no JSON object.
+        FileFormatError: if the file is refused, or its configuration is not a JSON object.
     """
     if path.is_dir() and (path / MANIFEST).is_file():
         with store.open(path) as checkpoint:
             text = checkpoint.model
-        found = limits.parsed(text, f"{path}: its model") if text else None
-        return found if isinstance(found, Mapping) else None
+        config = limits.parsed(text, f"{path}: its model") if text else None
+        return config if isinstance(config, Mapping) else None
     if path.is_file() and path.suffix in (".h5", ".hdf5") and not path.name.endswith(".weights.h5"):
         return legacy_config(path)
     return None
 
 
 def within_budget(path: Path) -> AbstractContextManager[None]:
-    """Return a context in which a model may be built whose weights are in proportion to the file or checkpoint `path`.
+    """Return a context in which building a model fails if its weights are out of proportion to the file `path`.
 
-    A configuration of a few bytes can ask for a layer of any size. Inside, a weight beyond what may come out of the
-    file raises `FileFormatError` before it is made.
+    A configuration of a few bytes can ask for a layer of any size. Inside the context a weight that exceeds what the
+    file or checkpoint could hold raises `FileFormatError` before it is allocated.
     """
-    files = [each for each in path.iterdir() if each.is_file()] if path.is_dir() else [path]
+    files = [file for file in path.iterdir() if file.is_file()] if path.is_dir() else [path]
     stored = sum(file.stat().st_size for file in files)
-    return _weights_within(Budget(f"the model of {path}", stored, seconds=math.inf).spend)  # building takes its time
+    return _weights_within(Budget(f"the model of {path}", stored, seconds=math.inf).spend)  # building may be slow
 
 
 def built(config: Mapping[str, Any], path: Path, objects: Mapping[str, Any]) -> keras.Model:
-    """Return the model of a configuration of Keras 2 or 3, with new weights.
+    """Return the model of a configuration of Keras 2 or 3, with newly initialized weights.
 
     Raises:
-        FileFormatError: when Keras cannot build it, or its weights would be out of proportion to the file at `path`.
+        FileFormatError: if Keras cannot build it, or its weights would be out of proportion to the file at `path`.
     """
     config = keras_config.uncompiled(config)
     if "module" not in config:  # as Keras 2 wrote it
@@ -227,12 +231,12 @@ def built(config: Mapping[str, Any], path: Path, objects: Mapping[str, Any]) -> 
             return keras.saving.deserialize_keras_object(config, custom_objects=dict(objects), safe_mode=True)
     except FileFormatError:
         raise
-    except Exception as error:  # whatever Keras and the classes of a user raise
+    except Exception as error:  # Keras and the user's classes may raise anything
         raise unbuildable(path, error) from None
 
 
 class UnbuildableError(FileFormatError):
-    """A model that Keras could not build; `cause` is what it said at the bottom, without what stands around it."""
+    """A model that Keras could not build; `cause` is the innermost reason, without Keras' text around it."""
 
     def __init__(self, message: str, cause: str) -> None:
         super().__init__(message)
@@ -240,17 +244,17 @@ class UnbuildableError(FileFormatError):
 
 
 def unbuildable(path: Path, error: Exception) -> UnbuildableError:
-    """Return the answer to what Keras raised while it built a model."""
+    """Return the error for what Keras raised while it built a model."""
     reason = cause(error)
     unknown = any(word in reason.lower() for word in ("could not locate", "could not deserialize class", "unknown"))
     advice = "Pass custom_objects={name: class} for classes of your own. " if unknown else ""
     if any(word in reason.lower() for word in ("lambda", "safe_mode", "safe mode", "unsafe")):
         advice = (
-            "Pass trust=True only when you would run its author's code, of which Keras' safe mode still keeps Python "
-            "lambdas out until you call keras.config.enable_unsafe_deserialization(). "
+            "Pass trust=True only if you would run its author's code; Keras' safe mode still rejects Python lambdas "
+            "until you call keras.config.enable_unsafe_deserialization(). "
         )
     if "unexpected keyword argument" in reason:
-        advice = "The class that is here takes other arguments than those in the file. "
+        advice = "The class takes other arguments than those in the file. "
     return UnbuildableError(f"{path} cannot be loaded: {reason} {advice}{_ALL}", reason)
 
 
@@ -262,17 +266,17 @@ def _count(config: Mapping[str, Any]) -> int:
 
 @contextmanager
 def _weights_within(spend: Callable[[int], None]) -> Iterator[None]:
-    """Tell `spend` how many bytes each weight of a layer will have, before it is made (`Layer.add_weight`).
+    """Call `spend` with the size in bytes of each weight before it is created (`Layer.add_weight`).
 
-    What it raises ends the building. For the time of one model's building: the class itself is changed.
+    An exception of `spend` ends the building. `keras.layers.Layer` itself is patched inside the context.
     """
     own = keras.layers.Layer.add_weight
 
     @functools.wraps(own)
     def add_weight(self: Any, *arguments: Any, shape: Any = None, dtype: Any = None, **keywords: Any) -> Any:
-        given = shape if shape is not None else next(iter(arguments), None)
-        sizes = [given] if isinstance(given, int) else given or ()
-        if all(isinstance(size, int) and size >= 0 for size in sizes):  # others Keras refuses itself
+        wanted = shape if shape is not None else next(iter(arguments), None)
+        sizes = [wanted] if isinstance(wanted, int) else wanted or ()
+        if all(isinstance(size, int) and size >= 0 for size in sizes):  # Keras refuses any others itself
             numbers = dtypes.of_name(keras.backend.standardize_dtype(dtype or self.variable_dtype))
             spend(math.prod(sizes) * (numbers.itemsize if numbers is not None else 1))
         return own(self, *arguments, shape=shape, dtype=dtype, **keywords)

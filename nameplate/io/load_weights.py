@@ -22,7 +22,7 @@ from nameplate.formats.registry import open_weights
 from nameplate.graph.tree import owned_variables, require_built, walk
 from nameplate.io.channel_order import rows_by_layer
 from nameplate.io.file_names import better_names, once_each, seed_states
-from nameplate.io.lora_files import begin_again, merged_adapters
+from nameplate.io.lora_files import merged_adapters, reset_adapters
 from nameplate.naming import names
 from nameplate.naming.rules import Rule, Texts, parse_rules
 from nameplate.weights.named import Weights, require_matches
@@ -191,7 +191,7 @@ def _load(model: keras.Model, source: Weights, label: str, layout: str, wanted: 
     for target, value in values.items():
         dtype = numpy_dtype(there[target].dtype)
         targets[target].assign(value if value.dtype == dtype else value.astype(dtype))
-    begin_again(merged, targets, report.loaded)
+    reset_adapters(merged, targets, report.loaded)
     return report
 
 

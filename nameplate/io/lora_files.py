@@ -1,4 +1,4 @@
-"""Adapters (LoRA): Keras' files hold kernels with them merged in; ours hold kernels and adapters beside that."""
+"""LoRA adapters in files: Keras saves kernels with the adapter merged in; our files also have the two apart."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from nameplate.naming import names
 
 _PREFIX = "lora_"
 _KERAS = (".keras", ".weights.h5", ".h5")
-_MEMBER = "nameplate.safetensors"  # in a `.keras` file, which plain Keras reads without it
+_MEMBER = "nameplate.safetensors"  # in a `.keras` file; plain Keras ignores it
 
 
 def adapted(model: keras.Model) -> dict[str, Any]:
-    """Return `{qualified name: variable}` of every layer that has an adapter: the adapter, and all that it adapts."""
+    """Return `{qualified name: variable}` for the layers with an adapter: the adapters and what they adapt."""
     layers = {entry.name for entry in walk(model) if getattr(entry.layer, "lora_enabled", False)}
     return {name: variable for name, variable, owner in owned_variables(model) if owner in layers} if layers else {}
 
 
 def is_adapter(name: str) -> bool:
-    """Tell whether a variable is one of an adapter's, by its name."""
+    """Return whether a variable belongs to an adapter, by its name."""
     return names.split(name)[1].startswith(_PREFIX)
 
 
 def quantized(model: keras.Model) -> list[str]:
-    """Return the layers with an adapter over numbers of few bits, which merging would round again."""
+    """Return the layers with an adapter on a quantized kernel, which merging would round once more."""
     return [
         entry.name
         for entry in walk(model)
@@ -44,30 +44,30 @@ def quantized(model: keras.Model) -> list[str]:
 
 
 def merged(model: keras.Model) -> dict[str, np.ndarray]:
-    """Return `{qualified name: value}` of the kernels that Keras' files hold with their adapters merged in."""
+    """Return `{qualified name: value}` of the kernels with their adapters merged in, as Keras saves them."""
     by_id = {id(variable): name for name, variable in adapted(model).items()}
-    found = {}
+    values = {}
     for entry in walk(model):
         if not by_id or not getattr(entry.layer, "lora_enabled", False):
             continue
         kernel = keras_private.adapted_variable(entry.layer)
         whole = entry.layer.embeddings if hasattr(entry.layer, "embeddings") else entry.layer.kernel
         if id(kernel) in by_id:
-            found[by_id[id(kernel)]] = np.asarray(keras.ops.convert_to_numpy(whole))
-    return found
+            values[by_id[id(kernel)]] = np.asarray(keras.ops.convert_to_numpy(whole))
+    return values
 
 
 def merged_adapters(targets: Mapping[str, Any], source: Any) -> list[str]:
-    """Return the adapters among these variables that a file of Keras' has merged into what they adapt."""
+    """Return the adapters among these variables that a file of Keras' has only merged into the kernels."""
     if getattr(source, "format", "") not in _KERAS or any(is_adapter(name) for name in source):
         return []
     return [name for name in targets if is_adapter(name)]
 
 
-def begin_again(adapters: Sequence[str], targets: Mapping[str, Any], loaded: Sequence[str]) -> None:
-    """Let adapters add nothing where what they adapt was loaded with them merged in; they go on learning from there.
+def reset_adapters(adapters: Sequence[str], targets: Mapping[str, Any], loaded: Sequence[str]) -> None:
+    """Reset adapters whose kernels were loaded with the adapter merged in, so that they add nothing but can learn.
 
-    Keras sets both of their halves to zero, and then neither ever has a gradient.
+    Only the second factor becomes zero. Keras sets both to zero, and then neither ever gets a gradient.
     """
     layers = {names.split(name)[0] for name in loaded}
     for name in adapters:
@@ -76,7 +76,7 @@ def begin_again(adapters: Sequence[str], targets: Mapping[str, Any], loaded: Seq
 
 
 def add_adapters(model: keras.Model, path: Path) -> None:
-    """Write what `take_adapters` reads into a `.keras` file, where there are adapters."""
+    """Add the adapters to a `.keras` file, if there are any, for `restore_adapters`."""
     exact = {name: np.array(variable.numpy()) for name, variable in adapted(model).items()}
     if not exact:
         return
@@ -85,11 +85,11 @@ def add_adapters(model: keras.Model, path: Path) -> None:
         archives.add_file(path, _MEMBER, Path(folder) / _MEMBER)
 
 
-def take_adapters(model: keras.Model, path: Path) -> None:
-    """Give a loaded model its adapters, and what they adapt, as they were when it was saved.
+def restore_adapters(model: keras.Model, path: Path) -> None:
+    """Give a loaded model its adapters and adapted kernels as they were when it was saved.
 
     Raises:
-        FileFormatError: when they are for another model.
+        FileFormatError: if they are of another model.
     """
     with archives.opened(path, ".keras") as archive, tempfile.TemporaryDirectory(prefix="nameplate-") as folder:
         if _MEMBER not in archive.namelist():
@@ -102,9 +102,9 @@ def take_adapters(model: keras.Model, path: Path) -> None:
 
 def _assign(targets: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: Path) -> None:
     values = {name: np.asarray(arrays[name]) for name in arrays}
-    wrong = [name for name in {**targets, **values} if not _fits(targets.get(name), values.get(name))]
-    if wrong:
-        raise FileFormatError(f"{path}: {_MEMBER} is not of the model in it: {', '.join(sorted(wrong)[:5])}")
+    misfits = [name for name in {**targets, **values} if not _fits(targets.get(name), values.get(name))]
+    if misfits:
+        raise FileFormatError(f"{path}: {_MEMBER} does not fit the model in it: {', '.join(sorted(misfits)[:5])}")
     for name, value in values.items():
         targets[name].assign(value)
 

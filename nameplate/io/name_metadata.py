@@ -1,4 +1,7 @@
-"""The names and flags that no configuration of Keras holds, beside it in a `.keras` file: written, read, restored."""
+"""Names and flags that a Keras configuration lacks, kept in the `.keras` file as a member of ours.
+
+A class that creates its own layers gives them its own names and makes them all trainable, whatever was set later.
+"""
 
 from __future__ import annotations
 
@@ -14,62 +17,59 @@ import keras
 from nameplate.errors import FileFormatError
 from nameplate.formats import zip_archive as archives
 from nameplate.formats.keras_file import NAMES, read_config
-from nameplate.graph.copy_state import Told, held, take
+from nameplate.graph.copy_state import Names, held, set_names
 from nameplate.graph.tree import walk
 from nameplate.naming import names
 
-Flags = tuple[bool | None, list[bool]]  # whether a layer trains, None for what has no such flag; and its variables
+Flags = tuple[bool | None, list[bool]]  # `trainable` of a layer, None for an operator; and of its own variables
 
 
 @dataclass(frozen=True)
-class Stored:
-    """What a file of ours says of each layer, the model first, in the order of the walk; empty in a file of Keras'."""
+class NameMetadata:
+    """What a file of ours says of each layer, the model first, in the order of the walk; empty for a file of Keras'."""
 
-    names: tuple[Told, ...] = ()
+    names: tuple[Names, ...] = ()
     trainable: tuple[Flags, ...] = ()  # empty in older files
 
 
 def add_names(model: keras.Model, path: Path) -> None:
-    """Write what `names_and_config` reads: of the model and its tree the own name, path, variables' paths and flags.
-
-    A class that makes its layers itself makes them trainable, whatever `trainable` they were given afterwards.
-    """
+    """Add to a `.keras` file the names, paths and flags of the model and its tree, for `names_and_config`."""
     layers = [model, *(entry.layer for entry in walk(model))]
-    told = [
-        [str(each.name), getattr(each, "path", None), [variable.path for variable in held(each)]] for each in layers
+    layer_names = [
+        [str(layer.name), getattr(layer, "path", None), [variable.path for variable in held(layer)]] for layer in layers
     ]
     flags = [
-        [getattr(each, "trainable", None), [bool(variable.trainable) for variable in held(each)]] for each in layers
+        [getattr(layer, "trainable", None), [bool(variable.trainable) for variable in held(layer)]] for layer in layers
     ]
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(NAMES, json.dumps({"version": 1, "names": told, "trainable": flags}))
+        archive.writestr(NAMES, json.dumps({"version": 1, "names": layer_names, "trainable": flags}))
 
 
-def names_and_config(path: Path) -> tuple[Stored, Mapping[str, Any]]:
-    """Return what a file of ours says of each layer, and the configuration.
+def names_and_config(path: Path) -> tuple[NameMetadata, Mapping[str, Any]]:
+    """Return what a file of ours says of each layer, and the configuration of the model.
 
     Raises:
-        FileFormatError: when it is no `.keras` file, is refused, or says what `add_names` does not write.
+        FileFormatError: if it is not a `.keras` file, is refused, or has names that `add_names` does not write.
     """
     with archives.opened(path, ".keras") as archive:
         config = read_config(archive, path)
         if NAMES not in archive.namelist():
-            return Stored(), config
+            return NameMetadata(), config
         stored = read_config(archive, path, NAMES)
-    found: Any = stored.get("names")
+    layer_names: Any = stored.get("names")
     flags: Any = stored.get("trainable", [])
-    lists = isinstance(found, list) and isinstance(flags, list)
-    if not (lists and all(map(_is_told, found)) and all(map(_are_flags, flags))):
+    lists = isinstance(layer_names, list) and isinstance(flags, list)
+    if not (lists and all(map(_are_names, layer_names)) and all(map(_are_flags, flags))):
         raise FileFormatError(f"{path}: {NAMES} is not what `save` writes")
-    named = tuple((own, where, paths) for own, where, paths in found)
-    return Stored(named, tuple((own, variables) for own, variables in flags)), config
+    named = tuple((own, where, paths) for own, where, paths in layer_names)
+    return NameMetadata(named, tuple((own, variables) for own, variables in flags)), config
 
 
-def take_names(model: keras.Model, wanted: Stored, path: Path) -> None:
+def restore_names(model: keras.Model, wanted: NameMetadata, path: Path) -> None:
     """Give a loaded model the names, paths and flags that it had when it was saved.
 
     Raises:
-        FileFormatError: when they are for another model.
+        FileFormatError: if they are of another model.
     """
     layers = [model, *(entry.layer for entry in walk(model))]
     if not wanted.names:
@@ -78,12 +78,12 @@ def take_names(model: keras.Model, wanted: Stored, path: Path) -> None:
         raise FileFormatError(f"{path} has names for {len(wanted.names) - 1} layers that are not those built from it")
     if wanted.trainable and [len(flags) for _, flags in wanted.trainable] != [len(held(layer)) for layer in layers]:
         raise FileFormatError(f"{path} has flags for other layers than those built from it")
-    take(layers, list(wanted.names))
-    _take_flags(layers, wanted.trainable)
+    set_names(layers, list(wanted.names))
+    _restore_flags(layers, wanted.trainable)
 
 
-def _take_flags(layers: list[Any], wanted: tuple[Flags, ...]) -> None:
-    """Set what differs, containers first: Keras hands a container's flag down to all that it contains."""
+def _restore_flags(layers: list[Any], wanted: tuple[Flags, ...]) -> None:
+    """Set the flags that differ, containers first: Keras passes a container's flag down to all its contents."""
     for layer, (flag, _) in zip(layers, wanted, strict=False):
         if flag is not None and getattr(layer, "trainable", flag) != flag:
             layer.trainable = flag
@@ -93,16 +93,16 @@ def _take_flags(layers: list[Any], wanted: tuple[Flags, ...]) -> None:
                 variable.trainable = flag
 
 
-def _are_flags(told: Any) -> bool:
-    if not (isinstance(told, list) and len(told) == 2 and isinstance(told[1], list)):
+def _are_flags(item: Any) -> bool:
+    if not (isinstance(item, list) and len(item) == 2 and isinstance(item[1], list)):
         return False
-    return isinstance(told[0], bool | None) and all(isinstance(flag, bool) for flag in told[1])
+    return isinstance(item[0], bool | None) and all(isinstance(flag, bool) for flag in item[1])
 
 
-def _is_told(each: Any) -> bool:
-    if not (isinstance(each, list) and len(each) == 3 and isinstance(each[2], list)):
+def _are_names(item: Any) -> bool:
+    if not (isinstance(item, list) and len(item) == 3 and isinstance(item[2], list)):
         return False
-    own, where, paths = each
+    own, where, paths = item
     parts = [part for text in [where or "x", *paths] if isinstance(text, str) for part in text.split("/")]
     texts = all(isinstance(text, str) for text in [own, *paths]) and isinstance(where, str | None)
     return texts and not names.fault(own) and not any(names.fault(part.lstrip("_")) for part in parts)

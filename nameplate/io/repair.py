@@ -1,8 +1,8 @@
-"""Files that Keras saved and cannot load, since layers in them have one name: opened, reported and repaired.
+"""Repair: `.keras` files that Keras saved and cannot load, because several layers have the same name.
 
-Nothing in the file is executed: its configuration is text, in which later duplicates get names of their own, and so do
-the calls that mean them. Which of several a call means is taken from the order of the graph, and from every layer being
-used by something; where that leaves a choice, the file is refused.
+Nothing in the file is executed: its configuration is text, in which later duplicates and the calls that refer to them
+get unique names. Which layer a call refers to follows from the order of the graph and from the fact that every layer is
+used. A file in which that leaves a choice is refused.
 """
 
 from __future__ import annotations
@@ -23,41 +23,45 @@ from nameplate.formats import zip_archive as archives
 from nameplate.formats.keras_file import CONFIG, read_config
 from nameplate.naming import names
 
-_LARGEST_MEMBER = 1 << 40  # bytes; together they are in proportion to the file
-_TRIES = 4096  # ways of reading a graph that are gone through
+_LARGEST_MEMBER = 1 << 40  # bytes; the archive limits all members together in proportion to the file
+_TRIES = 4096  # readings of a graph to consider
 
 
 @dataclass(frozen=True)
 class Mended:
-    """One layer that got a name of its own."""
+    """One layer that got a unique name."""
 
-    where: str  # the container, and its place there, as head/1
+    where: str  # the container, and the index in it, as head/1
     old: str
     new: str
 
 
 def mend(path: str | os.PathLike[str], to: str | os.PathLike[str]) -> list[Mended]:
-    """Write a `.keras` file again in which no two layers of a container have one name; return what was renamed.
+    """Write a copy of a `.keras` file in which no two layers of a container share a name; return what was renamed.
 
-    Proved: that the new file's names are unique. Not proved: that its weights are those of the layers that its
-    author meant; they go where the file had them.
+    Proved: that the names in the new file are unique. Not proved: that its weights belong to the layers that the
+    author meant; they stay where the file had them.
 
     Args:
-        path: the file; it is left as it is.
-        to: the new file; `nameplate.load` reads it.
+        path: the file, which is not changed.
+        to: the new file, which `nameplate.load` reads.
 
     Raises:
-        FileFormatError: when the file cannot be read, or it is not clear which of several layers a call means.
+        FileFormatError: if the file cannot be read, or it is not clear which of several layers a call refers to.
     """
     source, target = Path(path), Path(to)
     try:
         with archives.opened(source, ".keras") as archive:
             config = dict(read_config(archive, source))
-            found = [each for where, container in _containers(config, "") for each in _mended(where, container, source)]
+            mended = [
+                layer
+                for where, container in _containers(config, "")
+                for layer in _renamed_duplicates(where, container, source)
+            ]
             _write(archive, source, target, json.dumps(config))
     except OSError as error:
         raise FileFormatError(f"{path} cannot be read as a .keras file: {error}") from None
-    return found
+    return mended
 
 
 def _write(archive: zipfile.ZipFile, source: Path, target: Path, config: str) -> None:
@@ -68,105 +72,107 @@ def _write(archive: zipfile.ZipFile, source: Path, target: Path, config: str) ->
 
 
 def _containers(value: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (name, configuration) of everything in a configuration that lists layers."""
+    """Yield (name, configuration) for every container in a configuration, wherever it lists layers."""
     if isinstance(value, dict):
         config = value.get("config")
         if isinstance(config, dict) and isinstance(config.get("layers"), list):
             yield where, config
-            for each in config["layers"]:
-                own = each.get("config", {}).get("name", "") if isinstance(each, dict) else ""
-                yield from _containers(each, names.join(where, str(own)))
+            for layer in config["layers"]:
+                own = layer.get("config", {}).get("name", "") if isinstance(layer, dict) else ""
+                yield from _containers(layer, names.join(where, str(own)))
             return
-        for each in value.values():
-            yield from _containers(each, where)
+        for item in value.values():
+            yield from _containers(item, where)
     elif isinstance(value, list):
-        for each in value:
-            yield from _containers(each, where)
+        for item in value:
+            yield from _containers(item, where)
 
 
-def _mended(where: str, container: dict[str, Any], path: Path) -> list[Mended]:
-    layers = [each for each in container["layers"] if isinstance(each, dict)]
-    given = [str(each.get("name") or each.get("config", {}).get("name", "")) for each in layers]
-    places: dict[str, list[int]] = defaultdict(list)
-    for place, name in enumerate(given):
-        places[name].append(place)
-    twice = {name: found for name, found in places.items() if len(found) > 1}
-    if not twice:
+def _renamed_duplicates(where: str, container: dict[str, Any], path: Path) -> list[Mended]:
+    """Rename the duplicates in the configuration of a container, in place."""
+    layers = [layer for layer in container["layers"] if isinstance(layer, dict)]
+    old_names = [str(layer.get("name") or layer.get("config", {}).get("name", "")) for layer in layers]
+    indices: dict[str, list[int]] = defaultdict(list)
+    for index, name in enumerate(old_names):
+        indices[name].append(index)
+    duplicates = {name: several for name, several in indices.items() if len(several) > 1}
+    if not duplicates:
         return []
-    fresh = _fresh(given, twice)
-    for name, found in twice.items():
-        _repoint(where, container, layers, name, found, fresh, path)
+    new_names = _new_names(old_names, duplicates)
+    for name, several in duplicates.items():
+        _redirect_calls(where, container, layers, name, several, new_names, path)
     mended = []
-    for place, new in fresh.items():
-        layers[place].get("config", {})["name"] = new
-        if "name" in layers[place]:
-            layers[place]["name"] = new
-        mended.append(Mended(names.join(where, str(place)), given[place], new))
+    for index, new in new_names.items():
+        layers[index].get("config", {})["name"] = new
+        if "name" in layers[index]:
+            layers[index]["name"] = new
+        mended.append(Mended(names.join(where, str(index)), old_names[index], new))
     return mended
 
 
-def _fresh(given: Sequence[str], twice: dict[str, list[int]]) -> dict[int, str]:
-    """Return new names for all but the first of each."""
-    taken = {name.casefold() for name in given}
-    fresh: dict[int, str] = {}
-    for name, found in twice.items():
-        for place in found[1:]:
-            number = next(each for each in itertools.count(2) if f"{name}_n{each}".casefold() not in taken)
-            fresh[place] = f"{name}_n{number}"
-            taken.add(fresh[place].casefold())
-    return fresh
+def _new_names(old_names: Sequence[str], duplicates: dict[str, list[int]]) -> dict[int, str]:
+    """Return `{index: new name}` for all but the first layer of each name."""
+    taken = {name.casefold() for name in old_names}
+    new_names: dict[int, str] = {}
+    for name, several in duplicates.items():
+        for index in several[1:]:
+            number = next(number for number in itertools.count(2) if f"{name}_n{number}".casefold() not in taken)
+            new_names[index] = f"{name}_n{number}"
+            taken.add(new_names[index].casefold())
+    return new_names
 
 
-def _repoint(
+def _redirect_calls(
     where: str,
     container: dict[str, Any],
     layers: Sequence[dict[str, Any]],
     name: str,
-    found: Sequence[int],
-    fresh: dict[int, str],
+    candidates: Sequence[int],
+    new_names: dict[int, str],
     path: Path,
 ) -> None:
-    """Let each call that means one of several layers say which."""
+    """Make each reference to a duplicate name refer to the layer that it means."""
     calls = [
-        (place, ref) for place, layer in enumerate(layers) for ref in _references(layer.get("inbound_nodes"), name)
+        (index, ref) for index, layer in enumerate(layers) for ref in _references(layer.get("inbound_nodes"), name)
     ]
     ends = [(len(layers), ref) for key in ("input_layers", "output_layers") for ref in _ends(container.get(key), name)]
     references = calls + ends
-    if not references:  # a Sequential says its order by its list
+    if not references:  # a Sequential, whose list is its order
         return
-    choices = [[each for each in found if each < place] for place, _ in references]
-    ways = itertools.islice(itertools.product(*choices), _TRIES)
-    sound = [way for way in ways if set(way) == set(found)]
-    if len(sound) != 1:
-        what = "several ways" if sound else "no way"
+    choices = [[candidate for candidate in candidates if candidate < index] for index, _ in references]
+    readings = itertools.islice(itertools.product(*choices), _TRIES)
+    consistent = [reading for reading in readings if set(reading) == set(candidates)]
+    if len(consistent) != 1:
+        which = "several readings of the graph say" if consistent else "no reading of the graph says"
         raise FileFormatError(
-            f"{path}: {len(found)} layers are called {names.join(where, name)!r}, and there is {what} to tell which of "
-            "them each call means; build the model again from its code, and load the weights by order"
+            f"{path}: {len(candidates)} layers are called {names.join(where, name)!r}, and {which} which of them each "
+            "call means; build the model again from its code, and load the weights by order"
         )
-    for (_, reference), place in zip(references, sound[0], strict=True):
-        reference[0] = fresh.get(place, name)
+    for (_, reference), index in zip(references, consistent[0], strict=True):
+        reference[0] = new_names.get(index, name)
 
 
 def _references(value: Any, name: str) -> Iterator[list[Any]]:
-    """Yield the [layer, call, tensor] of each tensor from a layer of this name."""
+    """Yield the [layer, call, tensor] reference to each tensor of a layer with this name."""
     if isinstance(value, dict):
         history = value.get("keras_history")
         if isinstance(history, list) and history and history[0] == name:
             yield history
-        for each in value.values():
-            yield from _references(each, name)
+        for item in value.values():
+            yield from _references(item, name)
     elif isinstance(value, list):
-        for each in value:
-            yield from _references(each, name)
+        for item in value:
+            yield from _references(item, name)
 
 
 def _ends(value: Any, name: str) -> Iterator[list[Any]]:
+    """Yield the [layer, call, tensor] references among the inputs or outputs of a container."""
     if isinstance(value, dict):
-        for each in value.values():
-            yield from _ends(each, name)
+        for item in value.values():
+            yield from _ends(item, name)
     elif isinstance(value, list):
         if len(value) == 3 and value[0] == name and isinstance(value[1], int):
             yield value
             return
-        for each in value:
-            yield from _ends(each, name)
+        for item in value:
+            yield from _ends(item, name)

@@ -14,8 +14,8 @@ from keras import tree
 from nameplate.graph import explicit_names, keras_private
 from nameplate.graph.clone import Copier, clone, paired, prove_equivalent, refusal, rekeyed
 from nameplate.graph.constructor_arguments import completed, graph_arguments
-from nameplate.graph.copy_state import born, carry, held, settle
-from nameplate.graph.equivalence import carry_attributes, untied
+from nameplate.graph.copy_state import copy_names, copy_state, held, restore_initializers
+from nameplate.graph.equivalence import copy_attributes, untied
 from nameplate.graph.functional import Call, Graph, SurgeryError, Value, adds_code, same
 from nameplate.graph.global_state import collector_paused, deep_graphs
 from nameplate.graph.serializable import custom_objects
@@ -191,7 +191,7 @@ class _Maker:
                 made.weights += self._carry_agreeing(old, self._made[key], given)
         made.anew += [(given, self._made[key]) for key, given in self._order.given.items() if key in self._made]
         for old, new in self._containers:
-            explicit_names.carry(old, new, renamed=id(old) in self._order.own_names or new.name != old.name)
+            explicit_names.copy_record(old, new, renamed=id(old) in self._order.own_names or new.name != old.name)
             if isinstance(old, keras.Layer) and type(old) is type(new):
                 self._carry_container(old, new)
         self._refuse_untied(made)
@@ -204,9 +204,9 @@ class _Maker:
             place = self._addresses.name(old) or "the model itself"
             raise refusal(self._addresses.model, [f"{place}: has variables {before}, {after} after rebuilding"])
         self._pairs.append((old, new))
-        carry([(old, new)])
+        copy_state([(old, new)])
         renamed = {str(each.name): own for each, own in self._renamed()}
-        carry_attributes([(old, new)], renamed=renamed)
+        copy_attributes([(old, new)], renamed=renamed)
         keras_private.rename_layer(new, new.name, getattr(old, "path", None) and new.name)
 
     def _renamed(self) -> list[tuple[Any, str]]:
@@ -231,19 +231,19 @@ class _Maker:
             _build(old, new)
         pairs = [(old, new), *paired(old, new, entries, self._copier)] if entries else [(old, new)]
         for _, copy in pairs:
-            born(copy)
-        carry(pairs, done=self._copier.made)
+            restore_initializers(copy)
+        copy_state(pairs, done=self._copier.made)
         self._pairs += pairs
         places = [self._addresses.name(each) for each, _ in pairs]
         prove_equivalent(pairs, [entry.parent for entry in entries], places, renamed=self._order.own_names)
-        settle(pairs, [entry.parent for entry in entries], renamed=self._order.own_names)
+        copy_names(pairs, [entry.parent for entry in entries], renamed=self._order.own_names)
         return len(owned_variables(old)) if isinstance(old, keras.Layer) else 0
 
     def _carry_agreeing(self, old: Any, new: Any, told: Any) -> list[tuple[str, str, str]]:
         """Give a new layer the values of an old one where name, shape and dtype agree; return what became of each."""
-        born(new)
+        restore_initializers(new)
         for entry in walk(new):
-            born(entry.layer)
+            restore_initializers(entry.layer)
         before = {name: variable for name, variable, _ in owned_variables(old)}
         states = {id(each.state) for each in seeds(new).values()}
         lines = []

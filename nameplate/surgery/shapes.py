@@ -17,7 +17,7 @@ from keras import tree
 from nameplate.errors import cause
 from nameplate.graph import keras_private
 from nameplate.graph.clone import Copier
-from nameplate.graph.copy_state import born
+from nameplate.graph.copy_state import restore_initializers
 from nameplate.graph.functional import Call, Graph, Head, SurgeryError, Value, is_graph, listed, same, values_in
 from nameplate.graph.serializable import custom_objects
 from nameplate.graph.tree import owned_variables, seeds, walk
@@ -196,7 +196,7 @@ class ShapePropagation:
         with keras_private.undisturbed(), keras_private.probing(), keras_private.live_code(), _objects(layer):
             fresh = copier.copy(layer)
             if fresh is not None:
-                born(fresh)
+                restore_initializers(fresh)
         if copier.faults:
             raise SurgeryError("\n".join(["the edit cannot be done:", *(f"  {fault}" for fault in copier.faults)]))
         return fresh

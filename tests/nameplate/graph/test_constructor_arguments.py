@@ -57,7 +57,7 @@ WRONG: dict[str, tuple[Callable[[Any], Any], str]] = {
     "load_weights arrays": (lambda m: nameplate.load_weights(m, {"body/kernel": [1]}), "body/kernel: a list"),
     "load_weights source": (lambda m: nameplate.load_weights(m, 5), "a source is a path or weights by name"),
     "save path": (lambda m: nameplate.save(m, 5), "a path is needed, not a int"),
-    "export unbuilt": (lambda _: nameplate.export(row(), "served"), "'row' has not seen a shape"),
+    "export unbuilt": (lambda _: nameplate.export(row(), "served"), "'row' is not built"),
     **{
         f"{verb.__name__} model": (on_five(verb), "a keras.Model is needed, not 5")
         for verb in (

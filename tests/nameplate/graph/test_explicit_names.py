@@ -198,7 +198,7 @@ def unbuilt() -> keras.Model:
     ],
 )
 def test_d4_a_model_without_a_shape_is_refused_in_words(use: Any, tmp_path: Path) -> None:
-    with pytest.raises(NameplateError, match="'row' has not seen a shape, so that it has no weights yet"):
+    with pytest.raises(NameplateError, match="'row' is not built and has no weights yet"):
         use(unbuilt(), tmp_path)
 
 

@@ -109,7 +109,7 @@ def test_a_layer_that_came_or_went_is_told() -> None:
     model = functional()
     frozen = Frozen(model.name, (("image", "image"), ("gone", "gone")))
 
-    with pytest.raises(NamingError, match=r"gone: no longer there\n  hidden: not there before"):
+    with pytest.raises(NamingError, match=r"gone: removed\n  hidden: added"):
         frozen.check(model)
 
 

@@ -20,7 +20,7 @@ from keras import layers
 from keras.src.backend.common import global_state
 
 from nameplate.graph import keras_private
-from nameplate.graph.copy_state import born, born_with
+from nameplate.graph.copy_state import initialize_from, restore_initializers
 from nameplate.naming import names
 from nameplate.naming.suggestions import examples
 from tests.nameplate.naming_models import KINDS, functional, sequential, shared, wrapped
@@ -342,9 +342,9 @@ def test_variables_can_be_born_with_their_values() -> None:
     source, fresh = layers.Dense(2, name="a"), layers.Dense(2, name="a")
     source.build((None, 3))
     made: set[int] = set()
-    born_with(fresh, source, made)
+    initialize_from(fresh, source, made)
     fresh.build((None, 3))
-    born(fresh)
+    restore_initializers(fresh)
 
     assert np.array_equal(source.kernel, fresh.kernel)
     assert made == {id(fresh.kernel), id(fresh.bias)}

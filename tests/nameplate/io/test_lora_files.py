@@ -155,7 +155,7 @@ def test_d2_an_adapter_learns_on_after_it_was_merged(tmp_path: Path) -> None:
 
 
 def test_d2_what_a_file_would_round_once_more_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SavingError, match=r"rounded once more: hidden\. Save the model"):
+    with pytest.raises(SavingError, match=r"quantized kernels once more: hidden\. Save a .keras"):
         nameplate.save(quantized("int8", adapter=True), tmp_path / "m.weights.h5")
     assert not list(tmp_path.iterdir())
 

@@ -113,7 +113,7 @@ def test_duplicates_that_a_graph_does_not_tell_apart_are_refused(tmp_path: Path)
     model = keras.Model(image, layers.Subtract(name="gap")([one(image), two(image)]), name="pair")
     one.name = two.name = "same"
     model.save(tmp_path / "bad.keras")
-    with pytest.raises(FileFormatError, match="several ways to tell which of them each call means"):
+    with pytest.raises(FileFormatError, match="several readings of the graph say which of them each call means"):
         nameplate.mend(tmp_path / "bad.keras", tmp_path / "good.keras")
     assert not (tmp_path / "good.keras").exists()
 
