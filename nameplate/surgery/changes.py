@@ -1,4 +1,4 @@
-"""Edits as values, and the record of what they changed: new layers with their names, removed layers, notes."""
+"""Edits as values, and the log of what they change: new layers and their names, removed layers, notes."""
 
 from __future__ import annotations
 
@@ -21,51 +21,51 @@ Given = Any  # a keras.Layer, a keras.Model, or what keras.Input returns; for se
 
 @dataclass(frozen=True)
 class Replace:
-    """Put `layer` where `name` is: one or several in a row, for one layer or for the block from one to another."""
+    """Put `layer`, one or several in a chain, in the place of one layer or of the block from one layer to another."""
 
-    name: str | tuple[str, str]  # qualified; a pair is a block: its first and its last layer
+    name: str | tuple[str, str]  # qualified; a pair is the first and the last layer of a block
     layer: Given
     at: Sites = None
 
 
 @dataclass(frozen=True)
 class Insert:
-    """Put `layer` behind `after`, in front of `before`, or between the two where both are given."""
+    """Put `layer` after `after`, before `before`, or on the edge between the two if both are given."""
 
     layer: Given
     after: str | None = None
     before: str | None = None
     at: Sites = None
-    output: int | None = None  # which of several tensors that `after` gives
+    output: int | None = None  # which of several outputs of `after`
 
 
 @dataclass(frozen=True)
 class Remove:
-    """Take `name` out; what used its output uses its input."""
+    """Remove `name`; its consumers use its input instead."""
 
     name: str
     at: Sites = None
-    keep: str | None = None  # which layer's tensor stays, where `name` takes several
+    keep: str | None = None  # the layer whose output remains if `name` has several inputs
 
 
 Edit = Replace | Insert | Remove
 
 
 def layers_of(given: Given) -> list[Any]:
-    """Return what an edit was given as layers.
+    """Return the layers that an edit was given, as a list.
 
     Raises:
-        SurgeryError: for something else than layers.
+        SurgeryError: for anything else.
     """
     several = list(given) if isinstance(given, list | tuple) else [given]
-    found = [_input_layer(each) if isinstance(each, keras.KerasTensor) else each for each in several]
-    strangers = [each for each in found if not isinstance(each, keras.Layer)]
-    if strangers or not found:
-        what = ", ".join(type(each).__name__ for each in strangers) or "an empty list"
+    layers = [_input_layer(item) if isinstance(item, keras.KerasTensor) else item for item in several]
+    invalid = [item for item in layers if not isinstance(item, keras.Layer)]
+    if invalid or not layers:
+        what = ", ".join(type(item).__name__ for item in invalid) or "an empty list"
         raise SurgeryError(
             f"cannot put {what} into a graph: give a keras.Layer, several in a list, or keras.Input(...)"
         )
-    return found
+    return layers
 
 
 def _input_layer(tensor: Any) -> Any:
@@ -74,88 +74,88 @@ def _input_layer(tensor: Any) -> Any:
 
 @dataclass(eq=False)
 class Newcomer:
-    """A layer that an edit gave, and what its name is to be where it has none of its own."""
+    """A new layer, and the layer that it replaces, whose name it takes if it has none of its own."""
 
     layer: Any
-    container: Any  # in which it comes to lie
-    stands_for: Any = None  # the layer that was there
-    alone: bool = True  # whether it stands there alone, not in a row of several
-    everywhere: bool = True  # whether nothing is left of what it stands for
+    container: Any  # that will hold it
+    replaces: Any = None  # the layer that was there
+    alone: bool = True  # whether it is the only replacement, not one of a chain
+    everywhere: bool = True  # whether no call of the replaced layer is left
 
 
 @dataclass
 class EditLog:
-    """What the edits leave to the steps after them."""
+    """What the edits did, for the steps after them."""
 
     newcomers: dict[int, Newcomer] = field(default_factory=dict)
-    gone: set[int] = field(default_factory=set)  # ids of layers that no edit left a call of
+    gone: set[int] = field(default_factory=set)  # ids of layers that are no longer called
     containers: set[int] = field(default_factory=set)  # ids of the containers that change
     substitutes: dict[int, tuple[Graph, dict[int, Value]]] = field(default_factory=dict)
     notes: list[tuple[str, str]] = field(default_factory=list)  # (qualified name, what happened)
-    aloud: list[tuple[str, str]] = field(default_factory=list)  # what nobody may overlook
+    warnings: list[tuple[str, str]] = field(default_factory=list)  # notes that are logged
 
-    def take_in(self, given: Sequence[Any], graph: Graph, **told: Any) -> None:
-        """Take note of layers that go into a graph, in a row."""
+    def add_newcomers(self, given: Sequence[Any], graph: Graph, **details: Any) -> None:
+        """Record new layers of a graph, which form a chain."""
         for layer in given:
             if id(layer) in self.newcomers:
                 raise SurgeryError(
-                    f"{layer.name!r} was given twice: one layer in two places would share its weights; give two layers"
+                    f"{layer.name!r} was given twice: in two places it would share its weights; give two layers"
                 )
-            self.newcomers[id(layer)] = Newcomer(layer, graph.container, alone=len(given) == 1, **told)
+            self.newcomers[id(layer)] = Newcomer(layer, graph.container, alone=len(given) == 1, **details)
 
 
 def claim(call: Call | Head, name: str, touched: set[int]) -> None:
-    """Take note of what an edit changes; nothing is replaced or removed twice."""
+    """Record that an edit changes a call, and refuse a second edit of it."""
     if id(call) in touched:
         raise SurgeryError(f"{name!r} is replaced or removed twice in one pass")
     touched.add(id(call))
 
 
-def given_by(graph: Graph, layer: Any) -> dict[int, int]:
-    """Return which output of its layer each value is, as it was before what is inserted behind it: `{id: place}`."""
+def output_indices(graph: Graph, layer: Any) -> dict[int, int]:
+    """Return `{id(value): index}` for the outputs of a layer, as they were before anything was inserted after it."""
     calls = [call for call in graph.calls if call.layer is layer]
-    found = {id(value): place for call in calls for place, value in enumerate(call.given or call.outputs)}
-    return found | {id(head.given or head.value): 0 for head in graph.heads if head.layer is layer}
+    indices = {id(value): index for call in calls for index, value in enumerate(call.given or call.outputs)}
+    return indices | {id(head.given or head.value): 0 for head in graph.heads if head.layer is layer}
 
 
 def sources(graph: Graph, values: Sequence[Value]) -> str:
-    """Say which layers give these values."""
+    """Return a phrase that names the layers which produce these values."""
     makers = {id(value): call.layer.name for call in graph.calls for value in call.outputs}
     makers |= {id(head.value): head.layer.name for head in graph.heads if head.layer is not None}
-    return "it takes from " + ", ".join(str(makers.get(id(value), "?")) for value in values)
+    return "from " + ", ".join(str(makers.get(id(value), "?")) for value in values)
 
 
-def told_kinds(given: Sequence[Any]) -> str:
-    """Return the classes of layers, in words."""
-    return ", ".join(type(each).__name__ for each in given)
+def class_names(layers: Sequence[Any]) -> str:
+    """Return the classes of layers as text."""
+    return ", ".join(type(layer).__name__ for layer in layers)
 
 
 # ---- the names of new layers ------------------------------------------------------------------------------------
 
 
-def newcomers_names(addresses: Addresses, done: EditLog, policy: Policy | str) -> dict[int, str]:
-    """Return `{id(layer): own name}` for every layer that the edits gave.
+def newcomer_names(addresses: Addresses, done: EditLog, policy: Policy | str) -> dict[int, str]:
+    """Return `{id(layer): own name}` for every new layer.
 
-    One without a name of its own takes that of the layer for which it stands; where that one stays at other calls, it
-    gets a second name, and the edits' notes say so. What is inserted has a name or is refused, unless the policy
-    repairs.
+    A layer without a name of its own takes that of the layer it replaces, or a similar one with a warning if other
+    calls of that layer remain. An inserted layer must have a name, unless the policy repairs.
 
     Raises:
-        NamingError: for names that break the policy or clash with a sibling, each with one that would do.
+        NamingError: for names that break the policy or clash with a sibling, each with a suggestion.
     """
     policy = policies.named_policy(policy)
     chosen: dict[int, str] = {}
-    found: list[Violation] = []
-    for container in {id(each.container): each.container for each in done.newcomers.values()}.values():
-        own = [each for each in done.newcomers.values() if each.container is container]
-        found += _christen(addresses, addresses.graph(container), own, policy, chosen, done)
-    if found:
-        told = f"the edited {addresses.model.name}"
-        raise NamingError(policies.text(found, model=told, policy=policy, remedy=_REMEDY), found)
+    violations: list[Violation] = []
+    newcomers = list(done.newcomers.values())
+    for container in {id(newcomer.container): newcomer.container for newcomer in newcomers}.values():
+        own = [newcomer for newcomer in newcomers if newcomer.container is container]
+        violations += _choose_names(addresses, addresses.graph(container), own, policy, chosen, done)
+    if violations:
+        model = f"the edited {addresses.model.name}"
+        raise NamingError(policies.text(violations, model=model, policy=policy, remedy=_REMEDY), violations)
     return chosen
 
 
-def _christen(
+def _choose_names(
     addresses: Addresses,
     graph: Graph,
     newcomers: Sequence[Newcomer],
@@ -163,25 +163,25 @@ def _christen(
     chosen: dict[int, str],
     done: EditLog,
 ) -> list[Violation]:
-    """Choose names in one container; return what breaks the policy."""
-    fresh = {id(each.layer) for each in newcomers}
+    """Choose the names in one container; return what breaks the policy."""
+    new = {id(newcomer.layer) for newcomer in newcomers}
     where = addresses.name(graph.container)
     parent = 0 if where else -1
     entries = [_entry(graph.container, where, NameKind.LAYER, -1)] if where else []
-    staying = [each for each in graph.layers() if id(each) not in fresh and not _hidden(graph, each)]
-    entries += [_entry(each, addresses.name(each), _kind(each), parent) for each in staying]
+    staying = [layer for layer in graph.layers() if id(layer) not in new and not _hidden(graph, layer)]
+    entries += [_entry(layer, addresses.name(layer), _kind(layer), parent) for layer in staying]
     inherited: set[int] = set()
-    for each in newcomers:
-        wish = _wish(each, {entry.own.casefold() for entry in entries}, addresses)
-        if wish != str(each.layer.name):
+    for newcomer in newcomers:
+        name = _preferred_name(newcomer, {entry.own.casefold() for entry in entries}, addresses)
+        if name != str(newcomer.layer.name):
             inherited.add(len(entries))
-        chosen[id(each.layer)] = wish
-        entries.append(_entry(each.layer, names.join(where, wish), _kind(each.layer), parent))
-    _say_second_names(addresses, newcomers, chosen, done)
-    return _judged(entries, newcomers, inherited, policy, chosen)
+        chosen[id(newcomer.layer)] = name
+        entries.append(_entry(newcomer.layer, names.join(where, name), _kind(newcomer.layer), parent))
+    _warn_of_second_names(addresses, newcomers, chosen, done)
+    return _violations(entries, newcomers, inherited, policy, chosen)
 
 
-def _judged(
+def _violations(
     entries: Sequence[Entry],
     newcomers: Sequence[Newcomer],
     inherited: set[int],
@@ -195,7 +195,7 @@ def _judged(
     broken: dict[int, list[tuple[str, str]]] = {}
     for index, reasons in policies.broken(policy, tree).items():
         lenient = index in inherited or policy.mode is PolicyMode.report
-        kept = [each for each in reasons if each[0] in _CLASHES or not lenient]
+        kept = [reason for reason in reasons if reason[0] in _CLASHES or not lenient]
         if index >= first and kept:
             broken[index] = kept
     better = policies.suggestions(policy, tree, list(broken))
@@ -210,16 +210,16 @@ def _judged(
 
 
 _REMEDY = "Or take these names with policy='repair'."
-_CLASHES = ("grammar", "duplicate", "case")  # what no model can be without
+_CLASHES = ("grammar", "duplicate", "case")  # rules that hold under every policy
 
 
-def _wish(newcomer: Newcomer, taken: set[str], addresses: Addresses) -> str:
-    """Return the name that a newcomer would have."""
-    layer, old = newcomer.layer, newcomer.stands_for
-    given = str(layer.name)
-    automatic = names.is_automatic(given, type(layer).__name__) and not explicit_names.has_given_name(layer)
+def _preferred_name(newcomer: Newcomer, taken: set[str], addresses: Addresses) -> str:
+    """Return the name of a new layer, its own or one after the layer that it replaces."""
+    layer, old = newcomer.layer, newcomer.replaces
+    own = str(layer.name)
+    automatic = names.is_automatic(own, type(layer).__name__) and not explicit_names.has_given_name(layer)
     if old is None or not automatic:
-        return given
+        return own
     base = names.split(addresses.name(old))[1]
     if newcomer.alone and newcomer.everywhere:
         return base
@@ -228,16 +228,16 @@ def _wish(newcomer: Newcomer, taken: set[str], addresses: Addresses) -> str:
         if base.casefold() not in taken:
             return base
     tries = (f"{base}_{letter}" for letter in "bcdefghijklmnopqrstuvwxyz")
-    return next((each for each in tries if each.casefold() not in taken), f"{base}_{len(taken)}")
+    return next((name for name in tries if name.casefold() not in taken), f"{base}_{len(taken)}")
 
 
-def _say_second_names(
+def _warn_of_second_names(
     addresses: Addresses, newcomers: Sequence[Newcomer], chosen: dict[int, str], done: EditLog
 ) -> None:
-    for each in newcomers:
-        if each.stands_for is not None and not each.everywhere:
-            where = addresses.name(each.stands_for)
-            done.aloud.append((where, f"stays at its other calls; the new layer is {chosen[id(each.layer)]!r}"))
+    for newcomer in newcomers:
+        if newcomer.replaces is not None and not newcomer.everywhere:
+            where = addresses.name(newcomer.replaces)
+            done.warnings.append((where, f"stays at its other calls; the new layer is {chosen[id(newcomer.layer)]!r}"))
 
 
 def _entry(layer: Any, name: str, kind: NameKind, parent: int) -> Entry:
@@ -252,5 +252,5 @@ def _kind(layer: Any) -> NameKind:
 
 
 def _hidden(graph: Graph, layer: Any) -> bool:
-    """Tell whether a layer is the input that a Sequential made for itself."""
+    """Return whether a layer is the input that a Sequential created itself."""
     return graph.stack and is_input(layer) and names.is_automatic(str(layer.name), "InputLayer")

@@ -1,4 +1,4 @@
-"""A model from a file beside models that are there: names that clash are listed with both origins, then resolved."""
+"""Name conflicts between a model in a file and models in memory: listed with both origins, then resolved."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from nameplate.surgery.join import prefixed
 
 
 class ClashError(NameplateError):
-    """Names that a file and a model here both have."""
+    """Names that both a file and a model in memory have."""
 
 
 @dataclass(frozen=True)
 class Clash:
-    """One name in two places; only case may differ."""
+    """A name in two places, which may differ in case."""
 
     name: str
-    here: str  # the model here, and what has the name in it
+    here: str  # the model in memory, and what has the name in it
     there: str  # the file, and what has the name in it
 
 
@@ -40,35 +40,35 @@ def load_beside(
     custom_objects: Mapping[str, Any] | None = None,
     trust: bool = False,
 ) -> keras.Model:
-    """Return the model of a file, whose names at the top, its own among them, clash with none of the models here.
+    """Load a model whose top-level names, its own included, must not clash with those of other models.
 
-    Proved: as `load`, and that no name is another model's; where it is renamed, as `rename`. Not proved: what the
+    Proved: as `load`, and that no other model has one of its names; if it is renamed, as `rename`. Not proved: what the
     models compute together.
 
     Args:
         path: as for `nameplate.load`.
-        others: `{what to call it in messages: model}`.
-        prefix: goes before its names, as `prefixed` does.
-        to: renames its layers, as `rename` does.
+        others: the other models, `{what to call it in messages: model}`.
+        prefix: as for `nameplate.prefixed`.
+        to: as for `nameplate.rename`; it comes before the prefix.
         custom_objects: as for `nameplate.load`.
         trust: as for `nameplate.load`.
 
     Raises:
-        ClashError: with every clash that is left, where each of the two is, and what to do.
+        ClashError: with every remaining clash, both places, and what to do.
     """
     model = _opened(path, custom_objects, trust=trust)
     if to is not None:
         model = rename(model, to)
     if prefix is not None:
         model = prefixed(model, prefix)
-    found = clashes(model, others, label=str(path))
-    if found:
-        lines = [f"  {each.name}   here: {each.here}; there: {each.there}" for each in found]
-        ways = (
-            "Load it with prefix='NAME_', or with to={old: new} for these, or say with nameplate.load_choosing who "
-            "keeps which; nothing here is overwritten."
+    remaining = clashes(model, others, label=str(path))
+    if remaining:
+        lines = [f"  {clash.name}   here: {clash.here}; there: {clash.there}" for clash in remaining]
+        advice = (
+            "Load it with prefix='NAME_', or with to={old: new} for these names, or choose with "
+            "nameplate.load_choosing which side keeps which; no model here is changed."
         )
-        raise ClashError("\n".join([_taken(found, path), *lines, ways]))
+        raise ClashError("\n".join([_headline(remaining, path), *lines, advice]))
     return model
 
 
@@ -81,49 +81,48 @@ def load_choosing(
     custom_objects: Mapping[str, Any] | None = None,
     trust: bool = False,
 ) -> dict[str, keras.Model]:
-    """Return the model of a file and the models here; of each name that both have, one side keeps it as chosen.
+    """Load a model beside others, and resolve each name clash in favour of the side that `choose` selects.
 
-    The other side's gets the next free name, `stem_n2`. A model here that yields a name is an uncompiled copy in what
-    is returned, every other is itself; nothing that was given is changed.
+    The other side gets the next free name, `stem_n2`. A model that has to give up a name is returned as an uncompiled
+    copy, every other model as it is. The originals are not changed.
 
-    Proved: as `load`, and that each name is one model's; where one is renamed, as `rename`. Not proved: what the
-    models compute together.
+    Proved: as `load`, and that no two models share a name; of a renamed one all that `rename` proves. Not proved: what
+    the models compute together.
 
     Args:
         path: as for `nameplate.load`.
-        others: `{what to call it: model}`.
-        choose: `{name: "mine" or "theirs"}` for each clash, theirs being the file's; `*` is for all that are not named.
-        key: under which the file's model is returned, beside the others under their own.
+        others: the other models, `{key: model}`.
+        choose: `{name: "mine" or "theirs"}` for each clash; "theirs" is the file. `*` applies to all other names.
+        key: the key of the file's model in the result, beside those of the others.
         custom_objects: as for `nameplate.load`.
         trust: as for `nameplate.load`.
 
     Raises:
-        ClashError: with every clash that nothing is chosen for, and every choice that is for nothing.
+        ClashError: with every clash without a choice, and every unused choice.
     """
     if key in others:
-        raise ClashError(f"key={key!r} is one of the models here; choose another for the file's")
+        raise ClashError(f"key={key!r} is the key of another model; choose another one for the file's")
     model = _opened(path, custom_objects, trust=trust)
-    found = clashes(model, others, label=str(path))
-    yields = _chosen(found, choose, path)
+    kept = _kept_names(clashes(model, others, label=str(path)), choose, path)
     sides = {key: model, **others}
     used = {name.casefold() for side in sides.values() for name, _ in _top(side)}
-    made: dict[str, keras.Model] = {}
+    resolved: dict[str, keras.Model] = {}
     for label, side in sides.items():
-        own = [name for name, _ in _top(side) if name.casefold() in yields["mine" if label == key else "theirs"]]
-        made[label] = rename(side, {name: _free(name, used) for name in own}, uncompiled=True) if own else side
-    return made
+        lost = [name for name, _ in _top(side) if name.casefold() in kept["mine" if label == key else "theirs"]]
+        resolved[label] = rename(side, {name: _free(name, used) for name in lost}, uncompiled=True) if lost else side
+    return resolved
 
 
 def _opened(path: str | os.PathLike[str], custom_objects: Mapping[str, Any] | None, *, trust: bool) -> keras.Model:
     model = load_model.load(path, custom_objects=custom_objects, trust=trust)
     if not isinstance(model, keras.Model):
-        raise ClashError(f"{path} has weights and no model; load them into one that is here: nameplate.load_weights")
+        raise ClashError(f"{path} has only weights, no model; load them into a model with nameplate.load_weights")
     return model
 
 
-def _chosen(found: list[Clash], choose: Mapping[str, str], path: object) -> dict[str, set[str]]:
-    """Return which names, case folded, one side keeps and the other yields, by the side that keeps them."""
-    clashing = [each.name for each in found]
+def _kept_names(found: list[Clash], choose: Mapping[str, str], path: object) -> dict[str, set[str]]:
+    """Return `{side: names that it keeps, in lower case}`; the other side gives them up."""
+    clashing = [clash.name for clash in found]
     problems = [
         f"{name}: {side!r} is neither 'mine' nor 'theirs'"
         for name, side in choose.items()
@@ -132,19 +131,21 @@ def _chosen(found: list[Clash], choose: Mapping[str, str], path: object) -> dict
     problems += [
         f"{name}: no clash{did_you_mean(name, clashing)}" for name in choose if name != "*" and name not in clashing
     ]
-    left = [each for each in found if each.name not in choose and "*" not in choose]
-    problems += [f"{each.name}   here: {each.here}; there: {each.there}; choose 'mine' or 'theirs'" for each in left]
+    left = [clash for clash in found if clash.name not in choose and "*" not in choose]
+    problems += [
+        f"{clash.name}   here: {clash.here}; there: {clash.there}; choose 'mine' or 'theirs'" for clash in left
+    ]
     if problems:
-        head = _taken(found, path) if found else f"no name of {path} is taken; load it with nameplate.load:"
-        raise ClashError("\n".join([head, *(f"  {each}" for each in problems)]))
+        head = _headline(found, path) if found else f"no name of {path} is taken; load it with nameplate.load:"
+        raise ClashError("\n".join([head, *(f"  {problem}" for problem in problems)]))
     kept: dict[str, set[str]] = {"mine": set(), "theirs": set()}
-    for each in found:
-        kept[choose.get(each.name, choose.get("*", ""))].add(each.name.casefold())
+    for clash in found:
+        kept[choose.get(clash.name, choose.get("*", ""))].add(clash.name.casefold())
     return kept
 
 
 def _free(name: str, used: set[str]) -> str:
-    """Return the next name after this one that nobody has, and take it."""
+    """Return the next unused name after this one, and mark it as used."""
     number = 2
     while f"{name}_n{number}".casefold() in used:
         number += 1
@@ -152,12 +153,12 @@ def _free(name: str, used: set[str]) -> str:
     return f"{name}_n{number}"
 
 
-def _taken(found: list[Clash], path: object) -> str:
+def _headline(found: list[Clash], path: object) -> str:
     return f"{len(found)} name{'s' if len(found) != 1 else ''} of {path} {'are' if len(found) != 1 else 'is'} taken:"
 
 
 def clashes(model: keras.Model, others: Mapping[str, keras.Model], *, label: str = "") -> list[Clash]:
-    """Return every name at the top of a model, or its own, that another has too; case does not tell names apart."""
+    """Return every top-level name of a model, or its own, that another model has too; case is ignored."""
     taken: dict[str, str] = {}
     for key, other in others.items():
         for name, what in _top(other):
@@ -171,7 +172,7 @@ def clashes(model: keras.Model, others: Mapping[str, keras.Model], *, label: str
 
 
 def _top(model: keras.Model) -> list[tuple[str, str]]:
-    """Return (name, what it is) of a model and of what lies directly in it."""
+    """Return (name, what it is) for a model and its direct children."""
     direct = [
         (entry.own, f"{'an' if type(entry.layer).__name__[0] in 'AEIOU' else 'a'} {type(entry.layer).__name__}")
         for entry in walk(model)

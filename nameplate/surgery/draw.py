@@ -1,4 +1,4 @@
-"""A drawing as an image file, by Graphviz' `dot` where it is installed; nothing else here needs it."""
+"""Drawings of a model's graph: as text, as Mermaid or DOT, and as an image if Graphviz is installed."""
 
 from __future__ import annotations
 
@@ -20,48 +20,10 @@ from nameplate.naming import names
 from nameplate.naming.names import did_you_mean
 from nameplate.surgery.addresses import Addresses
 
-SUFFIXES = (".svg", ".png", ".pdf")
-_PATIENCE = 120.0  # seconds; `dot` lays out thousands of boxes in less, and some graphs never
-
-
-def picture(text: str, path: str | os.PathLike[str]) -> Path:
-    """Write DOT as an image, by one rename, and return its path; the suffix says of which kind.
-
-    Raises:
-        SurgeryError: for a suffix that is none of `SUFFIXES`, without Graphviz, and for what `dot` or the disk refuses.
-    """
-    target = Path(path)
-    if target.suffix not in SUFFIXES:
-        hint = did_you_mean(target.suffix, SUFFIXES)
-        raise SurgeryError(f"{target}: drawings are written as {', '.join(SUFFIXES)}.{hint}")
-    program = shutil.which("dot")
-    if program is None:
-        raise SurgeryError(
-            f"{target} was not drawn: Graphviz' dot is not installed. Install it (apt install graphviz, brew install "
-            "graphviz), or draw without to=: style='mermaid' for Markdown, 'dot' for any viewer, 'text' for a terminal."
-        )
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with durable.replacement(target) as draft:
-            _lay_out([program, f"-T{target.suffix[1:]}", "-o", str(draft)], text, target)
-    except OSError as error:
-        raise SurgeryError(f"{target} cannot be written: {error.strerror}") from None
-    return target
-
-
-def _lay_out(command: list[str], text: str, target: Path) -> None:
-    try:
-        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=_PATIENCE)
-    except subprocess.TimeoutExpired:
-        raise SurgeryError(
-            f"{target} was not drawn: dot took more than {_PATIENCE:.0f} seconds. Draw a part: around=NAME, reach=3."
-        ) from None
-    if done.returncode:
-        raise SurgeryError(f"{target} was not drawn: dot says {' '.join(done.stderr.split()):.300}")
-
-
 STYLES = ("text", "mermaid", "dot")
+SUFFIXES = (".svg", ".png", ".pdf")
 _COLOURS = {"+": ', color="darkgreen"', "-": ', color="red"', "~": ', color="orange"'}
+_PATIENCE = 120.0  # seconds; `dot` lays out thousands of boxes in less, and never finishes for some graphs
 
 
 @dataclass(frozen=True)
@@ -69,7 +31,7 @@ class _Box:
     name: str
     kind: str
     shape: str
-    takes: tuple[str, ...]  # names of the boxes before it
+    takes: tuple[str, ...]  # names of the boxes of its inputs
 
 
 def draw(
@@ -81,19 +43,19 @@ def draw(
     after: Any = None,
     to: str | os.PathLike[str] | None = None,
 ) -> str:
-    """Return a drawing of a model's graph: a line a layer, with its shape and where it takes from.
+    """Return a drawing of a model's graph: a line a layer, with its shape and inputs.
 
     Args:
         model: functional or sequential.
-        around: qualified names of one container; without any, the whole graph is drawn.
-        reach: how many layers before and behind them are shown.
-        style: `text`, `mermaid` or `dot`, which Graphviz turns into a picture.
-        after: an edited model; both are drawn, and what is new or gone is marked `+` and
-            `-`, what has another shape or takes from others `~`.
-        to: a file, `.svg`, `.png` or `.pdf`, that Graphviz draws too; what is returned is its DOT.
+        around: qualified names of layers in one container; by default the whole graph is drawn.
+        reach: how many layers before and after them to show.
+        style: `text`, `mermaid` or `dot`, the language of Graphviz.
+        after: an edited model; both are drawn, new layers marked `+`, removed ones `-`, those with another shape or
+            other inputs `~`.
+        to: an image for Graphviz to write, `.svg`, `.png` or `.pdf`; then its DOT is returned.
 
     Raises:
-        SurgeryError: for names that do not exist, a model without a graph, and a file without Graphviz.
+        SurgeryError: for names that do not exist, a model without a graph, and an image without Graphviz.
     """
     require_model(model)
     if to is not None:
@@ -107,7 +69,7 @@ def draw(
     if after is None:
         return _rendered(before, style, marks={})
     later = _shown(after, wanted or [], reach, strict=False)
-    old, new = ({box.name: box for box in _boxes(_graph(each, wanted))} for each in (model, after))
+    old, new = ({box.name: box for box in _boxes(_graph(side, wanted))} for side in (model, after))
     gone, came = _marks(old, new, "-"), _marks(new, old, "+")
     if style == "dot":
         return _dot(
@@ -135,29 +97,29 @@ def _shown(model: Any, wanted: Sequence[str], reach: int, *, strict: bool) -> li
 
 
 def _marks(boxes: Mapping[str, _Box], others: Mapping[str, _Box], mark: str) -> dict[str, str]:
-    found = {}
+    marks = {}
     for name, box in boxes.items():
         other = others.get(name)
         if other is None or other.kind != box.kind:
-            found[name] = mark
+            marks[name] = mark
         elif other != box:
-            found[name] = "~"
-    return found
+            marks[name] = "~"
+    return marks
 
 
 def _graph(model: Any, wanted: Sequence[str]) -> Graph:
     containers = {names.split(name)[0] for name in wanted} or {""}
     if len(containers) > 1:
-        raise SurgeryError(f"a drawing is of one container; these names lie in {', '.join(sorted(containers))}")
+        raise SurgeryError(f"a drawing shows one container; these names are in {', '.join(sorted(containers))}")
     where = containers.pop()
     container = Addresses(model).layer(where) if where else model
     if not is_graph(container) or not getattr(container, "inputs", None):
-        raise SurgeryError(f"{container.name!r}, a {type(container).__name__}, has no graph that could be drawn")
+        raise SurgeryError(f"{container.name!r}, a {type(container).__name__}, has no graph to draw")
     return read(container)
 
 
 def _boxes(graph: Graph) -> list[_Box]:
-    """Return a box a call; the second call of a layer is `name@1`."""
+    """Return a box for each call; the second call of a layer is `name@1`."""
     makers: dict[int, str] = {}
     boxes = []
     counts: dict[int, int] = {}
@@ -190,7 +152,7 @@ def _rendered(boxes: Sequence[_Box], style: str, *, marks: dict[str, str]) -> st
 
 
 def _dot(clusters: Mapping[str, Sequence[str]]) -> str:
-    """Return one DOT graph with a frame for each of several."""
+    """Return one DOT graph with a titled cluster for each drawing."""
     lines = ["digraph {", "  node [shape=box]"]
     for place, (title, inside) in enumerate(clusters.items()):
         lines += [f"  subgraph cluster_{place} {{", f'  label="{_quoted(title)}"', *inside, "  }"]
@@ -198,7 +160,7 @@ def _dot(clusters: Mapping[str, Sequence[str]]) -> str:
 
 
 def _cluster(boxes: Sequence[_Box], marks: Mapping[str, str], letter: str) -> list[str]:
-    """Return boxes and arrows in DOT; the letter tells one drawing's from another's. What is marked has a colour."""
+    """Return boxes and arrows in DOT, marked boxes in colour; the letter keeps the ids of two drawings apart."""
     known = {box.name: f"{letter}{place}" for place, box in enumerate(boxes)}
     lines = []
     for box in boxes:
@@ -214,7 +176,7 @@ def _edges(boxes: Sequence[_Box]) -> list[tuple[str, str]]:
 
 
 def _quoted(text: str) -> str:
-    """Return text as it stands between quotes in DOT."""
+    """Return text escaped for a quoted string in DOT."""
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
@@ -229,3 +191,42 @@ def _sources(box: _Box) -> str:
 
 def _comment(style: str, text: str) -> str:
     return {"text": f"{text}:", "mermaid": f"%% {text}"}[style]
+
+
+# ---- an image file ----------------------------------------------------------------------------------------------
+
+
+def picture(text: str, path: str | os.PathLike[str]) -> Path:
+    """Lay out DOT text as an image, whose format the suffix selects, and return its path; it appears by one rename.
+
+    Raises:
+        SurgeryError: for an unknown suffix, if Graphviz is not installed, and for errors of `dot` or the disk.
+    """
+    target = Path(path)
+    if target.suffix not in SUFFIXES:
+        hint = did_you_mean(target.suffix, SUFFIXES)
+        raise SurgeryError(f"{target}: drawings are written as {', '.join(SUFFIXES)}.{hint}")
+    program = shutil.which("dot")
+    if program is None:
+        raise SurgeryError(
+            f"{target} was not drawn: Graphviz' dot is not installed. Install it (apt install graphviz, brew install "
+            "graphviz), or draw without to=: style='mermaid' for Markdown, 'dot' for any viewer, 'text' for a terminal."
+        )
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with durable.replacement(target) as draft:
+            _lay_out([program, f"-T{target.suffix[1:]}", "-o", str(draft)], text, target)
+    except OSError as error:
+        raise SurgeryError(f"{target} cannot be written: {error.strerror}") from None
+    return target
+
+
+def _lay_out(command: list[str], text: str, target: Path) -> None:
+    try:
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=_PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise SurgeryError(
+            f"{target} was not drawn: dot took more than {_PATIENCE:.0f} seconds. Draw a part: around=NAME, reach=3."
+        ) from None
+    if done.returncode:
+        raise SurgeryError(f"{target} was not drawn: dot says {' '.join(done.stderr.split()):.300}")

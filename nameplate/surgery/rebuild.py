@@ -1,4 +1,7 @@
-"""A model from edited graphs: every layer is a copy, made once, in the caller's strategy scope; nothing is shared."""
+"""A model built from edited graphs: every layer is copied once, in the caller's strategy scope.
+
+Nothing is shared with the original, unless the blueprint asks for it.
+"""
 
 from __future__ import annotations
 
@@ -25,39 +28,41 @@ from nameplate.surgery.addresses import Addresses
 
 @dataclass
 class Blueprint:
-    """What is to be made."""
+    """The model to build."""
 
     top: Graph
-    opened: set[int]  # ids of containers that are made from their edited graphs
-    own_names: Mapping[int, str] = field(default_factory=dict)  # of layers by id, where they get another
-    given: Mapping[int, Any] = field(default_factory=dict)  # layers that edits gave, by id
-    stands_for: Mapping[int, Any] = field(default_factory=dict)  # id of a given layer: whose values it may take over
-    rebuilt: Mapping[int, Any] = field(default_factory=dict)  # layers whose weights get other shapes
-    share: bool = False  # whether what lies upstream of all edits is not copied
-    places: Mapping[int, str] = field(default_factory=dict)  # qualified names of the given layers, by id
-    part: bool = False  # whether it is what layers inside give, without what a class does when it is called
+    opened: set[int]  # ids of the containers to build from their edited graphs
+    own_names: Mapping[int, str] = field(default_factory=dict)  # new own names by id of the layer
+    given: Mapping[int, Any] = field(default_factory=dict)  # the new layers by id
+    replaces: Mapping[int, Any] = field(default_factory=dict)  # {id(new layer): layer whose values it takes}
+    rebuilt: Mapping[int, Any] = field(default_factory=dict)  # layers whose weights get other shapes, by id
+    share: bool = False  # whether to reuse what is upstream of all edits
+    places: Mapping[int, str] = field(default_factory=dict)  # qualified names of the new layers by id
+    part: bool = False  # whether it is a part of the top graph, so that its class does not apply
 
 
 @dataclass
 class Built:
-    """A new model, and where its layers come from."""
+    """A new model, and the origin of its layers."""
 
     model: Any
-    kept: list[Any] = field(default_factory=list)  # layers of the original that came through whole
-    weights: list[tuple[str, str, str]] = field(default_factory=list)  # (variable, what, detail) of all others
-    taken: int = 0  # variables of kept layers
-    anew: list[tuple[Any, Any]] = field(default_factory=list)  # (layer that was given, what stands for it)
+    kept: list[Any] = field(default_factory=list)  # layers of the original that were copied as they are
+    weights: list[tuple[str, str, str]] = field(default_factory=list)  # (variable, what, detail) for all others
+    copied: int = 0  # variables of the kept layers
+    given: list[tuple[Any, Any]] = field(default_factory=list)  # (new layer as it was given, its copy in the model)
 
 
-def make(addresses: Addresses, order: Blueprint) -> Built:
+def build(addresses: Addresses, blueprint: Blueprint) -> Built:
     """Build the model of edited graphs.
 
     Raises:
-        RebuildError: with each layer that cannot be made again from its configuration, and the line to add.
+        RebuildError: with each layer that cannot be recreated from its configuration, and the line to add.
     """
-    size = sum(len(entry.sites) for entry in addresses.entries) + sum(len(walk(each)) for each in order.given.values())
-    everything = [addresses.model, *(entry.layer for entry in addresses.entries), *order.given.values()]
-    maker = _Maker(addresses, order)
+    size = sum(len(entry.sites) for entry in addresses.entries) + sum(
+        len(walk(layer)) for layer in blueprint.given.values()
+    )
+    everything = [addresses.model, *(entry.layer for entry in addresses.entries), *blueprint.given.values()]
+    maker = _Maker(addresses, blueprint)
     with (
         keras_private.undisturbed(),
         collector_paused(),
@@ -67,35 +72,35 @@ def make(addresses: Addresses, order: Blueprint) -> Built:
         completed(everything),
         maker.ties(),
     ):
-        return maker.finished(maker.container(order.top))
+        return maker.finished(maker.container(blueprint.top))
 
 
 class _Maker:
-    def __init__(self, addresses: Addresses, order: Blueprint) -> None:
+    def __init__(self, addresses: Addresses, blueprint: Blueprint) -> None:
         self._addresses = addresses
-        self._order = order
-        self._copier = Copier(order.own_names, addresses.names)
+        self._blueprint = blueprint
+        self._copier = Copier(blueprint.own_names, addresses.names)
         self._made: dict[int, Any] = {}
         self._units: list[tuple[Any, Any]] = []  # kept layers and their copies
         self._containers: list[tuple[Any, Any]] = []
-        self._kept_as_they_are: list[Any] = []
-        self._keys: dict[int, dict[str, str]] = {}  # by container, keys of its inputs that are others now
-        self._pairs: list[tuple[Any, Any]] = []  # all of the original that came through, and its copies
+        self._reused: list[Any] = []
+        self._keys: dict[int, dict[str, str]] = {}  # by id of a container: {old key: new} of its inputs
+        self._pairs: list[tuple[Any, Any]] = []  # every layer of the original that was kept, and its copy
 
     def ties(self) -> contextlib.AbstractContextManager[None]:
-        """Keep shared what the layers that come through whole share with each other."""
-        found: dict[int, Any] = {}
-        waiting = [self._order.top]
+        """Return a context that keeps shared what the kept layers share with each other."""
+        kept: dict[int, Any] = {}
+        waiting = [self._blueprint.top]
         while waiting:
             for layer in waiting.pop().layers():
-                if id(layer) in found or id(layer) in self._order.given:
+                if id(layer) in kept or id(layer) in self._blueprint.given:
                     continue
-                found[id(layer)] = layer
-                if id(layer) in self._order.opened:
+                kept[id(layer)] = layer
+                if id(layer) in self._blueprint.opened:
                     waiting.append(self._addresses.graph(layer))
                 elif isinstance(layer, keras.Layer):
-                    found.update((id(entry.layer), entry.layer) for entry in walk(layer))
-        return self._copier.ties([self._addresses.model, *found.values()])
+                    kept.update((id(entry.layer), entry.layer) for entry in walk(layer))
+        return self._copier.ties([self._addresses.model, *kept.values()])
 
     def container(self, graph: Graph) -> Any:
         """Return the model of a graph."""
@@ -112,9 +117,9 @@ class _Maker:
         }
         if self._copier.faults:
             raise refusal(self._addresses.model, self._copier.faults)
-        name = self._order.own_names.get(id(graph.container), graph.name)
+        name = self._blueprint.own_names.get(id(graph.container), graph.name)
         if not graph.calls and not all(id(head) in heads for head in graph.heads):
-            raise SurgeryError(f"nothing would be left of {str(graph.name)!r}, which has not seen a shape")
+            raise SurgeryError(f"nothing would be left of {str(graph.name)!r}, which is not built")
         if graph.stack and graph.is_row():
             row = [*heads.values(), *(layers[id(call.layer)] for call in graph.calls)]
             model = keras.Sequential(row, name=name)
@@ -124,14 +129,14 @@ class _Maker:
         return model
 
     def _shared(self, graph: Graph) -> dict[int, Any]:
-        """Return the tensors of the original that are taken as they are, by value; none unless that was asked for."""
-        if not self._order.share or graph.stack:
+        """Return `{id(value): tensor}` for the tensors of the original to reuse; none unless `share` is set."""
+        if not self._blueprint.share or graph.stack:
             return {}
-        changed = {*self._order.opened, *self._order.given, *self._order.rebuilt}
+        changed = {*self._blueprint.opened, *self._blueprint.given, *self._blueprint.rebuilt}
         upstream = graph.upstream(changed)
         kept = {id(head.layer): head.layer for head in graph.heads if id(head.value) in upstream}
         kept |= {id(call.layer): call.layer for call in graph.calls if id(call.outputs[0]) in upstream}
-        self._kept_as_they_are += kept.values()
+        self._reused += kept.values()
         every = [head.value for head in graph.heads] + [value for call in graph.calls for value in call.outputs]
         return {id(value): value.spec for value in every if id(value) in upstream}
 
@@ -143,23 +148,23 @@ class _Maker:
             if id(call.layer) in layers:
                 _replay(call, layers[id(call.layer)], tensors, self._keys.get(id(call.layer), {}))
         inputs, outputs = (
-            tree.map_structure(lambda value: tensors[id(value)], each) for each in (graph.inputs, graph.outputs)
+            tree.map_structure(lambda value: tensors[id(value)], struct) for struct in (graph.inputs, graph.outputs)
         )
         self._keys[id(graph.container)] = _moved_keys(graph, heads)
         inputs = rekeyed(inputs, self._keys[id(graph.container)])
-        inside = self._order.part and graph is self._order.top and adds_code(graph.container)
+        inside = self._blueprint.part and graph is self._blueprint.top and adds_code(graph.container)
         whole = isinstance(graph.container, keras_private.Functional) and not inside
         kind = type(graph.container) if whole else keras.Model
-        with warnings.catch_warnings():  # of keys that differ from the inputs' names, as they did in the original
+        with warnings.catch_warnings():  # keys that differ from the inputs' names, as in the original
             warnings.filterwarnings("ignore", message="When providing `inputs` as a dict")
             return kind(inputs, outputs, name=name, **(graph_arguments(graph.container) if whole else {}))
 
     def _head(self, layer: Any, spec: Any) -> Any:
-        """Return the input of a graph: a copy, or one of another shape."""
-        made = self._layer(layer)
-        if spec is None or same(made.output, spec):
-            return made
-        return keras.layers.InputLayer(batch_shape=tuple(spec.shape), dtype=spec.dtype, name=made.name)
+        """Return the input layer of a graph: a copy, or a new one if its shape changes."""
+        copy = self._layer(layer)
+        if spec is None or same(copy.output, spec):
+            return copy
+        return keras.layers.InputLayer(batch_shape=tuple(spec.shape), dtype=spec.dtype, name=copy.name)
 
     def _layer(self, layer: Any) -> Any:
         if id(layer) not in self._made:
@@ -167,65 +172,66 @@ class _Maker:
         return self._made[id(layer)]
 
     def _new(self, layer: Any) -> Any:
-        if id(layer) in self._order.given:
-            name = self._order.own_names.get(id(layer), layer.name)
+        if id(layer) in self._blueprint.given:
+            name = self._blueprint.own_names.get(id(layer), layer.name)
             return clone(layer, renamed={} if name == layer.name else {id(layer): name})
-        if id(layer) in self._order.opened:
+        if id(layer) in self._blueprint.opened:
             return self.container(self._addresses.graph(layer))
         copy = self._copier.copy(layer)
-        if id(layer) not in self._order.rebuilt and copy is not None:
+        if id(layer) not in self._blueprint.rebuilt and copy is not None:
             self._units.append((layer, copy))
         return copy
 
     def finished(self, model: Any) -> Built:
-        """Give all that was made its values, flags and paths."""
-        made = Built(model, kept=list(self._kept_as_they_are))
+        """Set the values, flags and paths of all new layers, and return the result."""
+        built = Built(model, kept=list(self._reused))
         for old, new in self._units:
-            made.kept.append(old)
-            made.taken += self._carry_unit(old, new)
-        for old in self._order.rebuilt.values():
-            made.weights += self._carry_agreeing(old, self._made[id(old)], old)
-        for key, given in self._order.given.items():
-            old = self._order.stands_for.get(key)
+            built.kept.append(old)
+            built.copied += self._copy_unit(old, new)
+        for old in self._blueprint.rebuilt.values():
+            built.weights += self._copy_matching(old, self._made[id(old)], old)
+        for key, given in self._blueprint.given.items():
+            old = self._blueprint.replaces.get(key)
             if old is not None and not owned_variables(given):
-                made.weights += self._carry_agreeing(old, self._made[key], given)
-        made.anew += [(given, self._made[key]) for key, given in self._order.given.items() if key in self._made]
+                built.weights += self._copy_matching(old, self._made[key], given)
+        built.given += [(given, self._made[key]) for key, given in self._blueprint.given.items() if key in self._made]
         for old, new in self._containers:
-            explicit_names.copy_record(old, new, renamed=id(old) in self._order.own_names or new.name != old.name)
+            explicit_names.copy_record(old, new, renamed=id(old) in self._blueprint.own_names or new.name != old.name)
             if isinstance(old, keras.Layer) and type(old) is type(new):
-                self._carry_container(old, new)
-        self._refuse_untied(made)
-        return made
+                self._copy_container(old, new)
+        self._refuse_untied(built)
+        return built
 
-    def _carry_container(self, old: Any, new: Any) -> None:
-        """Give a model of an edited graph the variables and attributes that its class has beside the graph."""
-        before, after = ([(each.name, tuple(each.shape)) for each in held(layer)] for layer in (old, new))
+    def _copy_container(self, old: Any, new: Any) -> None:
+        """Copy the variables and attributes that the class of an edited graph has besides its layers."""
+        before, after = ([(variable.name, tuple(variable.shape)) for variable in held(layer)] for layer in (old, new))
         if before != after:
             place = self._addresses.name(old) or "the model itself"
             raise refusal(self._addresses.model, [f"{place}: has variables {before}, {after} after rebuilding"])
         self._pairs.append((old, new))
         copy_state([(old, new)])
-        renamed = {str(each.name): own for each, own in self._renamed()}
+        renamed = {str(layer.name): own for layer, own in self._renamed()}
         copy_attributes([(old, new)], renamed=renamed)
         keras_private.rename_layer(new, new.name, getattr(old, "path", None) and new.name)
 
     def _renamed(self) -> list[tuple[Any, str]]:
-        every = [entry.layer for entry in self._addresses.entries]
-        return [(each, self._order.own_names[id(each)]) for each in every if id(each) in self._order.own_names]
+        own_names = self._blueprint.own_names
+        layers = [entry.layer for entry in self._addresses.entries]
+        return [(layer, own_names[id(layer)]) for layer in layers if id(layer) in own_names]
 
-    def _refuse_untied(self, made: Built) -> None:
-        """Refuse a model in which variables that were one are several, or that would change with the original."""
-        given = [(old, new) for layer, copy in made.anew for old, new in _with_parts(layer, copy)]
-        whole = [(each, each) for layer in self._kept_as_they_are for each, _ in _with_parts(layer, layer)]
-        pairs = [*whole, *self._pairs, *given]
+    def _refuse_untied(self, built: Built) -> None:
+        """Refuse a model in which a shared variable became several, or that would change with the original."""
+        given = [(old, new) for layer, copy in built.given for old, new in _with_parts(layer, copy)]
+        reused = [(part, part) for layer in self._reused for part, _ in _with_parts(layer, layer)]
+        pairs = [*reused, *self._pairs, *given]
         problems = untied(pairs, [self._addresses.name(old) or "the model itself" for old, _ in pairs], what="after it")
         if problems:
             raise SurgeryError(
-                "\n".join(["the edit would change what is shared:", *(f"  {each}" for each in problems)])
+                "\n".join(["the edit would change what is shared:", *(f"  {problem}" for problem in problems)])
             )
 
-    def _carry_unit(self, old: Any, new: Any) -> int:
-        """Carry a kept layer with all that is in it; return how many variables it has."""
+    def _copy_unit(self, old: Any, new: Any) -> int:
+        """Copy the state of a kept layer with its contents; return how many variables it has."""
         entries = walk(old)
         if old.built if isinstance(old, keras.Layer) else False:
             _build(old, new)
@@ -234,23 +240,26 @@ class _Maker:
             restore_initializers(copy)
         copy_state(pairs, done=self._copier.made)
         self._pairs += pairs
-        places = [self._addresses.name(each) for each, _ in pairs]
-        prove_equivalent(pairs, [entry.parent for entry in entries], places, renamed=self._order.own_names)
-        copy_names(pairs, [entry.parent for entry in entries], renamed=self._order.own_names)
+        places = [self._addresses.name(layer) for layer, _ in pairs]
+        prove_equivalent(pairs, [entry.parent for entry in entries], places, renamed=self._blueprint.own_names)
+        copy_names(pairs, [entry.parent for entry in entries], renamed=self._blueprint.own_names)
         return len(owned_variables(old)) if isinstance(old, keras.Layer) else 0
 
-    def _carry_agreeing(self, old: Any, new: Any, told: Any) -> list[tuple[str, str, str]]:
-        """Give a new layer the values of an old one where name, shape and dtype agree; return what became of each."""
+    def _copy_matching(self, old: Any, new: Any, label: Any) -> list[tuple[str, str, str]]:
+        """Copy the values of an old layer where name, shape and dtype agree; return a line for each variable.
+
+        `label` is the layer whose name the lines have.
+        """
         restore_initializers(new)
         for entry in walk(new):
             restore_initializers(entry.layer)
         before = {name: variable for name, variable, _ in owned_variables(old)}
-        states = {id(each.state) for each in seeds(new).values()}
+        states = {id(generator.state) for generator in seeds(new).values()}
         lines = []
         for name, variable, _ in owned_variables(new):
             if id(variable) in states:
                 continue
-            where = f"{self._order.places.get(id(told)) or self._addresses.name(told)}/{name}"
+            where = f"{self._blueprint.places.get(id(label)) or self._addresses.name(label)}/{name}"
             source = before.get(name)
             if source is not None and same_form(source, variable):
                 variable.assign(source.value)
@@ -258,20 +267,20 @@ class _Maker:
             else:
                 was = f"{tuple(source.shape)} -> " if source is not None else ""
                 lines.append((where, "weight new", f"{was}{tuple(variable.shape)}"))
-        if old is told and isinstance(old, keras.Layer):
+        if old is label and isinstance(old, keras.Layer):
             keras_private.copy_flags(old, new)
         return lines
 
 
 def _with_parts(layer: Any, copy: Any) -> list[tuple[Any, Any]]:
-    """Return a layer and its copy, and those of their walks where these are alike."""
-    before, after = ([entry.layer for entry in walk(each)] for each in (layer, copy))
+    """Return (layer, copy), and the pairs of their walks if these are equally long."""
+    before, after = ([entry.layer for entry in walk(part)] for part in (layer, copy))
     pairs = [(layer, copy), *zip(before, after, strict=False)] if len(before) == len(after) else []
     return [(old, new) for old, new in pairs if isinstance(old, keras.Layer) and len(held(old)) == len(held(new))]
 
 
 def same_form(one: Any, other: Any) -> bool:
-    """Tell whether two variables have the same shape and dtype."""
+    """Return whether two variables have the same shape and dtype."""
     return tuple(one.shape) == tuple(other.shape) and one.dtype == other.dtype
 
 
@@ -279,12 +288,12 @@ def _replay(call: Call, layer: Any, tensors: dict[int, Any], keys: Mapping[str, 
     args, kwargs = tree.map_structure(
         lambda leaf: tensors[id(leaf)] if isinstance(leaf, Value) else leaf, (call.args, call.kwargs)
     )
-    outputs = tree.flatten(layer(*(rekeyed(each, keys) for each in args), **kwargs))
+    outputs = tree.flatten(layer(*(rekeyed(argument, keys) for argument in args), **kwargs))
     tensors.update((id(value), tensor) for value, tensor in zip(call.outputs, outputs, strict=True))
 
 
 def _moved_keys(graph: Graph, heads: Mapping[int, Any]) -> dict[str, str]:
-    """Return the keys of dictionary inputs that go with the name of an input which has another now."""
+    """Return `{old key: new}` for the dictionary inputs whose keys were the names of renamed inputs."""
     if not isinstance(graph.inputs, Mapping):
         return {}
     olds = {id(head.value): key for key, value in graph.inputs.items() for head in graph.heads if head.value is value}
@@ -294,7 +303,7 @@ def _moved_keys(graph: Graph, heads: Mapping[int, Any]) -> dict[str, str]:
 
 
 def _build(old: Any, new: Any) -> None:
-    """Build what no graph called: a layer of a Sequential that has not seen a shape, built by itself."""
+    """Build a layer that no graph calls: one of an unbuilt Sequential that was built on its own."""
     config = old.get_build_config() if not new.built else None
     if config:
         new.build_from_config(config)

@@ -1,8 +1,7 @@
-"""What the edits make of every shape downstream, before anything is built.
+"""Shape propagation: the shape of every tensor downstream of the edits, before anything is built.
 
-A layer whose inputs stay as they were is not looked at. One whose inputs change is asked through a copy without values
-(Keras makes its variables in a stateless scope, where they have shapes only): what it would give, and whether its
-weights would keep their shapes.
+A layer whose inputs keep their shapes is skipped. For one whose inputs change, a copy without values is called (in a
+stateless scope Keras creates variables that have a shape only), which shows the shapes of its outputs and weights.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from nameplate.graph.tree import owned_variables, seeds, walk
 from nameplate.surgery.addresses import Addresses
 from nameplate.surgery.changes import Newcomer
 
-Rebuild = bool | Collection[str]  # which layers may get new weights where the old ones no longer fit
+Rebuild = bool | Collection[str]  # which layers may get new weights if the old ones no longer fit
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A layer that cannot take what it would get."""
+    """A layer that cannot take its new inputs."""
 
     name: str
     has: str
@@ -41,7 +40,7 @@ class Fault:
 
 
 class ShapePropagation:
-    """Carries specs through the graphs; what no layer can take is in `faults`."""
+    """Propagates specs through the graphs, and collects the layers that cannot take them in `faults`."""
 
     def __init__(
         self,
@@ -53,39 +52,39 @@ class ShapePropagation:
     ) -> None:
         self.faults: list[Fault] = []
         self.rebuilt: dict[int, Any] = {}  # layers whose weights get other shapes, by id
-        self.opened: set[int] = set(edited)  # ids of containers that are made anew
+        self.opened: set[int] = set(edited)  # ids of the containers to rebuild from their graphs
         self._addresses = addresses
         self._newcomers = newcomers
         self._own_names = own_names
         self._rebuild = rebuild
-        self._fitting: set[str] = set()  # names of layers that could get new weights
-        self._widened: set[int] = set()  # ids of heads that take another shape than they did
-        self._needs: dict[int, dict[str, tuple[int, ...]]] = {}  # by layer, the weights that a call of it wants
-        self._as_ever: dict[int, tuple[Graph, Call, Sequence[Any]]] = {}  # by layer, a call whose inputs stay
+        self._rebuildable: set[str] = set()  # names of the layers that new weights would fix
+        self._widened: set[int] = set()  # ids of the heads whose shape changes
+        self._needs: dict[int, dict[str, tuple[int, ...]]] = {}  # by id of a layer, the weights that a call requires
+        self._unchanged: dict[int, tuple[Graph, Call, Sequence[Any]]] = {}  # by id of a layer, one old call
 
     def run(self, graph: Graph) -> None:
-        """Give every value of a graph its spec."""
+        """Set the spec of every value of a graph."""
         for head in graph.heads:
             head.value.spec = head.spec
         self._through(graph)
 
     def refuse(self) -> None:
-        """Raise what was found.
+        """Refuse the edit if there are faults.
 
         Raises:
             SurgeryError: with every consumer that cannot take its new shape, what it has and what it would get.
         """
-        for key in self.rebuilt.keys() & self._as_ever.keys():
-            graph, call, specs = self._as_ever[key]
-            self._fault(graph, call, specs, f"at another call it needs {_told(self._needs[key])}")
+        for key in self.rebuilt.keys() & self._unchanged.keys():
+            graph, call, specs = self._unchanged[key]
+            self._fault(graph, call, specs, f"at another call it needs {_shapes_text(self._needs[key])}")
         if not self.faults:
             return
         several = len(self.faults) > 1
-        head = f"{len(self.faults)} layer{'s' * several} cannot take what the edit would give; nothing was built:"
+        head = f"{len(self.faults)} layer{'s' * several} cannot take the shapes after the edit; nothing was built:"
         tail = []
-        if self._fitting:
-            what = ", ".join(repr(each) for each in sorted(self._fitting))
-            tail = [f"Pass rebuild=True, or rebuild=[{what}], to give them new weights."]
+        if self._rebuildable:
+            listed_names = ", ".join(map(repr, sorted(self._rebuildable)))
+            tail = [f"Pass rebuild=True, or rebuild=[{listed_names}], to give them new weights."]
         raise SurgeryError("\n".join([head, *(f"  {fault}" for fault in self.faults), *tail]))
 
     def _through(self, graph: Graph) -> None:
@@ -93,39 +92,38 @@ class ShapePropagation:
             taken = call.inputs()
             specs = [value.spec for value in taken]
             if any(spec is None for spec in specs):
-                gives: Sequence[Any] = call.gave
+                results: Sequence[Any] = call.gave
             elif self._as_before(call, specs):
-                self._as_ever[id(call.layer)] = graph, call, specs
-                gives = call.gave
+                self._unchanged[id(call.layer)] = graph, call, specs
+                results = call.gave
             else:
-                gives = self._asked(graph, call, specs)
+                results = self._results(graph, call, specs)
             for place, value in enumerate(call.outputs):
-                value.spec = gives[place] if place < len(gives) else None
+                value.spec = results[place] if place < len(results) else None
 
     def _as_before(self, call: Call, specs: Sequence[Any]) -> bool:
         if call.took is None or id(call.layer) in self.opened or len(specs) != len(call.took):
             return False
         return all(same(spec, old) for spec, old in zip(specs, call.took, strict=True))
 
-    def _asked(self, graph: Graph, call: Call, specs: Sequence[Any]) -> Sequence[Any]:
-        """Return what a call gives for these inputs; what goes wrong becomes a fault, and the old outputs go on."""
+    def _results(self, graph: Graph, call: Call, specs: Sequence[Any]) -> Sequence[Any]:
+        """Return the specs of a call's outputs for these inputs; after a fault, those of the original."""
         try:
-            gives = self._nested(call, specs) if self._is_open(call, specs) else self._probed(graph, call, specs)
+            results = self._nested(call, specs) if self._is_open(call, specs) else self._probed(graph, call, specs)
         except SurgeryError:
             raise
-        except Exception as error:  # whatever a layer says to a shape that it cannot take
+        except Exception as error:  # a layer may raise anything for a shape that it cannot take
             self._fault(graph, call, specs, cause(error))
             return call.gave
-        if len(gives) != len(call.outputs):
-            lost = f"gives {len(gives)} tensors where {len(call.outputs)} are used"
-            self._fault(graph, call, specs, lost)
+        if len(results) != len(call.outputs):
+            self._fault(graph, call, specs, f"has {len(results)} outputs where {len(call.outputs)} are used")
             return call.gave
-        return gives
+        return results
 
     # ---- a container ----------------------------------------------------------------------------------------
 
     def _is_open(self, call: Call, specs: Sequence[Any]) -> bool:
-        """Tell whether a call goes into a graph that must be made anew for it."""
+        """Return whether a call is of a container that must be rebuilt from its graph."""
         if not is_graph(call.layer) or id(call.layer) in self._newcomers:
             return False
         if id(call.layer) in self.opened:
@@ -148,9 +146,9 @@ class ShapePropagation:
         declared = [value.spec for value in values_in(graph.outputs)]
         if all(same(spec, head.spec) for spec, head in zip(specs, graph.heads, strict=True)):
             return declared
-        if call.took is not None and self._gives_as_before(graph, declared) and _all_same(specs, call.took):
+        if call.took is not None and self._has_old_outputs(graph, declared) and _all_same(specs, call.took):
             return call.gave
-        for head, spec in zip(graph.heads, specs, strict=True):  # the very shapes of this call, not the declared ones
+        for head, spec in zip(graph.heads, specs, strict=True):  # the shapes of this call, not the declared ones
             head.value.spec = spec
         self._through(graph)
         return [value.spec for value in values_in(graph.outputs)]
@@ -163,7 +161,7 @@ class ShapePropagation:
         head.spec = _merged(head.spec, spec) if already else _without_batch(spec, head.spec)
         self._widened.add(id(head))
 
-    def _gives_as_before(self, graph: Graph, declared: Sequence[Any]) -> bool:
+    def _has_old_outputs(self, graph: Graph, declared: Sequence[Any]) -> bool:
         return _all_same(declared, list(getattr(graph.container, "outputs", None) or []))
 
     # ---- one layer ------------------------------------------------------------------------------------------
@@ -178,19 +176,19 @@ class ShapePropagation:
             return tree.flatten(layer.compute_output_spec(*args))
         fresh = self._fresh(layer)
         with keras_private.undisturbed(), keras_private.probing(), keras_private.live_code(), _objects(layer):
-            gives = tree.flatten(fresh(*args, **kwargs))
+            results = tree.flatten(fresh(*args, **kwargs))
         if layer.built:
             self._compare(graph, call, specs, fresh)
-        needs, chosen_here = weight_shapes(fresh), id(layer) in self._newcomers or id(layer) in self.rebuilt
-        if chosen_here and self._needs.setdefault(id(layer), needs) != needs:
-            self._fault(graph, call, specs, f"at another call it needs {_told(self._needs[id(layer)])}")
-        return gives
+        needs, is_new = weight_shapes(fresh), id(layer) in self._newcomers or id(layer) in self.rebuilt
+        if is_new and self._needs.setdefault(id(layer), needs) != needs:
+            self._fault(graph, call, specs, f"at another call it needs {_shapes_text(self._needs[id(layer)])}")
+        return results
 
     def _fresh(self, layer: Any) -> Any:
-        """Return a copy of a layer that has not seen a shape.
+        """Return a copy of a layer that is not built.
 
         Raises:
-            RebuildError: when its class cannot be made again, with the line to add.
+            SurgeryError: if the layer cannot be recreated, with the line to add.
         """
         copier = Copier({}, self._addresses.names)
         with keras_private.undisturbed(), keras_private.probing(), keras_private.live_code(), _objects(layer):
@@ -198,11 +196,11 @@ class ShapePropagation:
             if fresh is not None:
                 restore_initializers(fresh)
         if copier.faults:
-            raise SurgeryError("\n".join(["the edit cannot be done:", *(f"  {fault}" for fault in copier.faults)]))
+            raise SurgeryError("\n".join(["the edit cannot be made:", *(f"  {fault}" for fault in copier.faults)]))
         return fresh
 
     def _compare(self, graph: Graph, call: Call, specs: Sequence[Any], fresh: Any) -> None:
-        """Find weights that would get another shape."""
+        """Find the weights that would get another shape."""
         before, after = weight_shapes(call.layer), weight_shapes(fresh)
         changed = [name for name in before if after.get(name) != before[name]]
         if not changed and len(before) == len(after):
@@ -210,12 +208,12 @@ class ShapePropagation:
         name = self._name(graph, call)
         if id(call.layer) in self._newcomers:
             has = ", ".join(f"{key} {before[key]}" for key in changed)
-            self._fault(graph, call, specs, f"the layer that was given has {has}, made for another shape")
+            self._fault(graph, call, specs, f"the new layer was built for another shape: {has}")
         elif self._rebuild is True or (not isinstance(self._rebuild, bool) and name in self._rebuild):
             self.rebuilt[id(call.layer)] = call.layer
         else:
             needs = ", ".join(f"{key} {after.get(key, 'gone')}" for key in changed)
-            self._fitting.add(name)
+            self._rebuildable.add(name)
             self._fault(graph, call, specs, f"it would need {needs}")
 
     def _name(self, graph: Graph, call: Call) -> str:
@@ -232,17 +230,17 @@ class ShapePropagation:
         held = weight_shapes(call.layer) if isinstance(call.layer, keras.Layer) and not is_graph(call.layer) else {}
         has = ", ".join(f"{key} {shape}" for key, shape in held.items())
         was = f" for {listed(call.took)}" if call.took else ""
-        told = f"{kind} has {has}{was}" if has else f"{kind} takes{was[4:]}" if was else f"{kind} is new here"
-        self.faults.append(Fault(name, told, listed(specs), why))
+        is_now = f"{kind} has {has}{was}" if has else f"{kind} takes{was[4:]}" if was else f"{kind} is new here"
+        self.faults.append(Fault(name, is_now, listed(specs), why))
 
 
 def weight_shapes(layer: Any) -> dict[str, tuple[int, ...]]:
-    """Return `{variable name within the layer: shape}` without the states of seeds."""
-    states = {id(each.state) for each in seeds(layer).values()}
-    return {name: tuple(each.shape) for name, each, _ in owned_variables(layer) if id(each) not in states}
+    """Return `{variable name within the layer: shape}`, without seed states."""
+    states = {id(generator.state) for generator in seeds(layer).values()}
+    return {name: tuple(held.shape) for name, held, _ in owned_variables(layer) if id(held) not in states}
 
 
-def _told(shapes: Mapping[str, tuple[int, ...]]) -> str:
+def _shapes_text(shapes: Mapping[str, tuple[int, ...]]) -> str:
     return ", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "nothing"
 
 
@@ -257,7 +255,7 @@ def _tensor(leaf: Any) -> Any:
 
 
 def _fits(spec: Any, declared: Any) -> bool:
-    """Tell whether an input that is declared so takes this tensor."""
+    """Return whether an input with this declared spec accepts a tensor."""
     if declared is None or len(spec.shape) != len(declared.shape):
         return declared is None
     return all(there is None or here == there for here, there in zip(spec.shape, declared.shape, strict=True))
@@ -271,7 +269,7 @@ def _merged(one: Any, other: Any) -> Any:
 
 
 def _without_batch(spec: Any, declared: Any) -> Any:
-    """Return the spec of an input that takes this: its own dtype, and its own word on the size of a batch."""
+    """Return the new spec of an input: its shape changes, its dtype and batch size remain."""
     return keras.KerasTensor((declared.shape[0], *spec.shape[1:]), declared.dtype, sparse=declared.sparse)
 
 

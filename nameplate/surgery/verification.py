@@ -1,4 +1,4 @@
-"""What an edit did, as data: a table and JSON."""
+"""The proof that an edited model is right, and the report of an edit: a table and JSON."""
 
 from __future__ import annotations
 
@@ -17,27 +17,29 @@ from nameplate.graph.functional import SurgeryError
 from nameplate.graph.sample_outputs import OutputsError, array, differences, drawn, outputs_of, run, specs_of
 from nameplate.io.save import round_trip
 
+_WARNINGS = ("warning", "dropped", "rebuilt", "weight new", "output name")
+
 
 @dataclass(frozen=True)
 class EditLine:
     """One thing that an edit did."""
 
     name: str  # qualified name of the layer, or of the variable
-    what: str  # edit aloud dropped rebuilt weight input output model verified
+    what: str  # edit, warning, dropped, rebuilt, weight kept, weight new, input, output, output name, verified
     detail: str
 
 
 @dataclass(frozen=True)
 class EditReport:
-    """All that an edit did; what it left alone is a number."""
+    """Everything that an edit did, and how much it left untouched."""
 
     model: str
     lines: tuple[EditLine, ...]
-    untouched: int  # layers whose names and weights are those of the original
-    weights: int  # variables taken over bit for bit
+    untouched: int  # layers whose names and weights are unchanged
+    weights: int  # variables copied bit for bit
 
     def table(self) -> str:
-        """Return the lines in columns, and the counts below."""
+        """Return the lines in columns, and the counts below them."""
         if not self.lines:
             return self.tail()
         rows = [f"  {row}" for row in text_table.aligned([(line.what, line.name, line.detail) for line in self.lines])]
@@ -45,32 +47,30 @@ class EditReport:
 
     def tail(self) -> str:
         """Return the counts."""
-        return f"  {self.untouched} layers untouched, {self.weights} variables taken over bit for bit"
+        return f"  {self.untouched} layers untouched, {self.weights} variables copied bit for bit"
 
     def json(self) -> str:
         """Return the report as JSON."""
         return json.dumps(asdict(self), indent=1)
 
-    def aloud(self) -> list[EditLine]:
-        """Return what nobody may overlook: second names, weights made anew, what was dropped, names of outputs."""
-        return [
-            line for line in self.lines if line.what in ("aloud", "dropped", "rebuilt", "weight new", "output name")
-        ]
+    def warnings(self) -> list[EditLine]:
+        """Return what a user should not overlook: second names, new weights, dropped layers, new output names."""
+        return [line for line in self.lines if line.what in _WARNINGS]
 
 
 def verify_edit(original: Any, edited: Any, untouched: Sequence[int]) -> EditLine:
-    """Return what was proved.
+    """Save, load and compare the edited model; return a line that says what was proved.
 
-    A layer that several graphs call is in no file of Keras'; such a model is compared in memory only, and it is said.
+    No `.keras` file can hold a layer that several graphs call; a model with one is compared in memory only.
 
     Args:
-        original: the model before.
-        edited: the model after.
-        untouched: places of the flat outputs that must equal the original's.
+        original: the model before the edits.
+        edited: the model after them.
+        untouched: indices of the flat outputs that must equal the original's.
 
     Raises:
-        SavingError, NamingError: when the edited model cannot be saved, or comes back with other names or weights.
-        SurgeryError: when it comes back with other outputs, or an output that no edit reaches has changed.
+        SavingError, NamingError: if the edited model cannot be saved, or comes back with other names or weights.
+        SurgeryError: if it comes back with other outputs, or an output that no edit affects has changed.
     """
     loaded = edited if equivalence.between_graphs(edited) else round_trip(edited)
     after = "in memory, since no .keras file holds what it shares" if loaded is edited else "after saving and loading"
@@ -85,59 +85,59 @@ def verify_edit(original: Any, edited: Any, untouched: Sequence[int]) -> EditLin
     if untouched:
         before = outputs_of(original, values)
         problems += differences(
-            [before[place] for place in untouched],
-            [outputs[place] for place in untouched],
-            names=[names[place] for place in untouched],
-            what="though no edit reaches it",
+            [before[index] for index in untouched],
+            [outputs[index] for index in untouched],
+            names=[names[index] for index in untouched],
+            what="though no edit affects it",
         )
     if problems:
-        lines = "\n".join(f"  {each}" for each in problems)
+        lines = "\n".join(f"  {problem}" for problem in problems)
         raise SurgeryError(f"the edited {edited.name!r} does not compute what it should:\n{lines}")
-    told = f"names, weights and {len(outputs)} outputs {after}; {len(untouched)} outputs as before"
-    return EditLine(str(edited.name), "verified", told)
+    proved = f"names, weights and {len(outputs)} outputs {after}; {len(untouched)} outputs as before"
+    return EditLine(str(edited.name), "verified", proved)
 
 
 def verify_newcomers(pairs: Sequence[tuple[Any, Any]], model: Any) -> None:
-    """Run layers that were given, and that are built, beside what stands for them in the model.
+    """Compare the outputs of new layers that are built with those of their copies in the model.
 
-    Left out is what is called several times or cannot be run by itself. Configurations and arguments are compared
-    where a layer is copied (`nameplate.graph.clone`).
+    Layers that are called several times or cannot run alone are skipped. Configurations and arguments were compared
+    when the layer was copied (`nameplate.graph.clone`).
 
     Raises:
-        SurgeryError: with each layer whose configuration leaves out what it computes with.
+        SurgeryError: with each layer whose configuration omits what it computes with.
     """
     with keras_private.undisturbed():
         problems = [
-            f"{made.name}: a {type(given).__name__}, whose get_config does not give back what it computes"
-            for given, made in pairs
-            if given.built and _computes_otherwise(given, made)
+            f"{copy.name}: a {type(layer).__name__}, whose get_config omits something that it computes with"
+            for layer, copy in pairs
+            if layer.built and _computes_otherwise(layer, copy)
         ]
     if problems:
-        lines = "\n".join(f"  {each}" for each in problems)
-        raise SurgeryError(f"the edited {model.name!r} does not compute what the given layers do:\n{lines}")
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        raise SurgeryError(f"the edited {model.name!r} does not compute what the new layers do:\n{lines}")
 
 
-def _computes_otherwise(given: Any, made: Any) -> bool:
-    """Say whether a built layer and the one in its place make different things of the same random input."""
+def _computes_otherwise(layer: Any, copy: Any) -> bool:
+    """Return whether a built layer and its copy have different outputs for the same random input."""
     try:
-        specs = tree.flatten(made.input)
-        values = [drawn(each, np.random.default_rng(place)) for place, each in enumerate(specs)]
+        specs = tree.flatten(copy.input)
+        values = [drawn(spec, np.random.default_rng(index)) for index, spec in enumerate(specs)]
         with keras.StatelessScope(initialize_variables=False):
-            both = [tree.flatten(each(values[0] if len(values) == 1 else values)) for each in (given, made)]
-            theirs, ours = ([array(each) for each in results] for results in both)
-    except Exception:  # as said, and the whole model is still compared after loading
+            outputs = [tree.flatten(each(values[0] if len(values) == 1 else values)) for each in (layer, copy)]
+            before, after = ([array(output) for output in results] for results in outputs)
+    except Exception:  # it cannot run alone; the whole model is still compared after loading
         return False
-    return bool(differences(theirs, ours, names=[""] * len(ours), what=""))
+    return bool(differences(before, after, names=[""] * len(after), what=""))
 
 
 def equal_outputs(one: Any, other: Any) -> list[str]:
-    """Return how the outputs of two models of the same inputs differ on random input; empty when they do not."""
+    """Return how the outputs of two models with the same inputs differ on random input; empty if they do not."""
     values, outputs = run(one)
     return differences(outputs, outputs_of(other, values), names=_output_names(one, len(outputs)), what="in the other")
 
 
 def _output_names(model: Any, count: int) -> list[str]:
-    """Return a name for each flat output, its place where the model gives it none."""
+    """Return a name for each flat output: its layer's, or its index if that is not known."""
     tensors = getattr(model, "outputs", None) or []
     names = [str(keras_private.source(tensor).name) for tensor in tensors]
-    return names if len(names) == count else [str(place) for place in range(count)]
+    return names if len(names) == count else [str(index) for index in range(count)]

@@ -258,7 +258,7 @@ def test_c4_what_a_class_adds_to_its_graph_is_not_lost_in_a_container_that_is_op
     image = keras.Input((4,), name="image")
     model = keras.Model(image, layers.ReLU(name="act")(scaled()(image)), name="net")
 
-    with pytest.raises(SurgeryError, match=r"'scaled' cannot be opened: Scaled\.call does more"):
+    with pytest.raises(SurgeryError, match=r"'scaled' cannot be flattened: Scaled\.call does more"):
         nameplate.flatten(model, verify=False)
     with pytest.raises(SurgeryError, match="nothing inside 'scaled' can be extracted"):
         nameplate.extract(model, "scaled/row0")

@@ -40,7 +40,7 @@ def test_c6_output_counts_among_what_after_gives(output: int) -> None:
         ({"after": "lstm", "before": "mix", "output": 0}, "'mix' takes output=1, 2 of 'lstm', not output=0"),
         ({"after": "lstm", "before": "mix", "output": -1}, "'mix' takes output=1, 2 of 'lstm', not output=-1"),
         ({"before": "mix", "output": 1}, "give after=NAME too"),
-        ({"after": "steps", "output": 1}, "'steps' gives one tensor; there is no output=1"),
+        ({"after": "steps", "output": 1}, "'steps' has one output; there is no output=1"),
         ({"after": "lstm", "before": "mix"}, "say which edge with after=NAME and output="),
     ],
 )
@@ -121,7 +121,9 @@ def test_d1_a_container_below_a_mask_is_flattened_and_the_mask_goes_on() -> None
 
 @pytest.mark.filterwarnings("ignore:Layer .encoder.")  # Keras says it of every container
 def test_d1_a_mask_of_the_callers_own_is_refused() -> None:
-    with pytest.raises(SurgeryError, match=r"'encoder' is called with \['mask'\], which its layers cannot be given"):
+    with pytest.raises(
+        SurgeryError, match=r"'encoder' is called with \['mask'\], which cannot be passed to its layers"
+    ):
         nameplate.flatten(masked(explicit=True))
 
 

@@ -72,12 +72,12 @@ def test_copies_train_apart() -> None:
 @pytest.mark.parametrize(
     ("branches", "options", "message"),
     [
-        ({"a": functional, "A": functional}, {}, "'A' and 'a' are the same name but for case"),
+        ({"a": functional, "A": functional}, {}, "'A' and 'a' differ only in case"),
         ({"a/b": functional}, {}, "the name 'a/b': has '/'"),
-        ({"a": unbuilt}, {}, "'a' has not seen a shape"),
+        ({"a": unbuilt}, {}, "'a' is not built"),
         ({"a": functional, "b": keyed}, {"inputs": "same"}, "'b' takes (None, 6) and (None, 6), 'a' (None, 6)"),
         ({"a": functional}, {"inputs": "mine"}, "inputs='mine' is neither 'own' nor 'same'"),
-        ({}, {}, "there is no branch"),
+        ({}, {}, "there are no branches"),
     ],
 )
 def test_what_cannot_be_joined_is_said_all_at_once(branches: Any, options: Any, message: str) -> None:
@@ -220,13 +220,16 @@ def test_d4_a_member_may_have_any_name(combine: str) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: nameplate.join(cast("Any", [functional(), functional()])), "branches is {name: model}, not a list"),
+        (
+            lambda: nameplate.join(cast("Any", [functional(), functional()])),
+            "branches must be {name: model}, not a list",
+        ),
         (
             lambda: nameplate.ensemble({"image": functional(), "b": functional()}),
             "the input 'image' would have the name",
         ),
         (lambda: nameplate.ensemble({"argmax": functional(), "b": functional()}, combine="vote"), "called 'argmax'"),
-        (lambda: nameplate.siamese(functional(), sides=("left", "LEFT")), "the same name but for case"),
+        (lambda: nameplate.siamese(functional(), sides=("left", "LEFT")), "differ only in case"),
     ],
 )
 def test_d4_names_that_cannot_be_are_refused_in_words(make: Any, message: str) -> None:

@@ -42,8 +42,8 @@ MESSAGES: list[tuple[Callable[[], keras.Model], Callable[[keras.Model], Any], st
         "no layer 'nrm' in 'flat', which has 5 layers. Did you mean 'norm'?",
     ),
     (nested, lambda m: nameplate.remove(m, "c1"), "backbone/c1"),
-    (subclassed, lambda m: nameplate.extract(m, "stem"), "its code says how its layers are called"),
-    (unbuilt, lambda m: nameplate.extract(m, "hidden"), "it has not seen a shape yet; build it first"),
+    (subclassed, lambda m: nameplate.extract(m, "stem"), "its code calls its layers"),
+    (unbuilt, lambda m: nameplate.extract(m, "hidden"), "it is not built yet; build it first"),
     (subclassed, lambda m: nameplate.insert(m, layers.ReLU(name="act"), after="stem"), "the code of Net calls it"),
     # which call
     (shared, lambda m: nameplate.replace(m, {"project": layers.Dense(3)}, at=[0, 7]), "at 7: it is called 3 times"),
@@ -51,7 +51,7 @@ MESSAGES: list[tuple[Callable[[], keras.Model], Callable[[keras.Model], Any], st
     (
         shared,
         lambda m: nameplate.extract(m, "tower/c1"),
-        "'tower' is called 3 times, so that what is in it has as many",
+        "'tower' is called 3 times, so its layers have as many outputs",
     ),
     # replace
     (functional, lambda m: nameplate.replace(m, {"hidden": []}), "cannot put an empty list into a graph"),
@@ -60,9 +60,13 @@ MESSAGES: list[tuple[Callable[[], keras.Model], Callable[[keras.Model], Any], st
         lambda m: nameplate.edit(m, [nameplate.Remove("norm"), nameplate.Remove("norm")]),
         "removed twice in one pass",
     ),
-    (functional, lambda m: nameplate.replace(m, {("norm", "image"): layers.ReLU()}), "has no input in it"),
+    (functional, lambda m: nameplate.replace(m, {("norm", "image"): layers.ReLU()}), "contains no input"),
     (nested, lambda m: nameplate.replace(m, {("backbone/c1", "deep/core/c2"): layers.ReLU()}), "different containers"),
-    (two_outputs, lambda m: nameplate.replace(m, {("up", "mix"): layers.Dense(4)}), "it also takes what 'both' gives"),
+    (
+        two_outputs,
+        lambda m: nameplate.replace(m, {("up", "mix"): layers.Dense(4)}),
+        "it also takes the output of 'both'",
+    ),
     (functional, lambda m: nameplate.replace(m, {"image": [keras.Input((6,), name="x")] * 2}), "'image' is an input"),
     # insert
     (
@@ -94,13 +98,13 @@ MESSAGES: list[tuple[Callable[[], keras.Model], Callable[[keras.Model], Any], st
     ),
     (keyed, lambda m: nameplate.replace(m, {"w": layers.Dense(5)}), "join"),
     # cut, flatten, draw
-    (functional, lambda m: nameplate.extract(m, []), "extract needs the name of a layer at least"),
-    (two_outputs, lambda m: nameplate.extract(m, {"x": "both"}), "gives several tensors, which have no key"),
-    (nested, lambda m: nameplate.extract(m, "logits", inputs=["backbone/c1"]), "all names lie in one container"),
+    (functional, lambda m: nameplate.extract(m, []), "extract needs the name of at least one layer"),
+    (two_outputs, lambda m: nameplate.extract(m, {"x": "both"}), "has several outputs, and one key cannot name them"),
+    (nested, lambda m: nameplate.extract(m, "logits", inputs=["backbone/c1"]), "all names must be in one container"),
     (functional, lambda m: nameplate.extract(m, "logits", inputs=["hiden"]), "Did you mean 'hidden'?"),
-    (subclassed, lambda m: nameplate.flatten(m), "has no graph whose containers could be opened"),
-    (subclassed, lambda m: nameplate.draw(m), "has no graph that could be drawn"),
-    (nested, lambda m: nameplate.draw(m, ["backbone/c1", "deep/core/c1"]), "a drawing is of one container"),
+    (subclassed, lambda m: nameplate.flatten(m), "has no graph whose containers could be flattened"),
+    (subclassed, lambda m: nameplate.draw(m), "has no graph to draw"),
+    (nested, lambda m: nameplate.draw(m, ["backbone/c1", "deep/core/c1"]), "a drawing shows one container"),
     (functional, lambda m: nameplate.draw(m, style="dott"), "Did you mean 'dot'?"),
     (functional, lambda m: nameplate.draw(m, to="graph.jpg"), "drawings are written as .svg, .png, .pdf"),
 ]

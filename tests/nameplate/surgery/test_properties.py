@@ -111,7 +111,7 @@ def _edited(model: keras.Model, kind: str, name: str) -> keras.Model | None:
         return edits[kind]()
     except SurgeryError as refused:
         told = str(refused)
-        if any(part in told for part in ("say which call", "cannot take what the edit would give", "leads to")):
+        if any(part in told for part in ("say which call", "cannot take the shapes after the edit", "leads to")):
             return None
         raise
 

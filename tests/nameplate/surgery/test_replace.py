@@ -142,12 +142,12 @@ def test_an_input_that_weights_do_not_fit_names_all_of_them() -> None:
         nameplate.replace(nested(), {"image": keras.Input((8,))})
 
 
-def test_one_call_of_a_shared_layer_is_replaced_and_gets_a_second_name_aloud() -> None:
+def test_one_call_of_a_shared_layer_is_replaced_and_gets_a_second_name_with_a_warning() -> None:
     model = shared()
     edited, report = told(nameplate.replace, model, {"project": layers.Dense(3)}, at=1)
 
     assert {"project", "project_b"} <= set(nameplate.layers(edited))
-    assert [line.detail for line in report.aloud()] == ["stays at its other calls; the new layer is 'project_b'"]
+    assert [line.detail for line in report.warnings()] == ["stays at its other calls; the new layer is 'project_b'"]
     assert np.array_equal(nameplate.read(edited)["project/kernel"], nameplate.read(model)["project/kernel"])
     data = [np.ones((2, 6), "float32")] * 2
     assert np.array_equal(model(data)[0], edited(data)[0])
@@ -177,12 +177,14 @@ def operators_with_weights_of(edited: keras.Model) -> keras.Model:
     return model
 
 
-def test_output_keys_stay_and_a_new_output_name_is_said_aloud() -> None:
+def test_output_keys_stay_and_a_new_output_name_is_a_warning() -> None:
     edited, _ = told(nameplate.replace, keyed(), {"score": layers.Dense(1, name="points")})
     assert sorted(edited.output) == ["label", "score"]
 
     _, report = told(nameplate.replace, functional(), {"logits": layers.Dense(3, name="scores")})
-    assert ("scores", "output name", "was logits") in [(each.name, each.what, each.detail) for each in report.aloud()]
+    assert ("scores", "output name", "was logits") in [
+        (each.name, each.what, each.detail) for each in report.warnings()
+    ]
 
 
 def test_a_stack_stays_one_and_an_unbuilt_one_too() -> None:
@@ -201,9 +203,9 @@ def test_a_layer_inside_a_wrapper_is_replaced_through_its_configuration() -> Non
 
 
 def test_what_a_class_makes_itself_is_refused_with_the_way_out() -> None:
-    with pytest.raises(SurgeryError, match=r"Net .the model itself. makes it, and would make it again.*get_config"):
+    with pytest.raises(SurgeryError, match=r"Net .the model itself. creates it, and would create it again.*get_config"):
         nameplate.replace(subclassed(), {"stem": layers.Dense(6)})
-    with pytest.raises(SurgeryError, match=r"a Net, whose code says how|the code of Net calls it"):
+    with pytest.raises(SurgeryError, match=r"a Net, whose code calls|the code of Net calls it"):
         nameplate.remove(subclassed(), "stem")
 
 
@@ -264,7 +266,10 @@ def test_many_edits_are_one_pass_and_all_that_cannot_be_done_is_one_error() -> N
             "it is called once, and calls are counted from 0",
         ),
         (lambda m: nameplate.insert(m, layers.ReLU(name="x")), "insert needs after=NAME, before=NAME"),
-        (lambda m: nameplate.insert(m, layers.ReLU(name="x"), before="image"), "nothing can stand before the input"),
+        (
+            lambda m: nameplate.insert(m, layers.ReLU(name="x"), before="image"),
+            "nothing can be inserted before the input",
+        ),
         (lambda m: nameplate.remove(m, "image"), "is an input and cannot be removed"),
         (lambda m: nameplate.insert(m, layers.ReLU(), after="hidden"), "made up by Keras"),
         (lambda m: nameplate.insert(m, layers.ReLU(name="norm"), after="hidden"), "used twice"),
@@ -272,7 +277,7 @@ def test_many_edits_are_one_pass_and_all_that_cannot_be_done_is_one_error() -> N
         (lambda m: nameplate.replace(m, {("drop", "hidden"): layers.ReLU()}), "does not follow 'drop'"),
         (lambda m: nameplate.replace(m, {"hidden": layers.Conv2D(3, 3)}), "expected min_ndim=4"),
         (lambda m: nameplate.extract(m, "norm", inputs=["drop"]), "also on 'image'"),
-        (lambda m: nameplate.flatten(m, separator="/"), "no name can have '/'"),
+        (lambda m: nameplate.flatten(m, separator="/"), "no name can contain '/'"),
         (lambda m: nameplate.draw(m, style="svg"), "there are text, mermaid, dot"),
     ],
 )

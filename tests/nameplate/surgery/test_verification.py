@@ -89,21 +89,21 @@ def test_a_layer_that_is_another_each_time_is_caught() -> None:
 
 
 def test_a_weight_that_is_lost_on_the_way_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, make = functional(), rebuild.make
+    model, build = functional(), rebuild.build
 
     def careless(*arguments: Any) -> Any:
-        made = make(*arguments)
-        kernel = made.model.get_layer("logits").kernel
+        built = build(*arguments)
+        kernel = built.model.get_layer("logits").kernel
         kernel.assign(np.zeros(kernel.shape))
-        return made
+        return built
 
-    monkeypatch.setattr(edit, "make", careless)
+    monkeypatch.setattr(edit, "build", careless)
     image = keras.Input((6,), name="image")
     hidden = layers.Dense(5, name="hidden")(image)
     two = keras.Model(image, [layers.Dense(3, name="logits")(hidden), layers.ReLU(name="act")(hidden)], name="two")
-    with pytest.raises(SurgeryError, match="output 'logits' has other values though no edit reaches it"):
+    with pytest.raises(SurgeryError, match="output 'logits' has other values though no edit affects it"):
         nameplate.replace(two, {"act": layers.LeakyReLU()})
-    nameplate.replace(model, {"hidden": layers.Dense(5)}, report=lambda _: None)  # every output lies behind the edit
+    nameplate.replace(model, {"hidden": layers.Dense(5)}, report=lambda _: None)  # every output is downstream
 
 
 def test_a_result_that_cannot_be_saved_is_refused() -> None:
