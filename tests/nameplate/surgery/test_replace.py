@@ -58,7 +58,7 @@ def test_a_consumer_that_cannot_take_the_new_shape_is_named_before_anything_is_b
         nameplate.replace(nested(), {"deep/core/c2": layers.Dense(9)})
 
     assert str(refused.value) == (
-        "1 layer cannot take what the edit would give; nothing was built:\n"
+        "1 layer cannot take the shapes after the edit; nothing was built:\n"
         "  logits: Dense has kernel (8, 3), bias (3,) for (None, 8); it would get (None, 13): "
         "it would need kernel (13, 3)\n"
         "Pass rebuild=True, or rebuild=['logits'], to give them new weights."
