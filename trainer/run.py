@@ -40,7 +40,11 @@ from trainer.report import Report, commands, finish
 
 
 def train(config: RunConfig, *, observers: Sequence[Observer] = ()) -> Report:
-    """Train as configured, from the start or from the run's last checkpoint; `observers` are notified.
+    """Train as configured, from the start or from the run's last checkpoint.
+
+    Args:
+        config: the whole run, as `run_config` returns it.
+        observers: notified of the start and the end, of steps and of what is measured.
 
     Raises:
         ConfigError: a configuration that cannot be used, with every problem, before anything is touched.

@@ -167,6 +167,10 @@ def apply(plan: TransferPlan, model: keras.Model) -> keras.Model:
     Proved: the values that were taken, bit for bit, and the copy as `rename` proves it. Not proved: what the model
     computes with them.
 
+    Args:
+        plan: what `plan` returned for this model.
+        model: a built model, which is not changed.
+
     Raises:
         TransferError: when the plan does not fit, or was made for another model.
     """

@@ -43,7 +43,10 @@ ONCE = ("run", "resume", "resume_changed", "dry_run")
 
 
 def run_config(overrides: Sequence[str] = ()) -> RunConfig:
-    """Return the configuration that these overrides give, as `python -m trainer` would read them.
+    """Return the configuration that these overrides select, read as `python -m trainer` reads them.
+
+    Args:
+        overrides: as on the command line: `["data=digits", "fit.epochs=3"]`.
 
     Raises:
         ConfigError: with every key, option and value that cannot be used, and the nearest that can.
