@@ -75,7 +75,7 @@ def restore_names(model: keras.Model, wanted: NameMetadata, path: Path) -> None:
     if not wanted.names:
         return
     if [len(paths) for _, _, paths in wanted.names] != [len(held(layer)) for layer in layers]:
-        raise FileFormatError(f"{path} has names for {len(wanted.names) - 1} layers that are not those built from it")
+        raise FileFormatError(f"{path} has names for {len(wanted.names) - 1} layers, which are not those built from it")
     if wanted.trainable and [len(flags) for _, flags in wanted.trainable] != [len(held(layer)) for layer in layers]:
         raise FileFormatError(f"{path} has flags for other layers than those built from it")
     set_names(layers, list(wanted.names))

@@ -150,7 +150,7 @@ def around(layer: layers.Layer) -> keras.Model:
     ("make", "message"),
     [
         (lambda: TakesNoKeywords(2, name="a"), "add **kwargs to TakesNoKeywords.__init__"),
-        (lambda: CallsThemOtherwise(2, name="a"), "call **kw of CallsThemOtherwise.__init__ **kwargs, the word"),
+        (lambda: CallsThemOtherwise(2, name="a"), "rename **kw of CallsThemOtherwise.__init__ to **kwargs"),
     ],
 )
 def test_d5_a_class_that_no_file_gives_back_is_found_by_check(make: Any, message: str, tmp_path: Path) -> None:

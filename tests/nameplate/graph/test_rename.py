@@ -201,7 +201,7 @@ def test_every_form_renames(make: Any, to: Any, names: list[str]) -> None:
         (functional, {5: "a"}, RuleError, "5 is not the name of a layer: names are strings, as 'image', 'hidden'"),
         (functional, [("a",)], RuleError, r"has \('a',\): give only names"),
         (functional, [("a", 5)], RuleError, r"has \('a', 5\): give only names"),
-        (functional, [("a", lambda match: "x")], RuleError, r"has \('a', <function.*given as the callable"),
+        (functional, [("a", lambda match: "x")], RuleError, r"has \('a', <function.*pass the callable itself"),
         (functional, [("a", "b", "c")], RuleError, r"has \('a', 'b', 'c'\)"),
         (functional, [("hidden", "q"), "b"], RuleError, r"has \('hidden', 'q'\), 'b': give only names"),
         (functional, [["a", "z"]], RuleError, r"has \['a', 'z'\]"),

@@ -78,9 +78,9 @@ def test_the_file_that_was_there_stays_when_saving_is_refused(tmp_path: Path) ->
 def test_a_lambda_in_a_file_needs_trust(tmp_path: Path) -> None:
     save(KINDS["custom"](), tmp_path / "m.keras")
 
-    with pytest.raises(FileFormatError, match=r"(?s)double: a Lambda is code.*trust=True only when"):
+    with pytest.raises(FileFormatError, match=r"(?s)double: a Lambda is code.*trust=True only if"):
         load(tmp_path / "m.keras")
-    with pytest.raises(FileFormatError, match="safe mode still keeps Python lambdas out"):
+    with pytest.raises(FileFormatError, match="safe mode still rejects Python lambdas"):
         load(tmp_path / "m.keras", trust=True)
 
 
@@ -128,7 +128,7 @@ def test_names_that_do_not_fit_the_model_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("nameplate.json", '{"version": 1, "names": [["a", "a", []]]}')
 
-    with pytest.raises(FileFormatError, match=r"names for 0 layers that are not"):
+    with pytest.raises(FileFormatError, match=r"names for 0 layers, which are not"):
         load(path)
 
 

@@ -132,7 +132,7 @@ def test_what_cannot_be_done_is_one_error_with_a_line_each() -> None:
     first, *rest = str(refused.value).splitlines()
     assert first == "nothing was edited:"
     assert set(rest) == {
-        "  'image' is an input and cannot be removed; replace it, or extract from behind it",
-        "  nothing can stand before the input 'image'; insert after it",
+        "  'image' is an input and cannot be removed; replace it, or extract the part after it",
+        "  nothing can be inserted before the input 'image'; insert after it",
         "  no layer 'hiden' in 'flat', which has 5 layers. Did you mean 'hidden'?",
     }
