@@ -56,7 +56,7 @@ WRONG: dict[str, tuple[Callable[[Any], Any], str]] = {
     "remove all": (lambda _: nameplate.remove(row(), "a", "b"), "nothing would be left of 'row'"),
     "edit": (lambda m: nameplate.edit(m, ["x"]), "'x' is not an edit"),
     "flatten separator": (lambda m: nameplate.flatten(m, separator=5), "separator=5 is not a string"),
-    "extract": (lambda m: nameplate.extract(m, 5), "outputs=5: a qualified name"),
+    "extract": (lambda m: nameplate.extract(m, 5), "outputs=5 is not a qualified name"),
     "plan source": (lambda m: nameplate.plan(5, m), "a source is a model, weights by name or a path"),
     "plan rules": (lambda m: nameplate.plan(m, m, 5), "rules=5: {old: new}"),
     "plan arrays": (lambda m: nameplate.plan({"body/kernel": [1]}, m), "body/kernel: a list"),
