@@ -78,7 +78,7 @@ def test_d3_a_replacement_keeps_the_name_that_it_was_given() -> None:
 
 
 _LATE = """
-import models  # before Keras, so that nothing notes what is made until a verb is called
+import nameplate  # before Keras, so that nothing notes what is made until a verb is called
 import keras
 x = keras.Input((4,), name="x")
 y = keras.layers.Dropout(0.1, name="dropout")(keras.layers.Dense(3)(x))
