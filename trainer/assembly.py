@@ -29,7 +29,7 @@ from nameplate.training.loop import Loop, Plan
 from nameplate.training.monitor import known_values, monitored
 from nameplate.training.observers import Observer
 from nameplate.training.progress import Progress, Texts, about, model_json
-from nameplate.training.run_directory import Home
+from nameplate.training.run_directory import RunDirectory
 from nameplate.training.shared_run import same_start
 from nameplate.training.stages import Stages
 from nameplate.training.state import TrainState, train_state
@@ -47,7 +47,7 @@ class Job:
     config: RunConfig
     dataset: Dataset
     batches: Batches
-    home: Home | None  # None for a dry run
+    home: RunDirectory | None  # None for a dry run
     screen: Screen
     stop: StopRequest
     writes: bool  # this process writes for all workers

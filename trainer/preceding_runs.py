@@ -17,7 +17,7 @@ from nameplate.engine.config import StrategyConfig
 from nameplate.engine.signals import StopRequest
 from nameplate.errors import NameplateError, StoppedError
 from nameplate.training.console import Screen, tool
-from nameplate.training.run_directory import Home
+from nameplate.training.run_directory import RunDirectory
 from trainer.config import command_line
 from trainer.config.run_config import RunConfig
 
@@ -28,7 +28,7 @@ class PrecedingError(NameplateError):
     """A run that had to be made first, but failed."""
 
 
-def make_preceding(config: RunConfig, home: Home | None, screen: Screen, stop: StopRequest) -> None:
+def make_preceding(config: RunConfig, home: RunDirectory | None, screen: Screen, stop: StopRequest) -> None:
     """Train the runs of `config.before` to the end, unless this run has started and so has had them.
 
     A run that is done stays as it is; one that was stopped is resumed. They use this run's devices. Two jobs that need
@@ -56,7 +56,7 @@ def make_preceding(config: RunConfig, home: Home | None, screen: Screen, stop: S
             raise PrecedingError(f"{name} must be made before this run, but ended with exit code {code}; see above")
 
 
-def compare(config: RunConfig, home: Home | None, screen: Screen) -> None:
+def compare(config: RunConfig, home: RunDirectory | None, screen: Screen) -> None:
     """Print the best value of this run and of the runs before it that monitor the same value, the best first."""
     if home is None or not config.before:
         return

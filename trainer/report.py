@@ -25,7 +25,7 @@ from nameplate.training.fit import left_to_chance
 from nameplate.training.monitor import numbers
 from nameplate.training.observers import JsonLines, Observer, Profile, ShowProgress
 from nameplate.training.progress import Progress
-from nameplate.training.run_directory import Home
+from nameplate.training.run_directory import RunDirectory
 from nameplate.training.tensorboard import TensorBoard
 from trainer.config import command_line, overrides_of, to_yaml
 from trainer.config.run_config import RunConfig
@@ -58,7 +58,7 @@ def describe(
 
 
 def observers_of(
-    config: RunConfig, home: Home | None, screen: Screen, model: keras.Model, callers: Sequence[Observer]
+    config: RunConfig, home: RunDirectory | None, screen: Screen, model: keras.Model, callers: Sequence[Observer]
 ) -> list[Observer]:
     """Return the observers of a run: progress on the screen, files in its directory, and those of the caller.
 
@@ -98,7 +98,7 @@ def finish(
     config: RunConfig,
     model: keras.Model,
     progress: Progress,
-    home: Home | None,
+    home: RunDirectory | None,
     checkpoints: Checkpoints | None,
 ) -> Report:
     """Print the run's directory, its results and the commands to continue; return the report."""
@@ -114,7 +114,7 @@ def finish(
     return Report(home.path, progress.step, checkpoints.monitor, progress.best, values, history)
 
 
-def commands(config: RunConfig, home: Home) -> dict[str, str]:
+def commands(config: RunConfig, home: RunDirectory) -> dict[str, str]:
     """Return the commands to type next, by purpose."""
     return {
         "go on": again(config, run=home.path.name),

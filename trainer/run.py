@@ -15,7 +15,7 @@ from nameplate.data.dataset import Dataset
 from nameplate.data.registry import open_dataset
 from nameplate.data.targets import resolver
 from nameplate.engine.compile import compile_model
-from nameplate.engine.coordinator import Team
+from nameplate.engine.coordinator import Coordinator
 from nameplate.engine.learning_rate import in_words
 from nameplate.engine.signals import StopRequest
 from nameplate.engine.strategy import describe, make_strategy
@@ -27,8 +27,8 @@ from nameplate.training.config import CheckpointInitConfig, Export
 from nameplate.training.console import Screen
 from nameplate.training.initial_weights import Origins, take_weights
 from nameplate.training.observers import Observer
-from nameplate.training.run_directory import Home, marked, open_home
-from nameplate.training.shared_run import lost_workers, shared_home, team_of, writes
+from nameplate.training.run_directory import RunDirectory, marked, open_run_directory
+from nameplate.training.shared_run import lost_workers, shared_home, coordinator_of, writes
 from nameplate.training.stages import stages_of
 from trainer.assembly import Job, assemble
 from trainer.config import to_yaml
@@ -54,12 +54,12 @@ def train(config: RunConfig, *, observers: Sequence[Observer] = ()) -> Report:
     """
     config = _dry(config.check()) if config.dry_run else config.check()
     with (
-        team_of(config.strategy, config=to_yaml(config)) as team,
-        shared_home(_home(config), team) as home,
+        coordinator_of(config.strategy, config=to_yaml(config)) as coordinator,
+        shared_home(_home(config), coordinator) as home,
         StopRequest() as stop,
-        _marked(config, home, team),
+        _marked(config, home, coordinator),
     ):
-        screen = Screen(quiet=not writes(team))
+        screen = Screen(quiet=not writes(coordinator))
         for line in home.moved if home else ():
             screen.say(line)
         make_preceding(config, home, screen, stop)
@@ -72,7 +72,7 @@ def train(config: RunConfig, *, observers: Sequence[Observer] = ()) -> Report:
         _refuse_unsuited(config, dataset, replicas)
         with strategy.scope():
             batches = batches_of(dataset.train, config.fit.global_batch, replicas, steps=config.fit.steps)
-            job = Job(config, dataset, batches, home, screen, stop, writes(team), tuple(observers))
+            job = Job(config, dataset, batches, home, screen, stop, writes(coordinator), tuple(observers))
             model = named_model(config, dataset)
             stages = stages_of(config.init, epochs=job.epochs, say=screen.say)
             stages.prepare(model)
@@ -80,7 +80,7 @@ def train(config: RunConfig, *, observers: Sequence[Observer] = ()) -> Report:
             compile_for(job, model)
             _prove_export(job, model)
             loop = assemble(job, model, origins, stages)
-            with training(), lost_workers(team), loop.checkpoints or nullcontext():
+            with training(), lost_workers(coordinator), loop.checkpoints or nullcontext():
                 loop.run()
                 _export(job, model)
         report = finish(screen, config, model, loop.progress, home, loop.checkpoints)
@@ -133,7 +133,7 @@ def compile_for(job: Job, model: keras.Model) -> None:
         job.screen.say(in_words(job.config.optimizer.rates, rates))
 
 
-def _located(config: RunConfig, home: Home | None) -> RunConfig:
+def _located(config: RunConfig, home: RunDirectory | None) -> RunConfig:
     """Return the configuration with the path of a new run's initial weights, which may be given by name."""
     begins = home is None or home.is_new()
     if not begins or not isinstance(config.init, CheckpointInitConfig):
@@ -156,15 +156,15 @@ def _export(job: Job, model: keras.Model) -> None:
         job.screen.say(exported.in_words())
 
 
-def _home(config: RunConfig) -> AbstractContextManager[Home | None]:
+def _home(config: RunConfig) -> AbstractContextManager[RunDirectory | None]:
     """Return the run's directory, to be entered; a dry run has none."""
     if config.dry_run:
         return nullcontext()
-    return open_home(Path(config.runs), config.run, resume=config.resume)
+    return open_run_directory(Path(config.runs), config.run, resume=config.resume)
 
 
-def _marked(config: RunConfig, home: Home | None, team: Team | None) -> AbstractContextManager[None]:
-    return marked(home, command=commands(config, home)["go on"]) if home and writes(team) else nullcontext()
+def _marked(config: RunConfig, home: RunDirectory | None, coordinator: Coordinator | None) -> AbstractContextManager[None]:
+    return marked(home, command=commands(config, home)["go on"]) if home and writes(coordinator) else nullcontext()
 
 
 def _dry(config: RunConfig) -> RunConfig:

@@ -19,7 +19,7 @@ from nameplate.interpret.objectives import Objective, layer, parse
 from nameplate.interpret.settings import Parameters, Settings
 from nameplate.naming.names import sanitized
 from nameplate.training.config import DreamConfig
-from nameplate.training.observers import Journey, Observer
+from nameplate.training.observers import Observer, RunLength
 from nameplate.training.tensorboard import forget_after
 
 _SHOWN = 128  # pixels, at least, of a picture's longer side
@@ -48,12 +48,12 @@ class Dreams(Observer):
         objectives = _objectives(model, config.layers)
         self._dreamers = {name: Dreamer(model, wanted, self._settings) for name, wanted in objectives.items()}
 
-    def began(self, model: keras.Model, journey: Journey) -> None:
+    def began(self, model: keras.Model, run_length: RunLength) -> None:
         """Open the event file; dreams past the checkpoint that the run resumes from are made again."""
-        forget_after(self._events, journey.first_step)
+        forget_after(self._events, run_length.first_step)
         self._writer = tf.summary.create_file_writer(str(self._events))
-        self._last = journey.total_steps
-        if self._config.before_after and journey.first_step == 0:
+        self._last = run_length.total_steps
+        if self._config.before_after and run_length.first_step == 0:
             self._dream(0)
 
     def advanced(self, step: int) -> None:

@@ -15,7 +15,7 @@ _OPERATION = "keras.ops"  # how a comparison is remembered that a callback chose
 Plain = dict[str, list[str]]  # attribute -> [type, text]; text, because JSON has no infinity
 
 
-class Memory:
+class CallbackState:
     """The attributes of callbacks that have changed since they were made.
 
     What has not changed is a setting: after a resume it is what this process was configured with.

@@ -17,9 +17,9 @@ import numpy as np
 
 from nameplate import checkpoint as store
 from nameplate.errors import NameplateError, NotFiniteError
-from nameplate.training.callback_state import Memory
+from nameplate.training.callback_state import CallbackState
 from nameplate.training.config import CheckpointConfig
-from nameplate.training.config_diff import Drift, renewal_of
+from nameplate.training.config_diff import ConfigDiff, resets_for
 from nameplate.training.console import tool
 from nameplate.training.progress import Progress, Texts, progress_of
 from nameplate.training.state import Arrays, ResumeError, TrainState, in_host_memory
@@ -54,7 +54,7 @@ def _spoilt(array: np.ndarray, *, infinite: bool) -> bool:
 
 
 Say = Callable[[str], None]
-Agree = Callable[[str, str], Drift]  # (stored configuration, checkpoint in words) -> what differs, or an error
+Agree = Callable[[str, str], ConfigDiff]  # (stored configuration, checkpoint in words) -> what differs, or an error
 
 
 class Checkpoints:
@@ -76,7 +76,7 @@ class Checkpoints:
         """Take what is saved and how; `writes` is false in a worker whose chief saves for all."""
         self.directory, self.config, self.monitor = directory, config, monitor
         self._state, self._texts, self.say, self._agree = state, texts, say, agree
-        self._memory = Memory(callbacks)
+        self._memory = CallbackState(callbacks)
         self._writes = writes
         self._upwards = config.improves_upwards(monitor)
         self._mode = "max" if self._upwards else "min"
@@ -109,7 +109,7 @@ class Checkpoints:
 
         Raises:
             ResumeError: the checkpoint is of another model.
-            DriftError: it was saved under settings that would change what is computed.
+            ConfigDiffError: it was saved under settings that would change what is computed.
             StoreError: there are checkpoints and none is good.
         """
         self._state.require_storable()
@@ -289,11 +289,11 @@ class Checkpoints:
         with checkpoint:
             self._refuse_other_model(checkpoint)
             where = f"{self.directory.parent.name} {checkpoint.path.name}"
-            drift = self._agree(checkpoint.config, where) if self._agree else Drift(())
+            drift = self._agree(checkpoint.config, where) if self._agree else ConfigDiff(())
             weights, slots = checkpoint.weights.load(in_host_memory), checkpoint.optimizer.load(in_host_memory)
             state = checkpoint.state.load()
         remembered = {name: state.pop(name) for name in list(state) if name.startswith("callbacks/")}
-        told = self._state.restore(weights, slots, state, renewal=renewal_of(drift))
+        told = self._state.restore(weights, slots, state, resets=resets_for(drift))
         for line in told:
             self.say(f"  {line}")
         self._remembered = (checkpoint.manifest.about["callbacks"], remembered)

@@ -45,7 +45,7 @@ _HARMLESS = {
 _NOT_HARMLESS = ("strategy.sync_batch_norm", "init.freeze", "init.unfreeze")
 
 
-class DriftError(NameplateError):
+class ConfigDiffError(NameplateError):
     """A run that goes on under settings that would change what it computes, and nobody said so."""
 
 
@@ -64,7 +64,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Drift:
+class ConfigDiff:
     """All that differs; `meant` are the changes that matter and are asked for."""
 
     changes: tuple[Change, ...]
@@ -99,18 +99,18 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], *, defaults: Mapping
     return found
 
 
-def agree(changes: Sequence[Change], *, meant: Sequence[str], where: str) -> Drift:
+def agree(changes: Sequence[Change], *, meant: Sequence[str], where: str) -> ConfigDiff:
     """Return the drift when every change is harmless or meant; `where` is the checkpoint in words.
 
     Raises:
-        DriftError: with every change that would change what is computed and is not in `meant`.
+        ConfigDiffError: with every change that would change what is computed and is not in `meant`.
     """
     matter = [change for change in changes if not change.harmless]
     refused = [change for change in matter if not _within(change.key, meant)]
     if refused:
         count = "1 setting is" if len(refused) == 1 else f"{len(refused)} settings are"
         keys = ",".join(change.key for change in refused)
-        raise DriftError(
+        raise ConfigDiffError(
             "\n".join(
                 [
                     f"{count} not what {where} was trained with, and would change what is computed:",
@@ -120,10 +120,10 @@ def agree(changes: Sequence[Change], *, meant: Sequence[str], where: str) -> Dri
                 ]
             )
         )
-    return Drift(tuple(changes), tuple(matter))
+    return ConfigDiff(tuple(changes), tuple(matter))
 
 
-def in_words(drift: Drift, *, where: str) -> str:
+def in_words(drift: ConfigDiff, *, where: str) -> str:
     """Return every change, one a line; empty without any."""
     if not drift.changes:
         return ""
@@ -166,7 +166,7 @@ def _short(value: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Renewal:
+class Resets:
     """Beginnings of names in a checkpoint's state, and what happens to them."""
 
     own: tuple[str, ...] = ()  # keeps the value that the job began with
@@ -175,7 +175,7 @@ class Renewal:
     forget_slots: bool = False  # all of them: those of another optimizer mean something else, also under one name
 
 
-def renewal_of(drift: Drift) -> Renewal:
+def resets_for(drift: ConfigDiff) -> Resets:
     """Return what of the checkpoint gives way to settings that were changed on purpose."""
     own, free = [], []
     if drift.touches("optimizer.learning_rate", "schedule") or drift.replaces("optimizer"):
@@ -189,4 +189,4 @@ def renewal_of(drift: Drift) -> Renewal:
         free.append("seeds/")
     if drift.touches("model", "objective"):
         free.append("metrics/")
-    return Renewal(tuple(own), tuple(free), slots=updates, forget_slots=drift.replaces("optimizer"))
+    return Resets(tuple(own), tuple(free), slots=updates, forget_slots=drift.replaces("optimizer"))

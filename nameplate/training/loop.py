@@ -29,8 +29,8 @@ from nameplate.errors import NotFiniteError, StoppedError
 from nameplate.graph.name_contract import recheck
 from nameplate.training.checkpoint_manager import Checkpoints
 from nameplate.training.monitor import numbers
-from nameplate.training.observers import Journey, Observer, Record
-from nameplate.training.progress import Progress, history_of, retell
+from nameplate.training.observers import Observer, Record, RunLength
+from nameplate.training.progress import Progress, history_of, restore_history
 from nameplate.training.stages import Stages
 
 
@@ -82,7 +82,7 @@ class Loop:
             NotFiniteError: a step's loss is NaN or infinite; nothing after the last checkpoint is saved.
             StoppedError: a signal asked for the end; everything is saved.
         """
-        retell(self.model.history, self.progress)
+        restore_history(self.model.history, self.progress)
         if self.averaged and self._is_over():
             finalize(self.model.optimizer)
         try:
@@ -107,10 +107,10 @@ class Loop:
             self.validation.release()
 
     def _observed(self) -> None:
-        journey = Journey(self.progress.step, self.plan.total_steps, self.plan.steps_per_epoch)
+        run_length = RunLength(self.progress.step, self.plan.total_steps, self.plan.steps_per_epoch)
         with self._as_it_counts():
             for observer in self.observers:
-                observer.began(self.model, journey)
+                observer.began(self.model, run_length)
         try:
             self._run()
         finally:
@@ -149,7 +149,7 @@ class Loop:
         self._go_on_at(restored_epoch(self.model))
         self.train.begin(max(self.progress.step, self.progress.passed_over[1]))
         # Callbacks forget everything when training begins; a resume reminds them.
-        retell(self.model.history, self.progress)
+        restore_history(self.model.history, self.progress)
         if self.checkpoints:
             self.checkpoints.remind()
             if self.plan.max_rollbacks and self.checkpoints.last is None:

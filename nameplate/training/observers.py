@@ -30,7 +30,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Journey:
+class RunLength:
     """How far a run has to go."""
 
     first_step: int  # steps done before this process began
@@ -44,7 +44,7 @@ class Observer:
     every_steps: int | None = None  # so often `advanced` is told of just that step, not only of those between calls
     at_steps: Sequence[int] = ()  # and at these; known when `began` has returned
 
-    def began(self, model: keras.Model, journey: Journey) -> None:
+    def began(self, model: keras.Model, run_length: RunLength) -> None:
         """Hear that training begins or goes on."""
 
     def advanced(self, step: int) -> None:
@@ -70,13 +70,13 @@ class Profile(Observer):
         self._directory, self._after, self._steps, self._say = directory, after, steps, say
         self._since: int | None = None  # the step at which the running profile began
 
-    def began(self, model: keras.Model, journey: Journey) -> None:
+    def began(self, model: keras.Model, run_length: RunLength) -> None:
         """Choose the steps; where the run has fewer left, its last ones."""
-        left = journey.total_steps - journey.first_step
-        first = journey.first_step + max(min(self._after, left - self._steps), 0)
+        left = run_length.total_steps - run_length.first_step
+        first = run_length.first_step + max(min(self._after, left - self._steps), 0)
         self.at_steps = (first, first + self._steps)
-        self._last = journey.first_step
-        self.advanced(journey.first_step)
+        self._last = run_length.first_step
+        self.advanced(run_length.first_step)
 
     def advanced(self, step: int) -> None:
         """Begin or end at its step."""
@@ -121,14 +121,14 @@ class ShowProgress(Observer):
         self._screen = screen
         self._bar: Progress | None = None
 
-    def began(self, model: keras.Model, journey: Journey) -> None:
+    def began(self, model: keras.Model, run_length: RunLength) -> None:
         """Start the bar where there is a terminal."""
-        self._journey = journey
+        self._run_length = run_length
         if not self._screen.is_terminal:
             return
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._bar = Progress(*columns, console=self._screen.console, transient=True)
-        self._task = self._bar.add_task("training", total=journey.total_steps, completed=journey.first_step)
+        self._task = self._bar.add_task("training", total=run_length.total_steps, completed=run_length.first_step)
         self._bar.start()
 
     def advanced(self, step: int) -> None:
@@ -138,14 +138,14 @@ class ShowProgress(Observer):
 
     def recorded(self, record: Record) -> None:
         """Write a line an epoch; between epochs only where there is no bar to look at."""
-        epochs = -(-self._journey.total_steps // self._journey.steps_per_epoch)
+        epochs = -(-self._run_length.total_steps // self._run_length.steps_per_epoch)
         shown = {name: value for name, value in record.values.items() if name not in _NOT_SHOWN}
         if record.of_epoch:
             self._screen.say(f"epoch {record.epoch + 1}/{epochs}  step {record.step}  {in_words(shown)}")
         elif self._bar:
             self._bar.update(self._task, description=in_words(dict(list(shown.items())[:2])))
         else:
-            self._screen.say(f"step {record.step}/{self._journey.total_steps}  {in_words(shown)}")
+            self._screen.say(f"step {record.step}/{self._run_length.total_steps}  {in_words(shown)}")
 
     def ended(self) -> None:
         """Take the bar away."""
@@ -160,14 +160,14 @@ class JsonLines(Observer):
         self._path, self._say = path, say
         self._file: TextIO | None = None
 
-    def began(self, model: keras.Model, journey: Journey) -> None:
+    def began(self, model: keras.Model, run_length: RunLength) -> None:
         """Open the file, without what comes after the step where the run goes on.
 
         A file with lines that cannot be read is set aside whole, and its other lines go on.
         """
         with explained("Writing", self._path):
             if self._path.exists():
-                self._take_back(journey.first_step)
+                self._take_back(run_length.first_step)
             self._file = self._path.open("a", encoding="utf-8")
 
     def _take_back(self, step: int) -> None:

@@ -78,7 +78,7 @@ def history_of(model: keras.Model) -> dict[str, Any]:
     return {"epoch": list(model.history.epoch), "values": {k: _plain(v) for k, v in model.history.history.items()}}
 
 
-def retell(history: keras.callbacks.History, progress: Progress) -> None:
+def restore_history(history: keras.callbacks.History, progress: Progress) -> None:
     """Tell a History the epochs before; one that was under way when the run stopped is told again at its end."""
     epochs = progress.history.get("epoch", [])
     kept = [place for place, epoch in enumerate(epochs) if epoch < progress.epoch]

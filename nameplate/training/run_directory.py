@@ -20,12 +20,12 @@ from nameplate.naming.names import did_you_mean
 CHECKPOINTS = "checkpoints"  # inside a run
 
 
-class PlaceError(store.StoreError):
+class NoCheckpointError(store.StoreError):
     """There is no checkpoint where the user pointed."""
 
 
 @dataclass(frozen=True)
-class Place:
+class CheckpointPaths:
     """Checkpoints by step; `directory` holds them, or is None for one that was named itself."""
 
     directory: Path | None
@@ -37,21 +37,21 @@ class Place:
         return self.paths[-1]
 
 
-def find(text: str) -> Place:
-    """Return the checkpoints at the path `text`, or raise `PlaceError` with what is there or nearby."""
+def find(text: str) -> CheckpointPaths:
+    """Return the checkpoints at the path `text`, or raise `NoCheckpointError` with what is there or nearby."""
     path = Path(text)
     if not path.exists():
         return _pointed(path)
     if not path.is_dir():
         return _pointed(path)
     if (path / layout.MANIFEST).exists() or layout.step_of(path.name) is not None:
-        return Place(None, (path,))
+        return CheckpointPaths(None, (path,))
     for directory in (path, path / CHECKPOINTS):
         if paths := _steps(directory):
-            return Place(directory, tuple(paths))
+            return CheckpointPaths(directory, tuple(paths))
         if lost := store.lacking(directory):  # pointers, and nothing that they could lead to
             raise store.DamagedError("\n".join(map(str, lost.values())))
-    raise PlaceError(f"There are no checkpoints in {path}.{_inside(path)}")
+    raise NoCheckpointError(f"There are no checkpoints in {path}.{_inside(path)}")
 
 
 def find_one(text: str) -> Path:
@@ -63,7 +63,7 @@ def find_directory(text: str) -> Path:
     """Return the directory of checkpoints at the path `text`, which is a run's or that directory itself."""
     directory = find(text).directory
     if directory is None:
-        raise PlaceError(f"{text} is one checkpoint; name its run, or the directory that holds it.")
+        raise NoCheckpointError(f"{text} is one checkpoint; name its run, or the directory that holds it.")
     return directory
 
 
@@ -73,16 +73,16 @@ def _steps(directory: Path) -> list[Path]:
     return [steps[step] for step in sorted(step for step in steps if step is not None)]
 
 
-def _pointed(path: Path) -> Place:
+def _pointed(path: Path) -> CheckpointPaths:
     """Return the checkpoint that a pointer leads to: `runs/digits/checkpoints/best`, or `runs/digits/best`
     for short.
     """
     for directory in (path.parent, path.parent / CHECKPOINTS):
         if layout.is_pointer_name(path.name) and _steps(directory) and (target := store.resolve(directory, path.name)):
-            return Place(None, (target,))
+            return CheckpointPaths(None, (target,))
     if path.is_file():
-        raise PlaceError(f"{path} is a file; a checkpoint is a directory.")
-    raise PlaceError(f"There is nothing at {path}.{_nearby(path)}")
+        raise NoCheckpointError(f"{path} is a file; a checkpoint is a directory.")
+    raise NoCheckpointError(f"There is nothing at {path}.{_nearby(path)}")
 
 
 def _called(directory: Path) -> str:
@@ -114,7 +114,7 @@ def _listed(names: list[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Home:
+class RunDirectory:
     """Where a run keeps what it makes."""
 
     path: Path
@@ -161,7 +161,7 @@ class Home:
 
 
 @contextmanager
-def open_home(runs: Path, name: str | None, *, resume: bool) -> Iterator[Home]:
+def open_run_directory(runs: Path, name: str | None, *, resume: bool) -> Iterator[RunDirectory]:
     """Enter the run's directory: by its name, or a new one by the time; nobody else is in it meanwhile.
 
     Raises:
@@ -172,7 +172,7 @@ def open_home(runs: Path, name: str | None, *, resume: bool) -> Iterator[Home]:
     existed = name is not None and (runs / name).exists()
     path = runs / name if name else _new_by_time(runs)
     with store.RunLock(path):
-        home = Home(path)
+        home = RunDirectory(path)
         try:
             store.probe(home.checkpoints)
             _refuse_to_touch(home, resume=resume)
@@ -199,7 +199,7 @@ def aside(path: Path) -> Path:
     return found
 
 
-def _set_aside(home: Home) -> Iterator[str]:
+def _set_aside(home: RunDirectory) -> Iterator[str]:
     """Rename what is in the way of a file or directory that a run writes; yield it in words."""
     files = (home.metrics, home.config, home.requeue, home.best_model)
     in_the_way = [path for path in files if os.path.lexists(path) and not path.is_file()]
@@ -212,7 +212,7 @@ def _set_aside(home: Home) -> Iterator[str]:
         yield f"{path.name} is not a {'file' if path in files else 'directory'}; it is set aside as {fresh.name}"
 
 
-def _refuse_to_touch(home: Home, *, resume: bool) -> None:
+def _refuse_to_touch(home: RunDirectory, *, resume: bool) -> None:
     if not resume and not home.is_new():
         last = store.checkpoints(home.checkpoints)[-1].name
         raise NameplateError(
@@ -238,7 +238,7 @@ def _new_by_time(runs: Path) -> Path:
 
 
 @contextmanager
-def marked(home: Home | None, *, command: str) -> Iterator[None]:
+def marked(home: RunDirectory | None, *, command: str) -> Iterator[None]:
     """Take an old mark away; leave a new one when a signal ends what is inside, for whoever starts jobs again.
 
     It says which signal came, after which step, and the command that goes on.

@@ -10,16 +10,16 @@ from pathlib import Path
 from nameplate.engine import host_collectives
 from nameplate.engine.cluster import cluster
 from nameplate.engine.config import StrategyConfig, StrategyKind
-from nameplate.engine.coordinator import Team, WorkerLostError
+from nameplate.engine.coordinator import Coordinator, WorkerLostError
 from nameplate.errors import NameplateError, NotFiniteError, StoppedError
 from nameplate.training import progress
-from nameplate.training.run_directory import Home
+from nameplate.training.run_directory import RunDirectory
 
 # Seconds to wait for word of a lost worker. TensorFlow's collectives fail first, before the coordinator can say who.
 NEWS = 15.0
 
 
-def team_of(strategy: StrategyConfig, *, config: str) -> AbstractContextManager[Team | None]:
+def coordinator_of(strategy: StrategyConfig, *, config: str) -> AbstractContextManager[Coordinator | None]:
     """Return the workers of this run, to be entered; None in it if the run has one process.
 
     `config` is the run's whole configuration as text: workers that were started with another one are refused.
@@ -28,39 +28,41 @@ def team_of(strategy: StrategyConfig, *, config: str) -> AbstractContextManager[
     if members is None:
         return nullcontext()
     started = hashlib.sha256(f"{progress.about({})}\n{config}".encode()).hexdigest()
-    return Team(members, job=started, patience=strategy.start_timeout)
+    return Coordinator(members, job=started, patience=strategy.start_timeout)
 
 
-def writes(team: Team | None) -> bool:
+def writes(coordinator: Coordinator | None) -> bool:
     """Say whether this process writes files and prints: the only one, or the chief."""
-    return team is None or team.is_chief
+    return coordinator is None or coordinator.is_chief
 
 
 @contextmanager
-def shared_home(home: AbstractContextManager[Home | None], team: Team | None) -> Iterator[Home | None]:
+def shared_home(
+    home: AbstractContextManager[RunDirectory | None], coordinator: Coordinator | None
+) -> Iterator[RunDirectory | None]:
     """Enter the run's directory, None for a dry run. Only the chief enters `home`, and tells the others where it is.
 
     Raises:
         NameplateError: the directory cannot be used; every worker raises it.
     """
-    if team is not None and not team.is_chief:
-        word = team.hear()
+    if coordinator is not None and not coordinator.is_chief:
+        word = coordinator.from_chief()
         if "refused" in word:
             raise NameplateError(f"the chief refused: {word['refused']}")
-        team.watch()
-        yield None if word["home"] is None else Home(Path(word["home"]))
+        coordinator.watch()
+        yield None if word["home"] is None else RunDirectory(Path(word["home"]))
         return
     entered = False
     try:
         with home as own:
             entered = True
-            if team is not None:
-                team.tell({"home": None if own is None else str(own.path.absolute())})
-                team.watch()
+            if coordinator is not None:
+                coordinator.broadcast({"home": None if own is None else str(own.path.absolute())})
+                coordinator.watch()
             yield own
     except NameplateError as error:
-        if team is not None and not entered:
-            team.tell({"refused": str(error)})
+        if coordinator is not None and not entered:
+            coordinator.broadcast({"refused": str(error)})
         raise
 
 
@@ -80,14 +82,14 @@ def same_start(step: int, where: Path) -> None:
 
 
 @contextmanager
-def lost_workers(team: Team | None) -> Iterator[None]:
+def lost_workers(coordinator: Coordinator | None) -> Iterator[None]:
     """Turn what TensorFlow raises when a worker is lost into one error, whose exit code asks for a restart."""
     try:
         yield
     except (NotFiniteError, StoppedError):
         raise
     except Exception as error:
-        if team is None or not (lost := _lost(error, team)):
+        if coordinator is None or not (lost := _lost(error, coordinator)):
             raise
         raise WorkerLostError(
             f"{lost} is gone, and this worker stops too. Start all of them again with the same command: the run "
@@ -95,8 +97,8 @@ def lost_workers(team: Team | None) -> Iterator[None]:
         ) from error
 
 
-def _lost(error: Exception, team: Team) -> str | None:
+def _lost(error: Exception, coordinator: Coordinator) -> str | None:
     if isinstance(error, NameplateError):
         return None
     aborted = "Collective ops is aborted" in str(error) or "CoordinationService" in str(error)
-    return team.lost(NEWS if aborted else 1.0) or ("a worker" if aborted else None)
+    return coordinator.lost(NEWS if aborted else 1.0) or ("a worker" if aborted else None)

@@ -23,7 +23,7 @@ from nameplate.errors import NameplateError
 from nameplate.graph.tree import seeds
 from nameplate.naming.names import did_you_mean
 from nameplate.naming.rules import parse_rules
-from nameplate.training.config_diff import Renewal
+from nameplate.training.config_diff import Resets
 from nameplate.weights import plan
 from nameplate.weights.plan import Form
 
@@ -78,7 +78,7 @@ class TrainState:
         slots: Mapping[str, Any],
         state: Mapping[str, Any],
         *,
-        renewal: Renewal | None = None,
+        resets: Resets | None = None,
     ) -> list[str]:
         """Write a checkpoint's arrays into the variables, all or none; return what began anew or was left, in words.
 
@@ -86,28 +86,28 @@ class TrainState:
         are kept as their sums, on the first, and of weights all get the mean.
 
         Raises:
-            ResumeError: when a name is on one side only or a shape or dtype differs, and `renewal` does not allow it;
+            ResumeError: when a name is on one side only or a shape or dtype differs, and `resets` does not allow it;
                 it lists them all.
         """
-        renewal = renewal or Renewal()
+        resets = resets or Resets()
         shared = {name: value for name, value in state.items() if "@replica" not in name}
         told: list[str] = []
         weights, slots = tensor_names.as_trained(weights, slots)
-        if renewal.forget_slots:
+        if resets.forget_slots:
             slots = {}
-        if renewal.slots:  # a moving average of weights begins at the weights
+        if resets.slots:  # a moving average of weights begins at the weights
             averages = [name for name in self.slots if name.endswith("@average")]
             slots = {name: weights[name.removesuffix("@average")] for name in averages} | dict(slots)
-        given = [weights, _fitting(self.slots, slots, ("",) if renewal.slots else (), told)]
-        given.append(_fitting(self.shared, shared, renewal.free, told))
+        given = [weights, _fitting(self.slots, slots, ("",) if resets.slots else (), told)]
+        given.append(_fitting(self.shared, shared, resets.free, told))
         pairs = list(zip((self.weights, self.slots, self.shared), given, strict=True))
         problems = [problem for variables, arrays in pairs for problem in _differences(variables, arrays)]
-        problems += self._metric_problems(state, renewal)
+        problems += self._metric_problems(state, resets)
         if problems:
             raise ResumeError("\n".join(["the checkpoint does not fit this run:", *(f"  {each}" for each in problems)]))
         for variables, arrays in pairs:
             for name, variable in variables.items():
-                if not (renewal.own and name.startswith(renewal.own)):
+                if not (resets.own and name.startswith(resets.own)):
                     variable.assign(arrays[name])
         for name, variable in self.local.items():
             _restore_sums(variable, _replicas(name, state))
@@ -125,8 +125,8 @@ class TrainState:
         rules = plan.bridges(weights, own)
         return rules if rules and plan.match(weights, own, rules=parse_rules(rules)).fits else []
 
-    def _metric_problems(self, state: Mapping[str, Any], renewal: Renewal) -> list[str]:
-        if "metrics/" in renewal.free:
+    def _metric_problems(self, state: Mapping[str, Any], resets: Resets) -> list[str]:
+        if "metrics/" in resets.free:
             return []
         held = {name.partition("@replica")[0] for name in state if name.startswith("metrics/")}
         missing, unexpected = sorted(self.local.keys() - held), sorted(held - self.local.keys())

@@ -21,7 +21,7 @@ from tensorboard.util.tensor_util import make_tensor_proto
 import nameplate
 from nameplate.checkpoint import durable
 from nameplate.graph.tree import seeds
-from nameplate.training.observers import Journey, Observer, Record
+from nameplate.training.observers import Observer, Record, RunLength
 
 _BEFORE, _AFTER = 12, 4  # bytes around the data of a record
 
@@ -72,15 +72,15 @@ class TensorBoard(Observer):
     def __init__(self, directory: Path, *, texts: Mapping[str, str], histograms_every: int | None) -> None:
         self._directory, self._texts, self._every = directory, texts, histograms_every
 
-    def began(self, model: keras.Model, journey: Journey) -> None:
+    def began(self, model: keras.Model, run_length: RunLength) -> None:
         """Open the writers; the step goes on from where the run does."""
         self._model = model
         for part in ("train", "validation"):
-            forget_after(self._directory / part, journey.first_step)
+            forget_after(self._directory / part, run_length.first_step)
         self._train = tf.summary.create_file_writer(str(self._directory / "train"))
         self._validation = tf.summary.create_file_writer(str(self._directory / "validation"))
-        with self._train.as_default(step=journey.first_step):
-            if journey.first_step == 0:
+        with self._train.as_default(step=run_length.first_step):
+            if run_length.first_step == 0:
                 for name, text in self._texts.items():
                     tf.summary.text(name, f"```\n{text}\n```")
 

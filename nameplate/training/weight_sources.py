@@ -19,7 +19,7 @@ SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True)
-class Source:
+class WeightSource:
     """Named arrays, not yet read; a plain file has weights alone."""
 
     label: str
@@ -53,15 +53,15 @@ class Source:
 
 
 @contextmanager
-def open_source(text: str) -> Iterator[Source]:
+def open_source(text: str) -> Iterator[WeightSource]:
     """Open the checkpoint or the file of weights at the path `text`; of a run its newest checkpoint."""
     if Path(text).is_file() and text.endswith(SUFFIX):
-        yield Source(text, store.open_tensors(Path(text)), {}, {}, None)
+        yield WeightSource(text, store.open_tensors(Path(text)), {}, {}, None)
         return
     if is_weights(Path(text)):
         with open_weights(text) as arrays:
-            yield Source(text, arrays, {}, {}, None)
+            yield WeightSource(text, arrays, {}, {}, None)
         return
     path = run_directory.find_one(text)
     with store.open(path) as checkpoint:
-        yield Source(str(path), checkpoint.weights, checkpoint.optimizer, checkpoint.state, checkpoint)
+        yield WeightSource(str(path), checkpoint.weights, checkpoint.optimizer, checkpoint.state, checkpoint)

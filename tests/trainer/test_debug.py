@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nameplate import checkpoint as store
-from nameplate.training.observers import Journey, Profile
+from nameplate.training.observers import Profile, RunLength
 from tests.jobs import run_job
 from tests.nets import write_nets
 from tests.trainer.running import records
@@ -82,7 +82,7 @@ def test_where_another_profiler_runs_the_run_goes_on_without_one(tmp_path: Path)
     tf.profiler.experimental.start(str(tmp_path / "other"))
     try:
         profile = Profile(tmp_path / "ours", after=0, steps=2, say=told.append)
-        profile.began(keras.Model(), Journey(5, 9, 4))
+        profile.began(keras.Model(), RunLength(5, 9, 4))
         profile.advanced(7)
         profile.ended()
     finally:

@@ -16,7 +16,7 @@ import nameplate
 from nameplate import checkpoint as store
 from nameplate.engine.cluster import LAUNCHER
 from nameplate.errors import StoppedError
-from nameplate.training.run_directory import Home, marked
+from nameplate.training.run_directory import RunDirectory, marked
 from tests.trainer.running import QUICK
 from trainer.cli.ckpt import main as ckpt
 from trainer.config import overrides_of, run_config, to_plain
@@ -72,7 +72,7 @@ def test_e3_what_no_command_line_says_is_a_call_from_python() -> None:
 def test_e3_workers_that_were_launched_are_launched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(LAUNCHER, "python -m scripts.launch --workers 2 --")
     config = run_config(["strategy=multi_worker", "model=mlp", "fit.epochs=1"])
-    command = commands(config, Home(tmp_path / "pair"))["go on"]
+    command = commands(config, RunDirectory(tmp_path / "pair"))["go on"]
     assert command.startswith("python -m scripts.launch --workers 2 -- ")
     words = shlex.split(command)[6:]
     assert to_plain(run_config(["strategy=multi_worker", *words])) == to_plain(replace(config, run="pair"))
@@ -81,7 +81,7 @@ def test_e3_workers_that_were_launched_are_launched_again(tmp_path: Path, monkey
 def test_e3_a_run_that_was_stopped_names_the_command_that_goes_on(tmp_path: Path) -> None:
     """Without run=NAME the same command would begin another run."""
     message = r"goes on from there: python -m trainer run=a$"
-    with pytest.raises(StoppedError, match=message), marked(Home(tmp_path), command="python -m trainer run=a"):
+    with pytest.raises(StoppedError, match=message), marked(RunDirectory(tmp_path), command="python -m trainer run=a"):
         raise StoppedError(signal.SIGTERM, 3, "saved")
 
 

@@ -20,7 +20,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from nameplate.data import targets
 from nameplate.section import ConfigError
 from nameplate.training import config_diff
-from nameplate.training.config_diff import Drift
+from nameplate.training.config_diff import ConfigDiff
 from trainer.config.composing import run_config
 from trainer.config.hydra_queries import CONF, first_line, tried
 from trainer.config.run_config import RunConfig
@@ -223,13 +223,13 @@ def _as_written(value: Any, written: Mapping[str, str], key: str = "") -> Any:
     return value
 
 
-def agreement(config: RunConfig, *, say: Callable[[str], None]) -> Callable[[str, str], Drift]:
+def agreement(config: RunConfig, *, say: Callable[[str], None]) -> Callable[[str, str], ConfigDiff]:
     """Return what to ask of a checkpoint: its configuration as YAML, and which it is in words.
 
-    The answer is the drift that is meant; `DriftError` where nobody meant it.
+    The answer is the drift that is meant; `ConfigDiffError` where nobody meant it.
     """
 
-    def agree(stored: str, where: str) -> Drift:
+    def agree(stored: str, where: str) -> ConfigDiff:
         changes = config_diff.compare(from_yaml(stored), to_plain(config), defaults=defaults_of(config))
         found = config_diff.agree(changes, meant=config.resume_changed, where=where)
         if found.changes:

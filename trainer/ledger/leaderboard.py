@@ -244,7 +244,7 @@ def locate(text: str, *, which: From, runs: str) -> str:
 
     Raises:
         SweepError: the sweep has no job that is done.
-        PlaceError: the run has no checkpoint.
+        NoCheckpointError: the run has no checkpoint.
     """
     places = [Path(text), Path(runs) / text, Path(runs).parent / text]
     if not is_sweep(Path(runs)):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nameplate.engine.cluster import Cluster, ClusterError
-from nameplate.engine.coordinator import Team, WorkerLostError
+from nameplate.engine.coordinator import Coordinator, WorkerLostError
 from nameplate.errors import Exit, exit_code
 from scripts.launch import free_ports
 
@@ -20,17 +20,17 @@ SOON = 10.0  # seconds that news may take on a busy machine
 @pytest.fixture
 def addresses(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
     """Three workers of this machine, whose processes do not end when one of them is gone."""
-    monkeypatch.setattr(Team, "_end", lambda team, reason: None)
+    monkeypatch.setattr(Coordinator, "_end", lambda coordinator, reason: None)
     return tuple(f"127.0.0.1:{port}" for port in free_ports(3))
 
 
-def together(addresses: tuple[str, ...], *acts: Callable[[Team], Any], jobs: str = "aaa") -> list[Any]:
+def together(addresses: tuple[str, ...], *acts: Callable[[Coordinator], Any], jobs: str = "aaa") -> list[Any]:
     """Let each worker do its act in a thread of its own; return what each returned or raised."""
 
     def member(index: int) -> Any:
         try:
-            with Team(Cluster(addresses, index), job=jobs[index], patience=SOON) as team:
-                return acts[index](team)
+            with Coordinator(Cluster(addresses, index), job=jobs[index], patience=SOON) as coordinator:
+                return acts[index](coordinator)
         except Exception as error:
             return error
 
@@ -39,12 +39,17 @@ def together(addresses: tuple[str, ...], *acts: Callable[[Team], Any], jobs: str
 
 
 def test_they_meet_and_hear_the_chiefs_word(addresses: tuple[str, ...]) -> None:
-    found = together(addresses, lambda team: team.tell({"home": "/runs/a"}), Team.hear, Team.hear)
+    found = together(
+        addresses,
+        lambda coordinator: coordinator.broadcast({"home": "/runs/a"}),
+        Coordinator.from_chief,
+        Coordinator.from_chief,
+    )
     assert found == [None, {"home": "/runs/a"}, {"home": "/runs/a"}]
 
 
 def test_one_that_was_started_with_something_else_is_refused_and_all_hear_why(addresses: tuple[str, ...]) -> None:
-    chief, other = together(addresses[:2], lambda team: None, Team.hear, jobs="ab")
+    chief, other = together(addresses[:2], lambda coordinator: None, Coordinator.from_chief, jobs="ab")
     assert isinstance(chief, ClusterError)
     assert "worker 1 at" in str(chief)
     assert "another configuration or version" in str(chief)
@@ -52,10 +57,10 @@ def test_one_that_was_started_with_something_else_is_refused_and_all_hear_why(ad
 
 
 def test_who_does_not_come_in_time_is_named(addresses: tuple[str, ...]) -> None:
-    with pytest.raises(ClusterError, match=rf"worker 1 at {addresses[1]}, 2 at .* did not come within 0.2 s"):
-        Team(Cluster(addresses, 0), job="a", patience=0.2).__enter__()
-    with pytest.raises(ClusterError, match=rf"the chief at {addresses[0]} did not come within 0.2 s"):
-        Team(Cluster(addresses, 1), job="a", patience=0.2).__enter__()
+    with pytest.raises(ClusterError, match=rf"worker 1 at {addresses[1]}, 2 at .* did not connect within 0.2 s"):
+        Coordinator(Cluster(addresses, 0), job="a", patience=0.2).__enter__()
+    with pytest.raises(ClusterError, match=rf"the chief at {addresses[0]} was not there within 0.2 s"):
+        Coordinator(Cluster(addresses, 1), job="a", patience=0.2).__enter__()
 
 
 def test_a_port_that_is_taken_is_named(addresses: tuple[str, ...]) -> None:
@@ -63,17 +68,17 @@ def test_a_port_that_is_taken_is_named(addresses: tuple[str, ...]) -> None:
         taken.bind(("", int(addresses[0].rpartition(":")[2])))
         taken.listen()
         with pytest.raises(ClusterError, match="cannot listen at"):
-            Team(Cluster(addresses, 0), job="a", patience=1.0).__enter__()
+            Coordinator(Cluster(addresses, 0), job="a", patience=1.0).__enter__()
 
 
-def _leaves_in_an_error(team: Team) -> None:
-    team.watch()
+def _leaves_in_an_error(coordinator: Coordinator) -> None:
+    coordinator.watch()
     raise RuntimeError("out of memory")
 
 
-def _hears(team: Team) -> str | None:
-    team.watch()
-    return team.lost(SOON)
+def _hears(coordinator: Coordinator) -> str | None:
+    coordinator.watch()
+    return coordinator.lost(SOON)
 
 
 def test_all_hear_of_one_that_is_gone(addresses: tuple[str, ...]) -> None:
@@ -87,18 +92,18 @@ def test_all_hear_when_the_chief_is_gone(addresses: tuple[str, ...]) -> None:
 
 
 def test_one_that_is_done_says_goodbye(addresses: tuple[str, ...]) -> None:
-    def is_done(team: Team) -> None:
-        team.watch()
+    def is_done(coordinator: Coordinator) -> None:
+        coordinator.watch()
 
-    def listens(team: Team) -> str | None:
-        team.watch()
-        return team.lost(0.3)
+    def listens(coordinator: Coordinator) -> str | None:
+        coordinator.watch()
+        return coordinator.lost(0.3)
 
     assert together(addresses[:2], listens, is_done) == [None, None]
 
 
 def test_a_chief_that_ends_before_its_word_leaves_the_others_to_be_started_again(addresses: tuple[str, ...]) -> None:
-    _, other = together(addresses[:2], _leaves_in_an_error, Team.hear)
+    _, other = together(addresses[:2], _leaves_in_an_error, Coordinator.from_chief)
     assert isinstance(other, WorkerLostError)
     assert exit_code(other) is Exit.TERMINATED
 
@@ -113,8 +118,8 @@ def test_somebody_else_at_the_chiefs_port_is_sent_away(addresses: tuple[str, ...
                         return other.recv(1)
                 except ConnectionRefusedError:  # the chief is not there yet
                     continue
-        with Team(Cluster(addresses[:2], index), job="a", patience=SOON) as team:
-            return index if index else team.tell({"home": None})
+        with Coordinator(Cluster(addresses[:2], index), job="a", patience=SOON) as coordinator:
+            return index if index else coordinator.broadcast({"home": None})
 
     with ThreadPoolExecutor(3) as pool:
         stranger, chief = pool.submit(disturbed, 2), pool.submit(disturbed, 0)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nameplate.errors import NameplateError
-from nameplate.training.callback_state import Memory
+from nameplate.training.callback_state import CallbackState
 
 LOSSES = [1.0, 0.5, 0.6, 0.55, 0.7, 0.4, 0.45, 0.46, 0.47]
 
@@ -27,7 +27,7 @@ class Counts(keras.callbacks.Callback):
         self.best = min(self.best, logs["loss"])
 
 
-def made(patience: int = 3) -> tuple[keras.Model, list[Any], Memory]:
+def made(patience: int = 3) -> tuple[keras.Model, list[Any], CallbackState]:
     model = keras.Sequential(
         [keras.Input((2,), name="x"), keras.layers.Dense(1, kernel_initializer="ones", name="y")], name="m"
     )
@@ -35,7 +35,7 @@ def made(patience: int = 3) -> tuple[keras.Model, list[Any], Memory]:
     stopping = keras.callbacks.EarlyStopping(monitor="loss", patience=patience, restore_best_weights=True)
     plateau = keras.callbacks.ReduceLROnPlateau(monitor="loss", patience=2, factor=0.5)
     callbacks = [stopping, plateau, Counts()]
-    memory = Memory(callbacks)
+    memory = CallbackState(callbacks)
     for callback in callbacks:
         callback.set_model(model)
         callback.on_train_begin()

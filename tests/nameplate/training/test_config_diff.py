@@ -10,7 +10,7 @@ import pytest
 
 from nameplate.section import ConfigError
 from nameplate.training import config_diff
-from nameplate.training.config_diff import Drift, DriftError
+from nameplate.training.config_diff import ConfigDiff, ConfigDiffError
 from trainer.config import run_config, to_yaml
 from trainer.config.serialization import agreement
 
@@ -20,7 +20,7 @@ def stored(*overrides: str) -> str:
     return to_yaml(run_config(overrides))
 
 
-def between(old: list[str], new: list[str]) -> tuple[Drift, str]:
+def between(old: list[str], new: list[str]) -> tuple[ConfigDiff, str]:
     said: list[str] = []
     found = agreement(run_config(new), say=said.append)(stored(*old), "a step_00000004")
     return found, "\n".join(said)
@@ -60,7 +60,7 @@ def test_a_harmless_change_is_said_with_both_values(change: str, says: str) -> N
     ],
 )
 def test_a_change_of_what_is_computed_is_refused_unless_it_is_meant(change: str, says: str) -> None:
-    with pytest.raises(DriftError) as error:
+    with pytest.raises(ConfigDiffError) as error:
         between([], [change])
     assert says in str(error.value)
     key = change.partition("=")[0]
@@ -72,7 +72,7 @@ def test_a_change_of_what_is_computed_is_refused_unless_it_is_meant(change: str,
 
 
 def test_all_that_is_refused_is_told_at_once_with_the_setting_that_allows_it() -> None:
-    with pytest.raises(DriftError) as error:
+    with pytest.raises(ConfigDiffError) as error:
         between([], ["seed=1", "fit.global_batch=32", "fit.epochs=3"])
     assert "2 settings are not what a step_00000004 was trained with" in str(error.value)
     assert "resume_changed=[seed,fit.global_batch]" in str(error.value).replace(
@@ -82,7 +82,7 @@ def test_all_that_is_refused_is_told_at_once_with_the_setting_that_allows_it() -
 
 
 def test_the_same_configuration_is_no_drift() -> None:
-    assert between(["seed=3"], ["seed=3"]) == (Drift(()), "")
+    assert between(["seed=3"], ["seed=3"]) == (ConfigDiff(()), "")
 
 
 def test_a_setting_that_an_older_version_did_not_know_is_no_difference_at_its_default() -> None:
@@ -116,7 +116,7 @@ def test_nothing_in_a_stored_configuration_is_resolved_or_made(tmp_path: Path) -
         "seed: ${oc.env:HOME}\n"
         f"model: {{_target_: keras.saving.load_model, safe_mode: false}}\n"
     )
-    with pytest.raises(DriftError) as error:
+    with pytest.raises(ConfigDiffError) as error:
         agreement(run_config(), say=print)(hostile, "theirs")
     assert "${oc.env:HOME}" in str(error.value)
     assert os.environ["HOME"] not in str(error.value).replace("${oc.env:HOME}", "")

@@ -15,7 +15,7 @@ from nameplate import checkpoint as store
 from nameplate.engine.compile import prepare
 from nameplate.engine.optimizer_state import slots
 from nameplate.errors import NameplateError
-from nameplate.training.config_diff import DriftError
+from nameplate.training.config_diff import ConfigDiffError
 from nameplate.training.state import ResumeError, train_state
 from tests.nets import CUSTOM, write_data, write_nets
 from tests.trainer.running import about, assert_same, content, records, train
@@ -38,7 +38,7 @@ def test_a_changed_learning_rate_is_refused_and_where_it_is_meant_it_is_used(
 ) -> None:
     train(tmp_path, *RUN, "fit.steps=4")
     before = content(tmp_path / "a")
-    with pytest.raises(DriftError, match=r"optimizer.learning_rate: 0.001 -> 0.25"):
+    with pytest.raises(ConfigDiffError, match=r"optimizer.learning_rate: 0.001 -> 0.25"):
         train(tmp_path, *RUN, "optimizer.learning_rate=0.25")
     assert_same(content(tmp_path / "a"), before)
     capsys.readouterr()
@@ -56,7 +56,7 @@ def test_another_optimizer_begins_its_slots_anew_and_says_which(
     train(tmp_path, *RUN, "fit.steps=4", "optimizer=adam")
     before = content(tmp_path / "a")
     options = [*RUN, "optimizer=sgd", "optimizer.ema_momentum=0.5", "fit.steps=5", "optimizer.learning_rate=1e-30"]
-    with pytest.raises(DriftError, match='optimizer: "adam" -> "sgd"'):
+    with pytest.raises(ConfigDiffError, match='optimizer: "adam" -> "sgd"'):
         train(tmp_path, *options)
     capsys.readouterr()
     train(tmp_path, *options, "resume_changed=[optimizer]")
@@ -75,7 +75,7 @@ def test_another_seed_or_batch_takes_effect_only_where_it_is_meant(tmp_path: Pat
     for change in ("seed=9", "fit.global_batch=4"):
         shutil.copytree(tmp_path / "a", tmp_path / "b")
         own = [*RUN, "run=b", "model.dropout=0.3", change, "fit.steps=6"]
-        with pytest.raises(DriftError):
+        with pytest.raises(ConfigDiffError):
             train(tmp_path, *own)
         assert train(tmp_path, *own, f"resume_changed=[{change.partition('=')[0]}]").steps == 6
         shutil.rmtree(tmp_path / "b")

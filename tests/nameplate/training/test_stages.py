@@ -11,7 +11,7 @@ from nameplate import checkpoint as store
 from nameplate.errors import NameplateError
 from nameplate.section import ConfigError
 from nameplate.training.config import TransferInitConfig
-from nameplate.training.config_diff import DriftError
+from nameplate.training.config_diff import ConfigDiffError
 from nameplate.training.stages import stages_of
 from tests.trainer.running import assert_same, content, train
 from trainer.config import run_config
@@ -103,7 +103,7 @@ def test_other_layers_to_thaw_are_refused_on_resume_unless_they_are_meant(runs: 
         "init.freeze=[tower/conv*,tower/bn*]",
         "fit.epochs=5",
     ]
-    with pytest.raises(DriftError, match=r"init.freeze: \[\"tower\"\] -> "):
+    with pytest.raises(ConfigDiffError, match=r"init.freeze: \[\"tower\"\] -> "):
         train(tmp_path, *changed)
     report = train(tmp_path, *changed, "resume_changed=[init.freeze]")
 
@@ -113,7 +113,7 @@ def test_other_layers_to_thaw_are_refused_on_resume_unless_they_are_meant(runs: 
 def test_a_run_from_scratch_does_not_silently_train_what_was_frozen(runs: Path, tmp_path: Path) -> None:
     shutil.copytree(runs / "staged", tmp_path / "staged")
     options = [each for each in STAGED[3:] if not each.startswith("init.")]
-    with pytest.raises(DriftError, match=r"init\.freeze"):
+    with pytest.raises(ConfigDiffError, match=r"init\.freeze"):
         train(tmp_path, "model=one_tower", *options, "run=staged")
 
 

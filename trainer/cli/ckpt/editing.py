@@ -27,15 +27,15 @@ from nameplate.naming import names
 from nameplate.naming.rules import RuleError, apply_rules, parse_rules
 from nameplate.training import console, run_directory
 from nameplate.training.console import import_tensorflow
-from nameplate.training.run_directory import CHECKPOINTS, PlaceError
-from nameplate.training.weight_sources import SUFFIX, Source, open_source
+from nameplate.training.run_directory import CHECKPOINTS, NoCheckpointError
+from nameplate.training.weight_sources import SUFFIX, WeightSource, open_source
 from nameplate.weights import merge, named
 from nameplate.weights.named import Weights
 
 
 def write(
     target: str,
-    source: Source,
+    source: WeightSource,
     *,
     weights: Weights,
     optimizer: Weights,
@@ -65,7 +65,7 @@ def write(
     return written
 
 
-def refuse_existing(target: str, source: Source, *, foreign: bool = False) -> None:
+def refuse_existing(target: str, source: WeightSource, *, foreign: bool = False) -> None:
     """Raise at once what `write`, or with `foreign` `write_foreign`, would raise after the work is done."""
     path = Path(target)
     if not foreign:
@@ -80,7 +80,7 @@ def is_foreign(target: str) -> bool:
     return Path(target).name.casefold().endswith((*_KERAS, *_TORCH, *_NOT_WRITTEN))
 
 
-def write_foreign(target: str, source: Source, *, modules: Mapping[str, str]) -> Path:
+def write_foreign(target: str, source: WeightSource, *, modules: Mapping[str, str]) -> Path:
     """Write the weights of `source` as a file of Keras or PyTorch, and return it.
 
     For Keras the model is built, with TensorFlow. PyTorch's layouts depend on the classes of the layers; `modules` is
@@ -115,7 +115,7 @@ def write_foreign(target: str, source: Source, *, modules: Mapping[str, str]) ->
     return path
 
 
-def _rows(path: Path, source: Source, layers: Mapping[str, str]) -> Mapping[str, Any]:
+def _rows(path: Path, source: WeightSource, layers: Mapping[str, str]) -> Mapping[str, Any]:
     """Return the row order of layers after a flattened image, whose features PyTorch orders differently.
 
     Raises:
@@ -138,7 +138,7 @@ def _rows(path: Path, source: Source, layers: Mapping[str, str]) -> Mapping[str,
     return rows
 
 
-def _layers(source: Source) -> dict[str, str]:
+def _layers(source: WeightSource) -> dict[str, str]:
     """Return `{layer: class}`, with containers, as far as the source has them."""
     if source.checkpoint is None:
         return {item.name: item.classes[0] for item in read_table(Path(source.label)).layers}
@@ -164,10 +164,10 @@ _NOT_WRITTEN = (
 
 def _refuse_foreign(path: Path) -> None:
     if is_foreign(str(path)):
-        raise PlaceError(f"{path}: this command writes a {SUFFIX} file or a run; `ckpt convert` writes other formats")
+        raise NoCheckpointError(f"{path}: this command writes a {SUFFIX} file or a run; `ckpt convert` writes other formats")
 
 
-def classes_of(source: Source) -> dict[str, str]:
+def classes_of(source: WeightSource) -> dict[str, str]:
     """Return the class of the layer of each variable, as far as `source` has them."""
     if source.checkpoint is None:
         return {}
@@ -176,7 +176,7 @@ def classes_of(source: Source) -> dict[str, str]:
 
 
 def _snapshot(
-    source: Source,
+    source: WeightSource,
     weights: Mapping[str, np.ndarray],
     optimizer: Mapping[str, np.ndarray],
     state: Mapping[str, np.ndarray],
@@ -204,7 +204,7 @@ def _snapshot(
 
 def _refuse_existing(path: Path) -> None:
     if path.exists() or path.is_symlink():
-        raise PlaceError(f"{path} exists, and nothing is overwritten. Choose another path, or move it away.")
+        raise NoCheckpointError(f"{path} exists, and nothing is overwritten. Choose another path, or move it away.")
 
 
 # Prefixes in a training state of what belongs to a variable: seeds/<its name>, and apart/<its name>@replica1 for what
@@ -301,7 +301,7 @@ def combine(arguments: argparse.Namespace) -> int:
 
 
 def _merged(
-    arguments: argparse.Namespace, sources: Sequence[Source], base: Source | None
+    arguments: argparse.Namespace, sources: Sequence[WeightSource], base: WeightSource | None
 ) -> tuple[dict[str, np.ndarray], dict[str, object]]:
     arrays: list[Weights] = [source.weights for source in sources]
     if base is not None:

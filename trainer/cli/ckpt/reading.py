@@ -13,7 +13,7 @@ from nameplate.checkpoint.manifest import Manifest, TensorRecord
 from nameplate.checkpoint.reading import read_manifest
 from nameplate.naming.rules import parse_rules
 from nameplate.training import console, run_directory
-from nameplate.training.weight_sources import Source, open_source
+from nameplate.training.weight_sources import WeightSource, open_source
 from nameplate.weights import named as weights
 from nameplate.weights import plan as matching
 from nameplate.weights.named import Difference, Weights
@@ -86,7 +86,7 @@ def verify(arguments: argparse.Namespace) -> int:
     return DAMAGED if any(damages.values()) else 0
 
 
-def _pointers(place: run_directory.Place) -> dict[Path, list[str]]:
+def _pointers(place: run_directory.CheckpointPaths) -> dict[Path, list[str]]:
     """Return the names of the pointers by the checkpoint that they lead to."""
     names: dict[Path, list[str]] = {}
     for name, target in store.pointers(place.directory or place.newest.parent).items():
@@ -248,7 +248,7 @@ def plan(arguments: argparse.Namespace) -> int:
     return FITS if made.fits else LEFT_OVER
 
 
-def _pairs(a: Source, b: Source, only: list[str]) -> Iterator[tuple[str, Weights, Weights]]:
+def _pairs(a: WeightSource, b: WeightSource, only: list[str]) -> Iterator[tuple[str, Weights, Weights]]:
     """Yield the groups that both have; a plain file has only weights."""
     for group in a.groups if a.checkpoint and b.checkpoint and not only else ["weights"]:
         one, other = a.groups[group], b.groups[group]
