@@ -145,8 +145,9 @@ class Coordinator:
             except OSError as error:
                 if time.monotonic() > end:
                     raise ClusterError(
-                        f"the chief at {address} was not there within {self._patience:g} s ({error.strerror or error}); "
-                        "strategy.start_timeout is how long the workers wait for each other"
+                        f"the chief at {address} was not there within {self._patience:g} s "
+                        f"({error.strerror or error}). "
+                        "strategy.start_timeout is how long workers wait for each other"
                     ) from None
                 time.sleep(0.1)
             else:

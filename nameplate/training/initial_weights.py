@@ -25,7 +25,7 @@ from nameplate.naming.names import did_you_mean
 from nameplate.naming.rules import apply_rules, parse_rules
 from nameplate.training import run_directory
 from nameplate.training.config import CheckpointInitConfig, TransferInitConfig
-from nameplate.training.weight_sources import Source, open_source
+from nameplate.training.weight_sources import WeightSource, open_source
 from nameplate.weights import plan as matching
 from nameplate.weights.class_mapping import Classes
 from nameplate.weights.named import matches, require_matches
@@ -37,7 +37,7 @@ COLUMNS = ("variable", "from", "verdict", "why")
 def transfer(
     model: keras.Model,
     init: TransferInitConfig,
-    opened: AbstractContextManager[Source],
+    opened: AbstractContextManager[WeightSource],
     *,
     show: Callable[[str, tuple[str, ...], Sequence[tuple[str, ...]]], None],
 ) -> dict[str, dict[str, Any]]:
@@ -187,8 +187,8 @@ def plan(source: Mapping[str, Form], target: Mapping[str, Form], init: Checkpoin
 
 
 def _in_keras_layout(
-    source: Source, model: keras.Model, init: CheckpointInitConfig
-) -> tuple[Source, CheckpointInitConfig, Converted | None]:
+    source: WeightSource, model: keras.Model, init: CheckpointInitConfig
+) -> tuple[WeightSource, CheckpointInitConfig, Converted | None]:
     """Return a source of PyTorch's as one in Keras' layouts, under the names that `init.rename` gives; others as is."""
     if layout_of(source.weights) != "torch":
         return source, init, None
@@ -234,7 +234,7 @@ def _refuse_idle(lines: list[Line], allowed: Mapping[str, list[str]]) -> None:
         raise InitialWeightsError("\n".join(["these leniencies cannot be meant; nothing was loaded:", *problems]))
 
 
-def _refuse(account: Account, source: Source, model: keras.Model, init: CheckpointInitConfig) -> None:
+def _refuse(account: Account, source: WeightSource, model: keras.Model, init: CheckpointInitConfig) -> None:
     if account.taken and not account.refused:
         return
     wanted = sum(line.target is not None for line in account.lines)
@@ -272,7 +272,7 @@ def _forms(model: keras.Model) -> dict[str, Form]:
 
 
 @contextmanager
-def _opened(text: str, show: Show = lambda *_: None) -> Iterator[Source]:
+def _opened(text: str, show: Show = lambda *_: None) -> Iterator[WeightSource]:
     """Open a source; of a run the best checkpoint that is good, or else the newest. What is passed over is shown."""
     damaged: list[tuple[str, ...]] = []
     best = _best(Path(text), damaged)
