@@ -28,7 +28,7 @@ from nameplate.training.console import Screen
 from nameplate.training.initial_weights import Origins, take_weights
 from nameplate.training.observers import Observer
 from nameplate.training.run_directory import RunDirectory, marked, open_run_directory
-from nameplate.training.shared_run import lost_workers, shared_home, coordinator_of, writes
+from nameplate.training.shared_run import coordinator_of, lost_workers, shared_home, writes
 from nameplate.training.stages import stages_of
 from trainer.assembly import Job, assemble
 from trainer.config import to_yaml
@@ -163,7 +163,9 @@ def _home(config: RunConfig) -> AbstractContextManager[RunDirectory | None]:
     return open_run_directory(Path(config.runs), config.run, resume=config.resume)
 
 
-def _marked(config: RunConfig, home: RunDirectory | None, coordinator: Coordinator | None) -> AbstractContextManager[None]:
+def _marked(
+    config: RunConfig, home: RunDirectory | None, coordinator: Coordinator | None
+) -> AbstractContextManager[None]:
     return marked(home, command=commands(config, home)["go on"]) if home and writes(coordinator) else nullcontext()
 
 

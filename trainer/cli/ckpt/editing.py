@@ -164,7 +164,9 @@ _NOT_WRITTEN = (
 
 def _refuse_foreign(path: Path) -> None:
     if is_foreign(str(path)):
-        raise NoCheckpointError(f"{path}: this command writes a {SUFFIX} file or a run; `ckpt convert` writes other formats")
+        raise NoCheckpointError(
+            f"{path}: this command writes a {SUFFIX} file or a run; `ckpt convert` writes other formats"
+        )
 
 
 def classes_of(source: WeightSource) -> dict[str, str]:
