@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # The extra with NVIDIA's libraries, where there is an NVIDIA GPU.
 EXTRAS := dev$(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU && echo ,gpu)
 
-.PHONY: help train test check fmt faults bench setup clean
+.PHONY: help train test check fmt jax faults bench setup clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -37,6 +37,11 @@ fmt: $(READY) ## format, and mend what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/python -m scripts.readme_map
 
+jax: ## the tests of names, files, graphs and edits with Keras on JAX, in an environment of its own
+	test -d .venv-jax || $(PYTHON) -m venv .venv-jax
+	.venv-jax/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]' jax
+	KERAS_BACKEND=jax .venv-jax/bin/pytest $(addprefix tests/nameplate/,naming weights checkpoint formats graph io surgery) $(ARGS)
+
 faults: $(READY) ## the long suite: kills, full disks, flipped bits, every count of replicas and workers
 	NAMEPLATE_FAULTS=1 $(BIN)/pytest tests/faults $(ARGS)
 
@@ -44,4 +49,4 @@ bench: $(READY) ## benchmarks, as ratios of interleaved pairs
 	$(BIN)/python -m scripts.bench $(ARGS)
 
 clean: ## remove the environment and the caches, never the runs
-	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis *.egg-info build dist
+	rm -rf $(VENV) .venv-jax .mypy_cache .ruff_cache .hypothesis *.egg-info build dist

@@ -34,6 +34,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.randomly_reset_seed = False
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip under another backend of Keras (`make jax`) what only TensorFlow can do."""
+    if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
+        return
+    for item in items:
+        if item.get_closest_marker("tensorflow") or "strategy" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.skip(reason="needs Keras on TensorFlow"))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Tell how to repeat the order, in which the tests may have failed."""
     seed = getattr(config.option, "randomly_seed", None)

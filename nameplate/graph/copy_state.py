@@ -28,14 +28,22 @@ def copy_state(pairs: Sequence[tuple[Any, Any]], *, done: Container[int] = ()) -
         variables = zip(keras_private.own_variables(source), keras_private.own_variables(target), strict=True)
         for old, new in variables:
             if id(new) not in done:
-                new.assign(old.value)
+                new.assign(own_copy(old.value))
         seeds = zip(keras_private.seed_generators(source), keras_private.seed_generators(target), strict=True)
         for old, new in seeds:
-            new.state.assign(old.state.value)
+            new.state.assign(own_copy(old.state.value))
             keras_private.copy_seed(old, new)
         keras_private.copy_flags(source, target)
         if isinstance(source, keras.layers.Lambda):  # inside a wrapper it was serialized
             keras_private.copy_functions(source, target)
+
+
+def own_copy(value: Any) -> Any:
+    """Return a variable's value for another variable to hold.
+
+    On JAX `assign` keeps the very array it is given, and training donates and so deletes the arrays of its variables.
+    """
+    return keras.ops.copy(value) if keras.backend.backend() == "jax" else value
 
 
 def initialize_from(layer: Any, source: Any, made: set[int]) -> None:
@@ -56,7 +64,7 @@ def initialize_from(layer: Any, source: Any, made: set[int]) -> None:
             return add_weight(*arguments, **keywords)
         value = keras_private.raw(known)
         variable = add_weight(
-            *arguments, **{**keywords, "initializer": lambda *_, **__: keras.ops.convert_to_tensor(value)}
+            *arguments, **{**keywords, "initializer": lambda *_, **__: own_copy(keras.ops.convert_to_tensor(value))}
         )
         made.add(id(variable))
         return variable

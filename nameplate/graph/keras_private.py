@@ -222,8 +222,9 @@ def internal_attributes() -> frozenset[str]:
         graph = keras.Model(image, layer(image), name="graph")
         stack = keras.Sequential([keras.Input((1,), name="image"), layer], name="stack")
         model = keras.Model(name="model")
-    trained = {"history", "optimizer", "stop_evaluating", "stop_predicting", "stop_training"}
-    trained |= {"_compile_config", "_compiled_trainable_state", "_eval_epoch_iterator"}  # by fit (trainers/trainer.py)
+    # What compile and fit add (trainers/trainer.py).
+    trained = {"history", "optimizer", "stop_evaluating", "stop_predicting", "stop_training", "_jax_state"}
+    trained |= {"_compile_config", "_compiled_trainable_state", "_eval_epoch_iterator"}
     return frozenset(trained).union(*(vars(part) for part in (layer, graph, stack, model)))
 
 

@@ -17,7 +17,7 @@ from keras import tree
 from nameplate.graph import explicit_names, keras_private
 from nameplate.graph.clone import Copier, clone, paired, prove_equivalent, refusal, rekeyed
 from nameplate.graph.constructor_arguments import completed, graph_arguments
-from nameplate.graph.copy_state import copy_names, copy_state, held, restore_initializers
+from nameplate.graph.copy_state import copy_names, copy_state, held, own_copy, restore_initializers
 from nameplate.graph.equivalence import copy_attributes, untied
 from nameplate.graph.functional import Call, Graph, SurgeryError, Value, adds_code, same
 from nameplate.graph.global_state import collector_paused, deep_graphs
@@ -262,7 +262,7 @@ class _Maker:
             where = f"{self._blueprint.places.get(id(label)) or self._addresses.name(label)}/{name}"
             source = before.get(name)
             if source is not None and same_form(source, variable):
-                variable.assign(source.value)
+                variable.assign(own_copy(source.value))
                 lines.append((where, "weight kept", f"{tuple(variable.shape)}"))
             else:
                 was = f"{tuple(source.shape)} -> " if source is not None else ""

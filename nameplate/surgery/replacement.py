@@ -11,6 +11,7 @@ import keras
 from nameplate.errors import cause
 from nameplate.graph import explicit_names, keras_private
 from nameplate.graph.clone import clone
+from nameplate.graph.copy_state import own_copy
 from nameplate.graph.functional import Call, Graph, SurgeryError, Value, is_graph, values_in
 from nameplate.graph.serializable import custom_objects
 from nameplate.graph.tree import owned_variables, walk
@@ -344,6 +345,6 @@ def _carry_weights(now: Any, copy: Any, replaced: str, new: Any) -> None:
         within = name.rpartition(f"{inside[-1]}/")[2] if inside else ""
         source = own.get(within) if inside and own else before.get(name)
         if source is not None and tuple(source.shape) == tuple(variable.shape) and source.dtype == variable.dtype:
-            variable.assign(source.value)
+            variable.assign(own_copy(source.value))
         elif not inside:
             raise SurgeryError(f"{owner!r} would get another shape: {name} {tuple(variable.shape)}")

@@ -151,6 +151,8 @@ KINDS: dict[str, Callable[[], keras.Model]] = {
     for make in (functional, sequential, unbuilt, nested, shared, wrapped, operators, custom, keyed, preprocessing)
 }
 KINDS |= {make.__name__: make for make in (subclassed, mixed)}
+if keras.backend.backend() != "tensorflow":  # no other backend computes with texts
+    del KINDS["preprocessing"]
 
 
 def example(model: keras.Model) -> Any:

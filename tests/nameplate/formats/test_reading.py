@@ -114,6 +114,7 @@ def test_every_kind_of_model_is_read_by_name_at_every_level(make: Any, tmp_path:
         assert all(np.array_equal(value, plain(target)[name]) for name, value in plain(source).items())
 
 
+@pytest.mark.tensorflow
 def test_a_saved_model_is_read_by_the_names_in_its_graph(tmp_path: Path) -> None:
     source = keras.Sequential([keras.Input((3,), name="x"), layers.Dense(2, name="a"), layers.Dense(2, name="b")])
     target = keras.Sequential([keras.Input((3,), name="x"), layers.Dense(2, name="a"), layers.Dense(2, name="b")])
@@ -138,7 +139,7 @@ def test_a_checkpoint_of_tensorflow_is_read_without_tensorflow(tmp_path: Path) -
     assert float(total) == pytest.approx(sum(float(value.sum()) for value in plain(source).values()), rel=1e-5)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", pytest.param("float64", marks=pytest.mark.tensorflow)])
 @pytest.mark.parametrize("make", [as_weights, as_legacy, as_keras])
 def test_number_formats_stay(make: Make, dtype: str, tmp_path: Path) -> None:
     x = keras.Input((3,), name="x")

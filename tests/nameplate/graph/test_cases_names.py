@@ -137,7 +137,9 @@ def test_u11_a_name_is_changed_by_rename_and_an_assignment_is_caught() -> None:
     assert nameplate.rename(functional(), {"hidden": "fc"}).get_layer("fc").path == "fc"
 
 
-@pytest.mark.parametrize("form", ["keras", "weights.h5", "h5", "saved_model"])
+@pytest.mark.parametrize(
+    "form", ["keras", "weights.h5", "h5", pytest.param("saved_model", marks=pytest.mark.tensorflow)]
+)
 def test_u12_a_new_name_persists_through_every_format(form: str, tmp_path: Path) -> None:
     """keras#6194: the name reverts after load."""
     import tensorflow as tf

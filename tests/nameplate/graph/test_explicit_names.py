@@ -95,7 +95,7 @@ def test_d3_what_was_made_before_anyone_looked_goes_by_keras_count() -> None:
 def test_d3_a_refusal_in_python_speaks_of_arguments() -> None:
     x = keras.Input((4,), name="x")
     model = keras.Model(x, layers.Dense(3)(x), name="net")
-    with pytest.raises(NamingError, match=r"models\.enforce\(model, 'repair'\)"):
+    with pytest.raises(NamingError, match=r"nameplate\.enforce\(model, 'repair'\)"):
         nameplate.enforce(model, "strict")
     with pytest.raises(NamingError, match="policy='repair'"):
         nameplate.insert(model, layers.ReLU(), before=list(nameplate.layers(model))[-1])

@@ -32,6 +32,7 @@ def test_n1_an_assignment_of_any_name_at_any_time_is_found(value: Any) -> None:
         frozen.check(model)
 
 
+@pytest.mark.tensorflow
 def test_n2_a_rename_leaves_nothing_half_renamed(tmp_path: Path) -> None:
     assigned, fresh = functional(), nameplate.rename(functional(), {"logits": "scores"})
     assigned.get_layer("logits").name = "scores"
@@ -76,6 +77,7 @@ def test_n5_a_clone_has_weights_inputs_containers_and_is_no_less_for_a_class() -
     assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), clone(model).get_weights(), strict=True))
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("name", ["a:0", " ", "é", "a b"])
 def test_n6_what_would_fail_in_graph_mode_only_is_refused_and_leaks_no_scope(name: str) -> None:
     model = functional()

@@ -115,6 +115,7 @@ ATTRIBUTES: dict[str, tuple[Callable[[], Any], type | tuple[type, ...] | str]] =
     "_compile_config": (_compiled, object),
     "_compiled_trainable_state": (_compiled, object),
     "_eval_epoch_iterator": (_compiled, object),
+    "_jax_state": (_compiled, object),
 }
 # The same without an underscore, of classes that Keras does not export (ops/node.py, ops/symbolic_arguments.py).
 NODES: dict[str, tuple[Callable[[], Any], type | str]] = {
@@ -126,6 +127,8 @@ NODES: dict[str, tuple[Callable[[], Any], type | str]] = {
     "keras_tensors": (lambda: _node().arguments, list),
     "fill_in": (lambda: _node().arguments, "(tensor_dict)"),
 }
+NAMES = [*ATTRIBUTES, *NODES]
+BACKEND = {"_handle_name": "tensorflow", "_jax_state": "jax"}
 # Names under which Keras keeps its state of the whole process.
 GLOBAL_KEYS = {
     "name_scope_stack": (list, lambda: keras.name_scope("top").__enter__()),
@@ -133,7 +136,6 @@ GLOBAL_KEYS = {
     "uninitialized_variables": (list, lambda: _uninitialized()),
     "global_random_seed": (int, lambda: keras.utils.set_random_seed(1)),
 }
-TENSORFLOW_ONLY = ("_handle_name",)
 
 
 def _seen(layer: Any) -> Any:
@@ -158,10 +160,10 @@ def test_an_imported_symbol_is_there_with_its_signature(symbol: str) -> None:
         assert signature == IMPORTED[symbol], f"{symbol} of keras {keras.__version__} takes {signature}"
 
 
-@pytest.mark.parametrize("name", [*ATTRIBUTES, *NODES])
+@pytest.mark.parametrize("name", NAMES)
 def test_an_attribute_is_there_with_its_type(name: str) -> None:
-    if name in TENSORFLOW_ONLY and keras.backend.backend() != "tensorflow":
-        pytest.skip("only TensorFlow's variables have it")
+    if keras.backend.backend() != BACKEND.get(name, keras.backend.backend()):
+        pytest.skip(f"only Keras on {BACKEND[name]} has it")
     make, kind = {**ATTRIBUTES, **NODES}[name]
     holder = make()
 
@@ -288,6 +290,7 @@ def test_keras_makes_the_parts_of_some_layers() -> None:
     assert not keras_private.makes_its_parts(layers.StackedRNNCells([layers.GRUCell(2)]))
 
 
+@pytest.mark.tensorflow
 def test_a_renamed_layer_and_variable_say_so_everywhere() -> None:
     layer = layers.Dense(2, name="old")
     layer.build((None, 3))
@@ -317,6 +320,7 @@ def test_nothing_is_disturbed() -> None:
     assert keras_private.automatic_counts() == counts
 
 
+@pytest.mark.tensorflow
 def test_a_scope_that_failed_is_taken_off_the_stack() -> None:
     import tensorflow as tf
     from keras.src.backend.common.name_scope import current_path

@@ -148,7 +148,9 @@ def subclassed_kind() -> keras.Model:
 
 
 @pytest.mark.parametrize("make", [sequential_kind, functional_kind, subclassed_kind])
-@pytest.mark.parametrize("form", ["keras", "weights.h5", "h5", "saved_model", "store"])
+@pytest.mark.parametrize(
+    "form", ["keras", "weights.h5", "h5", pytest.param("saved_model", marks=pytest.mark.tensorflow), "store"]
+)
 def test_names_and_weights_survive_every_format(make: Any, form: str, tmp_path: Path) -> None:
     model = nameplate.rename(make(), {"old": "fresh"})
     path = tmp_path / f"m.{form}"

@@ -295,6 +295,7 @@ def test_regularizers_constraints_and_precision_are_kept() -> None:
     assert fresh.bias.constraint is not None
 
 
+@pytest.mark.tensorflow
 def test_what_a_preprocessing_layer_learned_is_kept() -> None:
     model = KINDS["preprocessing"]()
     fresh = rename(model, {"lookup": "ids"})

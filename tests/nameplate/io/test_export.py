@@ -15,6 +15,8 @@ from nameplate.graph.tree import output_names
 from nameplate.io.export import ExportError
 from tests.nameplate.naming_models import KINDS, example, subclassed
 
+pytestmark = pytest.mark.tensorflow
+
 SERVED = ("functional", "sequential", "nested", "shared", "keyed", "mixed", "wrapped", "preprocessing")
 
 
