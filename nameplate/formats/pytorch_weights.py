@@ -25,6 +25,7 @@ from nameplate.weights.named import Weights
 from nameplate.weights.plan import Form
 
 ROWS_UNKNOWN = "rows as they are"
+_AND = " + "  # between the PyTorch names of the arrays that one Keras array is made of
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Converted:
     origins: Mapping[str, str]  # Keras name -> PyTorch name, several joined with ` + `
     dropped: Mapping[str, str]  # PyTorch name -> why Keras has no counterpart
     notes: Mapping[str, str] = field(default_factory=dict)  # Keras name -> how its rows were reordered, or why not
+    rules: Mapping[str, str] = field(default_factory=dict)  # PyTorch name -> the rule that renamed it
 
 
 def to_keras(
@@ -72,7 +74,8 @@ def to_keras(
         counter = names.join(layer, COUNTER)
         if role == "batch_norm" and counter in origins:
             dropped[origins.pop(counter)] = "PyTorch's count of batches; Keras has no such counter"
-    return converter.result(dropped)
+    rule_of = {by_slash[old]: text for old, text in mapped.rules.items()}
+    return converter.result(dropped, rule_of)
 
 
 class _Converter:
@@ -108,7 +111,7 @@ class _Converter:
             pair = pytorch_layouts.behind(pair, rows)
             self._notes[targets[0]] = rows.description if rows.known else f"{ROWS_UNKNOWN}: {rows.description}"
         for index, (name, form) in enumerate(zip(targets, forms, strict=True)):
-            self._add(name, form, " + ".join(origins), partial(self._read, origins, pair, shapes, index))
+            self._add(name, form, _AND.join(origins), partial(self._read, origins, pair, shapes, index))
 
     def _source_names(self, torch: list[str], keras: list[str]) -> list[str] | None:
         """Return the names, PyTorch's or Keras', under which a pair's arrays are left; None where one is missing."""
@@ -119,11 +122,13 @@ class _Converter:
         leaf = names.split(slashed(self._left[keras[0]]))[1]  # PyTorch's own; a rule renamed the array to Keras' name
         return keras if leaf == names.split(torch[0])[1] else None
 
-    def result(self, dropped: Mapping[str, str]) -> Converted:
+    def result(self, dropped: Mapping[str, str], rule_of: Mapping[str, str]) -> Converted:
         for name, origin in self._left.items():
             self._add(name, self._forms[origin], origin, partial(self._source.__getitem__, origin))
         weights = Arrays(self._arrays, lambda place: self._reads[place](), path=Path(), format="PyTorch")
-        return Converted(weights, self._origins, dropped, self._notes)
+        firsts = {origin: origin.split(_AND)[0] for origin in self._origins.values()}
+        rules = {origin: rule_of[first] for origin, first in firsts.items() if first in rule_of}
+        return Converted(weights, self._origins, dropped, self._notes, rules)
 
     def _add(self, name: str, form: Form, origin: str, read: Callable[[], np.ndarray]) -> None:
         self._arrays.append(Array(name, form.shape, form.dtype, name))

@@ -250,7 +250,7 @@ def _prove_weights(model: keras.Model, path: Path) -> None:
     if path.name.endswith(".weights.h5"):
         before = {name: value for name, value in before.items() if not is_adapter(name)} | merged(model)
     with open_weights(path) as arrays:
-        sources = plan_weights(model, arrays).sources
+        sources = plan_weights(model, arrays).taken
         problems = [f"{name}: missing after saving" for name in before if name not in sources and not _is_seed(name)]
         differ = [name for name, source in sources.items() if not _equal(before[name], arrays[source])]
     _refuse(model, [*problems, *(f"{name}: other values after saving" for name in differ)])

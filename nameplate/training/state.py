@@ -24,8 +24,7 @@ from nameplate.graph.tree import seeds
 from nameplate.naming.names import did_you_mean
 from nameplate.naming.rules import parse_rules
 from nameplate.training.config_diff import Resets
-from nameplate.weights import plan
-from nameplate.weights.plan import Form
+from nameplate.weights.plan import Form, Line, bridges, forms_of, match
 
 Arrays = dict[str, np.ndarray]
 
@@ -101,7 +100,7 @@ class TrainState:
         given = [weights, _fitting(self.slots, slots, ("",) if resets.slots else (), told)]
         given.append(_fitting(self.shared, shared, resets.free, told))
         pairs = list(zip((self.weights, self.slots, self.shared), given, strict=True))
-        problems = [problem for variables, arrays in pairs for problem in _differences(variables, arrays)]
+        problems = [text for variables, arrays in pairs for text in _differences(forms_of(variables), forms_of(arrays))]
         problems += self._metric_problems(state, resets)
         if problems:
             raise ResumeError("\n".join(["the checkpoint does not fit this run:", *(f"  {each}" for each in problems)]))
@@ -117,13 +116,13 @@ class TrainState:
 
     def weight_problems(self, weights: Mapping[str, Form]) -> list[str]:
         """Return what keeps a checkpoint's weights from being this model's: names, shapes, dtypes."""
-        return _differences(self.weights, weights)
+        return _differences(forms_of(self.weights), weights)
 
     def bridges(self, weights: Mapping[str, Form]) -> list[str]:
         """Return the rename rules that would make a checkpoint's weights those of this model, where it is obvious."""
-        own = {name: Form(tuple(each.shape), str(each.dtype)) for name, each in self.weights.items()}
-        rules = plan.bridges(weights, own)
-        return rules if rules and plan.match(weights, own, rules=parse_rules(rules)).fits else []
+        own = forms_of(self.weights)
+        rules = bridges(weights, own)
+        return rules if rules and match(weights, own, rules=parse_rules(rules)).fits else []
 
     def _metric_problems(self, state: Mapping[str, Any], resets: Resets) -> list[str]:
         if "metrics/" in resets.free:
@@ -196,18 +195,15 @@ def _fitting(
         del fitting[name]
         told.append(f"{name} is left behind")
     for name, variable in variables.items():
-        if free and name.startswith(free) and _form(fitting.get(name)) != (tuple(variable.shape), str(variable.dtype)):
+        if free and name.startswith(free) and _is_other(variable, fitting.get(name)):
             fitting[name] = np.asarray(copies(variable)[0].numpy())
             told.append(f"{name} begins anew")
     return fitting
 
 
-def _form(array: Any) -> tuple[tuple[int, ...], str] | None:
-    if array is None:
-        return None
-    if isinstance(array, Form):
-        return array.shape, array.dtype
-    return np.asarray(array).shape, np.asarray(array).dtype.name
+def _is_other(variable: keras.Variable, array: Any) -> bool:
+    """Return whether there is no array for a variable, or one of another shape or type."""
+    return array is None or forms_of({"": variable}) != forms_of({"": array})
 
 
 def _replicas(name: str, state: Mapping[str, Any]) -> list[np.ndarray]:
@@ -233,12 +229,17 @@ def _restore_sums(variable: keras.Variable, values: list[np.ndarray]) -> None:
         target.assign(value)
 
 
-def _differences(variables: Mapping[str, keras.Variable], arrays: Mapping[str, Any]) -> list[str]:
-    missing, unexpected = variables.keys() - arrays.keys(), arrays.keys() - variables.keys()
-    found = [f"{name}: not in the checkpoint.{did_you_mean(name, unexpected)}" for name in sorted(missing)]
-    found += [f"{name}: only in the checkpoint.{did_you_mean(name, missing)}" for name in sorted(unexpected)]
-    for name in sorted(variables.keys() & arrays.keys()):
-        want, have = (tuple(variables[name].shape), str(variables[name].dtype)), _form(arrays[name])
-        if have is not None and want != have:
-            found.append(f"{name}: the model has {want[0]} {want[1]}, the checkpoint {have[0]} {have[1]}")
-    return found
+def _differences(own: Mapping[str, Form], stored: Mapping[str, Form]) -> list[str]:
+    """Return what keeps the arrays of a checkpoint from being those of this run, sorted by kind and name."""
+    problems = match(stored, own, label="the checkpoint").problems
+    order = {"missing": 0, "unexpected": 1}
+    return [_difference(line) for line in sorted(problems, key=lambda line: (order.get(line.verdict, 2), line.name))]
+
+
+def _difference(line: Line) -> str:
+    if line.want is None:
+        return f"{line.name}: only in the checkpoint, {line.reason}"
+    if line.have is None:
+        return f"{line.name}: not in the checkpoint, {line.reason}"
+    want, have = (f"{form.shape} {form.dtype}" for form in (line.want, line.have))
+    return f"{line.name}: the model has {want}, the checkpoint {have}"

@@ -57,14 +57,19 @@ def select(weights: Weights, patterns: Iterable[str]) -> Weights:
     """
     patterns = list(patterns)
     require_matches(weights, patterns)
-    return partition(weights, lambda name: any(matches(name, pattern) for pattern in patterns))[0]
+    return partition(weights, lambda name: any_matches(name, patterns))[0]
 
 
 def partition(weights: Weights, belongs: Callable[[str], bool]) -> tuple[Weights, Weights]:
     """Return the part of `weights` whose names satisfy `belongs`, and the rest; nothing is read."""
-    inside = dict.fromkeys(name for name in weights if belongs(name))
-    outside = dict.fromkeys(name for name in weights if name not in inside)
-    return _Part(weights, inside), _Part(weights, outside)
+    inside = {name: name for name in weights if belongs(name)}
+    outside = {name: name for name in weights if name not in inside}
+    return _View(weights, inside), _View(weights, outside)
+
+
+def under(weights: Weights, origins: Mapping[str, str]) -> Weights:
+    """Return weights under other names, `{name: name in weights}`; nothing is read."""
+    return _View(weights, origins)
 
 
 def map(weights: Weights, function: Callable[[str, np.ndarray], np.ndarray]) -> dict[str, np.ndarray]:
@@ -113,6 +118,11 @@ def matches(name: str, pattern: str) -> bool:
     return name == pattern or name.startswith((f"{pattern}/", f"{pattern}@")) or fnmatchcase(name, pattern)
 
 
+def any_matches(name: str, patterns: Iterable[str]) -> bool:
+    """Return whether one of the patterns matches `name`."""
+    return any(matches(name, pattern) for pattern in patterns)
+
+
 def require_matches(names: Collection[str], patterns: Iterable[str]) -> None:
     """Raise `WeightsError` with every pattern that matches none of `names`, each with the nearest name."""
     if unmatched := [pattern for pattern in patterns if not any(matches(name, pattern) for name in names)]:
@@ -146,20 +156,18 @@ def _wide(array: np.ndarray) -> np.ndarray:
     return np.atleast_1d(array.astype(wide))
 
 
-class _Part(Mapping[str, np.ndarray]):
-    """A part of other weights; each array is read from them on demand."""
+class _View(Mapping[str, np.ndarray]):
+    """A part of other weights, or all of them under other names; reads through to them."""
 
-    def __init__(self, whole: Weights, names: Mapping[str, None]) -> None:
+    def __init__(self, whole: Weights, origins: Mapping[str, str]) -> None:
         self._whole = whole
-        self._names = names
+        self._origins = origins
 
     def __getitem__(self, name: str) -> np.ndarray:
-        if name not in self._names:
-            raise KeyError(name)
-        return self._whole[name]
+        return self._whole[self._origins[name]]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+        return iter(self._origins)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._origins)

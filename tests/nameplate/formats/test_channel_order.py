@@ -89,8 +89,9 @@ def test_a_plan_reports_reordered_rows_and_a_square_kernel_is_transposed(tmp_pat
     plan = nameplate.plan(tmp_path / "vgg.pt", model, VGG)
     lines = {line.target: line for line in plan.lines if line.target}
 
-    assert lines["hidden/kernel"].detail == "rows from 4 x 3 x 2 to 3 x 2 x 4"
-    assert lines["logits/kernel"].detail == ""
+    assert lines["hidden/kernel"].conversion == "rows from 4 x 3 x 2 to 3 x 2 x 4"
+    assert lines["hidden/kernel"].rule == "9=hidden"
+    assert lines["logits/kernel"].detail == "11=logits"
     assert lines["norm/gamma"].source == "8.weight"
     assert np.array_equal(
         nameplate.read(nameplate.apply(plan, model))["logits/kernel"], module[11].weight.detach().numpy().T

@@ -31,7 +31,7 @@ def test_c7_a_near_name_is_a_suggestion_and_a_rename_a_rule(tmp_path: Path) -> N
     for source in (weights, tmp_path / "w.safetensors"):
         with pytest.raises(LoadingError) as refused:
             nameplate.load_weights(model, source)
-        assert "unexpected enc/d/kernel" in str(refused.value)
+        assert "unexpected  enc/d/kernel" in str(refused.value)
         assert "Did you mean 'enc/adapter/d/kernel'?" in str(refused.value)
 
     report = nameplate.load_weights(model, weights, rename={"enc/d": "enc/adapter/d"})

@@ -13,7 +13,7 @@ from nameplate import checkpoint as store
 from nameplate.errors import NameplateError
 from nameplate.naming.rules import apply_rules, parse_rules
 from nameplate.training.config import CheckpointInitConfig
-from nameplate.training.initial_weights import InitialWeightsError, plan
+from nameplate.training.initial_weights import InitialWeightsError, planned
 from nameplate.weights.plan import Form
 from tests.nets import CUSTOM, write_nets
 from tests.trainer.running import about, content, train
@@ -94,7 +94,7 @@ def test_swapped_layers_of_one_shape_follow_their_names(runs: Path) -> None:
         (["model.arguments.width=9"], "shape       body/kernel"),
         (["init.rename=['bdy=trunk']"], "'bdy=trunk' matches nothing. Did you mean 'body"),
         (["init.only=[bodi]"], "'bodi' Did you mean 'body'"),
-        (["init.allow_missing=[body]"], "init.allow_missing: 'body' is for nothing, there is no such difference"),
+        (["init.allow_missing=[body]"], "init.allow_missing: 'body' allows nothing, there is no such difference"),
         (["init.path=/nowhere/at/all"], "There is nothing at /nowhere/at/all"),
     ],
 )
@@ -161,17 +161,17 @@ def test_files_of_plain_keras_are_sources_by_name(runs: Path, name: str) -> None
 FORMS = {"a/kernel": Form((2, 3), "float32"), "a/bias": Form((3,), "float32"), "b/kernel": Form((3, 4), "float32")}
 
 
-def planned(source: dict[str, Form], target: dict[str, Form], **options: Any) -> dict[str, str]:
-    account = plan(source, target, CheckpointInitConfig(path="", **options))
-    return {line.target or f"-{line.source}": line.verdict for line in account.lines}
+def verdicts_of(source: dict[str, Form], target: dict[str, Form], **options: Any) -> dict[str, str]:
+    plan = planned(source, target, CheckpointInitConfig(path="", **options))
+    return {line.target or f"-{line.source}": line.verdict for line in plan.lines}
 
 
 @pytest.mark.parametrize(
     ("options", "verdicts"),
     [
         ({}, {"a/kernel": "taken", "a/bias": "taken", "b/kernel": "taken"}),
-        ({"only": ["a"]}, {"a/kernel": "taken", "a/bias": "taken"}),
-        ({"only": ["*/kernel"]}, {"a/kernel": "taken", "b/kernel": "taken"}),
+        ({"only": ["a"]}, {"a/kernel": "taken", "a/bias": "taken", "b/kernel": "left"}),
+        ({"only": ["*/kernel"]}, {"a/kernel": "taken", "a/bias": "left", "b/kernel": "taken"}),
         (
             {"rename": ["b="], "allow_missing": ["b"]},
             {"a/kernel": "taken", "a/bias": "taken", "b/kernel": "kept", "-b/kernel": "dropped"},
@@ -179,13 +179,15 @@ def planned(source: dict[str, Form], target: dict[str, Form], **options: Any) ->
     ],
 )
 def test_the_plan_is_data(options: dict[str, Any], verdicts: dict[str, str]) -> None:
-    assert planned(FORMS, FORMS, **options) == verdicts
+    assert verdicts_of(FORMS, FORMS, **options) == verdicts
 
 
 def test_another_dtype_is_cast_only_where_it_is_allowed() -> None:
     half = {name: Form(form.shape, "float16") for name, form in FORMS.items()}
-    assert set(planned(half, FORMS).values()) == {"dtype"}
-    assert planned(half, FORMS, allow_dtype=["a"]) == {"a/kernel": "cast", "a/bias": "cast", "b/kernel": "dtype"}
+    assert set(verdicts_of(half, FORMS).values()) == {"dtype"}
+    assert verdicts_of(half, FORMS, allow_dtype=["a"]) == {"a/kernel": "taken", "a/bias": "taken", "b/kernel": "dtype"}
+    lines = planned(half, FORMS, CheckpointInitConfig(path="", allow_dtype=["a"])).lines
+    assert [line.conversion for line in lines] == ["float16 to float32", "float16 to float32", ""]
 
 
 def test_rules_match_whole_components_unless_they_say_otherwise() -> None:
@@ -202,5 +204,5 @@ def test_rules_match_whole_components_unless_they_say_otherwise() -> None:
 def test_a_rule_set_that_misses_a_subtree_is_accounted_for_on_both_sides() -> None:
     """transformers#46129: what the rules do not cover is never left at random."""
     theirs = {f"old/{name}": form for name, form in FORMS.items()}
-    account = plan(theirs, FORMS, CheckpointInitConfig(path="", rename=["old/a=a"]))
-    assert {(line.target, line.source) for line in account.refused} == {("b/kernel", None), (None, "old/b/kernel")}
+    plan = planned(theirs, FORMS, CheckpointInitConfig(path="", rename=["old/a=a"]))
+    assert {(line.target, line.source) for line in plan.problems} == {("b/kernel", None), (None, "old/b/kernel")}

@@ -15,9 +15,8 @@ from nameplate.naming.rules import parse_rules
 from nameplate.training import console, run_directory
 from nameplate.training.weight_sources import WeightSource, open_source
 from nameplate.weights import named as weights
-from nameplate.weights import plan as matching
 from nameplate.weights.named import Difference, Weights
-from nameplate.weights.plan import Plan
+from nameplate.weights.plan import COLUMNS, WeightPlan, bridges, match
 
 DAMAGED = 1
 
@@ -238,13 +237,12 @@ def plan(arguments: argparse.Namespace) -> int:
     """Show what loading SOURCE into TARGET would do with every name of both; exit 1 if anything is left over."""
     rules = parse_rules(arguments.rules)
     with open_source(arguments.source) as source, open_source(arguments.target) as target:
-        made = matching.match(source.forms, target.forms, rules=rules)
-        bridges = matching.bridges(source.forms, target.forms) if not rules and not made.fits else []
+        made = match(source.forms, target.forms, rules=rules, label=source.label)
+        offered = bridges(source.forms, target.forms) if not rules and not made.fits else []
     if arguments.json:
-        lines = [vars(line) for line in made.lines]
-        console.as_json({"fits": made.fits, "counts": made.counts(), "bridges": bridges, "lines": lines})
+        console.as_json(made.document() | {"bridges": offered})
     else:
-        _print_plan(made, bridges)
+        _print_plan(made, offered)
     return FITS if made.fits else LEFT_OVER
 
 
@@ -302,10 +300,8 @@ def _difference_document(difference: Difference) -> dict[str, Any]:
     }
 
 
-def _print_plan(made: Plan, bridges: list[str]) -> None:
-    rows = [(line.target, line.source, line.verdict, line.detail) for line in made.lines]
-    console.table("plan", ["target", "source", "verdict", "detail"], rows)
-    counts = ", ".join(f"{count} {verdict}" for verdict, count in made.counts().items())
-    console.line(f"{'It fits' if made.fits else 'It does not fit'}: {counts or 'nothing on either side'}.")
-    if bridges:
-        console.line(f"These rules would bridge it: {' '.join(bridges)}")
+def _print_plan(made: WeightPlan, offered: list[str]) -> None:
+    console.table("plan", COLUMNS, made.rows())
+    console.line(f"{'It fits' if made.fits else 'It does not fit'}: {made.total() or 'nothing on either side'}.")
+    if offered:
+        console.line(f"These rules would bridge it: {' '.join(offered)}")
