@@ -38,7 +38,7 @@ from nameplate.io.lora_files import restore_adapters
 from nameplate.io.name_metadata import names_and_config, restore_names
 from nameplate.naming import names
 from nameplate.naming.rules import apply_rules, parse_rules
-from nameplate.weights.named import matches, require_matches
+from nameplate.weights.named import any_matches, require_matches
 
 _SHOWN = 10  # what a refusal lists
 _ALL = 'Its names and weights need neither: nameplate.load(path, only=["*"]).'
@@ -128,7 +128,7 @@ def _weights(source: Path, only: Sequence[str] | None, rename: Any) -> dict[str,
         origins = {new: old for old, new in mapped.items()}
         if only is not None:
             require_matches(origins, only)
-        chosen = [name for name in origins if only is None or any(matches(name, pattern) for pattern in only)]
+        chosen = [name for name in origins if only is None or any_matches(name, only)]
         return {name: arrays[origins[name]] for name in chosen}
 
 

@@ -1,4 +1,4 @@
-"""Weights of any file into a model that is there, by name: planned, accounted for on both sides, then written."""
+"""Loading the weights of any file into a model by name: planned, accounted for on both sides, then written."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from nameplate.weights.plan import (
 )
 
 _SHOWN = 20
-_DRAWN = "seed_generator_state"  # how Keras calls the state of every random generator
+_DRAWN = "seed_generator_state"  # Keras' name for the state of a random generator
 
 
 class LoadingError(NameplateError):
@@ -48,7 +48,7 @@ class LoadingError(NameplateError):
 
 
 class OrderWarning(UserWarning):
-    """An order that nobody can check: of classes in a file without names, or of the rows of a flattened picture."""
+    """An order that cannot be checked: of layers in a file without names, or of the rows of a flattened picture."""
 
 
 def load_weights(
@@ -62,26 +62,26 @@ def load_weights(
     by_order: bool = False,
     layout: str | None = None,
 ) -> WeightPlan:
-    """Write the arrays of a file to the variables of their names, and return what became of each.
+    """Write each array of a file to the variable of its name, and return the plan with what became of every name.
 
-    Proved: that names, shapes and types agree, on both sides but for what was asked for. Not proved: that an array
-    is what its name says, and what the model computes with it.
+    Proved: that names, shapes and types agree on both sides, except where the arguments allow otherwise. Not proved:
+    that an array is what its name says, and what the model computes with it.
 
     Args:
-        model: a built model; its variables change, on every replica, or none does.
+        model: a built model; all its variables change, on every replica, or none does.
         source: a file that `nameplate.formats.open_weights` knows, or weights by name.
-        only: variables, layers, containers or shell patterns of the model's; the rest is left as it is.
+        only: variables, layers, containers or shell patterns of the model; the rest is left as it is.
         rename: `{old: new}` or rules (`OLD=NEW`, `OLD=` to drop, `re:PATTERN=REPLACEMENT`) from names of the file to
-            names of the model; of PyTorch's names the dots are slashes.
+            names of the model; the dots in PyTorch's names count as slashes.
         partial: load what fits; what is missing, unexpected or of another shape is only reported.
         cast: turn floating-point numbers into the model's types.
-        by_order: for a `.weights.h5` without names: each class's layers in their order, with a warning.
-        layout: "keras" or "torch", whose order of axes the arrays have; by default what the file or its names say.
-            From PyTorch's, the rows of a Dense behind a flattened picture go into Keras' order where the graph shows
-            the Flatten; where it cannot be seen, an `OrderWarning` names the variable.
+        by_order: for a `.weights.h5` without names: take the layers of each class in order, with a warning.
+        layout: "keras" or "torch", the order of the arrays' axes; by default what the file or its names say. With
+            PyTorch's, the rows of a Dense behind a flattened picture go into Keras' order where the graph shows the
+            Flatten; where it does not, an `OrderWarning` names the variable.
 
     Raises:
-        LoadingError: with everything that is missing, unexpected or of another shape, and when nothing fits at all.
+        LoadingError: with everything that is missing, unexpected or of another shape, or when nothing fits.
         FileFormatError: when the file cannot be read or is refused.
         RuleError: for a rule that does nothing.
     """
@@ -89,21 +89,21 @@ def load_weights(
         raise LoadingError(f"layout={layout!r}: it is 'keras' or 'torch'")
     require_built(model)
     only = [only] if isinstance(only, str) else only
-    wanted = _Wanted(only, parse_rules(rename), partial, cast, by_order)
+    options = _Options(only, parse_rules(rename), partial, cast, by_order)
     if isinstance(source, Mapping):
         require_arrays(source)
-        return _load(model, source, "weights", layout or layout_of(source), wanted)
+        return _load(model, source, "weights", layout or layout_of(source), options)
     if not isinstance(source, str | os.PathLike):
         raise LoadingError(f"a source is a path or weights by name, not a {type(source).__name__}")
     with open_weights(source) as arrays:
-        return _load(model, arrays, str(source), layout or layout_of(arrays), wanted)
+        return _load(model, arrays, str(source), layout or layout_of(arrays), options)
 
 
 def require_arrays(weights: Weights) -> None:
-    """Raise `LoadingError` with each name of weights that stands for something else than an array; reads no file."""
+    """Raise `LoadingError` with every value of a dictionary that is not an array."""
     if not isinstance(weights, dict):
         return
-    strangers = [f"{name}: a {type(each).__name__}" for name, each in weights.items() if not hasattr(each, "dtype")]
+    strangers = [f"{name}: a {type(value).__name__}" for name, value in weights.items() if not hasattr(value, "dtype")]
     if strangers:
         raise LoadingError("\n  ".join(["weights are NumPy arrays by name; these are not:", *strangers[:_SHOWN]]))
 
@@ -119,8 +119,8 @@ def plan_weights(model: keras.Model, source: Arrays) -> WeightPlan:
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """How weights are to be loaded: the arguments of `load_weights`."""
+class _Options:
+    """The arguments of `load_weights` that say how."""
 
     only: Sequence[str] | None
     rules: list[Rule]
@@ -129,7 +129,7 @@ class _Wanted:
     by_order: bool
 
 
-def _load(model: keras.Model, source: Weights, label: str, layout: str, wanted: _Wanted) -> WeightPlan:
+def _load(model: keras.Model, source: Weights, label: str, layout: str, options: _Options) -> WeightPlan:
     forms = forms_of(source)
     targets = _targets(model, forms)
     merged = merged_adapters(targets, source)
@@ -138,19 +138,19 @@ def _load(model: keras.Model, source: Weights, label: str, layout: str, wanted: 
     offered = {name: form for name, form in forms.items() if name not in drawn}
     converted = None
     if layout == "torch":
-        converted = converted_from_torch(model, source, there, wanted.rules, forms=offered)
+        converted = converted_from_torch(model, source, there, options.rules, forms=offered)
         plan = match(converted.weights.forms, there, label=label, arrays=converted.weights)
-        plan = with_torch_names(_chosen(plan, wanted, there), converted)
+        plan = with_torch_names(_chosen(plan, options, there), converted)
     else:
-        plan = _planned_by_name(model, source, label, offered, there, wanted)
+        plan = _planned_by_name(model, source, label, offered, there, options)
     ignored = [Line(None, name, "dropped", reason="a random generator, named by a count") for name in drawn]
     plan = plan.with_lines([*plan.lines, *ignored])
-    _require_fit(plan, model, source, partial=wanted.partial)
+    _require_fit(plan, model, source, partial=options.partial)
     if converted:
         _warn_of_unknown_rows(label, converted)
     assign(plan, targets)
     reset_adapters(merged, targets, plan.loaded)
-    return plan
+    return replace(plan, arrays={})  # what a caller keeps does not hold the source in memory
 
 
 def _planned_by_name(
@@ -159,30 +159,30 @@ def _planned_by_name(
     label: str,
     forms: Mapping[str, Form],
     there: Mapping[str, Form],
-    wanted: _Wanted,
+    options: _Options,
 ) -> WeightPlan:
-    """Return the plan of arrays in Keras' layout, whose names in the file may be numbers or leave out containers."""
-    aliases = _in_order(model, source, label) if wanted.by_order else {}
+    """Return the plan of arrays in Keras' layout, in whose file names may be numbers or lack containers."""
+    aliases = _by_order(model, source, label) if options.by_order else {}
     aliased = [aliases.get(name, name) for name in forms]
-    aliases |= better_names(model, aliased, wanted.rules, format_=getattr(source, "format", ""))
+    aliases |= better_names(model, aliased, options.rules, format_=getattr(source, "format", ""))
     better = {name: aliases.get(step := aliases.get(name, name), step) for name in forms}
     better, again = once_each(source, better)
     places = {new: name for name, new in better.items()}
     here = {new: forms[name] for new, name in places.items()}
-    plan = match(here, there, rules=wanted.rules, label=label, arrays=under(source, places))
+    plan = match(here, there, rules=options.rules, label=label, arrays=under(source, places))
     changed = {new: name for new, name in places.items() if new != name}
     repeated = {name: f"the same variable as {first}" for name, first in again.items()}
-    return with_file_names(_chosen(plan, wanted, there), changed, dropped=repeated)
+    return with_file_names(_chosen(plan, options, there), changed, dropped=repeated)
 
 
-def _chosen(plan: WeightPlan, wanted: _Wanted, there: Mapping[str, Form]) -> WeightPlan:
-    """Return the plan with what is to be cast, and for the model's variables that `only` names; the rest is left."""
-    if wanted.cast:
+def _chosen(plan: WeightPlan, options: _Options, there: Mapping[str, Form]) -> WeightPlan:
+    """Return the plan with types cast if asked for, and all that `only` does not name left as it is."""
+    if options.cast:
         plan = with_casts(plan)
-    if wanted.only is None:
+    if options.only is None:
         return plan
-    require_matches(there, wanted.only)
-    return with_left(plan, wanted.only, "only")
+    require_matches(there, options.only)
+    return with_left(plan, options.only, "only")
 
 
 def _require_fit(plan: WeightPlan, model: keras.Model, source: Weights, *, partial: bool) -> None:
@@ -299,8 +299,8 @@ def _targets(model: keras.Model, forms: Mapping[str, Form]) -> dict[str, Any]:
 # ---- by order ---------------------------------------------------------------------------------------------------
 
 
-def _in_order(model: keras.Model, source: Weights, label: str) -> dict[str, str]:
-    """Return `{name in the file: name in the model}` by where each lies, as Keras would load it."""
+def _by_order(model: keras.Model, source: Weights, label: str) -> dict[str, str]:
+    """Return `{name in the file: name in the model}` by place in the file, as Keras would load it."""
     if not isinstance(source, Arrays) or not source.unnamed:
         raise LoadingError(f"{label} has names; by_order=True is for a .weights.h5 file without")
     with tempfile.TemporaryDirectory(prefix="nameplate-") as folder:
@@ -308,8 +308,8 @@ def _in_order(model: keras.Model, source: Weights, label: str) -> dict[str, str]
         with open_weights(Path(folder) / "order.weights.h5") as mine:
             named = {place: name for name, place in mine.places.items()}
     warnings.warn(
-        f"{label} has no names; its arrays go by the order of each class's layers, which nobody can check",
+        f"{label} has no names; its arrays are taken in the order of each class's layers, which cannot be checked",
         OrderWarning,
-        stacklevel=4,
+        stacklevel=5,  # the caller of `load_weights`
     )
     return {name: named[place] for name, place in source.places.items() if place in named}

@@ -23,7 +23,7 @@ from nameplate.training.config_diff import ConfigDiff, resets_for
 from nameplate.training.console import tool
 from nameplate.training.progress import Progress, Texts, progress_of
 from nameplate.training.state import Arrays, ResumeError, TrainState, in_host_memory
-from nameplate.weights.plan import Form
+from nameplate.weights.plan import forms_of
 
 _SHOWN = 5
 
@@ -303,8 +303,7 @@ class Checkpoints:
 
     def _refuse_other_model(self, checkpoint: store.Checkpoint) -> None:
         """Raise `ResumeError` with both sides, and with the rules that would bridge them where they are obvious."""
-        records = checkpoint.weights.records
-        forms = {name: Form(tuple(each.shape), each.dtype.name) for name, each in records.items()}
+        forms = forms_of(checkpoint.weights)
         problems = self._state.weight_problems(forms)
         if not problems:
             return

@@ -1,4 +1,4 @@
-"""What the editing commands read: a checkpoint, or any file of weights, as weights and all that goes with them."""
+"""Sources of weights: a checkpoint or any file, as named arrays with all that goes with them."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nameplate import checkpoint as store
-from nameplate.formats.arrays import Arrays
 from nameplate.formats.registry import is_weights, open_weights
 from nameplate.training import run_directory
 from nameplate.weights.named import Weights
-from nameplate.weights.plan import Form
+from nameplate.weights.plan import Form, forms_of
 
 SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True)
 class WeightSource:
-    """Named arrays, not yet read; a plain file has weights alone."""
+    """Named arrays, not yet read; a plain file has only weights."""
 
     label: str
     weights: Weights
@@ -36,15 +34,11 @@ class WeightSource:
     @property
     def forms(self) -> dict[str, Form]:
         """Shape and dtype of every weight; reads none."""
-        if isinstance(self.weights, Arrays):
-            return dict(self.weights.forms)
-        records: Mapping[str, Any] = getattr(self.weights, "entries", self.weights)
-        records = self.checkpoint.weights.records if self.checkpoint else records
-        return {name: Form(tuple(record.shape), record.dtype.name) for name, record in records.items()}
+        return forms_of(self.weights)
 
     @property
     def step(self) -> int:
-        """The step that the arrays are of; 0 where a plain file does not say."""
+        """The step at which the arrays were saved; 0 where a plain file does not say."""
         if self.checkpoint is not None:
             return self.checkpoint.step
         written: Mapping[str, str] = getattr(self.weights, "metadata", {})
@@ -54,7 +48,7 @@ class WeightSource:
 
 @contextmanager
 def open_source(text: str) -> Iterator[WeightSource]:
-    """Open the checkpoint or the file of weights at the path `text`; of a run its newest checkpoint."""
+    """Open the checkpoint or the file of weights at the path `text`; for a run, its newest checkpoint."""
     if Path(text).is_file() and text.endswith(SUFFIX):
         yield WeightSource(text, store.open_tensors(Path(text)), {}, {}, None)
         return

@@ -212,7 +212,7 @@ def test_a_file_without_names_goes_by_order_only_on_request_and_with_a_warning(t
 
     with pytest.raises(LoadingError, match="has no names: by_order=True"):
         nameplate.load_weights(target, path)
-    with pytest.warns(OrderWarning, match="which nobody can check"):
+    with pytest.warns(OrderWarning, match="which cannot be checked"):
         nameplate.load_weights(target, path, by_order=True)
     assert all(np.array_equal(value, plain(target)[name]) for name, value in plain(source).items())
 
