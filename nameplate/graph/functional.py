@@ -110,11 +110,11 @@ class Graph:
         again = set(changed)
         while True:
             reached = self.reached(again)
-            behind = {id(call.layer) for call in self.calls if any(id(value) in reached for value in call.outputs)}
-            if behind <= again:
+            downstream = {id(call.layer) for call in self.calls if any(id(out) in reached for out in call.outputs)}
+            if downstream <= again:
                 every = [head.value for head in self.heads] + [value for call in self.calls for value in call.outputs]
                 return {id(value) for value in every} - reached
-            again |= behind
+            again |= downstream
 
     def prune(self) -> list[Call]:
         """Drop the calls that lead to no output, and return them."""

@@ -34,7 +34,7 @@ def collector_paused() -> Iterator[None]:
 def deep_graphs(nodes: int) -> Iterator[None]:
     """Raise the recursion limit for a graph with this many nodes in a row: Keras recurses once a node.
 
-    Frames of Python 3.11 and later take no C stack, so the limit is all that stands in the way.
+    Frames of Python 3.11 and later take no C stack, so only the limit stops the recursion.
     """
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(max(before, 2 * nodes + 1000))

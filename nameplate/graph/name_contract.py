@@ -195,7 +195,7 @@ def _changes(before: Frozen, now: Frozen) -> list[str]:
         known, present = dict(before.layers), dict(now.layers)
         lines += [f"  {name}: removed" for name in known if name not in present]
         lines += [f"  {name}: added" for name in present if name not in known]
-    advice = "Set the names back, or rename before compile: nameplate.rename(model, {old: new}) gives a new model."
+    advice = "Set the names back, or rename before compile: nameplate.rename(model, {old: new}) returns a new model."
     if any(names.fault(to) for _, to in now.layers):
         advice += " Some of these names cannot be saved."
     return [*lines, advice]

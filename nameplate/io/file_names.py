@@ -1,4 +1,4 @@
-"""Names that a file leaves to the model: numbered variables, containers left out, the model's own name in front."""
+"""Names that a file abbreviates: variables by number, containers omitted, the model's own name in front of all."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from nameplate.naming import names
 from nameplate.naming.rules import Rule, apply_rules
 from nameplate.weights.named import Weights
 
-# Formats whose names are the paths of Keras' variables, in which the containers of nested graphs do not occur.
+# Formats whose names are the paths of Keras' variables, which omit the containers of nested graphs.
 _BY_PATH = (".h5", "SavedModel", "TensorFlow checkpoint")
 
 
 def better_names(
-    model: keras.Model, found: Sequence[str], rules: Sequence[Rule], *, format_: str = ""
+    model: keras.Model, file_names: Sequence[str], rules: Sequence[Rule], *, format_: str = ""
 ) -> dict[str, str]:
-    """Return `{name in the file: better name}` where a file numbers variables, or its format leaves out containers.
+    """Return `{name in the file: qualified name}` for the names that the file abbreviates.
 
-    What is only near a name stays as it is: that it is the same variable is for a rule to say. Two names of a file have
-    one better name where they are of one variable, which several layers hold.
+    A name that is only similar to one of the model's is left as it is: that needs a rule. Two names of a file may have
+    the same qualified name if several layers share the variable.
     """
-    saved = _saved(model)
+    saved = _saved_names(model)
     known = {name for name, _, _ in owned_variables(model)}
     places = {names.split(name)[0]: None for name in [*known, *saved]}
     better: dict[str, str] = {}
-    outer = _outermost(model, found, places, by_path=format_ in _BY_PATH)
-    for old, new in apply_rules(found, rules).names.items():
+    outer = _outermost(model, file_names, places, by_path=format_ in _BY_PATH)
+    for old, new in apply_rules(file_names, rules).names.items():
         if new in known:
             continue
         if new in saved:
@@ -44,81 +44,86 @@ def better_names(
 
 
 def once_each(source: Weights, better: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the better names, each given once; and `{name in the file: another}` of what is there again.
+    """Return the better names, each used once, and `{name in the file: the first name with the same array}`.
 
-    A variable that several layers hold is in a file once for each. Where the values differ nobody knows which is meant:
-    what comes later keeps the name that it has, and is unexpected.
+    A variable that several layers share is in a file once for each. If the values differ, it is unknown which one is
+    right: the later ones keep their names and become unexpected.
     """
     first: dict[str, str] = {}
-    left: dict[str, str] = {}
-    again: dict[str, str] = {}
+    unique: dict[str, str] = {}
+    repeated: dict[str, str] = {}
     for name, new in better.items():
         one = first.setdefault(new, name)
         if one == name:
-            left[name] = new
+            unique[name] = new
         elif np.array_equal(source[one], source[name], equal_nan=source[one].dtype.kind == "f"):
-            again[name] = one
+            repeated[name] = one
         else:
-            left[name] = name
-    return left, again
+            unique[name] = name
+    return unique, repeated
 
 
 def seed_states(model: keras.Model) -> set[str]:
-    """Return the names of the states of random generators, which no file of others has."""
+    """Return the names of the seed states, which files of other programs do not have."""
     return {names.join(name, "state") for name in seeds(model)}
 
 
 def _before_rules(old: str, new: str, target: str) -> str:
-    """Return the better name as it stands before rules turn a file's containers into the model's."""
+    """Return the better name in terms of the file's containers, which the rules then turn into the model's."""
     container, leaf = names.split(new)[0], names.split(target)[1]
     return names.join(names.split(old)[0], leaf) if names.split(target)[0] == container else target
 
 
-def _saved(model: keras.Model) -> dict[str, str]:
-    """Return `{name in a file: qualified name}` of variables by all layers that hold them, by name and by number."""
+def _saved_names(model: keras.Model) -> dict[str, str]:
+    """Return `{name in a file: qualified name}`: each variable by name and by number, under every layer that holds it."""
     canonical = {id(variable): name for name, variable, _ in owned_variables(model)}
-    drawn = seed_states(model)
-    found: dict[str, str] = {}
+    without = seed_states(model)
+    saved: dict[str, str] = {}
     for owner, layer, held in held_variables(model):
         for key, variable in held:
             name = canonical[id(variable)]
-            if name not in drawn:
-                found[names.join(owner, key)] = name
+            if name not in without:
+                saved[names.join(owner, key)] = name
         for number, variable in _numbered(layer).items():
             if id(variable) in canonical:
-                found[names.join(owner, number)] = canonical[id(variable)]
-    return found
+                saved[names.join(owner, number)] = canonical[id(variable)]
+    return saved
 
 
 def _numbered(layer: Any) -> dict[str, Any]:
-    """Return `{number in a `.weights.h5` file: variable}` of a layer itself (`Layer.save_own_variables`).
+    """Return `{number in a `.weights.h5` file: variable}` for a layer's own variables (`Layer.save_own_variables`).
 
-    Layers that are quantized save in an order of their own; a kernel with an adapter merged in is new each time, and
-    stands for the one variable of its form that is left.
+    Quantized layers save in an order of their own. A kernel with an adapter merged in is a new tensor, which is matched
+    with the remaining variable of its shape and dtype.
     """
     store: dict[str, Any] = {}
     try:
         layer.save_own_variables(store)
-    except Exception:  # an operator, or a class of the user's that saves otherwise
+    except Exception:  # an operator, or a class of the user's that saves differently
         return {}
-    own = {id(each): each for each in keras_private.own_variables(layer)}
-    found = {key: value for key, value in store.items() if id(value) in own}
-    left = [each for key, each in own.items() if key not in {id(value) for value in found.values()}]
+    own = {id(variable): variable for variable in keras_private.own_variables(layer)}
+    numbered = {key: value for key, value in store.items() if id(value) in own}
+    saved = {id(value) for value in numbered.values()}
+    left = [variable for key, variable in own.items() if key not in saved]
     for key, value in store.items():
         form = (tuple(getattr(value, "shape", ())), keras.backend.standardize_dtype(getattr(value, "dtype", "string")))
-        alike = [each for each in left if (tuple(each.shape), each.dtype) == form and not each.name.startswith("lora_")]
-        if key not in found and alike:
-            found[key] = alike[0]
-            left = [each for each in left if each is not alike[0]]
-    return found
+        alike = [
+            variable
+            for variable in left
+            if (tuple(variable.shape), variable.dtype) == form and not variable.name.startswith("lora_")
+        ]
+        if key not in numbered and alike:
+            numbered[key] = alike[0]
+            left = [variable for variable in left if variable is not alike[0]]
+    return numbered
 
 
-def _outermost(model: keras.Model, found: Sequence[str], layers: Mapping[str, Any], *, by_path: bool) -> str:
-    """Return what stands in front of every name and is no layer: a model's own name, as Keras' paths may have it.
+def _outermost(model: keras.Model, file_names: Sequence[str], layers: Mapping[str, Any], *, by_path: bool) -> str:
+    """Return the prefix of every name in the file that is a model's own name, as Keras' paths may have it, or "".
 
-    That it is a model's is known where it is this model's, where Keras made it up for one, or where the format has it.
+    It is a model's name if it is this model's, if Keras makes up such names for models, or if the format has one.
     """
-    tops = {name.partition(names.SEPARATOR)[0] for name in found}
+    tops = {name.partition(names.SEPARATOR)[0] for name in file_names}
     top = tops.pop() if len(tops) == 1 else ""
     kinds = ("Functional", "Sequential", "Model", type(model).__name__)
     is_models = by_path or top == model.name or any(names.is_automatic(top, kind) for kind in kinds)
@@ -128,9 +133,9 @@ def _outermost(model: keras.Model, found: Sequence[str], layers: Mapping[str, An
 
 
 def _deeper(name: str, known: set[str]) -> str | None:
-    """Return the one variable that a name means which has the outermost and the innermost container only."""
+    """Return the only variable that matches a name which has just the outermost and the innermost container."""
     top, _, rest = name.partition(names.SEPARATOR)
     if names.SEPARATOR not in rest:
         return None
-    found = [each for each in known if each.startswith(f"{top}/") and each.endswith(f"/{rest}")]
-    return found[0] if len(found) == 1 else None
+    matching = [other for other in known if other.startswith(f"{top}/") and other.endswith(f"/{rest}")]
+    return matching[0] if len(matching) == 1 else None
