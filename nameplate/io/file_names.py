@@ -75,7 +75,7 @@ def _before_rules(old: str, new: str, target: str) -> str:
 
 
 def _saved_names(model: keras.Model) -> dict[str, str]:
-    """Return `{name in a file: qualified name}`: each variable by name and by number, under every layer that holds it."""
+    """Return `{name in a file: qualified name}`: each variable by name and number, under every layer with it."""
     canonical = {id(variable): name for name, variable, _ in owned_variables(model)}
     without = seed_states(model)
     saved: dict[str, str] = {}
