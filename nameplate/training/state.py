@@ -1,4 +1,4 @@
-"""All that a resume needs, as arrays and plain data: out of a training job, and back into one."""
+"""The state of a training job: everything a resume needs, captured as arrays and restored from them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def in_host_memory(array: np.ndarray) -> tf.Tensor:
-    """Return a tensor that a variable takes over without copying it again, where it is in host memory itself."""
+    """Return a tensor that a variable in host memory takes over without another copy."""
     with tf.device("CPU:0"):
         return tf.convert_to_tensor(array)
 
@@ -46,10 +46,10 @@ class TrainState:
     weights: Mapping[str, keras.Variable]  # qualified variable name -> variable
     slots: Mapping[str, keras.Variable]  # variable@slot -> variable
     shared: Mapping[str, keras.Variable]  # seeds and scalars of the optimizer: the same on every replica
-    local: Mapping[str, keras.Variable]  # metrics: every replica has a value of its own, and they add up
-    apart: Mapping[str, keras.Variable]  # weights that no gradient moves: replicas may differ, and their mean counts
+    local: Mapping[str, keras.Variable]  # metrics: each replica has its own value, and the values add up
+    apart: Mapping[str, keras.Variable]  # weights without gradients: replicas may differ, and their mean counts
     trained: frozenset[str]  # names of the weights that gradients move
-    averaged: frozenset[str] = frozenset()  # of those that the optimizer keeps moving averages of
+    averaged: frozenset[str] = frozenset()  # names of those of which the optimizer keeps moving averages
 
     def require_storable(self) -> None:
         """Raise `StoreError` with every name that a checkpoint cannot hold, before anything is trained."""
@@ -59,12 +59,16 @@ class TrainState:
     def capture(self) -> dict[str, Arrays]:
         """Return copies in host memory, by the group of the checkpoint that holds them.
 
-        Averages are in the place of the weights that they are averages of; see `nameplate.checkpoint.tensor_names`.
+        Moving averages take the place of their weights; see `nameplate.checkpoint.tensor_names`.
         """
         state = _read(self.shared)
-        own = values_on_replicas(dict(self.local) | {f"apart/{name}": each for name, each in self.apart.items()})
+        own = values_on_replicas(
+            dict(self.local) | {f"apart/{name}": variable for name, variable in self.apart.items()}
+        )
         for name, variable in self.local.items():
-            if is_read_on_first_replica(variable):  # so that they add up under another number of replicas, too
+            if is_read_on_first_replica(
+                variable
+            ):  # zeros elsewhere, so that the sum is right for any number of replicas
                 own[name] = [own[name][0], *(np.zeros_like(value) for value in own[name][1:])]
         state |= {f"{name}@replica{i}": value for name, values in own.items() for i, value in enumerate(values)}
         stored, slots = tensor_names.as_stored(self.weights, self.slots, averaged=self.averaged)
@@ -79,31 +83,31 @@ class TrainState:
         *,
         resets: Resets | None = None,
     ) -> list[str]:
-        """Write a checkpoint's arrays into the variables, all or none; return what began anew or was left, in words.
+        """Write a checkpoint's arrays into the variables, all or none; return a note for each that was reset or left.
 
-        What each replica has of its own goes back to it. Under another number of replicas the metrics of a mid-epoch
-        are kept as their sums, on the first, and of weights all get the mean.
+        Each replica gets its own values back. With another number of replicas the first one gets the sums of the
+        metrics, and every one the mean of its weights.
 
         Raises:
-            ResumeError: when a name is on one side only or a shape or dtype differs, and `resets` does not allow it;
-                it lists them all.
+            ResumeError: with every name that is on one side only and every shape or type that differs, unless `resets`
+                allows it.
         """
         resets = resets or Resets()
         shared = {name: value for name, value in state.items() if "@replica" not in name}
-        told: list[str] = []
+        notes: list[str] = []
         weights, slots = tensor_names.as_trained(weights, slots)
         if resets.forget_slots:
             slots = {}
-        if resets.slots:  # a moving average of weights begins at the weights
+        if resets.slots:  # a moving average starts at the weights
             averages = [name for name in self.slots if name.endswith("@average")]
             slots = {name: weights[name.removesuffix("@average")] for name in averages} | dict(slots)
-        given = [weights, _fitting(self.slots, slots, ("",) if resets.slots else (), told)]
-        given.append(_fitting(self.shared, shared, resets.free, told))
+        given = [weights, _fitting(self.slots, slots, ("",) if resets.slots else (), notes)]
+        given.append(_fitting(self.shared, shared, resets.free, notes))
         pairs = list(zip((self.weights, self.slots, self.shared), given, strict=True))
         problems = [text for variables, arrays in pairs for text in _differences(forms_of(variables), forms_of(arrays))]
         problems += self._metric_problems(state, resets)
         if problems:
-            raise ResumeError("\n".join(["the checkpoint does not fit this run:", *(f"  {each}" for each in problems)]))
+            raise ResumeError("\n".join(["the checkpoint does not fit this run:", *(f"  {text}" for text in problems)]))
         for variables, arrays in pairs:
             for name, variable in variables.items():
                 if not (resets.own and name.startswith(resets.own)):
@@ -112,14 +116,14 @@ class TrainState:
             _restore_sums(variable, _replicas(name, state))
         for name, variable in self.apart.items():
             _restore_own(variable, _replicas(f"apart/{name}", state))
-        return told
+        return notes
 
     def weight_problems(self, weights: Mapping[str, Form]) -> list[str]:
-        """Return what keeps a checkpoint's weights from being this model's: names, shapes, dtypes."""
+        """Return how a checkpoint's weights differ from this model's, in names, shapes and types."""
         return _differences(forms_of(self.weights), weights)
 
     def bridges(self, weights: Mapping[str, Form]) -> list[str]:
-        """Return the rename rules that would make a checkpoint's weights those of this model, where it is obvious."""
+        """Return the rename rules with which a checkpoint's weights would fit, where they are obvious."""
         own = forms_of(self.weights)
         rules = bridges(weights, own)
         return rules if rules and match(weights, own, rules=parse_rules(rules)).fits else []
@@ -129,8 +133,8 @@ class TrainState:
             return []
         held = {name.partition("@replica")[0] for name in state if name.startswith("metrics/")}
         missing, unexpected = sorted(self.local.keys() - held), sorted(held - self.local.keys())
-        found = [f"{name}: not in the checkpoint.{did_you_mean(name, unexpected)}" for name in missing]
-        return found + [f"{name}: only in the checkpoint.{did_you_mean(name, missing)}" for name in unexpected]
+        problems = [f"{name}: not in the checkpoint.{did_you_mean(name, unexpected)}" for name in missing]
+        return problems + [f"{name}: only in the checkpoint.{did_you_mean(name, missing)}" for name in unexpected]
 
 
 def train_state(model: keras.Model, augmentation: keras.Model | None = None) -> TrainState:
@@ -159,7 +163,7 @@ def train_state(model: keras.Model, augmentation: keras.Model | None = None) -> 
 
 
 def _averaged(optimizer: keras.Optimizer, weights: Mapping[str, keras.Variable]) -> frozenset[str]:
-    """Return the names of the weights that an optimizer keeps moving averages of."""
+    """Return the names of the weights of which an optimizer keeps moving averages."""
     held = {id(variable) for variable, _ in moving_averages(optimizer)}
     return frozenset(name for name, variable in weights.items() if id(variable) in held)
 
@@ -167,50 +171,53 @@ def _averaged(optimizer: keras.Optimizer, weights: Mapping[str, keras.Variable])
 def _metric_variables(metrics: Iterable[keras.metrics.Metric]) -> dict[str, keras.Variable]:
     """Return the variables of metrics, nested ones too, by metric and variable name, made unique by a counter.
 
-    The counters in Keras' own names (`auc_1` for the second AUC of a process) would depend on what the process did
-    before, so they are left out.
+    Keras' own counters (`auc_1` for the second AUC of a process) depend on what the process did before, so they are
+    left out.
     """
-    found: dict[str, keras.Variable] = {}
+    variables: dict[str, keras.Variable] = {}
     for metric in metrics:
         for variable in metric.variables:
             path = re.sub(r"_\d+(?=/)", "", variable.path)
             key, number = f"metrics/{path}", 2
-            while key in found:
+            while key in variables:
                 key, number = f"metrics/{path}_{number}", number + 1
-            found[key] = variable
-    return found
+            variables[key] = variable
+    return variables
 
 
 def _read(variables: Mapping[str, keras.Variable]) -> Arrays:
-    # `numpy()` copies already, out of the memory that training goes on with.
+    # `numpy()` copies, so training may go on.
     return {name: np.asarray(copies(variable)[0].numpy()) for name, variable in variables.items()}
 
 
 def _fitting(
-    variables: Mapping[str, keras.Variable], arrays: Mapping[str, Any], free: tuple[str, ...], told: list[str]
+    variables: Mapping[str, keras.Variable], arrays: Mapping[str, Any], free: tuple[str, ...], notes: list[str]
 ) -> dict[str, Any]:
-    """Return `arrays` with what is free made to fit: a variable that they lack, or have otherwise, keeps its value."""
+    """Return `arrays` with those under the prefixes `free` made to fit the variables, and note each that changes.
+
+    An array without a variable is left out; a variable without an array of its shape and type keeps its value.
+    """
     fitting = dict(arrays)
     for name in [name for name in fitting if free and name.startswith(free) and name not in variables]:
         del fitting[name]
-        told.append(f"{name} is left behind")
+        notes.append(f"{name} is left behind")
     for name, variable in variables.items():
         if free and name.startswith(free) and _is_other(variable, fitting.get(name)):
             fitting[name] = np.asarray(copies(variable)[0].numpy())
-            told.append(f"{name} begins anew")
+            notes.append(f"{name} restarts")
     return fitting
 
 
 def _is_other(variable: keras.Variable, array: Any) -> bool:
-    """Return whether there is no array for a variable, or one of another shape or type."""
+    """Return whether a variable has no array, or one of another shape or type."""
     return array is None or forms_of({"": variable}) != forms_of({"": array})
 
 
 def _replicas(name: str, state: Mapping[str, Any]) -> list[np.ndarray]:
-    found: list[np.ndarray] = []
-    while (key := f"{name}@replica{len(found)}") in state:
-        found.append(np.asarray(state[key]))
-    return found
+    values: list[np.ndarray] = []
+    while (key := f"{name}@replica{len(values)}") in state:
+        values.append(np.asarray(state[key]))
+    return values
 
 
 def _restore_own(variable: keras.Variable, values: list[np.ndarray]) -> None:
@@ -230,7 +237,7 @@ def _restore_sums(variable: keras.Variable, values: list[np.ndarray]) -> None:
 
 
 def _differences(own: Mapping[str, Form], stored: Mapping[str, Form]) -> list[str]:
-    """Return what keeps the arrays of a checkpoint from being those of this run, sorted by kind and name."""
+    """Return how the arrays of a checkpoint differ from a run's variables, sorted by kind and name."""
     problems = match(stored, own, label="the checkpoint").problems
     order = {"missing": 0, "unexpected": 1}
     return [_difference(line) for line in sorted(problems, key=lambda line: (order.get(line.verdict, 2), line.name))]

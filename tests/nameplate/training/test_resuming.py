@@ -62,7 +62,7 @@ def test_another_optimizer_begins_its_slots_anew_and_says_which(
     train(tmp_path, *options, "resume_changed=[optimizer]")
     said = capsys.readouterr().out
     # Adam and SGD both have a slot `momentum`, and mean something else by it.
-    assert "hidden1/kernel@momentum begins anew" in said
+    assert "hidden1/kernel@momentum restarts" in said
     after = content(tmp_path / "a")
     assert after["state:optimizer/iteration"] == 5
     # A moving average of the weights begins at the weights, not at zero.
