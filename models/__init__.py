@@ -1,8 +1,9 @@
 """The architectures that come with the project, one a file, every layer named at birth.
 
-Looking at the registry imports neither TensorFlow nor Keras. Each entry is the dotted path of a function
-`build(inputs, outputs, **parameters) -> keras.Model`: `inputs` maps an input's name to its shape without the
-batch, `outputs` maps an output's name to its number of logits.
+Each entry of the registry is the dotted path of a function `build(inputs, outputs, **parameters) -> keras.Model`:
+`inputs` maps an input's name to its shape without the batch, `outputs` an output's name to its number of logits. The
+registry imports neither TensorFlow nor Keras. To add an architecture, copy `mlp` and its dataclass in `config`; `ports`
+has the named inputs and logits, `checks` the refusals.
 """
 
 ARCHITECTURES: dict[str, str] = {

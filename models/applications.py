@@ -1,8 +1,8 @@
-"""Any architecture of `keras.applications`, by its name, with random weights and our classes.
+"""Any architecture of `keras.applications` by name, with random weights and our classes.
 
-Its layers have the names that Keras gave them, without a prefix, so that published weights find them. MobileNet,
-MobileNetV2, EfficientNetV2, ResNet50 to 152 and VGG pass the policy `strict` as they are, under the head that is ours.
-Where Keras left names to a counter (InceptionV3, Xception, NASNet, MobileNetV3 and others), `repair` makes them stable.
+Its layers keep Keras' names, without a prefix, so that published weights match by name. MobileNet, MobileNetV2,
+EfficientNetV2, ResNet50 to 152 and VGG pass the policy `strict` unchanged, under our head. Where Keras numbers its
+names (InceptionV3, Xception, NASNet, MobileNetV3 and others), `repair` makes them stable.
 """
 
 from __future__ import annotations
@@ -45,11 +45,12 @@ def build(
 ) -> keras.Model:
     """Return the architecture `name`, in any case and with or without `_` and `-`.
 
-    `include_top` keeps the architecture's own classifier, for our number of classes; else its features are averaged
-    over positions and go through `dropout` to the logits. Images with a side under `enlarge_to` pixels are enlarged to
-    that many first. They then become `scale * image + offset`: unless given, what the architecture expects of images in
-    [0, 1]. `arguments` are the architecture's own, e.g. `alpha`. Raises BuildError for an unknown name or argument, for
-    images too small for the architecture, and for data other than one image (height, width, channels) and one output.
+    `include_top` keeps the architecture's own classifier, for our number of classes; otherwise its features are
+    averaged over positions and go through `dropout` to the logits. Images with a side under `enlarge_to` pixels are
+    first enlarged to it. They then become `scale * image + offset`, by default what the architecture expects for images
+    in [0, 1]. `arguments` are the architecture's own, e.g. `alpha`. Raises BuildError for an unknown name or argument,
+    for images too small for the architecture, and for data other than one image (height, width, channels) and one
+    output.
     """
     known = _find(name)
     problems = [
@@ -69,7 +70,7 @@ def build(
     top = {"classes": port.units, "classifier_activation": None}
     x = _features(known, x, {"include_top": include_top, **(top if include_top else {}), **(arguments or {})})
     if include_top:
-        # A name of ours, and float32 under every precision; it changes no number.
+        # An identity, to name the output and keep it in float32 under every precision.
         logits = keras.layers.Activation("linear", dtype="float32", name=port.label)(x)
     else:
         x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
@@ -79,7 +80,7 @@ def build(
 
 
 def names() -> list[str]:
-    """Return the names of all architectures of this version of Keras."""
+    """Return the names of all architectures in this version of Keras."""
     return [name for name in dir(keras.applications) if name[0].isupper()]
 
 
@@ -104,24 +105,24 @@ def _constructor(name: str) -> Callable[..., keras.Model]:
 
 
 def _unknown_arguments(name: str, arguments: Mapping[str, Any]) -> list[str]:
-    own = [each for each in inspect.signature(_constructor(name)).parameters if each not in _OURS]
+    own = [argument for argument in inspect.signature(_constructor(name)).parameters if argument not in _OURS]
     listed = f"it takes {', '.join(own)}" if own else "it takes none"
     unknown = [
-        f"arguments.{each}: {name} has no such argument; {listed}.{did_you_mean(each, own)}"
-        for each in arguments
-        if each not in own
+        f"arguments.{argument}: {name} has no such argument; {listed}.{did_you_mean(argument, own)}"
+        for argument in arguments
+        if argument not in own
     ]
-    # Keras would make objects of such values.
+    # Keras would deserialize objects from mappings.
     return unknown + [
-        f"arguments.{each}: {value!r:.80} is not a plain value"
-        for each, value in arguments.items()
-        if each in own and isinstance(value, Mapping)
+        f"arguments.{argument}: {value!r:.80} is not a plain value"
+        for argument, value in arguments.items()
+        if argument in own and isinstance(value, Mapping)
     ]
 
 
 def _expected(name: str) -> tuple[float, float]:
-    """Return scale and offset that bring images in [0, 1] to what the architecture was made for."""
-    # The first EfficientNets divide by 255 themselves and cannot be told not to; the others take [-1, 1].
+    """Return the scale and offset that bring images in [0, 1] to the range that the architecture expects."""
+    # EfficientNetB0 to B7 always divide by 255 themselves; the others take [-1, 1].
     return (255.0, 0.0) if name.startswith("EfficientNetB") else (2.0, -1.0)
 
 
@@ -145,7 +146,7 @@ def _features(name: str, images: Any, arguments: dict[str, Any]) -> Any:
 
 
 def _too_small(name: str, shape: tuple[int, ...], message: str) -> list[str]:
-    """Return the problem in words when Keras' message is about the image's size, else nothing."""
+    """Return the problem if Keras' message is about the size of the image; else nothing."""
     bound = re.search(r"at least (\d+)", message)
     if bound is None:
         return []

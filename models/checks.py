@@ -1,4 +1,4 @@
-"""What an architecture cannot be built from."""
+"""Checks of an architecture's parameters, and the enumerations among them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ class BuildError(NameplateError):
 
 
 def require(architecture: str, problems: Iterable[str]) -> None:
-    """Raise BuildError with all the problems, if there is any."""
-    found = list(problems)
-    if found:
-        raise BuildError(architecture, found)
+    """Raise BuildError with all the problems, if there are any."""
+    if problems := list(problems):
+        raise BuildError(architecture, problems)
 
 
 class Activation(enum.StrEnum):
-    """What a hidden layer applies to its sums."""
+    """The activation of a hidden layer."""
 
     relu = "relu"
     gelu = "gelu"
@@ -38,19 +37,19 @@ class Activation(enum.StrEnum):
 
 
 class Norm(enum.StrEnum):
-    """What normalizes a convolution's output."""
+    """The normalization of a convolution's output."""
 
     batch = "batch"
-    group = "group"  # groups of 8 channels or fewer, independent of the batch
-    layer = "layer"  # all channels of one position
+    group = "group"  # groups of at most 8 channels, independent of the batch
+    layer = "layer"  # all channels of a position
     none = "none"
 
 
 class Stem(enum.StrEnum):
-    """How a residual network begins."""
+    """The first layers of a residual network."""
 
     auto = "auto"  # small for images under 64 pixels a side, else large
-    small = "small"  # 3x3, the image's resolution is kept
+    small = "small"  # 3x3, keeps the resolution of the image
     large = "large"  # 7x7 with stride 2, then pooling with stride 2
 
 
@@ -58,18 +57,18 @@ RESNET_DEPTHS = (18, 34, 50)
 
 
 def at_least(bound: int, **values: int | Sequence[int] | None) -> list[str]:
-    """Return a problem for each value under its bound; of a sequence every element counts, None is allowed."""
-    found = []
+    """Return a problem for each value under its bound; every element of a sequence counts, None is allowed."""
+    problems = []
     for name, value in values.items():
         numbers = value if isinstance(value, Sequence) else [] if value is None else [value]
         if any(number < bound for number in numbers):
-            found.append(f"{name}: {value} is too small; at least {bound}")
-    return found
+            problems.append(f"{name}: {value} is too small; at least {bound}")
+    return problems
 
 
 def not_empty(**values: Sequence[int]) -> list[str]:
-    """Return a problem for each sequence without an element."""
-    return [f"{name}: is empty; give at least one number" for name, value in values.items() if not value]
+    """Return a problem for each empty sequence."""
+    return [f"{name}: empty; give at least one number" for name, value in values.items() if not value]
 
 
 def rates(**values: float) -> list[str]:
@@ -78,7 +77,7 @@ def rates(**values: float) -> list[str]:
 
 
 def choices(kind: type[enum.StrEnum], **values: str) -> list[str]:
-    """Return a problem for each value that is no member of `kind`."""
+    """Return a problem for each value that is not a member of `kind`."""
     known = [member.value for member in kind]
     return [
         f"{name}: {value!r} is not one of {', '.join(known)}.{did_you_mean(value, known)}"
@@ -88,13 +87,13 @@ def choices(kind: type[enum.StrEnum], **values: str) -> list[str]:
 
 
 def numbers(known: Sequence[int], **values: int) -> list[str]:
-    """Return a problem for each value that is none of the known numbers."""
+    """Return a problem for each value that is not one of the known numbers."""
     listed = ", ".join(str(number) for number in known)
     return [f"{name}: {value} is not one of {listed}" for name, value in values.items() if value not in known]
 
 
 def heads_divide(*, width: int, heads: int) -> list[str]:
-    """Return the problem of a width that does not split evenly over the attention heads."""
+    """Return the problem of a width that does not divide among the attention heads."""
     if width < 1 or heads < 1 or width % heads == 0:
         return []
     fitting = [number for number in range(1, width + 1) if width % number == 0]

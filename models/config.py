@@ -1,4 +1,4 @@
-"""Which architecture a run trains: one frozen dataclass an architecture, with the parameters of its `build`."""
+"""The `model` section of a configuration: one frozen dataclass an architecture, with the parameters of its `build`."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from trainer.models.checks import Activation, Norm, Stem
 
 @dataclass(frozen=True)
 class ModelConfig(Section):
-    """What every architecture has: the function that builds it."""
+    """The setting that every architecture has: the function that builds it."""
 
     _target_: str = MISSING  # dotted path of build(inputs, outputs, **parameters) -> keras.Model
 
     def arguments_for_build(self) -> dict[str, Any]:
         """Return the keyword parameters of the build function, without `inputs` and `outputs`."""
-        return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "_target_"}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "_target_"}
 
     def problems(self) -> list[str]:
-        """Return what no data could make right; what depends on the data is left to the build."""
+        """Return the problems that do not depend on the data; the others are found when the model is built."""
         return [f"model.{problem}" for problem in self.parameter_problems()]
 
     def parameter_problems(self) -> Iterator[str]:
-        """Yield the problems of a subclass's parameters, by the parameter's name."""
+        """Yield the problems of a subclass's own parameters, by name."""
         yield from ()
 
 
@@ -84,7 +84,7 @@ class VitConfig(ModelConfig):
 
     _target_: str = ARCHITECTURES["vit"]
     patch: int | None = None  # pixels a side of a patch; null: near the square root of the image's side
-    width: int = 64  # numbers a patch
+    width: int = 64  # size of a patch's vector
     layers: int = 4  # blocks of attention and dense layers
     heads: int = 4  # of attention; they divide the width
     mlp_width: int | None = None  # units of a block's first dense layer; null: 4 times the width
@@ -100,11 +100,11 @@ class VitConfig(ModelConfig):
 
 @dataclass(frozen=True)
 class TwoTowerConfig(ModelConfig):
-    """Two inputs through one shared tower, several outputs."""
+    """Two inputs through one shared tower, any number of outputs."""
 
     _target_: str = ARCHITECTURES["two_tower"]
     width: int = 32  # channels of the tower's first convolution, where the inputs are images
-    features: int = 64  # numbers that the tower makes of an input
+    features: int = 64  # size of the vector that the tower returns for an input
     hidden: int = 64  # units of each output's own hidden layer
 
     def parameter_problems(self) -> Iterator[str]:
@@ -114,7 +114,7 @@ class TwoTowerConfig(ModelConfig):
 
 @dataclass(frozen=True)
 class OneTowerConfig(TwoTowerConfig):
-    """One input through such a tower, one output: what `init=transfer` can move a trained tower to."""
+    """One input through such a tower, one output: a target for `init=transfer` from a trained tower."""
 
     _target_: str = ARCHITECTURES["one_tower"]
 
@@ -125,10 +125,10 @@ class SubclassedConfig(ModelConfig):
 
     _target_: str = ARCHITECTURES["subclassed"]
     patch: int | None = None  # pixels a side of a patch; null: near the square root of the image's side
-    width: int = 64  # numbers a patch
+    width: int = 64  # size of a patch's vector
     layers: int = 4  # mixer blocks
     token_hidden: int = 32  # units that mix the patches
-    channel_hidden: int = 128  # units that mix a patch's numbers
+    channel_hidden: int = 128  # units that mix a patch's vector
     dropout: float = 0.0  # share dropped after each mixing, in [0, 1)
 
     def parameter_problems(self) -> Iterator[str]:
@@ -146,21 +146,22 @@ class ApplicationsConfig(ModelConfig):
     name: str = "MobileNetV2"  # in any case: resnet50, efficientnet_v2_b0, ...
     include_top: bool = False  # true: the architecture's own classifier instead of ours
     dropout: float = 0.0  # share of features dropped before our classifier, in [0, 1)
-    enlarge_to: int | None = None  # pixels a side; smaller images are enlarged to it first; null: refused if too small
-    scale: float | None = None  # images become scale * image + offset; null: what the architecture expects of [0, 1]
+    enlarge_to: int | None = None  # side in pixels to which smaller images are enlarged; null: too small is an error
+    scale: float | None = None  # images become scale * image + offset; null: what the architecture expects for [0, 1]
     offset: float | None = None  # see scale
     arguments: dict[str, Any] = field(default_factory=dict)  # the architecture's own, e.g. {alpha: 0.5}
 
     def parameter_problems(self) -> Iterator[str]:
-        """Yield sizes and rates that no layer can have; Keras is asked for the name when the model is built."""
+        """Yield sizes and rates that no layer can have; the name is checked when the model is built."""
         yield from checks.at_least(1, enlarge_to=self.enlarge_to)
         yield from checks.rates(dropout=self.dropout)
 
 
 @dataclass(frozen=True)
 class CustomModelConfig(ModelConfig):
-    """What a callable of the user's own returns: any `keras.Model`."""
+    """Any `keras.Model`, from a callable of yours."""
 
+    # Dotted name of the callable.
     _target_: str = field(default=MISSING, metadata=example("model._target_=pets.build trust=[pets]"))
     arguments: dict[str, Any] = field(default_factory=dict)  # keyword arguments of the callable
 
@@ -169,7 +170,7 @@ class CustomModelConfig(ModelConfig):
         return dict(self.arguments)
 
     def parameter_problems(self) -> Iterator[str]:
-        """Yield a target that is missing or names nothing in a module."""
+        """Yield a target that is missing or cannot name something in a module."""
         if self._target_ == MISSING:
             yield "_target_: required and not given; e.g. model._target_=pets.build trust=[pets]"
         elif not all(part.isidentifier() for part in self._target_.split(".")):

@@ -1,4 +1,4 @@
-"""A small residual convolutional network, the default: made for digits, for images of any size."""
+"""A small residual convolutional network, the default: designed for the digits, for images of any size."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def build(
 ) -> keras.Model:
     """Return a stem, stages of residual blocks, an average over positions and the logits.
 
-    `width` is the stem's and the first stage's number of channels; each later stage has twice as many and half the
-    resolution. `blocks` has the number of blocks of each stage. `dropout` is applied once, before the logits.
+    `width` is the number of channels of the stem and the first stage; each later stage has twice as many and half the
+    resolution. `blocks` is the number of blocks of each stage. `dropout` is applied once, before the logits.
     Raises BuildError for data other than one image (height, width, channels) and one output.
     """
     problems = [
@@ -53,7 +53,7 @@ def build(
 
 
 def _residual_block(x: Any, *, name: str, filters: int, stride: int, norm: str) -> Any:
-    """Return two 3x3 convolutions plus their input, which is projected where its shape differs."""
+    """Return two 3x3 convolutions plus their input, projected if its shape differs."""
     shortcut = x
     if stride != 1 or x.shape[-1] != filters:
         shortcut = _conv_norm(x, name=f"{name}_projection", kernel=1, filters=filters, stride=stride, norm=norm)
@@ -83,7 +83,7 @@ def _normalized(x: Any, *, norm: str, name: str, number: str) -> Any:
     if norm == Norm.none:
         return x
     if norm == Norm.batch:
-        # 0.9, because a short training has too few steps to fill an average with Keras' own 0.99.
+        # 0.9, because in a short training the moving average of Keras' default, 0.99, does not converge.
         layer = keras.layers.BatchNormalization(momentum=0.9, name=f"{name}_bn{number}")
     elif norm == Norm.group:
         groups = x.shape[-1] // math.gcd(x.shape[-1], 8)

@@ -20,8 +20,8 @@ def build(
 ) -> keras.Model:
     """Return dense layers of `hidden` units each over the flattened input, then the logits.
 
-    With no hidden layer this is a linear model. `dropout` follows every hidden layer. Raises BuildError for
-    data with several inputs or outputs.
+    Without hidden layers this is a linear model. `dropout` follows every hidden layer. Raises BuildError for data with
+    several inputs or outputs.
     """
     problems = [
         *checks.at_least(1, hidden=hidden),

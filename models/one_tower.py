@@ -1,4 +1,4 @@
-"""One input through the tower of `two_tower`, and a head of its own: where a tower trained on pairs can move to."""
+"""One input through the tower of `two_tower`, and a head: a target for a tower that was trained on pairs."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def build(
 ) -> keras.Model:
     """Return a model from one input to the logits of one output.
 
-    The tower is that of `two_tower` for the same `width` and `features`, under the same names (`tower/conv1`), so that
-    its weights can be taken by name; the head has a layer of `hidden` units. Raises BuildError for data with several
+    The tower is that of `two_tower` with the same `width` and `features`, under the same names (`tower/conv1`), so that
+    its weights can be loaded by name; the head has a layer of `hidden` units. Raises BuildError for data with several
     inputs or outputs.
     """
     problems = checks.at_least(1, width=width, features=features, hidden=hidden)

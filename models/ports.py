@@ -1,4 +1,4 @@
-"""Where data enters and leaves an architecture: named inputs, named logits."""
+"""The named inputs and logits of an architecture, and what it refuses about them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Shape = tuple[int, ...]  # of one example, without the batch
 
 @dataclass(frozen=True)
 class Ports:
-    """The one input and the one output of an architecture that has no more."""
+    """The only input and the only output of an architecture."""
 
     name: str  # of the input
     shape: Shape
@@ -31,11 +31,11 @@ def single(
     image: bool = False,
     problems: Iterable[str] = (),
 ) -> Ports:
-    """Return the only input and output; BuildError with `problems` too when there are more, or no `image`."""
-    found = [*_one("inputs", inputs), *_one("outputs", outputs), *_sizes(inputs, outputs)]
+    """Return the only input and output; BuildError, with `problems`, if there are more, or with `image` no image."""
+    own = [*_one("inputs", inputs), *_one("outputs", outputs), *_sizes(inputs, outputs)]
     if image:
-        found += _images(inputs)
-    require(architecture, [*found, *problems])
+        own += _images(inputs)
+    require(architecture, [*own, *problems])
     (name, shape), (label, units) = next(iter(inputs.items())), next(iter(outputs.items()))
     return Ports(name, tuple(shape), label, units)
 
@@ -47,19 +47,19 @@ def twins(
     *,
     problems: Iterable[str] = (),
 ) -> Shape:
-    """Return the shape that exactly two inputs share; BuildError with `problems` too when they do not."""
-    found = _sizes(inputs, outputs)
+    """Return the common shape of exactly two inputs; BuildError, with `problems`, if they have none."""
+    own = _sizes(inputs, outputs)
     if len(inputs) != 2:
-        found.append(
+        own.append(
             f"inputs: takes exactly two of one shape, the data has {_listed(inputs)}; "
             "choose data with two, e.g. data=digit_pairs, or a model with one input, e.g. model=convnet"
         )
     elif len(set(inputs.values())) > 1:
         shapes = " and ".join(f"{name!r} {shape}" for name, shape in inputs.items())
-        found.append(f"inputs: the shared tower needs one shape, the data has {shapes}")
+        own.append(f"inputs: the shared tower needs one shape, the data has {shapes}")
     if not outputs:
-        found.append("outputs: needs at least one, the data has none")
-    require(architecture, [*found, *problems])
+        own.append("outputs: needs at least one, the data has none")
+    require(architecture, [*own, *problems])
     return tuple(next(iter(inputs.values())))
 
 
@@ -74,7 +74,7 @@ def logits(x: Any, *, label: str, units: int) -> Any:
 
 
 def assemble(architecture: str, inputs: Any, outputs: Any) -> keras.Model:
-    """Return the functional model; BuildError when an input or output has the name of an inner layer."""
+    """Return the functional model; BuildError if an input or output has the name of an inner layer."""
     try:
         return keras.Model(inputs, outputs, name=architecture)
     except ValueError as error:
@@ -104,19 +104,21 @@ def _listed(names: Mapping[str, Any]) -> str:
 
 def _images(inputs: Mapping[str, Shape]) -> list[str]:
     return [
-        f"inputs: {name!r} has the shape {shape}, and an image is (height, width, channels); model=mlp takes any shape"
+        f"inputs: {name!r} has the shape {shape}, but an image is (height, width, channels); model=mlp takes any shape"
         for name, shape in inputs.items()
         if len(shape) != 3
     ]
 
 
 def _sizes(inputs: Mapping[str, Shape], outputs: Mapping[str, int]) -> list[str]:
-    found = [
-        f"inputs: {name!r} has the shape {shape}, of which every side must be at least 1"
+    problems = [
+        f"inputs: {name!r} has the shape {shape}, but every side must be at least 1"
         for name, shape in inputs.items()
         if any(side is None or side < 1 for side in shape)
     ]
-    return found + [f"outputs: {name!r} has {units} logits; at least 1" for name, units in outputs.items() if units < 1]
+    return problems + [
+        f"outputs: {name!r} has {units} logits; at least 1" for name, units in outputs.items() if units < 1
+    ]
 
 
 def _twice(message: str) -> str:

@@ -1,8 +1,8 @@
 """Residual networks of 18, 34 and 50 layers (He et al., 2015, arXiv:1512.03385).
 
-Laid out as torchvision's `ResNet`: version 1.5, that is, a bottleneck's stride is in its 3x3 convolution, with the
-padding on both sides written out, since Keras' "same" pads a strided convolution on one side only. So weights can
-be mapped name by name: `layer1.0.conv1` is `stage1_block1_conv1`, `downsample` is `projection`, `fc` the output.
+Laid out like torchvision's `ResNet`, version 1.5: the stride of a bottleneck is in its 3x3 convolution. Padding is
+explicit and on both sides, since Keras' "same" pads a strided convolution on one side only. So weights map name by
+name: `layer1.0.conv1` is `stage1_block1_conv1`, `downsample` is `projection`, `fc` is the output.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PLANS = {
     34: _Plan((3, 4, 6, 3), bottleneck=False),
     50: _Plan((3, 4, 6, 3), bottleneck=True),
 }
-_SMALL = 64  # pixels; under it a large stem would leave the stages nearly nothing to look at
+_SMALL = 64  # pixels; for smaller images a large stem would leave too little resolution
 _EXPANSION = 4  # a bottleneck's output has this many times its inner channels
 
 
@@ -42,7 +42,7 @@ def build(
 ) -> keras.Model:
     """Return the residual network of `depth` 18, 34 or 50 for images of any size.
 
-    `width` is the first stage's number of inner channels, 64 in the paper. Raises BuildError for data other than
+    `width` is the number of inner channels of the first stage, 64 in the paper. Raises BuildError for data other than
     one image (height, width, channels) and one output.
     """
     problems = [
@@ -69,7 +69,7 @@ def _stem(images: Any, *, kind: str, filters: int) -> Any:
     x = _relu(_bn(x, "stem_bn"), "stem_relu")
     if not large:
         return x
-    # Zeros are as good as minus infinity here: nothing is negative after a ReLU.
+    # Padding with zeros is fine for a maximum after a ReLU, where nothing is negative.
     x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
     return keras.layers.MaxPooling2D(3, strides=2, name="stem_pool")(x)
 

@@ -1,8 +1,8 @@
 """An MLP-Mixer (Tolstikhin et al., 2021, arXiv:2105.01601), written as a subclass of `keras.Model`.
 
-The zoo's example of a model that is no graph of layers: its blocks are layers of its own in a plain list, and each of
-them, and each layer inside them, has a name. It takes images or a dictionary with them under its input's name, and
-gives a dictionary with the logits under its output's name.
+The example of a model that is not a graph of layers: its blocks are custom layers in a plain list, and all of them and
+all layers inside them have names. It takes images, or a dictionary with images under the input's name, and returns a
+dictionary with the logits under the output's name.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def build(
 ) -> keras.Model:
     """Return the mixer with its variables.
 
-    `patch` is the side of the square patches in pixels, without it near the square root of the image's shorter side;
-    an image that they do not tile is padded with zeros. `layers` blocks mix the patches with `token_hidden` units and
+    `patch` is the side of the square patches in pixels, by default near the square root of the image's shorter side; an
+    image that they do not tile is padded with zeros. `layers` blocks mix the patches with `token_hidden` units and
     the `width` channels with `channel_hidden`. Raises BuildError for data other than one image (height, width,
     channels) and one output.
     """
@@ -79,7 +79,7 @@ class Mixer(keras.Model):
         super().__init__(**kwargs)
         self.input_name, self.image = input_name, tuple(image)  # (height, width, channels)
         self.output_name, self.units = output_name, units
-        self.output_names = [output_name]  # what losses and metrics are keyed by, as a functional model has it
+        self.output_names = [output_name]  # keys of losses and metrics, as in a functional model
         self.patch, self.width = patch, width
         self.token_hidden, self.channel_hidden, self.dropout = token_hidden, channel_hidden, dropout
         self.patches = math.ceil(self.image[0] / patch) * math.ceil(self.image[1] / patch)
@@ -103,7 +103,7 @@ class Mixer(keras.Model):
         self.head = keras.layers.Dense(units, dtype="float32", name=output_name)
 
     def build(self, input_shape: Any) -> None:
-        """Create the variables, whose shapes the constructor knows."""
+        """Create the variables; their shapes are known from the constructor."""
         self.patch_embedding.build((None, *self.image))
         for block in self.blocks:
             block.build((None, self.patches, self.width))
@@ -121,7 +121,7 @@ class Mixer(keras.Model):
         return {self.output_name: self.head(x)}
 
     def get_config(self) -> dict[str, Any]:
-        """Return what the constructor takes."""
+        """Return the arguments of the constructor."""
         return {
             **super().get_config(),
             "input_name": self.input_name,
@@ -139,7 +139,7 @@ class Mixer(keras.Model):
 
 @keras.saving.register_keras_serializable(package="nameplate")
 class MixerBlock(keras.layers.Layer):
-    """Mixes the patches of each channel, then the channels of each patch; (batch, patches, width) stays."""
+    """Mixes the patches of each channel, then the channels of each patch; keeps the shape (batch, patches, width)."""
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class MixerBlock(keras.layers.Layer):
         self.channel_dropout = self._dropout("channel_dropout")
 
     def build(self, input_shape: Any) -> None:
-        """Create the variables, whose shapes the constructor knows."""
+        """Create the variables; their shapes are known from the constructor."""
         sequence = (None, self.patches, self.width)
         self.token_norm.build(sequence)
         self.token_dense1.build((None, self.width, self.patches))
@@ -182,7 +182,7 @@ class MixerBlock(keras.layers.Layer):
         return x + self.channel_dropout(y, training=training)
 
     def get_config(self) -> dict[str, Any]:
-        """Return what the constructor takes."""
+        """Return the arguments of the constructor."""
         return {
             **super().get_config(),
             "patches": self.patches,

@@ -1,4 +1,4 @@
-"""Two inputs through one shared tower, compared and added, with as many outputs as the data asks for."""
+"""Two inputs through one shared tower, compared and added, with any number of outputs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def build(
 
     Both inputs go through the same tower, a model of its own named `tower`, to `features` numbers each: three
     convolutions from `width` channels for an image (height, width, channels), two dense layers for any other shape.
-    Each output has a layer of `hidden` units of its own. The model does not tell left from right. Raises BuildError
+    Each output has its own layer of `hidden` units. The model is symmetric in its inputs. Raises BuildError
     for data without exactly two inputs of one shape.
     """
     problems = checks.at_least(1, width=width, features=features, hidden=hidden)
@@ -35,7 +35,7 @@ def build(
 
 
 def tower(shape: tuple[int, ...], *, width: int, features: int) -> keras.Model:
-    """Return the tower alone, from one example's shape to (features,): `trainer.models.one_tower` builds on it too."""
+    """Return the tower alone, from one example's shape to (features,); `one_tower` uses it too."""
     view = ports.source("view", shape)
     x = view
     if len(shape) == 3:
@@ -58,13 +58,13 @@ def _conv_bn_relu(x: Any, *, number: int, filters: int, stride: int) -> Any:
         kernel_initializer="he_normal",
         name=f"conv{number}",
     )(x)
-    # 0.9, because a short training has too few steps to fill an average with Keras' own 0.99.
+    # 0.9, because in a short training the moving average of Keras' default, 0.99, does not converge.
     x = keras.layers.BatchNormalization(momentum=0.9, name=f"bn{number}")(x)
     return keras.layers.ReLU(name=f"relu{number}")(x)
 
 
 def _compared(pair: list[Any]) -> Any:
-    """Return sum and squared difference of two vectors, which stay the same when the two are swapped."""
+    """Return the sum and the squared difference of two vectors, which do not change when the two are swapped."""
     total = keras.layers.Add(name="pair_sum")(pair)
     difference = keras.layers.Subtract(name="pair_difference")(pair)
     square = keras.layers.Multiply(name="pair_square")([difference, difference])

@@ -1,6 +1,6 @@
 """A vision transformer (Dosovitskiy et al., 2020, arXiv:2010.11929), averaged over its patches.
 
-The average instead of a class token is that of Beyer et al., 2022 (arXiv:2205.01580): simpler, and no worse.
+Averaging instead of a class token follows Beyer et al., 2022 (arXiv:2205.01580): simpler, and as accurate.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def build(
 ) -> keras.Model:
     """Return the transformer over square patches of `patch` pixels a side.
 
-    Without `patch` it is near the square root of the image's shorter side: 2 for 8x8, 4 for 32x32, 14 for 224x224.
+    By default `patch` is near the square root of the image's shorter side: 2 for 8x8, 4 for 32x32, 14 for 224x224.
     `mlp_width` is 4 times `width` unless given. `dropout` follows the positions, the attention and both dense layers
     of each block. Raises BuildError for data other than one image (height, width, channels) and one output, and for
     patches that do not tile the image.
@@ -57,7 +57,7 @@ class LearnedPositions(keras.layers.Layer):
 
     def __init__(self, *, stddev: float = 0.02, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.stddev = stddev  # of the vectors at the beginning
+        self.stddev = stddev  # of the initial vectors
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the vectors, (positions, width)."""
@@ -72,19 +72,19 @@ class LearnedPositions(keras.layers.Layer):
         return inputs + keras.ops.cast(self.embedding, inputs.dtype)
 
     def get_config(self) -> dict[str, Any]:
-        """Return what the constructor takes."""
+        """Return the arguments of the constructor."""
         return {**super().get_config(), "stddev": self.stddev}
 
 
 def _patch_side(shape: tuple[int, ...], *, wanted: int | None) -> int:
-    """Return the patch's side in pixels; BuildError when `wanted` does not tile the image."""
+    """Return the side of a patch in pixels; BuildError if `wanted` does not tile the image."""
     height, width = shape[:2]
     common = math.gcd(height, width)
     fitting = [side for side in range(1, common + 1) if common % side == 0]
     if wanted is None:
         return min(fitting, key=lambda side: abs(side - math.sqrt(min(height, width))))
     listed = ", ".join(str(side) for side in fitting)
-    problem = f"patch: {wanted} does not tile an image of {height} x {width} pixels; fitting are {listed}"
+    problem = f"patch: {wanted} does not tile an image of {height} x {width} pixels; these do: {listed}"
     require("vit", [] if wanted in fitting else [problem])
     return wanted
 
@@ -98,7 +98,7 @@ def _embedded(images: Any, *, side: int, width: int) -> Any:
 
 def _attention(x: Any, *, name: str, heads: int, dropout: float) -> Any:
     normed = keras.layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm1")(x)
-    # Dropout within the attention would be a layer that Keras names; ours follows it, and has a name of ours.
+    # The attention's own dropout would be a layer that Keras names; this one follows it, with our name.
     attended = keras.layers.MultiHeadAttention(heads, x.shape[-1] // heads, name=f"{name}_attention")(normed, normed)
     attended = _dropped(attended, dropout, name=f"{name}_attention_dropout")
     return keras.layers.Add(name=f"{name}_add1")([x, attended])

@@ -1,1 +1,1 @@
-"""Doors: benchmarks, launchers, and what makes the files that ship."""
+"""Benchmarks, launchers for clusters, an example project, and the tools that generate files of the project."""

@@ -1,9 +1,9 @@
-"""Start the workers of one run on this machine, to try what a cluster would do.
+"""Starts the workers of one run on this machine, to try out what a cluster would do.
 
     python -m scripts.launch --workers 2 -- run=try model=mlp
 
-What follows `--` goes to `python -m trainer`; `strategy=multi_worker` is added. When a worker ends with an error the
-others end too, and the exit code is what it failed with, or 143 where all can start again.
+What follows `--` goes to `python -m trainer`; `strategy=multi_worker` is added. When a worker fails, the others stop
+too; the exit code is that of the failure, or 143 if all of them can be restarted.
 """
 
 from __future__ import annotations
@@ -23,40 +23,40 @@ from nameplate.errors import Exit
 from nameplate.training.console import tool
 
 SIGNALLED = 128  # codes from here on are those of a signal
-PATIENCE = 60.0  # seconds that workers have to end by themselves after one of them has failed
+PATIENCE = 60.0  # seconds that the other workers have to stop by themselves after one has failed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Start the workers, wait for them, and return one exit code for all."""
     parser = argparse.ArgumentParser(prog="python -m scripts.launch", description="Start the workers of one run here.")
-    parser.add_argument("--workers", type=int, default=2, help="how many processes")
-    parser.add_argument("overrides", nargs="*", help="what `python -m trainer` takes")
-    given = parser.parse_args(arguments)
-    if given.workers < 1:
-        parser.error(f"argument --workers: {given.workers} is too small; at least 1")
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(given.workers)]
-    command = [sys.executable, "-m", "trainer", LAUNCHED, *given.overrides]
-    os.environ[LAUNCHER] = f"{tool('python')} -m scripts.launch --workers {given.workers} --"
-    workers = [subprocess.Popen(command, env=environment(addresses, index)) for index in range(given.workers)]
+    parser.add_argument("--workers", type=int, default=2, help="number of processes")
+    parser.add_argument("overrides", nargs="*", help="arguments of `python -m trainer`")
+    parsed = parser.parse_args(arguments)
+    if parsed.workers < 1:
+        parser.error(f"argument --workers: {parsed.workers} is too small; at least 1")
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(parsed.workers)]
+    command = [sys.executable, "-m", "trainer", LAUNCHED, *parsed.overrides]
+    os.environ[LAUNCHER] = f"{tool('python')} -m scripts.launch --workers {parsed.workers} --"
+    workers = [subprocess.Popen(command, env=environment(addresses, index)) for index in range(parsed.workers)]
 
     def pass_on(number: int, _: object) -> None:
         for worker in workers:
             if alive(worker):
                 worker.send_signal(number)
 
-    for each in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-        signal.signal(each, pass_on)
-    return outcome([code % 256 if code >= 0 else 128 - code for code in wait(workers)])
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, pass_on)
+    return exit_code_of([code % 256 if code >= 0 else 128 - code for code in wait(workers)])
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of this machine that nobody listens at now."""
+    """Return free ports of this machine."""
     sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
+    for free in sockets:
+        free.bind(("127.0.0.1", 0))
+    ports = [free.getsockname()[1] for free in sockets]
+    for free in sockets:
+        free.close()
     return ports
 
 
@@ -67,7 +67,7 @@ def environment(addresses: Sequence[str], index: int) -> dict[str, str]:
 
 
 def wait(workers: Sequence[subprocess.Popen[bytes]]) -> list[int]:
-    """Wait for all workers; once one has failed, the others have so long to find out, then they are killed."""
+    """Wait for all workers; after one has failed, the others are killed if they do not stop within `PATIENCE`."""
     end = None
     while any(alive(worker) for worker in workers):
         failed = any(worker.poll() not in (None, 0) for worker in workers)
@@ -84,11 +84,11 @@ def alive(worker: subprocess.Popen[bytes]) -> bool:
     return worker.poll() is None
 
 
-def outcome(codes: Sequence[int]) -> int:
-    """Return one code for all: what a worker failed with, or that they can start again, or 0.
+def exit_code_of(codes: Sequence[int]) -> int:
+    """Return one exit code for all: that of a failure, else the one that asks for a restart, else 0.
 
-    A failure of one ends the others as if they had lost it, so it counts before their 143; a worker that was killed
-    did not fail, and the 143 of those that it left says so.
+    When one worker fails the others stop with 143, because they have lost it; so the failure counts first. A worker
+    that was killed did not fail, and the 143 of the others counts.
     """
     failures = [code for code in codes if 0 < code < SIGNALLED]
     ended = [code for code in codes if code]

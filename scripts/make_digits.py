@@ -1,6 +1,6 @@
-"""Write trainer/data/digits.npz from scikit-learn's copy of the digits: `python -m scripts.make_digits`.
+"""Writes nameplate/data/digits.npz from scikit-learn's copy of the digits: `python -m scripts.make_digits`.
 
-scikit-learn is needed for this alone, and is no dependency of the project.
+Only this script needs scikit-learn, which is not a dependency of the project.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ TARGET = Path(__file__).resolve().parent.parent / "nameplate" / "data" / "digits
 
 
 def main() -> None:
-    """Write the file; the same bytes of arrays every time."""
+    """Write the file, with the same arrays every time."""
     digits = load_digits()
     order = interleaved(digits.target)
     images = digits.images.astype(np.uint8)[order]
@@ -21,7 +21,7 @@ def main() -> None:
 
 
 def interleaved(labels: np.ndarray) -> np.ndarray:
-    """Return an order in which any stretch holds the ten digits in equal parts."""
+    """Return an order in which every stretch has the ten digits in equal parts."""
     random = np.random.RandomState(0)
     place = np.empty(len(labels))
     for label in range(10):

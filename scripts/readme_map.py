@@ -1,4 +1,4 @@
-"""Writes the README's map of the house from the first sentence of every room; `make fmt` runs it."""
+"""Writes the map in the README from the first paragraph of every room's docstring; `make fmt` runs it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONF = (
 
 
 def written(readme: str) -> str:
-    """Return the README's text with the map as the house now is."""
+    """Return the text of the README with the current map."""
     before, _, rest = readme.partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])
     rows = ["| room | what is in it |", "|---|---|", *_rows()]
@@ -23,7 +23,7 @@ def written(readme: str) -> str:
 
 
 def _rows() -> Iterator[str]:
-    """Yield the floors from the top down, as the import contracts in pyproject.toml have them."""
+    """Yield the rooms from the top down, in the order of the import contracts in pyproject.toml."""
     floors = _floors()
     yield f"| `scripts/` | {_sentence(ROOT / 'scripts')} |"
     for package in ("trainer", "nameplate"):
@@ -51,7 +51,7 @@ def _sentence(path: Path) -> str:
 
 
 def main() -> None:
-    """Bring README.md up to date."""
+    """Update README.md."""
     readme = ROOT / "README.md"
     readme.write_text(written(readme.read_text("utf-8")), "utf-8")
 

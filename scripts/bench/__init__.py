@@ -1,1 +1,1 @@
-"""Benchmarks: each prints its ratios and says whether they hold."""
+"""Benchmarks: each prints ratios and whether they are within their limits."""

@@ -1,4 +1,4 @@
-"""`make bench`: every section in a process of its own, so that none warms another's caches."""
+"""`make bench`: every section in its own process, so that none warms the caches of another."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-_PARTS = ("__init__", "__main__", "figures", "keras_files")  # what sections are made of
+_PARTS = ("__init__", "__main__", "figures")  # not sections
 SECTIONS = sorted(
     path.stem
     for path in Path(__file__).parent.iterdir()
@@ -16,7 +16,7 @@ SECTIONS = sorted(
 
 
 def main() -> int:
-    """Run the sections that are named, or all; return 1 when one of them misses its bar."""
+    """Run the given sections, or all; return 1 if one of them exceeds a limit."""
     parser = argparse.ArgumentParser(prog="python -m scripts.bench", description=__doc__)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
     wanted = parser.parse_args().sections or SECTIONS

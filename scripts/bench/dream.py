@@ -1,10 +1,10 @@
-"""What a step of a dream costs, in units of a forward and backward pass of the cut model in the same run.
+"""The cost of a step of a dream, in units of a forward and backward pass of the truncated model in the same run.
 
     python -m scripts.bench.dream [--rounds 7] [--steps 16] [--size 128]
 
-Every round times each contender once, one after the other; the minimum over the rounds counts. The pass is a graph of
-the same number of passes of a model that Keras itself cuts at the layer, without anything else. The layer is one in the
-middle, so that a dream that ran the whole model would be found out.
+Every round times each contender once, in turn; the minimum over the rounds counts. The reference is a graph of the same
+number of passes through a model that Keras itself truncates at the layer, and nothing else. The layer is in the middle,
+so that a dream that runs the whole model is noticed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MOST = 1.1  # times a pass
 
 
 def main() -> int:
-    """Print the ratios; return 1 when one of them is too large."""
+    """Print the ratios; return 1 if one is too large."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=16)
@@ -49,13 +49,13 @@ def main() -> int:
 
 
 def backbone(size: int) -> tuple[keras.Model, str]:
-    """Return a ResNet-50 with random weights, and a layer in its middle."""
+    """Return a ResNet-50 with random weights, and the name of a layer in its middle."""
     model = keras.applications.ResNet50(weights=None, include_top=False, input_shape=(size, size, 3))
     return model, "conv3_block4_out"
 
 
 def passes(model: keras.Model, name: str, images: np.ndarray, *, steps: int) -> Callable[[], object]:
-    """Return a call that goes so many times forward and backward through Keras' own cut of the model."""
+    """Return a call with `steps` forward and backward passes through Keras' own truncated model."""
     cut = keras.Model(model.inputs[0], model.get_layer(name).output, name="cut")
 
     @tf.function(autograph=False)
@@ -72,7 +72,7 @@ def passes(model: keras.Model, name: str, images: np.ndarray, *, steps: int) -> 
 
 
 def measured(contenders: dict[str, Callable[[], object]], *, rounds: int) -> dict[str, float]:
-    """Return the seconds of each contender, the best of some rounds, after one that is not counted."""
+    """Return the seconds of each contender: the best of `rounds`, after a warm-up round."""
     best = dict.fromkeys(contenders, float("inf"))
     for turn in range(rounds + 1):
         for name, run in contenders.items():

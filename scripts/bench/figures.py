@@ -1,4 +1,4 @@
-"""What a benchmark measured: told as ratios against their bars, kept with the versions in `results/`."""
+"""The ratios that a benchmark measures: printed with their limits, and kept with the versions in `results/`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True)
 class Figure:
-    """A ratio, and the bar that it is to keep under; None: told and not judged."""
+    """A ratio and its limit; without a limit it is only printed."""
 
     name: str
     value: float
@@ -25,7 +25,7 @@ class Figure:
 
     @property
     def missed(self) -> bool:
-        """Say whether the bar does not hold."""
+        """Say whether the limit is exceeded."""
         return self.at_most is not None and self.value > self.at_most
 
     def __str__(self) -> str:
@@ -34,20 +34,20 @@ class Figure:
 
 
 def verdict(ratios: Mapping[str, float], bars: Mapping[str, float]) -> int:
-    """Print each ratio beside its bar, and return 1 when one of them misses it."""
+    """Print the ratios with their limits, and return 1 if one is exceeded."""
     figures = [Figure(name, ratio, bars[name]) for name, ratio in ratios.items()]
     print(*figures, sep="\n")
-    return int(any(each.missed for each in figures))
+    return int(any(figure.missed for figure in figures))
 
 
 def keep(section: str, part: str, figures: Sequence[Figure], details: Mapping[str, Any]) -> None:
-    """Write a part of a section's figures into `results/SECTION.json`, where the other parts stay as they are."""
+    """Write the figures of one part of a section to `results/SECTION.json`; the other parts stay."""
     path = RESULTS / f"{section}.json"
     kept = json.loads(path.read_text("utf-8")) if path.exists() else {}
     kept[part] = {
         "versions": about({})["versions"],
         "machine": machine(),
-        "figures": [asdict(each) for each in figures],
+        "figures": [asdict(figure) for figure in figures],
         **details,
     }
     RESULTS.mkdir(exist_ok=True)
@@ -55,7 +55,7 @@ def keep(section: str, part: str, figures: Sequence[Figure], details: Mapping[st
 
 
 def machine() -> str:
-    """Return processor and cores in words."""
-    found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text("utf-8"))
+    """Return the processor and its number of cores, as text."""
+    match = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text("utf-8"))
     cores = len(re.findall(r"^processor", Path("/proc/cpuinfo").read_text("utf-8"), re.MULTILINE))
-    return f"{found[1] if found else platform.processor()}, {cores} cores"
+    return f"{match[1] if match else platform.processor()}, {cores} cores"

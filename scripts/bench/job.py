@@ -1,11 +1,11 @@
-"""What a checkpoint costs a training job: the stop of an asynchronous save, its memory, and a resume.
+"""The cost of checkpoints to a training job: the pause of an asynchronous save, its memory, and a resume.
 
     python -m scripts.bench.job [--megabytes 500] [--rounds 7]
 
-The state is a model's weights and Adam's two slots, in variables on one device. The stop is held against copying the
-same bytes in memory; a resume, every tensor verified and written into the variables, against reading them raw. Every
-round times each once, one after the other; the minimum over the rounds counts. The memory is what an asynchronous save
-adds at its peak.
+The state is a model's weights and Adam's two slots, in variables on one device. The pause is compared with copying the
+same bytes in memory; a resume, in which every tensor is verified and assigned, with reading the bytes raw. Every round
+times each once, in turn; the minimum over the rounds counts. The memory is what an asynchronous save adds at its
+peak.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MOST = {"stop / memcpy": 2.0, "resume / raw read": 1.2, "memory / state": 1.1}
 
 
 def main() -> int:
-    """Print the ratios; return 1 when one of them is too large."""
+    """Print the ratios; return 1 if one is too large."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--megabytes", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=7)
@@ -47,9 +47,9 @@ def main() -> int:
 
 @contextmanager
 def checkpoints(place: Path, megabytes: int) -> Iterator[Checkpoints]:
-    """The checkpoints of a job whose weights and slots are about this large."""
+    """Yield the checkpoints of a job whose weights and slots have about this size."""
     count = max(1, round(megabytes * 1e6 / (3 * 4 * 2048 * 2049)))
-    model = keras.Sequential([keras.layers.Dense(2048, name=f"layer_{each}") for each in range(count)], name="row")
+    model = keras.Sequential([keras.layers.Dense(2048, name=f"layer_{number}") for number in range(count)], name="row")
     model.build((None, 2048))
     model.compile("adam", "mse")
     model.optimizer.build(model.trainable_variables)
@@ -64,11 +64,11 @@ def checkpoints(place: Path, megabytes: int) -> Iterator[Checkpoints]:
 
 def measured(place: Path, saves: Checkpoints, *, rounds: int) -> dict[str, float]:
     """Return the ratios of `MOST`."""
-    arrays = {name: each for part in saves._state.capture().values() for name, each in part.items()}
+    arrays = {name: array for part in saves._state.capture().values() for name, array in part.items()}
     raw_save(place / "raw", arrays)
     extra = extra_memory(saves)
     contenders: dict[str, Callable[[], object]] = {
-        "memcpy": lambda: {name: each.copy() for name, each in arrays.items()},
+        "memcpy": lambda: {name: array.copy() for name, array in arrays.items()},
         "stop": lambda: saves.save(Progress(step=1), {}),
         "raw read": lambda: raw_load(place / "raw", arrays),
         "resume": saves.restore,
@@ -81,20 +81,20 @@ def measured(place: Path, saves: Checkpoints, *, rounds: int) -> dict[str, float
     return {
         "stop / memcpy": best["stop"] / best["memcpy"],
         "resume / raw read": best["resume"] / best["raw read"],
-        "memory / state": extra / sum(each.nbytes for each in arrays.values()) * 1e6,
+        "memory / state": extra / sum(array.nbytes for array in arrays.values()) * 1e6,
     }
 
 
 def extra_memory(saves: Checkpoints) -> float:
-    """Return by how many MB an asynchronous save raises the peak of the process."""
-    before = peak_memory(anew=True)
+    """Return by how many MB an asynchronous save raises the peak memory of the process."""
+    before = peak_memory(reset=True)
     saves.save(Progress(step=1), {})
     saves.wait()
     return peak_memory() - before
 
 
-def _silent(said: str) -> None:
-    """Say nothing."""
+def _silent(line: str) -> None:
+    """Print nothing."""
 
 
 if __name__ == "__main__":

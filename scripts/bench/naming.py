@@ -1,9 +1,9 @@
-"""What naming costs, in units of Keras' own `clone_model` in the same run, and how it grows with the model.
+"""The cost of naming, in units of Keras' own `clone_model` in the same run, and its growth with the model.
 
     python -m scripts.bench.naming [--rounds 7] [--layers 400 1600]
 
-Every round times each contender once, one after the other; the minimum over the rounds counts. `clone_model` carries
-no weights, `rename` does. A model of 2000 layers in a row is renamed at the end.
+Every round times each contender once, in turn; the minimum over the rounds counts. `clone_model` copies no weights,
+`rename` does. At the end a model of 2000 layers in a row is renamed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MOST = {"check / clone_model": 0.05, "rename / clone_model": 1.2, "check growth"
 
 
 def main() -> int:
-    """Print the ratios; return 1 when one of them is too large."""
+    """Print the ratios; return 1 if one is too large."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--layers", type=int, nargs=2, default=(400, 1600), metavar=("SMALL", "LARGE"))
@@ -45,7 +45,7 @@ def main() -> int:
 
 
 def measured(count: int, *, rounds: int) -> dict[str, float]:
-    """Return the seconds of each contender on a model of this many layers, the best of some rounds."""
+    """Return the seconds of each contender on a model of this many layers, the best of `rounds`."""
     model = row(count)
     with deep_graphs(count):
         contenders: dict[str, Callable[[], object]] = {
@@ -57,13 +57,13 @@ def measured(count: int, *, rounds: int) -> dict[str, float]:
         for _ in range(rounds):
             for name, run in contenders.items():
                 best[name] = min(best[name], seconds(run))
-    told = "  ".join(f"{name} {1000 * value:.0f} ms" for name, value in best.items())
-    print(f"{count} layers: {told}", flush=True)
+    times = "  ".join(f"{name} {1000 * value:.0f} ms" for name, value in best.items())
+    print(f"{count} layers: {times}", flush=True)
     return best
 
 
 def row(count: int) -> keras.Model:
-    """Return dense layers in a row, each behind a normalization, a dropout or an activation."""
+    """Return dense layers in a row, each followed by a normalization or an activation."""
     with deep_graphs(count):
         x = first = keras.Input((8,), name="features")
         for index in range((count - 1) // 2):
@@ -74,7 +74,7 @@ def row(count: int) -> keras.Model:
 
 
 def rename_deep(count: int) -> None:
-    """Rename a model of this many dense layers in a row, and say how long it took."""
+    """Rename a model of this many dense layers in a row, and print how long it took."""
     with deep_graphs(count):
         x = first = keras.Input((4,), name="features")
         for index in range(count):

@@ -1,10 +1,10 @@
-"""Saving and loading against the same bytes raw, and against what others write.
+"""Saving and loading, compared with the same bytes raw and with other libraries.
 
     python -m scripts.bench.store --megabytes 500 --rounds 7 [--keras]
 
-Every round times each contender once, one after the other, so that what disturbs the machine disturbs all alike; the
-minimum over the rounds counts. Raw is one file, written and fsynced, and read into arrays of the same sizes. What the
-others wrote is fsynced for them, which they do not do themselves; what they load is not verified.
+Every round times each contender once, in turn, so that other load on the machine disturbs all alike; the minimum over
+the rounds counts. Raw is one file, written and fsynced, and read into arrays of the same sizes. The files of the others
+are fsynced for them, which they do not do themselves; what they load is not verified.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from nameplate import checkpoint as store
 Arrays = Mapping[str, np.ndarray]
 Contender = tuple[Callable[[Path, Arrays], object], Callable[[Path, Arrays], object]]  # (save, load)
 
-BARS = {"save": 1.15, "load": 1.2}  # times raw
-MOST_MEMORY = 64  # MB beside the arrays, in a synchronous save
+LIMITS = {"save": 1.15, "load": 1.2}  # times raw
+MOST_MEMORY = 64  # MB besides the arrays, in a synchronous save
 
 
 def main() -> int:
-    """Run the rounds, print the table, and return 1 when a bar is missed."""
+    """Run the rounds, print the table, and return 1 if a limit is exceeded."""
     parser = argparse.ArgumentParser(description="Time saving and loading.")
     parser.add_argument("--megabytes", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--directory", type=Path, help="on the disk to be measured; a temporary one when left out")
+    parser.add_argument("--directory", type=Path, help="a directory on the disk to measure; default: a temporary one")
     parser.add_argument("--keras", action="store_true", help="also .weights.h5, .keras and tf.train.Checkpoint")
     arguments = parser.parse_args()
     arrays = _arrays(arguments.megabytes)
@@ -44,16 +44,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=arguments.directory) as place:
         extra = _extra_memory(Path(place), arrays)
         if arguments.keras:
-            from scripts.bench.keras_files import contenders as others
-
-            contenders |= {name: (_synced(save), load) for name, (save, load) in others(arrays).items()}
+            contenders |= {name: (_synced(save), load) for name, (save, load) in _keras(arrays).items()}
         contenders |= _orbax()
         times = _rounds(Path(place), arrays, contenders, arguments.rounds)
     return _report(times, extra)
 
 
 def raw_save(path: Path, arrays: Arrays) -> None:
-    """Write the arrays' bytes into one file, and make it durable."""
+    """Write the arrays' bytes to one file, and fsync it."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for array in arrays.values():
         view = array.reshape(-1).view(np.uint8).data
@@ -64,7 +62,7 @@ def raw_save(path: Path, arrays: Arrays) -> None:
 
 
 def raw_load(path: Path, arrays: Arrays) -> dict[str, np.ndarray]:
-    """Read what `raw_save` wrote into arrays of the same shapes."""
+    """Read the file of `raw_save` into arrays of the same shapes."""
     loaded = {}
     with path.open("rb", buffering=0) as file:
         for name, array in arrays.items():
@@ -73,9 +71,9 @@ def raw_load(path: Path, arrays: Arrays) -> dict[str, np.ndarray]:
     return loaded
 
 
-def peak_memory(*, anew: bool = False) -> float:
-    """Return the most MB that this process held at once, since its beginning or since this was last asked `anew`."""
-    if anew:
+def peak_memory(*, reset: bool = False) -> float:
+    """Return the peak memory of this process in MB, since its start or since the last `reset`."""
+    if reset:
         Path("/proc/self/clear_refs").write_text("5")
     match = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert match is not None
@@ -97,7 +95,7 @@ def _arrays(megabytes: int) -> dict[str, np.ndarray]:
 def _rounds(
     place: Path, arrays: Arrays, contenders: Mapping[str, Contender], rounds: int
 ) -> dict[str, dict[str, float]]:
-    """Return the least seconds of each contender: {"save": {name: seconds}, "load": {...}}."""
+    """Return the minimum seconds of each contender: {"save": {name: seconds}, "load": {...}}."""
     times: dict[str, dict[str, float]] = {"save": {}, "load": {}}
     for _ in range(rounds):
         for name, (save, load) in contenders.items():
@@ -120,10 +118,10 @@ def _report(times: Mapping[str, Mapping[str, float]], extra: float) -> int:
             f"{times[what][name]:9.3f}{times[what][name] / times[what]['raw']:8.2f}" for what in ("save", "load")
         )
         print(f"{name:24}{cells}")
-    print(f"memory beside the arrays in a save: {extra:.1f} MB")
-    missed = [what for what, bar in BARS.items() if times[what]["nameplate"] > bar * times[what]["raw"]]
+    print(f"memory besides the arrays in a save: {extra:.1f} MB")
+    missed = [what for what, limit in LIMITS.items() if times[what]["nameplate"] > limit * times[what]["raw"]]
     missed += ["memory"] if extra > MOST_MEMORY else []
-    print(f"bars missed: {', '.join(missed)}" if missed else "all bars hold")
+    print(f"limits exceeded: {', '.join(missed)}" if missed else "within all limits")
     return 1 if missed else 0
 
 
@@ -143,7 +141,7 @@ def _safetensors_load(path: Path, arrays: Arrays) -> dict[str, np.ndarray]:
 
 
 def _synced(save: Callable[[Path, Arrays], object]) -> Callable[[Path, Arrays], None]:
-    """Return `save` followed by an fsync of all that it wrote."""
+    """Return `save` followed by an fsync of everything it wrote."""
 
     def save_and_sync(path: Path, arrays: Arrays) -> None:
         save(path, arrays)
@@ -162,8 +160,40 @@ def _safetensors_save(path: Path, arrays: Arrays) -> None:
 _SAFETENSORS: dict[str, Contender] = {"safetensors": (_synced(_safetensors_save), _safetensors_load)}
 
 
+def _keras(arrays: Arrays) -> dict[str, Contender]:
+    """Return Keras' and TensorFlow's own files, for one model with as many bytes: kernels, biases, two slots each."""
+    import keras
+    import tensorflow as tf
+
+    layers = sum(name.endswith("/kernel") for name in arrays)
+    model = keras.Sequential([keras.layers.Dense(2048, name=f"layer_{layer}") for layer in range(layers)])
+    model.build((None, 2048))
+    model.compile("adam", "mse")
+    model.optimizer.build(model.trainable_variables)
+    checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
+    return {
+        ".weights.h5": (
+            lambda path, _: model.save_weights(_named(path, ".weights.h5")),
+            lambda path, _: model.load_weights(_named(path, ".weights.h5")),
+        ),
+        ".keras": (
+            lambda path, _: model.save(_named(path, ".keras")),
+            lambda path, _: keras.saving.load_model(_named(path, ".keras")),
+        ),
+        "tf.train.Checkpoint": (
+            lambda path, _: checkpoint.write(_named(path, "")),
+            lambda path, _: checkpoint.read(_named(path, "")).expect_partial(),
+        ),
+    }
+
+
+def _named(directory: Path, suffix: str) -> str:
+    directory.mkdir(exist_ok=True)
+    return str(directory / f"model{suffix}")
+
+
 def _orbax() -> dict[str, Contender]:
-    """Return Orbax's checkpointer where it is installed (the extra `bench`); without it say so."""
+    """Return Orbax's checkpointer if it is installed (the extra `bench`); else print a note."""
     try:
         from orbax.checkpoint import PyTreeCheckpointer
     except ImportError:
@@ -179,8 +209,8 @@ def _orbax() -> dict[str, Contender]:
 
 
 def _extra_memory(place: Path, arrays: Arrays) -> float:
-    """Return by how many MB the peak of the process rises in a save above what it held before."""
-    before = peak_memory(anew=True)
+    """Return by how many MB a save raises the peak memory of the process."""
+    before = peak_memory(reset=True)
     _save(place / "memory", arrays)
     extra = peak_memory() - before
     shutil.rmtree(place / "memory")

@@ -1,10 +1,10 @@
-"""What an edit costs, in units of Keras' own `clone_model` in the same run, and how it grows with what is downstream.
+"""The cost of an edit, in units of Keras' own `clone_model` in the same run, and its growth with what is downstream.
 
     python -m scripts.bench.surgery [--rounds 7] [--layers 400 1600]
 
-Every round times each contender once, one after the other; the minimum over the rounds counts. `clone_model` carries no
-weights, an edit does, and shares none with the original; with `share=True` what lies upstream is not copied, so that
-the cost grows with what lies downstream. The proof by saving and loading (`verify`) is not part of it.
+Every round times each contender once, in turn; the minimum over the rounds counts. `clone_model` copies no weights; an
+edit does, and shares none with the original. With `share=True` layers upstream are not copied, so the cost grows only
+with what is downstream. The proof by saving and loading (`verify`) is not included.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MOST = {"first / clone_model": 1.1, "last / clone_model": 1.1, "last, shared / f
 
 
 def main() -> int:
-    """Print the ratios; return 1 when one of them is too large."""
+    """Print the ratios; return 1 if one is too large."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--layers", type=int, nargs=2, default=(400, 1600), metavar=("SMALL", "LARGE"))
@@ -45,7 +45,7 @@ def main() -> int:
 
 
 def measured(count: int, *, rounds: int) -> dict[str, float]:
-    """Return the seconds of each contender on a model of this many layers, the best of some rounds."""
+    """Return the seconds of each contender on a model of this many layers, the best of `rounds`."""
     model = row(count)
     dense = [layer.name for layer in model.layers if isinstance(layer, layers.Dense)]
     with deep_graphs(count):
@@ -59,15 +59,15 @@ def measured(count: int, *, rounds: int) -> dict[str, float]:
         best = dict.fromkeys(contenders, float("inf"))
         for _ in range(rounds):
             for name, run in contenders.items():
-                gc.collect()  # what the contender before left behind is not this one's to clear away
+                gc.collect()  # so that no contender pays for the garbage of the one before
                 best[name] = min(best[name], seconds(run))
-    told = "  ".join(f"{name} {1000 * value:.0f} ms" for name, value in best.items())
-    print(f"{count} layers: {told}", flush=True)
+    times = "  ".join(f"{name} {1000 * value:.0f} ms" for name, value in best.items())
+    print(f"{count} layers: {times}", flush=True)
     return best
 
 
 def replaced(model: keras.Model, name: str, *, share: bool = False) -> keras.Model:
-    """Replace one dense layer by another of the same shape."""
+    """Replace one dense layer with another of the same shape."""
     return nameplate.replace(model, {name: layers.Dense(8, activation="relu")}, verify=False, share=share)
 
 

@@ -1,9 +1,9 @@
-"""What a sweep costs: small jobs warm against a process each, the ledger's share of a job, and composing a large grid.
+"""The cost of a sweep: warm jobs against fresh processes, the ledger's share of a job, and composing a large grid.
 
     python -m scripts.bench.sweep [--jobs 12] [--grid 200]
 
-Both sweeps run the same jobs from the command line, one after the other, start and end included. The ledger's share is
-what it writes and reads for one job, held against a warm one, the shortest there is.
+Both sweeps run the same jobs from the command line, in turn, start and end included. The ledger's share is what it
+writes and reads for one job, compared with a warm job, the shortest there is.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from trainer.ledger.ledger import Ledger
 from trainer.ledger.record import JobRecord, State
 from trainer.sweep.multirun import grid_of, request_of
 
-LEAST = 4.0  # times that a warm job is faster
+LEAST = 4.0  # factor by which warm jobs are faster
 MOST = {"ledger / job": 0.01, "composing / s": 10.0}
 JOB = ["model=mlp", "data.limit=256", "fit.steps=4", "log.layer_table=false", "log.tensorboard=false"]
 
 
 def main() -> int:
-    """Print the ratios; return 1 when one of them misses its bar."""
+    """Print the ratios; return 1 if one exceeds its limit."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--jobs", type=int, default=12)
     parser.add_argument("--grid", type=int, default=200)
@@ -58,7 +58,7 @@ def sweep(runs: Path, mode: str, jobs: int) -> None:
 
 
 def booked(directory: Path, record: JobRecord, *, rounds: int = 30) -> float:
-    """Return the seconds that a ledger of as many jobs takes for one: planned, held, read, running, done, read."""
+    """Return the seconds that the ledger takes for one job: locked, planned, running, done, and read each time."""
     ledger = Ledger(directory)
     began = time.perf_counter()
     for _ in range(rounds):
@@ -66,18 +66,18 @@ def booked(directory: Path, record: JobRecord, *, rounds: int = 30) -> float:
             for state in (State.planned, State.running, State.done):
                 ledger.commit(replace(record, state=state))
                 ledger.record(record.job)
-            found = ledger.record(record.job)
-        assert found is not None
-        assert found.state is State.done
+            last = ledger.record(record.job)
+        assert last is not None
+        assert last.state is State.done
     return (time.perf_counter() - began) / rounds
 
 
 def composed(jobs: int) -> None:
     """Compose a grid over values and an option."""
     os.chdir(tempfile.gettempdir())
-    found = grid_of(request_of(["-m", f"seed=range({jobs // 2})", "model=mlp,convnet", "optimizer.learning_rate=0.01"]))
-    assert found is not None
-    assert len(found) == jobs // 2 * 2
+    grid = grid_of(request_of(["-m", f"seed=range({jobs // 2})", "model=mlp,convnet", "optimizer.learning_rate=0.01"]))
+    assert grid is not None
+    assert len(grid) == jobs // 2 * 2
 
 
 def seconds(run: Callable[[], object]) -> float:

@@ -33,7 +33,7 @@ def test_data_with_two_inputs_and_outputs_is_sent_to_two_tower(architecture: str
 @pytest.mark.parametrize("architecture", ["convnet", "resnet", "vit", "subclassed", "applications"])
 def test_a_vector_is_sent_to_mlp(architecture: str) -> None:
     message = _refused(architecture, {"row": (4,)})
-    assert "'row' has the shape (4,), and an image is (height, width, channels); model=mlp takes any shape" in message
+    assert "'row' has the shape (4,), but an image is (height, width, channels); model=mlp takes any shape" in message
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_two_tower_says_what_it_needs(inputs: Any, outputs: Any, part: str) -> N
         ("convnet", {"norm": "bach"}, ["norm: 'bach' is not one of batch, group, layer, none. Did you mean 'batch'"]),
         ("resnet", {"depth": 20}, ["depth: 20 is not one of 18, 34, 50"]),
         ("resnet", {"stem": "tiny"}, ["stem: 'tiny' is not one of auto, small, large"]),
-        ("vit", {"patch": 3}, ["patch: 3 does not tile an image of 8 x 8 pixels; fitting are 1, 2, 4, 8"]),
+        ("vit", {"patch": 3}, ["patch: 3 does not tile an image of 8 x 8 pixels; these do: 1, 2, 4, 8"]),
         ("vit", {"heads": 5}, ["heads: 5 do not divide width 64; e.g. 2, 4, 8"]),
         ("two_tower", {"features": 0}, ["features: 0 is too small"]),
         ("subclassed", {"layers": 0, "token_hidden": 0}, ["layers: 0 is", "token_hidden: 0 is"]),
@@ -93,7 +93,7 @@ def test_all_problems_are_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("inputs", "outputs", "part"),
     [
-        ({"image": (0, 8, 1)}, LABEL, "'image' has the shape (0, 8, 1), of which every side must be at least 1"),
+        ({"image": (0, 8, 1)}, LABEL, "'image' has the shape (0, 8, 1), but every side must be at least 1"),
         (IMAGE, {"label": 0}, "'label' has 0 logits; at least 1"),
         ({"stem_conv": (8, 8, 1)}, LABEL, "stem_conv is both an input or output of the data and a layer"),
         (IMAGE, {"pool": 3}, "pool is both an input or output of the data and a layer of the model"),

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from nameplate.engine.cluster import Cluster, cluster
-from scripts.launch import environment, free_ports, outcome
+from scripts.launch import environment, exit_code_of, free_ports
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ from scripts.launch import environment, free_ports, outcome
     ],
 )
 def test_a_failure_counts_before_the_end_of_those_who_lost_it(codes: list[int], expected: int) -> None:
-    assert outcome(codes) == expected
+    assert exit_code_of(codes) == expected
 
 
 def test_each_worker_is_told_who_it_is_and_ports_are_free() -> None:

@@ -41,7 +41,7 @@ def test_only_a_run_that_can_go_on_and_came_further_is_queued_again(
     said, _ = job.communicate()
     assert job.returncode == code, said
     assert asked(place) == (["requeue 4242"] if queued else [])
-    assert ("came no further" in said) == (code == 143 and not queued)
+    assert ("has made no progress" in said) == (code == 143 and not queued)
 
 
 def test_the_signal_before_the_end_reaches_every_worker_once_and_the_job_is_queued_again(place: Path) -> None:

@@ -88,7 +88,7 @@ def test_a_signal_ends_both_and_the_run_can_be_started_again(tmp_path: Path, mon
     ("overrides", "part"),
     [
         (["before={a: []}", "run=a"], "before.a: 'a' is this run itself"),
-        (["before={a: []}", "strategy=multi_worker"], "make them by themselves, then before=null"),
+        (["before={a: []}", "strategy=multi_worker"], "make them first with one process, then before=null"),
         (["before={a: ['trust=[evil]']}"], "before.a: trust=[evil] is only for the command line"),
         (["before={a: ['hydra.searchpath=[x]', '--config-dir=x']}"], "--config-dir=x is only for the command line"),
     ],

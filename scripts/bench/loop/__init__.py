@@ -1,1 +1,1 @@
-"""The training loop against `model.fit`, against the same step written by hand, and against bare PyTorch."""
+"""The training loop, compared with `model.fit`, with the same step written by hand, and with plain PyTorch."""

@@ -1,9 +1,9 @@
-"""The training loop's bars, each case in a process of its own.
+"""The limits of the training loop's cost, each case in its own process.
 
     python -m scripts.bench.loop [CASE ...] [--rounds 7]
 
-Contenders take turns inside a process, and of each the least of the rounds counts, wall time and CPU time apart. A
-step's cost is that of a long run less that of a short one. What was measured is kept in `scripts/bench/results`.
+Contenders take turns inside a process, and the minimum over the rounds counts, of wall time and of CPU time. The cost
+of a step is that of a long run minus that of a short one. The results are kept in `scripts/bench/results`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from scripts.bench.loop.chart import draw
 
 
 def main() -> int:
-    """Run the cases that are named, or all; return 1 when one of them misses a bar."""
+    """Run the given cases, or all; return 1 if one of them exceeds a limit."""
     parser = argparse.ArgumentParser(prog="python -m scripts.bench.loop", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
-    parser.add_argument("--rounds", type=int, help="how often each is timed; what suits the case where left out")
+    parser.add_argument("--rounds", type=int, help="how often each is timed; default: depends on the case")
     arguments = parser.parse_args()
     unknown = [case for case in arguments.cases if case not in CASES]
     if unknown:

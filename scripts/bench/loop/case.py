@@ -1,4 +1,4 @@
-"""One case in a process of its own, since devices are laid out once: `python -m scripts.bench.loop.case CASE`."""
+"""One case in its own process, since devices can be configured only once: `python -m scripts.bench.loop.case CASE`."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ CASES = {
     "job_light": ("job", 7),
     "compute": ("compute", 7),
     "compute_alone": ("compute", 7),
-    "start": ("start", 7),
-    "start_alone": ("start", 7),
-    "replicas_1": ("sizes", 7),
-    "replicas_2": ("sizes", 7),
-    "replicas_4": ("sizes", 7),
+    "start": ("host", 7),
+    "start_alone": ("host", 7),
+    "replicas_1": ("host", 7),
+    "replicas_2": ("host", 7),
+    "replicas_4": ("host", 7),
     "on_gpus": ("compute", 7),
-}  # case, which is a function -> (module, rounds)
+}  # case, the name of a function -> (its module, rounds)
 
 
 def main() -> int:
-    """Measure a case, print and keep its figures; return 1 when one of them misses its bar."""
+    """Measure a case, print and keep its figures; return 1 if one exceeds its limit."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("case", choices=CASES)
     parser.add_argument("--rounds", type=int)
@@ -41,12 +41,12 @@ def main() -> int:
     measure = getattr(importlib.import_module(f"scripts.bench.loop.{module}"), arguments.case)
     print(f"-- {arguments.case}: {measure.__doc__.splitlines()[0]}", flush=True)
     figures, times = measure(arguments.rounds or rounds)
-    for name, each in times.items():
-        print(f"  {name:<66} {1000 * each.wall:9.3f} ms, CPU {1000 * each.cpu:9.3f} ms")
+    for name, time in times.items():
+        print(f"  {name:<66} {1000 * time.wall:9.3f} ms, CPU {1000 * time.cpu:9.3f} ms")
     for figure in figures:
         print(figure)
     if times:
-        keep("loop", arguments.case, figures, {"times": {name: each.plain() for name, each in times.items()}})
+        keep("loop", arguments.case, figures, {"times": {name: time.plain() for name, time in times.items()}})
     return int(any(figure.missed for figure in figures))
 
 

@@ -1,4 +1,4 @@
-"""The table and the drawing of a step's cost by replicas and size, from what was kept."""
+"""The table and the chart of a step's cost by replicas and size, from the kept results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DASHES = ("none", "6 3", "2 3")
 
 
 def draw() -> Path | None:
-    """Write `loop.md` and `loop.svg` beside the results; None where a number of replicas was not measured yet."""
+    """Write `loop.md` and `loop.svg` beside the results; None if some number of replicas has no result."""
     path = RESULTS / "loop.json"
     kept = json.loads(path.read_text("utf-8")) if path.exists() else {}
     if any(f"replicas_{count}" not in kept for count in _REPLICAS):
@@ -25,7 +25,7 @@ def draw() -> Path | None:
     costs = {count: kept[f"replicas_{count}"]["times"] for count in _REPLICAS}
     sizes = [name.partition(", ")[2] for name in costs[1] if name.startswith("ours")]
     (RESULTS / "loop.md").write_text(_table(costs, sizes, kept["replicas_1"]), "utf-8")
-    (RESULTS / "loop.svg").write_text(_drawing(costs, sizes), "utf-8")
+    (RESULTS / "loop.svg").write_text(_chart(costs, sizes), "utf-8")
     return RESULTS / "loop.md"
 
 
@@ -44,12 +44,12 @@ def _table(costs: Mapping[int, Any], sizes: Sequence[str], about: Mapping[str, A
             fit, ours = (times[f"{name}, {size}"]["wall_ms"] for name in ("fit", "ours"))
             cells += [f"{fit:.3f}", f"{ours:.3f}", f"{ours / fit:.2f}"]
         lines.append(f"| {count} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", "![the same as a drawing](loop.svg)", ""])
+    return "\n".join([*lines, "", "![the same as a chart](loop.svg)", ""])
 
 
-def _drawing(costs: Mapping[int, Any], sizes: Sequence[str]) -> str:
+def _chart(costs: Mapping[int, Any], sizes: Sequence[str]) -> str:
     """Return lines over the number of replicas, both axes logarithmic, as SVG."""
-    values = [each["wall_ms"] for times in costs.values() for each in times.values()]
+    values = [time["wall_ms"] for times in costs.values() for time in times.values()]
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
 
     def x(count: int) -> float:

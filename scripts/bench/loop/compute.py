@@ -1,4 +1,4 @@
-"""A ResNet that computes: what the loop adds must not show, nor may what it takes away cost anything."""
+"""A ResNet, whose step is mostly computation: the loop must not add to it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from typing import Any
 import tensorflow as tf
 
 from scripts.bench.figures import Figure
-from scripts.bench.loop.contenders import by_fit, by_us
+from scripts.bench.loop.contenders import BATCH, by_fit, by_us, convolutional, images, pipeline, strategy_over
 from scripts.bench.loop.host import Times, ratios
-from scripts.bench.loop.subjects import BATCH, convolutional, images, pipeline, strategy_over
 from scripts.bench.loop.timing import marginal
 from trainer.model import synchronise_batch_norm
 
 
 def compute(rounds: int) -> tuple[list[Figure], Times]:
-    """A step of a ResNet-18 on two replicas, with batch statistics of each replica's own and with synchronised ones."""
+    """A step of a ResNet-18 on two replicas, with batch statistics per replica and synchronised."""
     strategy = strategy_over(2)
     with strategy.scope():
         models = [convolutional() for _ in range(4)]
@@ -49,7 +48,7 @@ def compute_alone(rounds: int) -> tuple[list[Figure], Times]:
 
 def on_gpus(rounds: int) -> tuple[list[Figure], Times]:
     """A small step and a ResNet-18's on every GPU of this machine."""
-    from scripts.bench.loop.subjects import dense, numbers
+    from scripts.bench.loop.contenders import dense, numbers
 
     if not tf.config.list_physical_devices("GPU"):
         print("  no GPU here: not measured")

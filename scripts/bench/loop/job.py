@@ -1,7 +1,7 @@
-"""The main job, the digits on two replicas for 12 epochs: its training, against `model.fit` with Keras' callbacks.
+"""The default job, the digits on two replicas for 12 epochs, compared with `model.fit` and Keras' callbacks.
 
-The convolutions of its default model take most of the time, ours and fit's alike. So there is the same job with a
-model that computes next to nothing too: what is left is the cost of the loop, of tracing, checkpoints and logs.
+The convolutions of its model take most of the time in both. So the same job is also measured with a model that computes
+almost nothing: what is left is the cost of the loop, of tracing, checkpoints and logs.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from nameplate.data.registry import open_dataset
 from nameplate.data.source import Memory
 from nameplate.training.loop import Loop
 from scripts.bench.figures import Figure
+from scripts.bench.loop.contenders import pipeline, strategy_over
 from scripts.bench.loop.host import Times, ratios
-from scripts.bench.loop.subjects import pipeline, strategy_over
 from scripts.bench.loop.timing import Taken, best, taken
 from trainer.config import run_config
 from trainer.config.run_config import RunConfig
@@ -31,12 +31,12 @@ QUIET = ["strategy=cpu_replicas", "strategy.replicas=2", "log.layer_table=false"
 
 
 def job(rounds: int) -> tuple[list[Figure], Times]:
-    """All of the training, from its start to its end, tracing, checkpoints and logs included, on two replicas."""
+    """The whole training on two replicas, with tracing, checkpoints and logs."""
     return _compared([], rounds)
 
 
 def job_light(rounds: int) -> tuple[list[Figure], Times]:
-    """The same job with a model that computes next to nothing."""
+    """The same job with a model that computes almost nothing."""
     return _compared(["model=mlp"], rounds)
 
 
@@ -73,7 +73,7 @@ def by_us(config: RunConfig) -> Taken:
 def by_fit(config: RunConfig, strategy: tf.distribute.Strategy, place: Path) -> Taken:
     """Train the same model on the same data as a script would; return the time of `fit`."""
     dataset = open_dataset(config.data, seed=config.seed)
-    arrays: list[Any] = [each.arrays() for each in (dataset.train, dataset.validation) if isinstance(each, Memory)]
+    arrays: list[Any] = [part.arrays() for part in (dataset.train, dataset.validation) if isinstance(part, Memory)]
     batch = config.fit.global_batch
     steps = config.fit.epochs * -(-len(arrays[0][0]) // batch)
     with strategy.scope():
@@ -81,7 +81,7 @@ def by_fit(config: RunConfig, strategy: tf.distribute.Strategy, place: Path) -> 
         rate = keras.optimizers.schedules.CosineDecay(config.optimizer.learning_rate, steps)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
-    train, validation = (pipeline(each, batch=batch, endless=False, whole=True) for each in arrays)
+    train, validation = (pipeline(part, batch=batch, endless=False, whole=True) for part in arrays)
     with tempfile.TemporaryDirectory(dir=place) as logs:
         callbacks = [
             keras.callbacks.ModelCheckpoint(f"{logs}/{{epoch}}.keras"),

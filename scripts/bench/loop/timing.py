@@ -1,4 +1,4 @@
-"""Contenders timed in turn, so that what disturbs the machine disturbs all alike."""
+"""Contenders timed in turn, so that other load on the machine disturbs all alike."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-Run = Callable[[int], object]  # train so many steps, or epochs
+Run = Callable[[int], object]  # trains this many steps, or epochs
 
 
 @dataclass(frozen=True)
 class Taken:
-    """How long something took."""
+    """The time that something took."""
 
     wall: float  # seconds
-    cpu: float  # seconds, of all threads of the process
+    cpu: float  # seconds, all threads of the process
 
     def least(self, other: Taken) -> Taken:
-        """Return the lesser of both times."""
+        """Return the minimum of both times."""
         return Taken(min(self.wall, other.wall), min(self.cpu, other.cpu))
 
     def plain(self) -> dict[str, float]:
@@ -36,21 +36,21 @@ def taken(run: Callable[[], object]) -> Taken:
 
 
 def best(contenders: Mapping[str, Callable[[], Any]], *, rounds: int, warm: bool = True) -> dict[str, Taken]:
-    """Return the least time of each contender over the rounds; where `warm`, a first round is not counted.
+    """Return the minimum time of each contender over the rounds; with `warm`, after a warm-up round.
 
     A contender may return the time that it measured itself.
     """
-    found: dict[str, Taken] = {}
+    times: dict[str, Taken] = {}
     for turn in range(rounds + warm):
         for name, run in contenders.items():
             measured = _measured(run)
             if turn >= warm:
-                found[name] = measured.least(found.get(name, measured))
-    return found
+                times[name] = measured.least(times.get(name, measured))
+    return times
 
 
 def marginal(contenders: Mapping[str, Run], *, few: int, many: int, rounds: int) -> dict[str, Taken]:
-    """Return what one more step costs each contender: a long run less a short one, so that what is fixed falls out."""
+    """Return the cost of one more step: a long run minus a short one, so that fixed costs cancel."""
     both = {f"{name}:{count}": partial(run, count) for name, run in contenders.items() for count in (few, many)}
     times = best(both, rounds=rounds)
     return {name: _per_step(times[f"{name}:{few}"], times[f"{name}:{many}"], many - few) for name in contenders}

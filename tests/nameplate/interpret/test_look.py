@@ -58,7 +58,7 @@ def test_a_class_is_seen_where_it_is() -> None:
 
 
 def test_a_layer_without_maps_is_refused_for_grad_cam() -> None:
-    with pytest.raises(ObjectiveError, match="needs a layer with maps"):
+    with pytest.raises(ObjectiveError, match="needs maps"):
         nameplate.saliency(nested(), IMAGE, 0, at="pool")
     with pytest.raises(ObjectiveError, match="there is no 7"):
         nameplate.saliency(nested(), IMAGE, 7, at="neck")

@@ -73,7 +73,7 @@ def test_an_option_begins_with_the_command_that_uses_it(option: str) -> None:
             ConvnetConfig(width=0, blocks=[], dropout=-0.1),
             [
                 "model.width: 0 is too small; at least 1",
-                "model.blocks: is empty; give at least one number",
+                "model.blocks: empty; give at least one number",
                 "model.dropout: -0.1 is not in [0, 1)",
             ],
         ),

@@ -114,7 +114,7 @@ def test_no_file_can_give_itself_trust(conf: Path, file: str) -> None:
     path = conf / f"{file}.yaml"
     path.write_text("# @package _global_\ntrust: [my_pets]\n")
     asked = [added(f"file://{conf}"), file.replace("/", "=")]
-    with pytest.raises(ConfigError, match=r"counts on the command line alone: trust=\[my_pets\]"):
+    with pytest.raises(ConfigError, match=r"Only the command line may: trust=\[my_pets\]"):
         run_config(asked)
     done = command(*asked, "dry_run=true")
     assert done.returncode == 2

@@ -1,1 +1,1 @@
-"""This project's options, as Hydra finds them: pkg://waves.conf."""
+"""This project's options, which Hydra finds at pkg://waves.conf."""
