@@ -16,7 +16,7 @@ from nameplate.data.registry import open_dataset
 from nameplate.data.targets import resolver
 from nameplate.engine.compile import compile_model
 from nameplate.engine.coordinator import Coordinator
-from nameplate.engine.learning_rate import in_words
+from nameplate.engine.learning_rate import describe_rates
 from nameplate.engine.signals import StopRequest
 from nameplate.engine.strategy import describe, make_strategy
 from nameplate.errors import training
@@ -130,7 +130,7 @@ def compile_for(job: Job, model: keras.Model) -> None:
         example=example_of(job.dataset.train),
     )
     if job.config.optimizer.rates:
-        job.screen.say(in_words(job.config.optimizer.rates, rates))
+        job.screen.say(describe_rates(job.config.optimizer.rates, rates))
 
 
 def _located(config: RunConfig, home: RunDirectory | None) -> RunConfig:

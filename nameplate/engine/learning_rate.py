@@ -1,4 +1,4 @@
-"""A learning rate that warms up linearly and then decays; one formula, evaluated in the graph."""
+"""Learning rates: a schedule that warms up linearly and then decays, and rates of their own for some variables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nameplate.errors import NameplateError
 from nameplate.graph.tree import variables
 from nameplate.weights.named import matches, require_matches
 
-PIECES = 512  # of a table: Keras evaluates every one of them at every step
+PIECES = 512  # of a table; Keras evaluates each of them at every step
 
 
 @keras.saving.register_keras_serializable(package="nameplate")
@@ -38,7 +38,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         return self.rate * warm * self._left(done)
 
     def _left(self, done: Any) -> Any:
-        """Return the fraction of the full rate when `done`, 0 to 1, of the decay is behind."""
+        """Return the fraction of the full rate that is left when the fraction `done` of the decay is over."""
         match self.decay:
             case "linear":
                 return 1.0 - (1.0 - self.final) * done
@@ -61,19 +61,17 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
 def keras_schedule(rate: Any, *, steps: int) -> Any:
     """Return a learning rate as plain Keras can load it: the same curve over the `steps` of a run.
 
-    What Keras has itself is exact, and so is a table of up to `PIECES` steps. A longer warm-up before a decay has
-    none: Keras' cosine is then within 1 / `decay_steps` of the highest rate, a table within about 1 / 250.
+    Keras' own schedules are exact, and so is a table of up to `PIECES` steps. A longer warm-up before a decay has
+    neither: Keras' cosine is then within 1 / `decay_steps` of the highest rate, a table within about 1 / 250.
     """
     if not isinstance(rate, WarmupDecay):
         return rate
-    if not rate.warmup_steps and rate.decay != "constant":
-        found = _decay(rate, steps)
-        if found is not None:
-            return found
+    if not rate.warmup_steps and rate.decay != "constant" and (decay := _decay(rate, steps)) is not None:
+        return decay
     if rate.decay == "constant":
         return _warmup(rate)
     if rate.decay == "cosine" and rate.warmup_steps > 1 and rate.warmup_steps + rate.decay_steps > PIECES:
-        # Keras decays from the step on that first has the full rate, which is one step earlier.
+        # Keras starts to decay at the first step with the full rate, one step before ours does.
         return schedules.CosineDecay(
             rate.rate / rate.warmup_steps,
             rate.decay_steps + 1,
@@ -85,12 +83,12 @@ def keras_schedule(rate: Any, *, steps: int) -> Any:
 
 
 def _decay(rate: WarmupDecay, steps: int) -> Any:
-    """Return Keras' own decay without a warm-up, None where there is none."""
+    """Return Keras' own decay without a warm-up; None if it has none that is equal."""
     if rate.decay == "cosine":
         return schedules.CosineDecay(rate.rate, rate.decay_steps, alpha=rate.final)
     if rate.decay == "linear":
         return schedules.PolynomialDecay(rate.rate, rate.decay_steps, end_learning_rate=rate.rate * rate.final)
-    if steps <= rate.decay_steps:  # Keras' goes on falling after them
+    if steps <= rate.decay_steps:  # after them Keras' falls further, and ours stays
         return schedules.ExponentialDecay(rate.rate, rate.decay_steps, rate.final)
     return None
 
@@ -103,7 +101,7 @@ def _warmup(rate: WarmupDecay) -> Any:
 
 
 def _table(rate: WarmupDecay) -> Any:
-    """Return the curve in pieces of a step each; where these are too many, in longer ones with their middle's rate."""
+    """Return the curve in pieces of one step; if these are too many, in longer ones with the rate in their middle."""
     warmup, end = rate.warmup_steps, rate.warmup_steps + rate.decay_steps
     few = min(warmup, PIECES // 4)
     starts = np.concatenate(
@@ -116,10 +114,10 @@ def _table(rate: WarmupDecay) -> Any:
 
 
 def set_rates(model: keras.Model, rates: Mapping[str, float], *, usual: float) -> dict[str, float]:
-    """Let variables learn at rates of their own, under the same schedule; return `{variable: rate}` of all that train.
+    """Set the rates of some variables, under the same schedule; return `{variable: rate}` of all that train.
 
-    Weight decay goes with the rate. Of several patterns that match a variable the longest counts: `tower/conv1` over
-    `tower`. The optimizer is built, and nothing of it is saved or restored otherwise than without.
+    Weight decay is scaled with the rate. Of several patterns that match a variable the longest counts: `tower/conv1`
+    over `tower`. The optimizer must be built; its saved state is the same as without.
 
     Args:
         model: compiled; its optimizer is changed.
@@ -127,46 +125,46 @@ def set_rates(model: keras.Model, rates: Mapping[str, float], *, usual: float) -
         usual: the optimizer's own rate at its highest, for the rest.
 
     Raises:
-        NameplateError: with every pattern that is for nothing: matches no variable, none that trains, or none that no
-            longer pattern has; and with two as long as each other that disagree.
+        NameplateError: a pattern matches no variable, none that trains, or none that is not covered by a longer one;
+            or two equally long patterns disagree.
     """
     inner = inner_optimizer(model.optimizer)
-    learning = {id(each) for each in built_for(inner)}
-    names = {name: each for name, each in variables(model).items() if id(each) in learning}
+    trained = {id(variable) for variable in built_for(inner)}
+    names = {name: variable for name, variable in variables(model).items() if id(variable) in trained}
     require_matches(variables(model), list(rates))
     chosen = {name: _longest(name, rates) for name in names}
-    idle = [pattern for pattern in rates if pattern not in chosen.values()]
-    if idle:
-        lines = "\n".join(f"  {each!r}: {_why(each, list(names), chosen)}" for each in idle)
-        raise NameplateError(f"these learning rates are for nothing:\n{lines}")
-    found = {name: usual if pattern is None else rates[pattern] for name, pattern in chosen.items()}
+    unused = [pattern for pattern in rates if pattern not in chosen.values()]
+    if unused:
+        lines = "\n".join(f"  {pattern!r}: {_why_unused(pattern, list(names), chosen)}" for pattern in unused)
+        raise NameplateError(f"these learning rates are unused:\n{lines}")
+    of_variable = {name: usual if pattern is None else rates[pattern] for name, pattern in chosen.items()}
     if rates:
-        scale_updates(inner, [(names[name], rate / usual) for name, rate in found.items()])
-    return found
+        scale_updates(inner, [(names[name], rate / usual) for name, rate in of_variable.items()])
+    return of_variable
 
 
-def in_words(rates: Mapping[str, float], found: Mapping[str, float]) -> str:
-    """Return how many variables learn at which rate."""
+def describe_rates(rates: Mapping[str, float], found: Mapping[str, float]) -> str:
+    """Return a line with the number of variables that learn at each rate."""
     counts = {rate: sum(each == rate for each in found.values()) for rate in found.values()}
-    told = ", ".join(f"{count} variable{'s' if count != 1 else ''} at {rate:g}" for rate, count in counts.items())
-    return f"learning rates: {told} ({', '.join(f'{pattern} {rate:g}' for pattern, rate in rates.items())})"
+    groups = ", ".join(f"{count} variable{'s' if count != 1 else ''} at {rate:g}" for rate, count in counts.items())
+    return f"learning rates: {groups} ({', '.join(f'{pattern} {rate:g}' for pattern, rate in rates.items())})"
 
 
 def _longest(name: str, rates: Mapping[str, float]) -> str | None:
-    """Return the pattern that a variable's rate is from.
+    """Return the pattern that decides a variable's rate.
 
     Raises:
         NameplateError: two are equally long, and their rates differ.
     """
-    found = [pattern for pattern in rates if matches(name, pattern)]
-    longest = [pattern for pattern in found if len(pattern) == max(map(len, found))]
+    matching = [pattern for pattern in rates if matches(name, pattern)]
+    longest = [pattern for pattern in matching if len(pattern) == max(map(len, matching))]
     if len({rates[pattern] for pattern in longest}) > 1:
         both = " and ".join(f"{pattern!r} ({rates[pattern]:g})" for pattern in longest)
         raise NameplateError(f"optimizer.rates: {both} both match {name}, and are equally long; leave one out")
     return longest[0] if longest else None
 
 
-def _why(pattern: str, names: Sequence[str], chosen: Mapping[str, str | None]) -> str:
+def _why_unused(pattern: str, names: Sequence[str], chosen: Mapping[str, str | None]) -> str:
     own = [name for name in names if matches(name, pattern)]
     if not own:
         return "what it matches does not train"

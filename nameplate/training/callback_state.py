@@ -1,4 +1,4 @@
-"""What Keras callbacks remember from epoch to epoch, as plain data and arrays, so that a resume finds it again."""
+"""The state that Keras callbacks keep from epoch to epoch, as plain data and arrays, for an exact resume."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import numpy as np
 
 from nameplate.errors import NameplateError
 
-_NOT_MEMORY = ("model", "params", "_model")
-_OPERATION = "keras.ops"  # how a comparison is remembered that a callback chose at its first epoch
+_NOT_STATE = ("model", "params", "_model")
+_OPERATION = "keras.ops"  # type of a comparison that a callback chose in its first epoch
 Plain = dict[str, list[str]]  # attribute -> [type, text]; text, because JSON has no infinity
 
 
 class CallbackState:
-    """The attributes of callbacks that have changed since they were made.
+    """The attributes of callbacks that have changed since they were created.
 
-    What has not changed is a setting: after a resume it is what this process was configured with.
+    An attribute that has not changed is a setting: after a resume it has the value that this process configured.
     """
 
     def __init__(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
         self._callbacks = {f"{place}_{type(each).__name__}": each for place, each in enumerate(callbacks)}
         self._first = {key: _plain(callback) for key, callback in self._callbacks.items()}
 
-    def remember(self) -> tuple[dict[str, Plain], dict[str, np.ndarray]]:
-        """Return numbers, words and arrays among the attributes of each callback, by its place and class."""
+    def capture(self) -> tuple[dict[str, Plain], dict[str, np.ndarray]]:
+        """Return the numbers, strings and arrays among the attributes of each callback, by its index and class."""
         plain: dict[str, Plain] = {}
         arrays: dict[str, np.ndarray] = {}
         for key, callback in self._callbacks.items():
@@ -37,29 +37,29 @@ class CallbackState:
                     arrays |= {f"callbacks/{key}/{name}/{i}": np.asarray(each) for i, each in enumerate(value)}
         return plain, arrays
 
-    def recall(self, plain: Mapping[str, Plain], arrays: Mapping[str, np.ndarray]) -> None:
-        """Set the attributes as they were when remembered; a callback that is new keeps its own."""
+    def restore(self, plain: Mapping[str, Plain], arrays: Mapping[str, np.ndarray]) -> None:
+        """Set the attributes as they were when captured; a callback that was not there then keeps its own."""
         for key, callback in self._callbacks.items():
             if key not in plain:
                 continue
             found = {name: _decode(encoded) for name, encoded in (self._first[key] | plain[key]).items()}
             for name, value in (found | _listed(arrays, f"callbacks/{key}/")).items():
-                if _is_remembered(name):
+                if _is_captured(name):
                     setattr(callback, name, value)
 
 
 def _plain(callback: keras.callbacks.Callback) -> Plain:
-    encoded = {name: _encode(value) for name, value in vars(callback).items() if name not in _NOT_MEMORY}
+    encoded = {name: _encode(value) for name, value in vars(callback).items() if name not in _NOT_STATE}
     return {name: each for name, each in encoded.items() if each}
 
 
-def _is_remembered(name: str) -> bool:
-    """Say whether `remember` could have written an attribute of this name."""
-    return name.isidentifier() and not name.startswith("__") and name not in _NOT_MEMORY
+def _is_captured(name: str) -> bool:
+    """Say whether `capture` could have written an attribute of this name; a checkpoint may name any other."""
+    return name.isidentifier() and not name.startswith("__") and name not in _NOT_STATE
 
 
 def _listed(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, list[np.ndarray]]:
-    """Return lists of arrays by attribute, from arrays by attribute and place."""
+    """Return lists of arrays by attribute, from arrays by attribute and index."""
     found: dict[str, dict[int, np.ndarray]] = {}
     for path, array in arrays.items():
         if path.startswith(prefix):
@@ -95,7 +95,7 @@ def _decode(encoded: Sequence[str]) -> Any:
             return None
         case "keras.ops":
             found = getattr(keras.ops, text, None)
-            if _encode(found) != [kind, text]:  # an operation, and not what a module has beside them
-                raise NameplateError(f"a callback's memory names {text!r:.80}, which is not an operation of Keras")
+            if _encode(found) != [kind, text]:  # something else in the module
+                raise NameplateError(f"the state of a callback names {text!r:.80}, which is not an operation of Keras")
             return found
     return text

@@ -1,4 +1,4 @@
-"""Whether arrays hold numbers: asked of weights before they become a good checkpoint."""
+"""The checkpoints of a run: when one is due, what is saved, which is the best, and what a resume restores."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ _SHOWN = 5
 
 
 def not_finite(weights: Mapping[str, np.ndarray], slots: Mapping[str, np.ndarray], trained: Collection[str]) -> str:
-    """Return in words which arrays are spoilt, empty when none is.
+    """Return a sentence about the arrays with values that must not be saved, empty if there are none.
 
-    A weight that gradients move must be finite. What they do not move may hold infinities on purpose (the mask of an
+    A weight that gradients move must be finite. Other weights may hold infinities on purpose (the mask of an
     attention), and so may a slot; NaN is wrong everywhere.
     """
-    spoilt = [name for name, array in weights.items() if _spoilt(array, infinite=name in trained)]
-    spoilt += [name for name, array in slots.items() if _spoilt(array, infinite=False)]
-    if not spoilt:
+    wrong = [name for name, array in weights.items() if _is_wrong(array, infinite=name in trained)]
+    wrong += [name for name, array in slots.items() if _is_wrong(array, infinite=False)]
+    if not wrong:
         return ""
-    more = f" and {len(spoilt) - _SHOWN} more" if len(spoilt) > _SHOWN else ""
-    return f"{', '.join(spoilt[:_SHOWN])}{more} hold{'s' * (len(spoilt) == 1)} NaN or infinite values"
+    more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+    return f"{', '.join(wrong[:_SHOWN])}{more} hold{'s' * (len(wrong) == 1)} NaN or infinite values"
 
 
-def _spoilt(array: np.ndarray, *, infinite: bool) -> bool:
-    """Say whether there is a NaN, or an infinity where that counts."""
+def _is_wrong(array: np.ndarray, *, infinite: bool) -> bool:
+    """Say whether there is a NaN, or with `infinite` an infinity."""
     if array.dtype.kind in "biuSU":
         return False
-    # One pass without a temporary: a sum is finite only where every number is. A large one may overflow all the same.
+    # One pass without a temporary: a finite sum has finite terms. (An infinite one may just have overflowed.)
     with np.errstate(all="ignore"):
         if np.isfinite(array.sum()):
             return False
@@ -54,11 +54,11 @@ def _spoilt(array: np.ndarray, *, infinite: bool) -> bool:
 
 
 Say = Callable[[str], None]
-Agree = Callable[[str, str], ConfigDiff]  # (stored configuration, checkpoint in words) -> what differs, or an error
+Agree = Callable[[str, str], ConfigDiff]  # (stored configuration, name of the checkpoint) -> diff, or an error
 
 
 class Checkpoints:
-    """The checkpoints of one run: restored from, saved to, kept and pruned."""
+    """The checkpoints of one run: saves, restores and prunes them."""
 
     def __init__(
         self,
@@ -73,20 +73,20 @@ class Checkpoints:
         agree: Agree | None = None,
         writes: bool = True,
     ) -> None:
-        """Take what is saved and how; `writes` is false in a worker whose chief saves for all."""
+        """Take what is saved and how; `writes` is false in every worker but the chief."""
         self.directory, self.config, self.monitor = directory, config, monitor
         self._state, self._texts, self.say, self._agree = state, texts, say, agree
-        self._memory = CallbackState(callbacks)
+        self._callbacks = CallbackState(callbacks)
         self._writes = writes
         self._upwards = config.improves_upwards(monitor)
         self._mode = "max" if self._upwards else "min"
-        self._reported: set[Path] = set()  # damaged checkpoints that were passed over
+        self._reported: set[Path] = set()  # damaged checkpoints that were skipped
         self._verified: set[Path] = set()  # checkpoints that this process has written, or read to the last byte
         self._writer = ThreadPoolExecutor(1, "checkpoint") if config.async_save else None
         self._pending: Future[Path] | None = None
         self._resumed_from: Path | None = None
         self._origins: Mapping[str, Any] = texts.about.get("origins", {})
-        self._remembered: tuple[Mapping[str, Any], Mapping[str, np.ndarray]] = ({}, {})
+        self._callback_state: tuple[Mapping[str, Any], Mapping[str, np.ndarray]] = ({}, {})
         self.last: Path | None = None
 
     def __enter__(self) -> Checkpoints:
@@ -100,43 +100,43 @@ class Checkpoints:
         except (NameplateError, MemoryError) as late:
             if error is None:
                 raise
-            self.say(f"the save under way failed too: {late}")  # what ended the run is told by itself
+            self.say(f"the save in progress failed too: {late}")  # the error that ended the run is raised
 
     def restore(self) -> Progress:
-        """Bring the job to where the newest good checkpoint has it; a new run stands at the beginning.
+        """Restore the newest good checkpoint and return where the run stands; a new run stands at its start.
 
-        A damaged checkpoint is passed over aloud, and so is said what differs in the configuration.
+        Damaged checkpoints that are skipped, and differences in the configuration, are reported.
 
         Raises:
             ResumeError: the checkpoint is of another model.
-            ConfigDiffError: it was saved under settings that would change what is computed.
-            StoreError: there are checkpoints and none is good.
+            ConfigDiffError: the configuration differs from its own in what changes the computation.
+            StoreError: there are checkpoints, but no good one.
         """
         self._state.require_storable()
         if self._writes:
             store.sweep_leftovers(self.directory)
-        found = store.load_newest(self.directory, self._load, self._report_damage)
+        progress = store.load_newest(self.directory, self._load, self._report_damage)
         for path, lost in store.lacking(self.directory).items():
             if path not in self._reported:
                 self.say(str(lost))
-        if self._writes and found is not None:
+        if self._writes and progress is not None:
             self._point_to_best()
-        return found or Progress()
+        return progress or Progress()
 
-    def remind(self) -> None:
-        """Give the callbacks what they remembered at the restored checkpoint."""
-        self._memory.recall(*self._remembered)
+    def restore_callbacks(self) -> None:
+        """Restore the state of the callbacks; call it after `on_train_begin`, in which they reset themselves."""
+        self._callbacks.restore(*self._callback_state)
 
     def due(self, step: int) -> bool:
-        """Say whether a save belongs at this step, wherever in an epoch it is."""
+        """Say whether a save is due at this step, wherever in an epoch it is."""
         return bool(self.config.every_steps) and step % (self.config.every_steps or 1) == 0
 
     def due_after_epoch(self, epoch: int) -> bool:
-        """Say whether a save belongs at the end of the epoch of this index."""
+        """Say whether a save is due at the end of the epoch of this index."""
         return bool(self.config.every_epochs) and (epoch + 1) % (self.config.every_epochs or 1) == 0
 
     def better(self, values: Mapping[str, float], best: float | None) -> float | None:
-        """Return the better of the best value so far and what was measured; NaN is never better."""
+        """Return the best monitored value so far, these values included; NaN is never better."""
         value = values.get(self.monitor)
         if value is None or math.isnan(value):
             return best
@@ -152,23 +152,27 @@ class Checkpoints:
         stage: Mapping[str, Any] | None = None,
         partial: bool = False,
     ) -> None:
-        """Save where the job stands; `values` are what was measured there, `stage` is what ends there, and stays.
+        """Save the state of the run.
 
-        `partial` says that the values are of a part of an epoch: they do not decide what is best.
+        Under `async_save` this returns once everything is copied to host memory; an error in writing is raised at the
+        next step or by `close`.
 
-        Under `async_save` this returns when everything is copied to host memory; an error of the writing appears at
-        the next step or at `close`.
+        Args:
+            progress: where the run stands.
+            values: what was measured there.
+            stage: describes the stage that ends there; its checkpoint is never pruned.
+            partial: the values are of a part of an epoch, and do not decide what is best.
 
         Raises:
             NotFiniteError: a weight is NaN or infinite; nothing is saved.
-            StoreError: the disk refuses.
+            StoreError: writing failed.
         """
         self.wait()
         with _enough_memory():
             arrays = self._state.capture()
         if not self._writes:
             return
-        plain, remembered = self._memory.remember()
+        plain, remembered = self._callbacks.capture()
         snapshot = self._snapshot(progress, values, arrays, plain, remembered)
         if stage is not None:
             snapshot = replace(snapshot, about={**snapshot.about, store.STAGE: dict(stage)})
@@ -180,18 +184,18 @@ class Checkpoints:
             self._pending = self._writer.submit(self._write, snapshot)
 
     def wait(self) -> None:
-        """Wait for a save under way; raises what went wrong in it."""
+        """Wait for the save in progress, and raise its error."""
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
 
-    def surface(self) -> None:
-        """Raise the error of a background save that has ended in one; waits for nothing."""
+    def raise_failed(self) -> None:
+        """Raise the error of a background save that has failed; do not wait for one in progress."""
         if self._pending is not None and self._pending.done() and self._pending.exception() is not None:
             self.wait()
 
     def close(self) -> None:
-        """Finish every save; raises what went wrong in the last one."""
+        """Finish the save in progress, and raise its error."""
         try:
             self.wait()
         finally:
@@ -199,18 +203,18 @@ class Checkpoints:
                 self._writer.shutdown(wait=True)
 
     def saved(self) -> str:
-        """Return in words what is safe on disk, when the save under way has come to its end."""
+        """Wait for the save in progress, and return a sentence about the last good checkpoint."""
         try:
             self.wait()
         except (NameplateError, MemoryError) as error:
-            self.say(f"the save under way failed: {error}")
+            self.say(f"the save in progress failed: {error}")
         return f"the last good checkpoint is {self.last}" if self.last else "no checkpoint was saved yet"
 
     def _write(self, snapshot: store.Snapshot) -> Path:
-        spoilt = not_finite(snapshot.weights, snapshot.optimizer, self._state.trained)
-        if spoilt:
+        wrong = not_finite(snapshot.weights, snapshot.optimizer, self._state.trained)
+        if wrong:
             safe = f"the last good checkpoint is {self.last}" if self.last else "no checkpoint was saved yet"
-            raise NotFiniteError(snapshot.step, f"after step {snapshot.step} {spoilt}", safe)
+            raise NotFiniteError(snapshot.step, f"after step {snapshot.step} {wrong}", safe)
         with _enough_memory():
             path = store.save(self.directory, snapshot)
         store.point(self.directory, "latest", path)
@@ -227,15 +231,15 @@ class Checkpoints:
             protect=[self._resumed_from] if self._resumed_from else [],
         )
         for failed, error in deleted.failed.items():
-            self.say(f"an old checkpoint stays, {failed.name} could not be deleted: {error}")
+            self.say(f"the old checkpoint {failed.name} could not be deleted: {error}")
         return path
 
     def _point_to_best(self) -> None:
-        """Let `best` lead to the best checkpoint that is there and good; what is damaged is passed over and said."""
+        """Point `best` to the best good checkpoint; damaged ones are skipped and reported."""
         best = store.best_of(self.directory, metric=self.monitor, mode=self._mode, good=self._is_good)
         try:
             pointed = store.resolve(self.directory, "best")
-        except store.DamagedError:  # it is written again, or has nothing to lead to any more
+        except store.DamagedError:  # written again below, or left out
             pointed = None
             (self.directory / "best").unlink(missing_ok=True)
         if best is not None and best != pointed:
@@ -289,20 +293,20 @@ class Checkpoints:
         with checkpoint:
             self._refuse_other_model(checkpoint)
             where = f"{self.directory.parent.name} {checkpoint.path.name}"
-            drift = self._agree(checkpoint.config, where) if self._agree else ConfigDiff(())
+            diff = self._agree(checkpoint.config, where) if self._agree else ConfigDiff(())
             weights, slots = checkpoint.weights.load(in_host_memory), checkpoint.optimizer.load(in_host_memory)
             state = checkpoint.state.load()
         remembered = {name: state.pop(name) for name in list(state) if name.startswith("callbacks/")}
-        told = self._state.restore(weights, slots, state, resets=resets_for(drift))
-        for line in told:
+        notes = self._state.restore(weights, slots, state, resets=resets_for(diff))
+        for line in notes:
             self.say(f"  {line}")
-        self._remembered = (checkpoint.manifest.about["callbacks"], remembered)
-        self._origins = checkpoint.manifest.about["origins"]  # of the run's beginning, not of this start
+        self._callback_state = (checkpoint.manifest.about["callbacks"], remembered)
+        self._origins = checkpoint.manifest.about["origins"]  # of when the run began, not of this process
         self._resumed_from = self.last = checkpoint.path
         return progress_of(checkpoint.manifest, self.monitor)
 
     def _refuse_other_model(self, checkpoint: store.Checkpoint) -> None:
-        """Raise `ResumeError` with both sides, and with the rules that would bridge them where they are obvious."""
+        """Raise `ResumeError` if the weights differ, with the rename rules that would bridge them if obvious."""
         forms = forms_of(checkpoint.weights)
         problems = self._state.weight_problems(forms)
         if not problems:
@@ -319,7 +323,7 @@ class Checkpoints:
 
     def _report_damage(self, path: Path, error: Exception) -> None:
         self._reported.add(path)
-        self.say(f"{path.name} is damaged and passed over, the one before it is used: {error}")
+        self.say(f"{path.name} is damaged and skipped, the one before it is used: {error}")
 
 
 @contextmanager
@@ -328,6 +332,6 @@ def _enough_memory() -> Iterator[None]:
         yield
     except MemoryError as error:
         raise NameplateError(
-            f"out of memory on the host while saving ({error}); the checkpoints that were there are good. "
-            "A save needs as much again as the variables of the model and of its optimizer."
+            f"out of memory on the host while saving ({error}); earlier checkpoints are intact. "
+            "A save needs as much memory again as the variables of the model and its optimizer."
         ) from error

@@ -1,7 +1,7 @@
-"""What differs between the configuration that a checkpoint was saved under and the one that goes on from it.
+"""Differences between the configuration that a checkpoint was saved under and the one that resumes it.
 
-A harmless change is said. One that would change what is computed is refused, unless `resume_changed` names it; then
-it takes effect. What no setting can bridge, a model with other names, is found by comparing names, not settings.
+A harmless change is reported. One that would change what is computed is refused, unless `resume_changed` names it;
+then it takes effect. Models with other names, which no setting can bridge, are detected by their names.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from nameplate.errors import NameplateError
 ABSENT = "(not there)"
 _OPTION = "._option_"
 
-# How far, how often and where to: nothing of it changes a number that is trained. Keys, or sections with all in them.
+# Keys, or whole sections, that change no number that is trained, and why if it is not obvious.
 _HARMLESS = {
     "run": "",
     "runs": "",
@@ -25,8 +25,8 @@ _HARMLESS = {
     "dry_run": "",
     "before": "",
     "trust": "",
-    "naming": "names are compared themselves",
-    "init": "without effect: the run has begun",  # but for what is frozen, see below
+    "naming": "the names themselves are compared",
+    "init": "without effect: the run has begun",  # except for what is frozen, see below
     "log": "",
     "sweep": "",
     "checkpoint": "",
@@ -46,7 +46,7 @@ _NOT_HARMLESS = ("strategy.sync_batch_norm", "init.freeze", "init.unfreeze")
 
 
 class ConfigDiffError(NameplateError):
-    """A run that goes on under settings that would change what it computes, and nobody said so."""
+    """A run would resume with settings that change what it computes, and `resume_changed` does not name them."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Change:
     """One setting with two values."""
 
     key: str
-    old: Any  # as plain data; ABSENT where only the other side has it
+    old: Any  # as plain data; ABSENT if only the other side has it
     new: Any
     harmless: bool
     note: str = ""
@@ -65,25 +65,25 @@ class Change:
 
 @dataclass(frozen=True)
 class ConfigDiff:
-    """All that differs; `meant` are the changes that matter and are asked for."""
+    """All differences; `meant` are those that change the computation and are asked for."""
 
     changes: tuple[Change, ...]
     meant: tuple[Change, ...] = ()
 
     def touches(self, *keys: str) -> bool:
-        """Say whether a change that is meant is of one of these keys or sections."""
+        """Say whether one of these keys or sections is changed on purpose."""
         return any(_within(change.key, keys) for change in self.meant)
 
     def replaces(self, group: str) -> bool:
-        """Say whether another option of a group is meant, as `optimizer=sgd` instead of `optimizer=adam`."""
+        """Say whether another option of a group is chosen on purpose, e.g. `optimizer=sgd` instead of `adam`."""
         return any(change.key == group for change in self.meant)
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any], *, defaults: Mapping[str, Any]) -> list[Change]:
     """Return the settings in which two configurations differ, as nested plain data, by key.
 
-    A setting that the old one does not have and that has its default now is no difference: an older version of the
-    project did not know it.
+    A setting that the old one lacks and that has its default now is not a difference: an older version of the project
+    did not have it.
     """
     before, after, usual = _flat(old), _flat(new), _flat(defaults)
     other = [key.removesuffix(_OPTION) for key in after if key.endswith(_OPTION) and before.get(key) != after[key]]
@@ -93,17 +93,17 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], *, defaults: Mapping
         if was == now or (key not in before and key in usual and usual[key] == now):
             continue
         if ABSENT in (was, now) and _within(key, other) and not (_matters(key) and [] not in (was, now)):
-            continue  # told by the option that has the setting, or has not
+            continue  # the change of option, which has this setting or not, says it
         key = key.removesuffix(_OPTION)
         found.append(_change(key, was, now, decays=after.get("schedule.decay", "constant") != "constant"))
     return found
 
 
 def agree(changes: Sequence[Change], *, meant: Sequence[str], where: str) -> ConfigDiff:
-    """Return the drift when every change is harmless or meant; `where` is the checkpoint in words.
+    """Return the differences if every change is harmless or meant; `where` names the checkpoint.
 
     Raises:
-        ConfigDiffError: with every change that would change what is computed and is not in `meant`.
+        ConfigDiffError: with every change of the computation that is not in `meant`.
     """
     matter = [change for change in changes if not change.harmless]
     refused = [change for change in matter if not _within(change.key, meant)]
@@ -116,18 +116,18 @@ def agree(changes: Sequence[Change], *, meant: Sequence[str], where: str) -> Con
                     f"{count} not what {where} was trained with, and would change what is computed:",
                     *(f"  {change}" for change in refused),
                     "Set them back, choose another run=NAME (init=checkpoint takes the weights along), "
-                    f"or go on all the same with resume_changed=[{keys}]",
+                    f"or resume all the same with resume_changed=[{keys}]",
                 ]
             )
         )
     return ConfigDiff(tuple(changes), tuple(matter))
 
 
-def in_words(drift: ConfigDiff, *, where: str) -> str:
-    """Return every change, one a line; empty without any."""
-    if not drift.changes:
+def describe(diff: ConfigDiff, *, where: str) -> str:
+    """Return every change, one a line; empty if there are none."""
+    if not diff.changes:
         return ""
-    return "\n".join([f"going on with other settings than {where} has:", *(f"  {each}" for each in drift.changes)])
+    return "\n".join([f"resuming with other settings than {where} has:", *(f"  {change}" for change in diff.changes)])
 
 
 def _change(key: str, old: Any, new: Any, *, decays: bool) -> Change:
@@ -141,7 +141,7 @@ def _change(key: str, old: Any, new: Any, *, decays: bool) -> Change:
 
 
 def _matters(key: str) -> bool:
-    """Say whether a setting counts although its section does not."""
+    """Say whether a setting changes the computation although the rest of its section does not."""
     return _within(key, _NOT_HARMLESS)
 
 
@@ -167,26 +167,26 @@ def _short(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Resets:
-    """Beginnings of names in a checkpoint's state, and what happens to them."""
+    """What of a checkpoint's state is not restored, or may be missing; by prefix of its names."""
 
-    own: tuple[str, ...] = ()  # keeps the value that the job began with
-    free: tuple[str, ...] = ()  # may be on one side only: what is new begins anew, what is left over is left
-    slots: bool = False  # so may slots
-    forget_slots: bool = False  # all of them: those of another optimizer mean something else, also under one name
+    own: tuple[str, ...] = ()  # not restored: they keep the values of this process
+    free: tuple[str, ...] = ()  # may be on one side only: what is new starts afresh, what is left over is ignored
+    slots: bool = False  # slots may, too
+    forget_slots: bool = False  # restore none: those of another optimizer mean something else, even under one name
 
 
-def resets_for(drift: ConfigDiff) -> Resets:
-    """Return what of the checkpoint gives way to settings that were changed on purpose."""
+def resets_for(diff: ConfigDiff) -> Resets:
+    """Return which state of the checkpoint is discarded because of settings that were changed on purpose."""
     own, free = [], []
-    if drift.touches("optimizer.learning_rate", "schedule") or drift.replaces("optimizer"):
+    if diff.touches("optimizer.learning_rate", "schedule") or diff.replaces("optimizer"):
         own.append("optimizer/learning_rate")
-    if drift.touches("seed"):
+    if diff.touches("seed"):
         own.append("seeds/")
-    updates = drift.touches("optimizer", "schedule", "fit.precision", "init")
+    updates = diff.touches("optimizer", "schedule", "fit.precision", "init")
     if updates:
         free.append("optimizer/")
-    if drift.touches("model", "data", "seed"):
+    if diff.touches("model", "data", "seed"):
         free.append("seeds/")
-    if drift.touches("model", "objective"):
+    if diff.touches("model", "objective"):
         free.append("metrics/")
-    return Resets(tuple(own), tuple(free), slots=updates, forget_slots=drift.replaces("optimizer"))
+    return Resets(tuple(own), tuple(free), slots=updates, forget_slots=diff.replaces("optimizer"))

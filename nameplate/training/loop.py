@@ -1,7 +1,7 @@
-"""The distributed fit: many steps a call in the graph, Python between them at events only.
+"""The training loop: many steps a call in the graph, and Python only at events.
 
 An event is a record of metrics, a checkpoint, the end of an epoch. Between two events nothing is read back from the
-devices and Python does not run. The number of steps a call changes nothing in what is computed.
+devices and Python does not run. How many steps a call makes does not change what is computed.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ class Plan:
     record_every: int = 50  # steps
     steps_per_loop: int | None = None  # at most so many steps a call; None: as many as take about half a second
     steps_per_hook: int = 1  # steps between two calls of a callback's hooks of batches
-    max_rollbacks: int = 0  # how often NaN leads back to the last good checkpoint before it ends the run
+    max_rollbacks: int = 0  # how often NaN takes the run back to the last good checkpoint before it ends it
 
     def examples(self, step: int) -> int:
-        """Return the examples trained on when `step` steps of the run are done; an epoch's last step has fewer."""
+        """Return the examples trained on in the first `step` steps; the last step of an epoch has fewer than others."""
         epoch, within = divmod(step, self.steps_per_epoch)
         return epoch * self.examples_per_epoch + min(within * self.global_batch, self.examples_per_epoch)
 
 
 @dataclass
 class Loop:
-    """One process' part of a run, from where it stands to its end."""
+    """One process's part of a run, from where it stands to its end."""
 
     model: keras.Model
     train: TrainGraph
@@ -67,8 +67,8 @@ class Loop:
     checkpoints: Checkpoints | None = None
     progress: Progress = field(default_factory=Progress)
     stop: StopRequest = field(default_factory=StopRequest)
-    stages: Stages = field(default_factory=Stages)  # the model stands at the last one: all train that ever will
-    averaged: bool = False  # at the ends of epochs, moving averages of the optimizer are in the weights' place
+    stages: Stages = field(default_factory=Stages)  # the model starts in the last one, with all layers that ever train
+    averaged: bool = False  # validate and save the optimizer's moving averages instead of the weights
     say: Callable[[str], None] = print
 
     def __post_init__(self) -> None:
@@ -76,11 +76,11 @@ class Loop:
         self._apart = unsynchronised(self.model)
 
     def run(self) -> Progress:
-        """Train to the end of the plan and return where the run then stands.
+        """Train to the end of the plan, and return where the run stands then.
 
         Raises:
-            NotFiniteError: a step's loss is NaN or infinite; nothing after the last checkpoint is saved.
-            StoppedError: a signal asked for the end; everything is saved.
+            NotFiniteError: the loss of a step is NaN or infinite; nothing after the last checkpoint is saved.
+            StoppedError: a signal asked the run to stop; everything is saved.
         """
         restore_history(self.model.history, self.progress)
         if self.averaged and self._is_over():
@@ -101,7 +101,7 @@ class Loop:
         return self.progress.finished or self.progress.step >= self.plan.total_steps
 
     def _release(self) -> None:
-        """Let go of the data."""
+        """Drop the data."""
         self.train.release()
         if self.validation:
             self.validation.release()
@@ -118,10 +118,10 @@ class Loop:
                 observer.ended()
 
     def _roll_back(self, error: NotFiniteError) -> None:
-        """Go back to the last good checkpoint, past the data that led to NaN; raise the error after too many times.
+        """Restore the last good checkpoint, to continue past the data that led to NaN; raise `error` if too often.
 
         The same steps on the same data would end the same way. So the steps from there to the one that failed consume
-        their data and train nothing. All of it is in the checkpoints, and a resume does the same again.
+        their data and train nothing. Checkpoints hold all of this, and a resume does the same.
         """
         times = self.progress.rollbacks + 1
         if not self.checkpoints or times > self.plan.max_rollbacks:
@@ -130,7 +130,7 @@ class Loop:
         restored = self.checkpoints.restore()
         self.progress = replace(restored, rollbacks=times, passed_over=(restored.step, error.step))
         self.checkpoints.say(
-            f"{error.what}; going back to {self.checkpoints.last}, and passing over the data up to step {error.step} "
+            f"{error.what}; going back to {self.checkpoints.last}, and skipping the data up to step {error.step} "
             f"(rollback {times} of {self.plan.max_rollbacks})"
         )
 
@@ -146,33 +146,33 @@ class Loop:
         self._said_not_finite = False
         self.model.stop_training = False
         self.callbacks.on_train_begin()
-        self._go_on_at(restored_epoch(self.model))
+        self._continue_at(restored_epoch(self.model))
         self.train.begin(max(self.progress.step, self.progress.passed_over[1]))
-        # Callbacks forget everything when training begins; a resume reminds them.
+        # Callbacks reset themselves in `on_train_begin`, and so does the History.
         restore_history(self.model.history, self.progress)
         if self.checkpoints:
-            self.checkpoints.remind()
+            self.checkpoints.restore_callbacks()
             if self.plan.max_rollbacks and self.checkpoints.last is None:
-                self._save({})  # so that there is something to go back to
+                self._save({})  # something to go back to
         while self.progress.step < self.plan.total_steps and not self.model.stop_training:
             self._epoch()
-        # Only an early stop ends a run for good: a longer plan goes on where a shorter one ended.
+        # Only an early stop ends a run for good: a longer plan continues where a shorter one ended.
         self.progress = replace(self.progress, finished=bool(self.model.stop_training))
         if self.checkpoints and (self._saved_at != self.progress.step or self.progress.finished):
             self._save(self._values)
         assign_replica_means(self._apart)
-        # After the save: early stopping brings back the best weights, and these are not what was measured last. As in
-        # Keras averages become the weights before that, and are what callbacks save here.
+        # After the save, since early stopping now restores the best weights, which are not those measured last. As in
+        # Keras, averages become the weights before that, and callbacks save these here.
         finalize(self.model.optimizer)
         self.callbacks.on_train_end(dict(self._values))
 
-    def _go_on_at(self, epoch: int | None) -> None:
-        """Go on at the epoch that a callback brought the model back to, if one did; our own checkpoints know better."""
+    def _continue_at(self, epoch: int | None) -> None:
+        """Continue at the epoch that a callback has restored, if any; our own checkpoints take precedence."""
         if epoch is not None and not self.checkpoints:
             self.progress = replace(self.progress, step=epoch * self.plan.steps_per_epoch, epoch=epoch)
 
     def _as_it_counts(self) -> AbstractContextManager[None]:
-        """Inside, the model has the weights that are validated and saved: the averages, where they are asked for."""
+        """Inside, the model has the weights that are validated and saved: the averages, if they are asked for."""
         return averages_in_place(self.model.optimizer) if self.averaged else nullcontext()
 
     def _epoch(self) -> None:
@@ -188,16 +188,16 @@ class Loop:
         self._end_epoch(epoch)
 
     def _enter_stage(self, epoch: int) -> None:
-        """Let the layers of the epoch's stage train, and no others."""
+        """Make the layers of the epoch's stage trainable, and no others."""
         stage = self.stages.at(epoch)
         if stage != self._stage:
             names = self.stages.enter(self.model, stage)
-            self.say(self.stages.in_words(stage, names))
+            self.say(self.stages.announcement(stage, names))
             self.train.retrace()
             self._stage = stage
 
     def _steps(self, epoch: int, event: int) -> None:
-        """Go on to the event, or part of the way where a call would take too long."""
+        """Train up to the event, or part of the way if the call would take too long."""
         step = self.progress.step
         if step < self.progress.passed_over[1]:
             self._advance(min(event, self.progress.passed_over[1]), np.array([np.nan]))
@@ -220,13 +220,13 @@ class Loop:
                 self.callbacks.on_train_batch_end(first + count - 1, self._measured())
 
     def _between_steps(self, epoch: int, end: int) -> None:
-        """Do what is due at this step; what is due at the end of the epoch waits for its validation."""
+        """Do what is due at this step; what is due at the end of an epoch waits for the validation."""
         step = self.progress.step
         with self._as_it_counts():
             for observer in self.observers:
                 observer.advanced(step)
         if self.checkpoints:
-            self.checkpoints.surface()
+            self.checkpoints.raise_failed()
         if step == end:
             return
         if step % self.plan.record_every == 0:
@@ -237,7 +237,7 @@ class Loop:
             self._stop(self._measured(), partial=True)
 
     def _end_epoch(self, epoch: int) -> None:
-        """Validate, tell everyone, save; the metrics of an epoch that is not complete outlive its validation."""
+        """Validate, report and save; the metrics of an incomplete epoch are kept over its validation."""
         values = self._measured()
         complete = self.progress.position == 0
         last = self.progress.step >= self.plan.total_steps or self.model.stop_training
@@ -247,14 +247,14 @@ class Loop:
             self._values = values
             best = self.checkpoints.better(numbers(values), self.progress.best) if self.checkpoints else None
             self.progress = replace(self.progress, best=best)
-            with at_replica_means(self._apart):  # so that what a callback saves is what was measured
+            with at_replica_means(self._apart):  # so that a callback saves what was measured
                 self.callbacks.on_epoch_end(epoch, dict(values))
             self.progress = replace(self.progress, history=history_of(self.model))
             self._record(epoch, values, of_epoch=True)
         stage = self._stage_ended(epoch) if complete else None
         if self.checkpoints and (stage or self._save_is_due(epoch)):
             self._save(values, stage=stage)
-        if self.stop.received and self.progress.step < self.plan.total_steps:  # what is done needs no other start
+        if self.stop.received and self.progress.step < self.plan.total_steps:  # a finished run is not to be requeued
             self._stop(values)
 
     def _save_is_due(self, epoch: int) -> bool:
@@ -262,9 +262,9 @@ class Loop:
         return self.checkpoints.due_after_epoch(epoch) or self.checkpoints.due(self.progress.step)
 
     def _stage_ended(self, epoch: int) -> dict[str, Any] | None:
-        """Return what a checkpoint says of the stage that the end of an epoch is the end of, if it is."""
+        """Return the description of the stage that ends with this epoch, for its checkpoint; None if none does."""
         over = self.progress.step >= self.plan.total_steps and len(self.stages) > 1
-        return self.stages.told(self._stage) if over or self.stages.ends(epoch + 1) else None
+        return self.stages.described(self._stage) if over or self.stages.ends(epoch + 1) else None
 
     def _validated(self, *, keep_metrics: bool) -> dict[str, Value]:
         assert self.validation is not None
@@ -281,22 +281,24 @@ class Loop:
         return {f"val_{name}": value for name, value in measured.items()}
 
     def _say_not_finite(self, measured: Mapping[str, Any]) -> None:
-        """Say once that a validation gave no number: training goes on, and its end would look like any other."""
-        spoilt = [f"val_{name}" for name, value in measured.items() if not np.isfinite(value).all()]
-        if spoilt and not self._said_not_finite:
+        """Report once that a validation value is not finite: training continues, and would end as if all were well."""
+        wrong = [f"val_{name}" for name, value in measured.items() if not np.isfinite(value).all()]
+        if wrong and not self._said_not_finite:
             self._said_not_finite = True
             self.say(
-                f"{', '.join(spoilt)}: NaN or infinite after step {self.progress.step}, while the loss in training is "
+                f"{', '.join(wrong)}: NaN or infinite after step {self.progress.step}, while the loss in training is "
                 "finite. Look for NaN in the validation data, or in what only validation computes; NaN is never best"
             )
 
     def _measured(self) -> dict[str, Value]:
-        """Read the metrics from the devices: the only time that anything is."""
+        """Read the metrics from the devices; nothing else is ever read from them while training."""
         values = logs_or_metrics(metric_values(self.model), self.train.logs())
         begun = (self.progress.step - 1) // self.plan.steps_per_epoch * self.plan.steps_per_epoch
         after, last = self.progress.passed_over
-        untrained = after <= begun and self.progress.step <= last  # the epoch's data is passed over: no 0, no number
-        return dict.fromkeys(values, np.nan) if untrained else values
+        skipped = (
+            after <= begun and self.progress.step <= last
+        )  # of an epoch whose data is all skipped the metrics are 0
+        return dict.fromkeys(values, np.nan) if skipped else values
 
     def _record(self, epoch: int, values: dict[str, Value], *, of_epoch: bool) -> None:
         examples, seconds = self._since_record
@@ -335,7 +337,7 @@ class Loop:
 
     def _save(self, values: dict[str, Value], *, stage: dict[str, Any] | None = None, partial: bool = False) -> None:
         assert self.checkpoints is not None
-        recheck(self.model)  # a name that was assigned since compile would be the key of its weights
+        recheck(self.model)  # a name that was changed since compile would become the key of its weights
         self._saved_at = self.progress.step
         self.checkpoints.save(self.progress, numbers(values), stage=stage, partial=partial)
 
@@ -351,7 +353,7 @@ class Loop:
 
 
 def evaluate_all(model: keras.Model, graph: EvaluationGraph, callbacks: keras.callbacks.CallbackList) -> None:
-    """Make a whole pass in one call, or, where a callback asks for it, a step a call until one says to stop."""
+    """Evaluate the whole feed in one call; or, if a callback has hooks for batches, by step until one asks to stop."""
     model.stop_evaluating = False
     if not hooks.are_wanted(callbacks, hooks.TESTING):
         graph.run()

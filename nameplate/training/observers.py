@@ -1,4 +1,4 @@
-"""What a run tells to whoever watches it: plain numbers at its events."""
+"""Observers of a run: they receive plain numbers at its events, and show or store them."""
 
 from __future__ import annotations
 
@@ -25,45 +25,45 @@ class Record:
 
     step: int  # steps done, over the whole run
     epoch: int  # index of the epoch that the step belongs to
-    values: Mapping[str, float]  # metrics since the epoch's beginning, and what concerns the step
-    of_epoch: bool  # the epoch is complete, validation included
+    values: Mapping[str, float]  # metrics since the start of the epoch, and values of the last step
+    of_epoch: bool  # at the end of an epoch, with validation
 
 
 @dataclass(frozen=True)
 class RunLength:
-    """How far a run has to go."""
+    """The steps of a run: where this process starts, and where the run ends."""
 
-    first_step: int  # steps done before this process began
+    first_step: int  # steps done before this process started
     total_steps: int  # steps of the whole run
     steps_per_epoch: int
 
 
 class Observer:
-    """Told what happens; each method does nothing until a subclass says otherwise."""
+    """Receives the events of a run; each method does nothing unless a subclass overrides it."""
 
-    every_steps: int | None = None  # so often `advanced` is told of just that step, not only of those between calls
-    at_steps: Sequence[int] = ()  # and at these; known when `began` has returned
+    every_steps: int | None = None  # `advanced` is called at least at every multiple of this
+    at_steps: Sequence[int] = ()  # and at these; read after `began` has returned
 
     def began(self, model: keras.Model, run_length: RunLength) -> None:
-        """Hear that training begins or goes on."""
+        """Training starts or resumes."""
 
     def advanced(self, step: int) -> None:
-        """Hear that the run has come to this step; nothing was measured."""
+        """The run has reached this step; nothing was measured."""
 
     def recorded(self, record: Record) -> None:
-        """Hear what was measured."""
+        """Values were measured."""
 
     def ended(self) -> None:
-        """Hear that this process trains no more, however it came to its end."""
+        """This process has stopped training, for whatever reason."""
 
 
-_READERS = ("xprof", "tensorboard_plugin_profile")  # what shows profiles in TensorBoard, under its new and old name
+_READERS = ("xprof", "tensorboard_plugin_profile")  # the package that shows profiles in TensorBoard, by its two names
 
 
 class Profile(Observer):
-    """Records the steps after `after` of this process; the trace is `plugins/profile/` under the directory.
+    """Profiles `steps` steps of this process, after its first `after`, into `plugins/profile/` under the directory.
 
-    A profile that cannot be recorded, or of which nothing is left, is said and ends no run.
+    A failure to profile is reported and does not end the run.
     """
 
     def __init__(self, directory: Path, *, after: int, steps: int, say: Callable[[str], None]) -> None:
@@ -71,7 +71,7 @@ class Profile(Observer):
         self._since: int | None = None  # the step at which the running profile began
 
     def began(self, model: keras.Model, run_length: RunLength) -> None:
-        """Choose the steps; where the run has fewer left, its last ones."""
+        """Choose the steps; the last ones if the run has too few left."""
         left = run_length.total_steps - run_length.first_step
         first = run_length.first_step + max(min(self._after, left - self._steps), 0)
         self.at_steps = (first, first + self._steps)
@@ -79,7 +79,7 @@ class Profile(Observer):
         self.advanced(run_length.first_step)
 
     def advanced(self, step: int) -> None:
-        """Begin or end at its step."""
+        """Start or stop the profile at its step."""
         self._last = step
         if step == self.at_steps[0]:
             self._start(step)
@@ -87,13 +87,13 @@ class Profile(Observer):
             self._stop(step)
 
     def ended(self) -> None:
-        """End what a run that stopped early has left running."""
+        """Stop the profile of a run that ended early."""
         self._stop(self._last)
 
     def _start(self, step: int) -> None:
         try:
             tf.profiler.experimental.start(str(self._directory))
-        except tf.errors.OpError as error:  # another profiler runs in this process, or none can
+        except tf.errors.OpError as error:  # e.g. another profiler runs in this process
             self._say(f"log.profile_steps: no profile: {error.message}")
         else:
             self._since = step
@@ -111,18 +111,18 @@ class Profile(Observer):
         self._say(f"profile of steps {since + 1} to {step} in {self._directory}; TensorBoard shows it{reader}")
 
 
-_NOT_SHOWN = ("learning_rate", "step_loss")  # in the files, not on every line
+_NOT_SHOWN = ("learning_rate", "step_loss")  # in the files, but not on every printed line
 
 
 class ShowProgress(Observer):
-    """Shows where the run stands."""
+    """Shows the progress of the run on the screen."""
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
         self._bar: Progress | None = None
 
     def began(self, model: keras.Model, run_length: RunLength) -> None:
-        """Start the bar where there is a terminal."""
+        """Start the progress bar if there is a terminal."""
         self._run_length = run_length
         if not self._screen.is_terminal:
             return
@@ -137,7 +137,7 @@ class ShowProgress(Observer):
             self._bar.update(self._task, completed=step)
 
     def recorded(self, record: Record) -> None:
-        """Write a line an epoch; between epochs only where there is no bar to look at."""
+        """Write a line an epoch; between epochs only if there is no bar."""
         epochs = -(-self._run_length.total_steps // self._run_length.steps_per_epoch)
         shown = {name: value for name, value in record.values.items() if name not in _NOT_SHOWN}
         if record.of_epoch:
@@ -148,46 +148,47 @@ class ShowProgress(Observer):
             self._screen.say(f"step {record.step}/{self._run_length.total_steps}  {in_words(shown)}")
 
     def ended(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar:
             self._bar.stop()
 
 
 class JsonLines(Observer):
-    """Appends records to a file; what a killed process wrote past its last checkpoint is taken back on resume."""
+    """Appends records to a file; a resume removes what a killed process wrote after its last checkpoint."""
 
     def __init__(self, path: Path, *, say: Callable[[str], None] = print) -> None:
         self._path, self._say = path, say
         self._file: TextIO | None = None
 
     def began(self, model: keras.Model, run_length: RunLength) -> None:
-        """Open the file, without what comes after the step where the run goes on.
+        """Open the file, and remove the records after the step where the run resumes.
 
-        A file with lines that cannot be read is set aside whole, and its other lines go on.
+        If some lines cannot be read, a copy of the whole file is kept aside, and they are removed too.
         """
         with explained("Writing", self._path):
             if self._path.exists():
-                self._take_back(run_length.first_step)
+                self._remove_after(run_length.first_step)
             self._file = self._path.open("a", encoding="utf-8")
 
-    def _take_back(self, step: int) -> None:
+    def _remove_after(self, step: int) -> None:
         *lines, last = self._path.read_bytes().split(b"\n")
-        if _step(last) is not None:  # else nothing, or what a kill cut short
+        if _step(last) is not None:  # else it is empty, or was cut short by a kill
             lines.append(last)
         steps = [_step(line) for line in lines]
         kept = [line for line, at in zip(lines, steps, strict=True) if at is not None and at <= step]
         text = b"".join(line + b"\n" for line in kept)
-        odd = [number for number, at in enumerate(steps, 1) if at is None]
-        if odd:
+        unreadable = [number for number, at in enumerate(steps, 1) if at is None]
+        if unreadable:
             copy = aside(self._path)
             durable.write_file(copy, self._path.read_bytes())
-            several = f"lines {', '.join(map(str, odd[:5]))}" if len(odd) > 1 else f"line {odd[0]}"
-            more = f" and {len(odd) - 5} more" if len(odd) > 5 else ""
-            self._say(f"{self._path.name}: {several}{more} cannot be read; left out, and all of it is in {copy.name}")
+            several = len(unreadable) > 1
+            which = f"lines {', '.join(map(str, unreadable[:5]))}" if several else f"line {unreadable[0]}"
+            more = f" and {len(unreadable) - 5} more" if len(unreadable) > 5 else ""
+            self._say(f"{self._path.name}: {which}{more} cannot be read; removed, and the whole file is in {copy.name}")
         durable.replace_file(self._path, text)
 
     def recorded(self, record: Record) -> None:
-        """Write one line, at once."""
+        """Write one line, and flush it."""
         assert self._file is not None
         head = {"step": record.step, "epoch": record.epoch, "kind": "epoch" if record.of_epoch else "train"}
         self._file.write(json.dumps(head | dict(record.values)) + "\n")
@@ -200,7 +201,7 @@ class JsonLines(Observer):
 
 
 def _step(line: bytes) -> int | None:
-    """Return the step of a line, None where it is not a record."""
+    """Return the step of a line; None if it is not a record."""
     try:
         step = json.loads(line)["step"]
     except (ValueError, KeyError, TypeError, RecursionError):

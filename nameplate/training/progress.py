@@ -1,4 +1,4 @@
-"""What a checkpoint says of where it came from: versions, and the origin of weights that were not made here."""
+"""Where a run stands, and what its checkpoints hold beside arrays: history, configurations, versions, origins."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PACKAGES = ("nameplate", "tensorflow", "keras", "numpy")
 
 
 def about(origins: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the versions in use, and by variable the file, the name in it and the rule of its first value."""
+    """Return the versions in use, and for variables with initial values from a file the file, name and rule."""
     versions = {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()}
     return {"versions": versions, "origins": dict(origins)}
 
@@ -33,13 +33,13 @@ class Progress:
     finished: bool = False  # nothing is left to train, e.g. because it stopped early
     history: Mapping[str, Any] = field(default_factory=dict)  # Keras' History: epochs, and values by name
     best: float | None = None  # the best monitored value so far
-    rollbacks: int = 0  # how often the run went back because of NaN
+    rollbacks: int = 0  # how often the run has gone back because of NaN
     passed_over: tuple[int, int] = (0, 0)  # the steps after the first of these, up to the second, train nothing
 
 
 @dataclass(frozen=True)
 class Texts:
-    """What a checkpoint holds beside arrays, the same for the whole run."""
+    """What each checkpoint holds beside arrays, the same for the whole run."""
 
     model: str  # the Keras configuration, JSON
     config: str  # the resolved configuration, YAML
@@ -48,11 +48,11 @@ class Texts:
 
 
 def progress_of(manifest: Manifest, monitor: str) -> Progress:
-    """Return where a checkpoint's run stood; its best value counts where it is of the same measured value."""
+    """Return where a checkpoint's run stood; its best value counts only if the same value was monitored."""
     about = manifest.about
     best = about["best"]
     kept = best["value"] if best["monitor"] == monitor else None
-    rollbacks = about.get("rollbacks", {})  # the first checkpoints of the format have none
+    rollbacks = about.get("rollbacks", {})  # missing in the first checkpoints of the format
     return Progress(
         step=manifest.step,
         epoch=manifest.epoch,
@@ -66,7 +66,7 @@ def progress_of(manifest: Manifest, monitor: str) -> Progress:
 
 
 def model_json(model: keras.Model) -> str:
-    """Return the model's configuration as JSON; of a model that has none, its class and why."""
+    """Return the model's configuration as JSON; for a model without one, its class and the reason."""
     try:
         return str(model.to_json())
     except (NotImplementedError, TypeError, ValueError) as error:
@@ -79,12 +79,12 @@ def history_of(model: keras.Model) -> dict[str, Any]:
 
 
 def restore_history(history: keras.callbacks.History, progress: Progress) -> None:
-    """Tell a History the epochs before; one that was under way when the run stopped is told again at its end."""
+    """Restore the epochs before; one that was in progress when the run stopped is recorded again at its end."""
     epochs = progress.history.get("epoch", [])
-    kept = [place for place, epoch in enumerate(epochs) if epoch < progress.epoch]
-    history.epoch = [epochs[place] for place in kept]
+    kept = [index for index, epoch in enumerate(epochs) if epoch < progress.epoch]
+    history.epoch = [epochs[index] for index in kept]
     values = progress.history.get("values", {})
-    history.history = {name: [_as_logged(series[place]) for place in kept] for name, series in values.items()}
+    history.history = {name: [_as_logged(series[index]) for index in kept] for name, series in values.items()}
 
 
 def _plain(series: list[Any]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Stages of a run: which layers train from which epoch on, exact on resume, and a checkpoint that stays for each."""
+"""Stages of a run: which layers train from which epoch on. Each ends with a checkpoint that is never pruned."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nameplate.training.config import InitConfig, TransferInitConfig
 
 @dataclass(frozen=True)
 class Stages:
-    """Stages by number, from 0; each begins when so many epochs are done, and thaws layers that were frozen."""
+    """Stages by number, from 0; each begins when a number of epochs is done, and thaws layers that were frozen."""
 
     freeze: tuple[str, ...] = ()  # patterns of layers
     thaw: Mapping[int, tuple[str, ...]] = field(default_factory=dict)  # epochs done -> patterns of layers, in order
@@ -26,7 +26,7 @@ class Stages:
 
     @property
     def begins(self) -> tuple[int, ...]:
-        """Epochs that are done when each stage begins."""
+        """Number of epochs that are done when each stage begins."""
         return (0, *self.thaw)
 
     def at(self, epoch: int) -> int:
@@ -34,14 +34,14 @@ class Stages:
         return sum(begin <= epoch for begin in self.begins) - 1
 
     def ends(self, epochs: int) -> bool:
-        """Say whether a stage has come to its end, and another follows, when so many epochs are done."""
+        """Say whether a stage ends, and another follows, when this many epochs are done."""
         return epochs in self.thaw
 
     def prepare(self, model: keras.Model) -> list[str]:
-        """Let all train that will ever train, so that an optimizer is built for it; return their names.
+        """Make all layers trainable that will ever train, for the optimizer to be built; return their variables.
 
         Raises:
-            NameplateError: for patterns that name no layer, and stages that train nothing or nothing new.
+            NameplateError: a pattern matches no layer, or a stage trains nothing or nothing new.
         """
         before: list[str] = []
         for stage, begin in enumerate(self.begins):
@@ -56,10 +56,10 @@ class Stages:
         return before
 
     def enter(self, model: keras.Model, stage: int) -> list[str]:
-        """Let the layers of a stage train and no others; return their variables' names.
+        """Make the layers of a stage trainable and no others; return the names of their variables.
 
         Raises:
-            NameplateError: for patterns that name no layer.
+            NameplateError: a pattern matches no layer.
         """
         if self.freeze:
             nameplate.set_trainable(model, self.freeze, trainable=False)
@@ -67,20 +67,20 @@ class Stages:
             nameplate.set_trainable(model, self.thaw[begin], trainable=True)
         return trained(model)
 
-    def told(self, stage: int) -> dict[str, Any]:
-        """Return what a checkpoint at the end of a stage says of it."""
+    def described(self, stage: int) -> dict[str, Any]:
+        """Return the description of a stage for the checkpoint at its end."""
         thawed = [pattern for begin in self.begins[1 : stage + 1] for pattern in self.thaw[begin]]
         return {"name": f"stage {stage + 1} of {len(self)}", "frozen": list(self.freeze), "thawed": thawed}
 
-    def in_words(self, stage: int, names: list[str]) -> str:
-        """Return what a person is told when a stage begins."""
+    def announcement(self, stage: int, names: list[str]) -> str:
+        """Return the line that is printed when a stage begins."""
         begin = self.begins[stage]
         thawed = f"; now also {', '.join(self.thaw[begin])}" if stage else ""
         return f"stage {stage + 1} of {len(self)}, from epoch {begin + 1}: {len(names)} variables train{thawed}"
 
 
 def stages_of(init: InitConfig, *, epochs: int, say: Callable[[str], None]) -> Stages:
-    """Return the stages that a configuration asks for; those that a run of so many epochs never reaches are told."""
+    """Return the stages of a configuration; those that a run of this many epochs never reaches are reported."""
     if not isinstance(init, TransferInitConfig):
         return Stages()
     thaw = init.thaws()

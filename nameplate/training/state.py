@@ -200,7 +200,7 @@ def _fitting(
     fitting = dict(arrays)
     for name in [name for name in fitting if free and name.startswith(free) and name not in variables]:
         del fitting[name]
-        notes.append(f"{name} is left behind")
+        notes.append(f"{name} is discarded")
     for name, variable in variables.items():
         if free and name.startswith(free) and _is_other(variable, fitting.get(name)):
             fitting[name] = np.asarray(copies(variable)[0].numpy())

@@ -311,7 +311,7 @@ def test_a_damaged_checkpoint_is_passed_over_aloud(tmp_path: Path, capsys: pytes
     weights.write_bytes(data)
     capsys.readouterr()
     train(tmp_path, *options)
-    assert "step_00000004 is damaged and passed over" in capsys.readouterr().out
+    assert "step_00000004 is damaged and skipped" in capsys.readouterr().out
     assert_same(content(tmp_path / "a"), whole)
 
 

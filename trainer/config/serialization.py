@@ -233,7 +233,7 @@ def agreement(config: RunConfig, *, say: Callable[[str], None]) -> Callable[[str
         changes = config_diff.compare(from_yaml(stored), to_plain(config), defaults=defaults_of(config))
         found = config_diff.agree(changes, meant=config.resume_changed, where=where)
         if found.changes:
-            say(config_diff.in_words(found, where=where))
+            say(config_diff.describe(found, where=where))
         return found
 
     return agree

@@ -88,7 +88,7 @@ def test_a3_without_the_average_a_run_goes_on_with_the_raw_weights_and_says_so(
     raw = content(tmp_path / "a")[f"optimizer:{KERNEL}@unaveraged"]
     changed = ["optimizer.learning_rate=1e-30", "resume_changed=[optimizer]", "fit.steps=4"]
     train(tmp_path, *RUN, *changed)
-    assert f"{KERNEL}@average is left behind" in capsys.readouterr().out
+    assert f"{KERNEL}@average is discarded" in capsys.readouterr().out
     np.testing.assert_allclose(content(tmp_path / "a")[f"weights:{KERNEL}"], raw, rtol=1e-6)
 
 

@@ -55,10 +55,10 @@ def test_cut_at_any_epoch_the_callbacks_end_as_if_they_had_not_been() -> None:
     for cut in range(1, len(LOSSES)):
         before, callbacks, memory = made()
         told(before, callbacks, LOSSES[:cut], first=0)
-        plain, arrays = memory.remember()
+        plain, arrays = memory.capture()
         rate = float(before.optimizer.learning_rate)
         after, again, fresh = made()
-        fresh.recall(json.loads(json.dumps(plain)), arrays)
+        fresh.restore(json.loads(json.dumps(plain)), arrays)
         after.optimizer.learning_rate = rate  # in a run the optimizer's state brings it
         told(after, again, LOSSES[cut:], first=cut)
         assert float(after.optimizer.learning_rate) == float(model.optimizer.learning_rate)
@@ -72,33 +72,33 @@ def test_a_setting_is_what_the_process_was_configured_with() -> None:
     model, callbacks, memory = made()
     told(model, callbacks, LOSSES[:4], first=0)
     _, (stopping, *_), other = made(patience=7)
-    other.recall(*memory.remember())
+    other.restore(*memory.capture())
     assert (stopping.patience, stopping.wait, stopping.best) == (7, 2, 0.5)
 
 
 def test_going_back_in_one_process_brings_back_what_had_not_changed_yet() -> None:
     model, callbacks, memory = made()
-    plain, arrays = memory.remember()
+    plain, arrays = memory.capture()
     told(model, callbacks, LOSSES[:3], first=0)
-    memory.recall(plain, arrays)
+    memory.restore(plain, arrays)
     assert (callbacks[2].epochs, callbacks[2].best) == (0, float("inf"))
 
 
 @pytest.mark.parametrize("name", ["load", "__loader__", "absent", "backend"])
 def test_f1_a_memory_from_elsewhere_names_operations_alone(name: str) -> None:
     _, _, memory = made()
-    plain, arrays = memory.remember()
+    plain, arrays = memory.capture()
     first = next(iter(plain))
     plain[first]["monitor_op"] = ["keras.ops", name]
     with pytest.raises(NameplateError, match="not an operation of Keras"):
-        memory.recall(plain, arrays)
+        memory.restore(plain, arrays)
 
 
 def test_f1_a_memory_from_elsewhere_does_not_change_what_a_callback_is() -> None:
     _, callbacks, memory = made()
-    plain, arrays = memory.remember()
+    plain, arrays = memory.capture()
     plain[next(iter(plain))] |= {"__class__": ["str", "x"], "_model": ["str", "x"], "a b": ["str", "x"]}
     model = callbacks[0].model
-    memory.recall(plain, arrays)
+    memory.restore(plain, arrays)
     assert callbacks[0].model is model
     assert "a b" not in vars(callbacks[0])

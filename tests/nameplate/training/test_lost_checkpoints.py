@@ -111,7 +111,7 @@ def test_f5_falling_back_is_said_and_verified(loss: str, tmp_path: Path, capsys:
     listed = {Path(each["path"]).name: each["good"] for each in json.loads(capsys.readouterr().out)}
     assert listed[newest.name] is False
     train(tmp_path, *OPTIONS, "fit.epochs=2")
-    assert f"{newest.name} is damaged and passed over" in capsys.readouterr().out
+    assert f"{newest.name} is damaged and skipped" in capsys.readouterr().out
     assert ckpt(["verify", str(tmp_path / "a")]) == 0  # written again
 
 
