@@ -62,13 +62,10 @@ class TrainState:
         Moving averages take the place of their weights; see `nameplate.checkpoint.tensor_names`.
         """
         state = _read(self.shared)
-        own = values_on_replicas(
-            dict(self.local) | {f"apart/{name}": variable for name, variable in self.apart.items()}
-        )
+        apart = {f"apart/{name}": variable for name, variable in self.apart.items()}
+        own = values_on_replicas(dict(self.local) | apart)
         for name, variable in self.local.items():
-            if is_read_on_first_replica(
-                variable
-            ):  # zeros elsewhere, so that the sum is right for any number of replicas
+            if is_read_on_first_replica(variable):  # zeros elsewhere, so that the values add up for any number
                 own[name] = [own[name][0], *(np.zeros_like(value) for value in own[name][1:])]
         state |= {f"{name}@replica{i}": value for name, values in own.items() for i, value in enumerate(values)}
         stored, slots = tensor_names.as_stored(self.weights, self.slots, averaged=self.averaged)
