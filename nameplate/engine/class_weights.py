@@ -1,4 +1,4 @@
-"""Weights of classes in the loss, by the labels that each example has."""
+"""Class weights: weights of examples in the loss, by their labels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 
 def class_weights(weights: Mapping[int, float] | None) -> tf.Tensor | None:
-    """Return weights by class as a vector with 1 where none is given, and a last 1 for all other labels; or None."""
+    """Return weights by class as a vector, 1 if none is given, with a last 1 for all other labels; or None."""
     if not weights:
         return None
     vector = np.ones(max(weights) + 2, keras.config.floatx())
@@ -20,10 +20,10 @@ def class_weights(weights: Mapping[int, float] | None) -> tf.Tensor | None:
 
 
 def weighted_by_class(y: tf.Tensor, weight: Any, weights: tf.Tensor, *, rank: int | None) -> tf.Tensor:
-    """Return the weight of every label of `y`, times the `weight` that its example has already, if it has one.
+    """Return the weight of every label of `y`, times the `weight` that its example may have already.
 
-    `weights` is what `class_weights` returns, `rank` that of the model's output, None where it is not known. Labels
-    that have no weight, negative ones among them, have 1.
+    `weights` is from `class_weights`, `rank` is that of the model's output, None if unknown. Labels without a weight,
+    negative ones among them, have 1.
     """
     labels = _labels(y, rank=rank)
     beyond = weights.shape[0] - 1
@@ -32,10 +32,10 @@ def weighted_by_class(y: tf.Tensor, weight: Any, weights: tf.Tensor, *, rank: in
 
 
 def _labels(y: tf.Tensor, *, rank: int | None) -> tf.Tensor:
-    """Return labels as whole numbers: as Keras, the last axis of `y` is one-hot, or has size 1 and goes.
+    """Return labels as integers: as in Keras, the last axis of `y` is one-hot, or has size 1 and is dropped.
 
-    Where the model's output has an axis more than `y`, that one is the classes', and `y` holds the labels themselves;
-    Keras takes a sequence of labels for one-hot there.
+    If the model's output has one axis more than `y`, that axis is over classes, and `y` holds the labels themselves.
+    (Keras takes a sequence of labels for one-hot then.)
     """
     if y.shape.rank > 1 and rank != y.shape.rank + 1:
         if y.shape[-1] is None:
@@ -51,7 +51,7 @@ def _rounded(y: tf.Tensor) -> tf.Tensor:
 
 
 def _aligned(weight: tf.Tensor, rank: int) -> tf.Tensor:
-    """Return weights of examples in a shape that multiplies weights of labels, example by example."""
+    """Return weights of examples in a shape that broadcasts over the labels of each."""
     if weight.shape.rank > rank and weight.shape[-1] == 1:
         weight = tf.squeeze(weight, -1)
     return tf.reshape(weight, tf.concat([tf.shape(weight), tf.ones([max(rank - weight.shape.rank, 0)], tf.int32)], 0))

@@ -1,4 +1,4 @@
-"""Optimizer, schedule and objective: a named model becomes a compiled one, and its names freeze."""
+"""Optimizer, schedule and objective: a named model is compiled, its variables are created, its names freeze."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from nameplate.graph.global_state import collector_paused
 from nameplate.graph.name_contract import freeze, recheck
 from nameplate.section import ConfigError
 
-_MAKE_A_LOSS = ("train_step", "compute_loss")
+_LOSS_METHODS = ("train_step", "compute_loss")
 
 
 def compile_model(
@@ -43,12 +43,12 @@ def compile_model(
 ) -> dict[str, float]:
     """Compile a model inside the strategy's scope and create every variable of its training.
 
-    `steps` is the length of the run; `example` holds KerasTensors (x, y[, weight]) of one batch. Returns the learning
-    rate of every variable that trains, at its highest.
+    `steps` is the length of the run; `example` holds KerasTensors (x, y[, weight]) of one batch. Returns the highest
+    learning rate of every variable that trains.
 
     Raises:
-        ConfigError: an objective for an output that the model does not have.
-        NameplateError: a loss or metric that does not fit what the model gives, a learning rate for nothing.
+        ConfigError: an objective is for an output that the model does not have.
+        NameplateError: a loss or metric does not fit the model's outputs, or a learning rate is unused.
     """
     outputs = output_names(model)
     problems = objective.outputs_problems(outputs)
@@ -65,12 +65,12 @@ def compile_model(
 def prepare(model: keras.Model, example: tuple[Any, ...]) -> None:
     """Create every variable of a compiled model's training, and freeze its names.
 
-    A model that has no variables yet gets them here, and so does its optimizer: slots can be restored only once they
-    exist, and the first step is faster.
+    If the model or its optimizer has no variables yet, it gets them here: slots can be restored only once they exist,
+    and the first step is faster.
 
     Raises:
         NameplateError: the data or the objective does not fit the model, or there is nothing to train.
-        NamingError: names were changed since they froze.
+        NamingError: names have changed since they froze.
     """
     build(model, example)
     if not model.trainable_variables:
@@ -88,9 +88,9 @@ def build(model: keras.Model, example: tuple[Any, ...]) -> None:
     Raises:
         NameplateError: the data or the objective does not fit the model, or there is nothing to minimise.
     """
-    losses, makes_one = getattr(model, "loss", None), any(overridden(model, method) for method in _MAKE_A_LOSS)
+    losses, makes_one = getattr(model, "loss", None), any(overridden(model, method) for method in _LOSS_METHODS)
     if losses is not None and not makes_one and not leaves(example[1:2]):
-        raise NameplateError(f"{model.name!r} is compiled with a loss, and the data has no targets; give y")
+        raise NameplateError(f"{model.name!r} is compiled with a loss, but the data has no targets; give y")
     try:
         with collector_paused():
             build_compiled(model, example)
@@ -109,10 +109,10 @@ def build(model: keras.Model, example: tuple[Any, ...]) -> None:
 def refuse_unlike(
     model: keras.Model, example: tuple[Any, ...], held_out: tuple[Any, ...], *, name: str = "validation_data"
 ) -> None:
-    """Refuse data to validate on that the model cannot be evaluated on: it would fail only after an epoch.
+    """Refuse validation data that the model cannot be evaluated on: otherwise it would fail only after an epoch.
 
-    Both are what `nameplate.data.adapters.example_of` returns; `name` is what an error calls it. Data of other sizes
-    than the training data's, such as longer sequences, is tried without computing anything.
+    `example` and `held_out` are from `nameplate.data.adapters.example_of`; an error calls the latter `name`. Data of
+    other shapes than the training data, such as longer sequences, is tried symbolically.
     """
     if _shapes(example) == _shapes(held_out):
         return
@@ -151,7 +151,7 @@ def make_optimizer(config: OptimizerConfig, *, learning_rate: Any) -> keras.Opti
 
 
 def make_schedule(config: ScheduleConfig, rate: float, steps: int) -> Any:
-    """Return the learning rate as a number, or as a schedule where it changes over the `steps` of a run."""
+    """Return the learning rate as a number, or as a schedule if it changes over the `steps` of a run."""
     if config.decay is Decay.constant and not config.warmup_steps:
         return rate
     return WarmupDecay(
@@ -164,13 +164,13 @@ def make_schedule(config: ScheduleConfig, rate: float, steps: int) -> Any:
 
 
 def output_names(model: keras.Model) -> list[str]:
-    """Return the names by which losses and metrics are keyed; a subclassed model's single output is `output`."""
+    """Return the names that key losses and metrics; the single output of a subclassed model is `output`."""
     names = getattr(model, "output_names", None)
     return list(names) if names else ["output"]
 
 
 def _shapes(example: tuple[Any, ...]) -> str:
-    """Return the shapes and dtypes of inputs and targets, without the batch's dimension."""
+    """Return the dtypes and shapes of inputs and targets, without the batch dimension."""
     return str(mapped(lambda leaf: f"{leaf.dtype} {tuple(leaf.shape[1:])}", example[:2]))
 
 

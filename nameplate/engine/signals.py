@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: noted when they come, acted on between steps, and a second one ends at once."""
+"""Signals that ask a run to stop: the first is acted on between steps, a second ends the process at once."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class StopRequest:
-    """While entered, the first stopping signal is kept in `received`; the second takes its default effect at once.
+    """Inside, the first stopping signal is kept in `received`; the second has its default effect at once.
 
-    Python runs a handler only between two of its own instructions, and a long evaluation is one call into the graph.
-    So a thread watches as well: it hears of every signal when it comes, and needs no more than a moment of Python.
+    Python runs a handler only between two of its own instructions, and a long evaluation is a single call into the
+    graph. So a thread watches as well: it learns of every signal when it arrives.
     """
 
     def __init__(self) -> None:
@@ -28,15 +28,15 @@ class StopRequest:
 
     @property
     def asked(self) -> bool:
-        """Say whether a signal came, also one that Python has not come round to yet."""
+        """Say whether a signal has arrived, including one that Python has not handled yet."""
         return self.received is not None or (self._watch is not None and self._watch.stopping > 0)
 
     def __enter__(self) -> StopRequest:
         _entered.add(self)
         try:
-            for each in STOPPING:
-                self._previous[each] = signal.signal(each, self._note)
-        except ValueError:  # not the main thread: whoever owns it owns the signals
+            for stopping in STOPPING:
+                self._previous[stopping] = signal.signal(stopping, self._note)
+        except ValueError:  # not the main thread, which alone may handle signals
             return self
         self._watch = _Watch()
         return self
@@ -44,8 +44,8 @@ class StopRequest:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         if self._watch is not None:
             self._watch.close()
-        for each, handler in self._previous.items():
-            signal.signal(each, handler)
+        for stopping, handler in self._previous.items():
+            signal.signal(stopping, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
@@ -56,10 +56,10 @@ class StopRequest:
 
 
 class _Watch:
-    """A thread that reads the numbers of signals from a socket which the interpreter's C handler writes to."""
+    """A thread that reads the numbers of signals from a socket that the interpreter's C handler writes to."""
 
     def __init__(self) -> None:
-        self.stopping = 0  # signals that ask for the end
+        self.stopping = 0  # number of stopping signals so far
         self._reading, self._writing = socket.socketpair()
         self._writing.setblocking(False)
         self._previous = signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
@@ -67,9 +67,9 @@ class _Watch:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread and give the interpreter back what it had."""
+        """End the thread and restore the interpreter's wakeup descriptor."""
         signal.set_wakeup_fd(self._previous)
-        self._writing.close()  # the thread reads the end
+        self._writing.close()  # the thread reads the end of the stream
         self._thread.join()
         self._reading.close()
 
@@ -86,13 +86,13 @@ _entered: weakref.WeakSet[StopRequest] = weakref.WeakSet()
 
 def asked_to_stop() -> bool:
     """Say whether a signal has asked this process to stop."""
-    return any(each.asked for each in list(_entered))
+    return any(request.asked for request in list(_entered))
 
 
 def _end(number: int) -> None:
-    """Die of the signal: whoever asks twice does not want to wait, and the last checkpoint is good.
+    """Die of the signal: whoever sends two does not want to wait, and the last checkpoint is intact.
 
-    `signal.signal` is for the main thread only; Python's own C function beneath it may be called from any.
+    `signal.signal` is for the main thread only; the C function beneath it may be called from any.
     """
     ctypes.pythonapi.PyOS_setsig(ctypes.c_int(number), ctypes.c_void_p(int(signal.SIG_DFL)))
     os.kill(os.getpid(), number)

@@ -1,4 +1,4 @@
-"""Devices: a StrategyConfig becomes a `tf.distribute.Strategy`."""
+"""Devices: the `tf.distribute.Strategy` of a StrategyConfig."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from nameplate.engine.config import StrategyConfig, StrategyKind
 from nameplate.engine.private.cluster import multi_worker
 from nameplate.errors import NameplateError
 
-CPU_REPLICAS = 2  # where there is no GPU and nothing is asked for
+CPU_REPLICAS = 2  # if there is no GPU and nothing is asked for
 
 
 class StrategyError(NameplateError):
-    """Devices that were asked for and are not there."""
+    """The devices that were asked for do not exist, or cannot be set up any more."""
 
 
 def make_strategy(config: StrategyConfig) -> tf.distribute.Strategy:
@@ -43,7 +43,7 @@ def make_strategy(config: StrategyConfig) -> tf.distribute.Strategy:
 
 
 def describe(strategy: tf.distribute.Strategy) -> str:
-    """Return the strategy in words, e.g. `2 replicas on CPU:0, CPU:1`."""
+    """Return a strategy as text, e.g. `2 replicas on CPU:0, CPU:1`."""
     if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         held, count = len(strategy.extended.worker_devices), strategy.num_replicas_in_sync
         kind = strategy.extended.worker_devices[0].rpartition("device:")[2].partition(":")[0]
@@ -76,7 +76,7 @@ def _over_workers(
     else:
         _split_cpu(each or 1)
     strategy = multi_worker(found.addresses, found.index, devices=len(gpus) or each or 1, gpu=bool(gpus))
-    # TensorFlow has taken SIGTERM for itself, and would do nothing with it.
+    # TensorFlow has replaced the handler of SIGTERM with one that ignores it.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
     return strategy
@@ -100,13 +100,13 @@ def _choose(
 
 
 def _grow(gpus: list[tf.config.PhysicalDevice], *, growth: bool) -> None:
-    """Show TensorFlow these GPUs alone, so that they are counted from 0."""
+    """Make only these GPUs visible to TensorFlow, which then counts them from 0."""
     try:
         tf.config.set_visible_devices(gpus, "GPU")
         for gpu in gpus if growth else ():
             tf.config.experimental.set_memory_growth(gpu, True)
     except (RuntimeError, ValueError) as error:
-        raise StrategyError(f"the GPUs can no longer be set up, TensorFlow has begun to use them: {error}") from None
+        raise StrategyError(f"the GPUs can no longer be set up, TensorFlow uses them already: {error}") from None
 
 
 def _over_gpus(gpus: list[tf.config.PhysicalDevice]) -> tf.distribute.Strategy:
@@ -114,7 +114,7 @@ def _over_gpus(gpus: list[tf.config.PhysicalDevice]) -> tf.distribute.Strategy:
 
 
 def _over_cpus(replicas: int) -> tf.distribute.Strategy:
-    """Return replicas on logical CPU devices. Reduction to one device: ring collectives fail there at times."""
+    """Return replicas on logical CPU devices. They reduce to one device, since ring collectives fail there at times."""
     _split_cpu(replicas)
     devices = [f"CPU:{index}" for index in range(replicas)]
     return tf.distribute.MirroredStrategy(devices, cross_device_ops=tf.distribute.ReductionToOneDevice())
@@ -129,6 +129,6 @@ def _split_cpu(count: int) -> None:
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
     except RuntimeError:
         raise StrategyError(
-            f"{count} CPU replicas need as many logical devices, and this process has begun with {have}. "
-            "Logical devices are set once a process: start a new one for another number of replicas."
+            f"{count} CPU replicas need as many logical devices, and this process has {have}. "
+            "Logical devices are set once a process; start a new one for another number of replicas."
         ) from None

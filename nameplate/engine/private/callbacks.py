@@ -1,4 +1,4 @@
-"""Keras' callbacks: hooks that would do nothing, and the epoch that one goes on at."""
+"""Keras' callbacks: which of their hooks do anything, and the epoch that one has restored."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import keras
 
 
 def idle_hooks(callback: keras.callbacks.Callback) -> list[Any]:
-    """Return the batch hooks of Keras' own callbacks that do nothing as this one of them is set (callbacks/*.py)."""
+    """Return the batch hooks that do nothing in this callback as it is configured (callbacks/*.py)."""
     its = keras.callbacks
     match callback:
         case its.ModelCheckpoint() | its.BackupAndRestore() if callback.save_freq == "epoch":
@@ -25,9 +25,9 @@ def idle_hooks(callback: keras.callbacks.Callback) -> list[Any]:
 
 
 def restored_epoch(model: keras.Model) -> int | None:
-    """Return the epoch that BackupAndRestore brought a model back to, once: Keras would start the next `fit` there too.
+    """Return the epoch that BackupAndRestore has restored a model to, and forget it, lest the next `fit` start there.
 
-    It leaves it as `_initial_epoch` (callbacks/backup_and_restore.py, trainers/trainer.py).
+    BackupAndRestore stores it as `_initial_epoch` (callbacks/backup_and_restore.py, trainers/trainer.py).
     """
     epoch, model._initial_epoch = model._initial_epoch, None
     return epoch
@@ -45,8 +45,8 @@ TESTING = ("on_test_batch_begin", "on_test_batch_end")
 def are_wanted(callbacks: keras.callbacks.CallbackList, hooks: Sequence[str]) -> bool:
     """Say whether one of the callbacks has one of the hooks.
 
-    A hook is a method of the callback's class or, for a LambdaCallback, an attribute of its own. Those of Keras' own
-    callbacks that do nothing as they are set (a ModelCheckpoint that saves at epochs) are none.
+    A hook is a method of the callback's class or, in a LambdaCallback, an attribute of the instance. Hooks of Keras'
+    own callbacks that do nothing as configured (a ModelCheckpoint that saves at epochs) do not count.
     """
     return any(_has(callback, hook) for callback in callbacks.callbacks for hook in hooks)
 

@@ -10,7 +10,7 @@ from tensorflow.python.distribute import collective_all_reduce_strategy as colle
 
 
 def multi_worker(addresses: Sequence[str], index: int, *, devices: int, gpu: bool) -> tf.distribute.Strategy:
-    """Return TensorFlow's strategy over several processes, with so many GPUs or logical CPU devices in this one.
+    """Return TensorFlow's strategy over several processes, with this number of GPUs or logical CPU devices in each.
 
     TensorFlow gives a worker without GPUs one replica, however many logical devices its CPU is divided into.
     """

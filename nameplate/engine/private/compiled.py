@@ -1,4 +1,4 @@
-"""A compiled model: its losses, metrics, variables, and which of its methods are the user's."""
+"""A compiled model: its losses, metrics and variables, and which of its methods are overridden."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def build_compiled(model: keras.Model, example: tuple[Any, ...]) -> None:
 
 
 def evaluate_symbolically(model: keras.Model, example: tuple[Any, ...]) -> None:
-    """Go through an evaluation of a built model without computing it; raises what Keras would."""
+    """Evaluate a built model symbolically, without computing anything; raises what Keras would."""
 
     def evaluate(x: Any, y: Any, weight: Any) -> Any:
         predicted = model(x, training=False) if takes_training(model) else model(x)
@@ -56,25 +56,25 @@ def evaluate_symbolically(model: keras.Model, example: tuple[Any, ...]) -> None:
 
 def adds_losses(model: keras.Model, example: tuple[Any, ...]) -> bool:
     """Say whether a built model's layers add losses in training; `example` as for `build_compiled`."""
-    found = []
+    losses: list[Any] = []
 
     def forward(x: Any) -> Any:
         with keras.StatelessScope(collect_losses=True):
             predicted = model(x, training=True) if takes_training(model) else model(x)
-            found.extend(model.losses)
+            losses.extend(model.losses)
         return predicted
 
     backend.compute_output_spec(forward, example[0])
-    return bool(found)
+    return bool(losses)
 
 
 def compute_loss(model: keras.Model, x: Any, y: Any, predicted: Any, weight: Any, *, training: bool) -> Any:
-    """Return the model's loss of examples; within `loss_scaling.tracing` a replica's part of the step's."""
+    """Return the model's loss of examples; inside `loss_scaling.scaling` a replica's part of the step's."""
     return model._compute_loss(x=x, y=y, y_pred=predicted, sample_weight=weight, training=training)
 
 
 def in_keras_order(model: keras.Model, values: dict[str, Any]) -> Any:
-    """Return the values of `evaluate` in Keras' order; a single one bare."""
+    """Return the values of `evaluate` in a list in Keras' order, or a single value by itself."""
     return model._flatten_metrics_in_order(values)
 
 
@@ -84,31 +84,31 @@ def loss_tracker(model: keras.Model) -> keras.metrics.Metric:
 
 
 def metric_values(model: keras.Model) -> dict[str, float | np.ndarray]:
-    """Return the model's metrics by name, as Keras logs them: one that gives several numbers as an array."""
+    """Return the model's metrics by name, as Keras logs them: an array for one that gives several numbers."""
     return {name: as_logged(each) for name, each in model.get_metrics_result().items()}
 
 
 def as_logged(value: Any) -> float | np.ndarray:
-    """Return a metric's result as a number, or as an array where it is several."""
+    """Return a metric's result as a number, or as an array if it is several."""
     if tf.is_tensor(value) or isinstance(value, keras.Variable):
         value = tf.convert_to_tensor(value)
-        value = tf.cast(value, tf.float32) if value.dtype.size < 4 else value  # NumPy knows no bfloat16
+        value = tf.cast(value, tf.float32) if value.dtype.size < 4 else value  # NumPy has no bfloat16
     array = np.asarray(value)
     return float(array) if array.ndim == 0 else array
 
 
 def output_trackers(model: keras.Model) -> list[keras.metrics.Metric]:
-    """Return the metrics that Keras logs as the losses of several outputs."""
+    """Return the metrics that Keras logs as the losses of single outputs."""
     return list(model._compile_loss.metrics) if model._compile_loss is not None else []
 
 
 def overridden(model: keras.Model, method: str) -> bool:
-    """Say whether the model's class brings a `train_step`, `test_step` or the like of its own."""
+    """Say whether the model's class overrides a method such as `train_step` or `test_step`."""
     return getattr(type(model), method) is not getattr(keras.Model, method)
 
 
 def takes_training(model: keras.Model) -> bool:
-    """Say whether the model's `call` has an argument `training`."""
+    """Say whether the model's `call` takes an argument `training`."""
     return bool(model._call_has_training_arg)
 
 
@@ -118,12 +118,12 @@ def copies(variable: keras.Variable) -> tuple[tf.Variable, ...]:
 
 
 def masks(outputs: Any) -> list[Any]:
-    """Return the masks that outputs carry for losses and metrics, None for one without."""
+    """Return the masks that outputs carry for losses and metrics, None for an output without."""
     return [get_keras_mask(each) for each in tf.nest.flatten(outputs)]
 
 
 def set_masks(outputs: Any, held: Sequence[Any]) -> None:
-    """Give outputs their masks back, which they lose on their way out of a `tf.function`."""
+    """Set the masks of outputs again, which are lost when they leave a `tf.function`."""
     for each, mask in zip(tf.nest.flatten(outputs), held, strict=True):
         if mask is not None:
             set_keras_mask(each, mask)
@@ -145,14 +145,14 @@ def replaced_losses(model: keras.Model, replaced: Callable[[Any], Any]) -> Itera
 
 
 def has_own_call(loss: keras.losses.Loss) -> bool:
-    """Say whether a loss does more by itself than give Keras' reductions something to reduce."""
+    """Say whether a loss overrides `__call__`, and so the reduction, too."""
     return type(loss).__call__ is not keras.losses.Loss.__call__
 
 
 def is_mean_of_rows(loss: keras.losses.Loss) -> bool:
-    """Say whether a loss is Keras' own and gives a number an example, whatever else is in the batch.
+    """Say whether a loss is one of Keras' that gives each example a number, whatever else is in the batch.
 
-    Circle compares the examples of a batch with each other; Dice and Tversky do, unless their axis says otherwise.
+    Circle, and Dice and Tversky by default, compare the examples of a batch with each other.
     """
     function = getattr(loss, "fn", loss.call)
     known = _is_keras(type(loss)) and _is_keras(function) and not has_own_call(loss)
@@ -160,7 +160,7 @@ def is_mean_of_rows(loss: keras.losses.Loss) -> bool:
 
 
 def is_sum_of_states(metric: keras.metrics.Metric) -> bool:
-    """Say whether a metric is Keras' own: their states over shares add up to the state over all examples."""
+    """Say whether a metric is one of Keras': their states over shares add up to the state over all examples."""
     return _is_keras(type(metric)) and _is_keras(getattr(metric, "_fn", type(metric)))
 
 
@@ -169,19 +169,19 @@ def _is_keras(what: Any) -> bool:
 
 
 def measured_metrics(model: keras.Model) -> list[keras.metrics.Metric]:
-    """Return all metrics of a model that are updated by themselves, not those that only hold others."""
-    found: list[keras.metrics.Metric] = []
+    """Return the metrics of a model that are updated themselves, not those that only hold others."""
+    metrics: list[keras.metrics.Metric] = []
     for metric in model.metrics:
-        found += metric.metrics if metric is model._compile_metrics else [metric]
-    return found
+        metrics += metric.metrics if metric is model._compile_metrics else [metric]
+    return metrics
 
 
 def is_read_on_first_replica(variable: keras.Variable) -> bool:
-    """Say whether replicas have the same in a metric's variable, and do not add up."""
+    """Say whether a metric's variable is the same on all replicas, so that its values do not add up."""
     return getattr(variable._value, "_aggregation", None) is tf.VariableAggregation.ONLY_FIRST_REPLICA
 
 
 def read_on_first_replica(metric: keras.metrics.Metric) -> None:
-    """Let what replicas have in a metric's variables, the same on all of them, be read from one of them."""
+    """Read a metric's variables, which are the same on all replicas, from the first instead of adding them up."""
     for variable in metric.variables:
         variable._value._aggregation = tf.VariableAggregation.ONLY_FIRST_REPLICA

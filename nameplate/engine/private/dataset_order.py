@@ -1,4 +1,4 @@
-"""What in a `tf.data.Dataset` leaves the order or the content of its examples to chance (tensorflow 2.21)."""
+"""What a `tf.data.Dataset` leaves to chance in the order or the content of its examples (tensorflow 2.21)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _PYTHON = ("PyFunc", "EagerPyFunc", "PyFuncStateless")
 def unseeded(dataset: tf.data.Dataset) -> list[str]:
     """Return the operations of a pipeline that draw random numbers without a seed, sorted.
 
-    One is seeded by its own argument, or by `tf.random.set_seed` before it is made. A dataset keeps its `_seed` and
-    `_seed2`, 0 and 0 where there is none (data/ops/shuffle_op.py, random_op.py); a function's graph has them as
-    attributes or, of a dataset inside, as inputs.
+    An operation is seeded by its own argument, or by `tf.random.set_seed` before it is created. A dataset keeps `_seed`
+    and `_seed2`, both 0 without a seed (data/ops/shuffle_op.py, random_op.py); the graph of a function has them as
+    attributes or, for a dataset inside, as inputs.
     """
     found = {_operation(part) for part in _parts(dataset) if _is_unseeded(part)}
     found |= {node.op for nodes in _functions(dataset) for node in nodes.values() if _draws(node, nodes)}
@@ -26,8 +26,8 @@ def unseeded(dataset: tf.data.Dataset) -> list[str]:
 def unordered(dataset: tf.data.Dataset) -> bool:
     """Say whether elements may overtake each other: `deterministic=False` of the options or of a parallel step.
 
-    A parallel step keeps it as `_deterministic`, a word (data/ops/map_op.py, batch_op.py); an interleaving one has it
-    in its graph alone, which is looked through from the interleaved files on (`DatasetV2._as_serialized_graph`).
+    A parallel step keeps it as `_deterministic`, a string (data/ops/map_op.py, batch_op.py); an interleaving one has it
+    only in its serialized graph (`DatasetV2._as_serialized_graph`).
     """
     return dataset.options().deterministic is False or any(
         getattr(part, "_deterministic", None) == "false" or _interleaves_in_any_order(part) for part in _parts(dataset)
@@ -35,19 +35,19 @@ def unordered(dataset: tf.data.Dataset) -> bool:
 
 
 def runs_python(dataset: tf.data.Dataset) -> bool:
-    """Say whether Python decides what is in the dataset: what it draws cannot be seen from here."""
+    """Say whether Python produces examples of the dataset: whether it draws random numbers cannot be seen from here."""
     return any(node.op in _PYTHON for nodes in _functions(dataset) for node in nodes.values())
 
 
 def _parts(dataset: tf.data.Dataset) -> Iterator[tf.data.Dataset]:
-    """Yield a dataset and all that it is made of (`DatasetV2._inputs`, data/ops/dataset_ops.py)."""
+    """Yield a dataset and, recursively, those it is made from (`DatasetV2._inputs`, data/ops/dataset_ops.py)."""
     yield dataset
     for source in dataset._inputs():
         yield from _parts(source)
 
 
 def _functions(dataset: tf.data.Dataset) -> Iterator[Mapping[str, Any]]:
-    """Yield the nodes by name of each function that is mapped over examples, and of each function in those."""
+    """Yield the nodes, by name, of each function that is mapped over examples, and of each function inside it."""
     for part in _parts(dataset):
         for value in vars(part).values():
             graph = getattr(getattr(value, "function", None), "graph", None)  # `StructuredFunctionWrapper.function`

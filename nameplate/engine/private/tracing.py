@@ -1,4 +1,4 @@
-"""A gradient of one's own, which lasts as long as the tape that it is for."""
+"""Tracing: gradients of our own, graphs of methods, and the outputs of layers inside a model."""
 
 from __future__ import annotations
 
@@ -18,30 +18,31 @@ from nameplate.errors import NameplateError
 def with_gradient(
     outputs: Sequence[tf.Tensor], inputs: Sequence[tf.Tensor], gradient: Callable[..., Sequence[Any]]
 ) -> list[tf.Tensor]:
-    """Return tensors as computed from the inputs by something whose gradient is `gradient`.
+    """Return the outputs as if computed from the inputs by an operation with this gradient.
 
-    It is called with the gradients by the outputs and returns those by the inputs. In a graph `tf.custom_gradient`
-    keeps such a function, and with it the graph and the data that it holds, until the process ends; and it looks
-    through the graph behind the outputs for variables (ops/custom_gradient.py).
+    `gradient` is called with the gradients by the outputs and returns those by the inputs. `tf.custom_gradient` would
+    keep the function, and with it the graph and the data that it holds, until the process ends; and it would search
+    the graph behind the outputs for variables (ops/custom_gradient.py).
     """
     with record.stop_recording():
-        found = [tf.identity(each) for each in outputs]
-    record.record_operation("WithGradient", found, list(inputs), gradient)
-    return found
+        copies = [tf.identity(output) for output in outputs]
+    record.record_operation("WithGradient", copies, list(inputs), gradient)
+    return copies
 
 
 def graph_of(steps: Callable[..., Any]) -> Any:
-    """Return a bound method as a `tf.function` that its object may hold: both go when the object is dropped.
+    """Return a bound method as a `tf.function` that its object may hold: both are freed when the object is dropped.
 
-    TensorFlow counts traces by where a function is in memory, and would take one that comes after another for the same,
-    traced again and again: it warns of that (`Function._omit_frequent_tracing_warning`, eager/polymorphic_function).
+    TensorFlow counts traces by the address of a function. It would mistake a function that is created at the address of
+    an earlier one for the same, and warn of frequent tracing (`Function._omit_frequent_tracing_warning`,
+    eager/polymorphic_function).
 
     Raises:
         NameplateError: functions run eagerly, where replicas cannot exchange anything.
     """
     if tf.config.functions_run_eagerly():
         raise NameplateError(
-            "tf.config.run_functions_eagerly(True): replicas run in the graph alone; "
+            "tf.config.run_functions_eagerly(True): replicas run only in a graph; "
             "call tf.config.run_functions_eagerly(False) first"
         )
     method = weakref.WeakMethod(steps)
@@ -59,7 +60,7 @@ def graph_of(steps: Callable[..., Any]) -> Any:
 
 @contextmanager
 def capturing(layers: Mapping[str, Any], *, stop: bool) -> Iterator[dict[str, Any]]:
-    """Inside, a layer's first call leaves its output under its key; with `stop` the last of them ends the block.
+    """Inside, the output of a layer's first call is stored under its key; with `stop` the last of them ends the block.
 
     `Operation.__call__` (ops/operation.py) runs the attribute `call`, or `quantized_call` of a quantized layer; it is
     shadowed on the instance until the block ends.
@@ -81,8 +82,8 @@ def capturing(layers: Mapping[str, Any], *, stop: bool) -> Iterator[dict[str, An
                 layer.__dict__[method] = before
 
 
-class Enough(BaseException):  # no error, and it must pass `except Exception` on its way out of a model
-    """All outputs that were wanted are there."""
+class Enough(BaseException):  # not an Exception: it must pass `except Exception` on its way out of a model
+    """All wanted outputs have been captured."""
 
 
 def _kept(call: Any, name: str, found: dict[str, Any], enough: int | None) -> Any:
@@ -99,7 +100,7 @@ def _kept(call: Any, name: str, found: dict[str, Any], enough: int | None) -> An
 
 @contextmanager
 def any_size(graphs: Sequence[Any]) -> Iterator[None]:
-    """Inside, models do not compare their inputs' sizes with those they were built for; their layers still do.
+    """Inside, models do not compare the sizes of their inputs with those they were built for; their layers still do.
 
     `Layer._assert_input_compatibility` (layers/layer.py, models/functional.py).
     """

@@ -53,9 +53,9 @@ WRONG: dict[str, tuple[str, str]] = {
     "no task": ('{"cluster": {"worker": ["a:1"]}}', "no 'task'"),
     "another kind": (tf_config({"worker": ["a:1"], "ps": ["b:2"]})["TF_CONFIG"], "has ps"),
     "an evaluator": (tf_config({"worker": ["a:1"]}, "evaluator")["TF_CONFIG"], "has evaluator"),
-    "no port": (tf_config({"worker": ["a", "b:2"]})["TF_CONFIG"], "a is no host:port"),
+    "no port": (tf_config({"worker": ["a", "b:2"]})["TF_CONFIG"], "a is not host:port"),
     "one twice": (tf_config({"worker": ["a:1", "a:1"]})["TF_CONFIG"], "two workers have one address"),
-    "beyond": (tf_config({"worker": list(TWO)}, index=2)["TF_CONFIG"], "no worker 2 among 2"),
+    "beyond": (tf_config({"worker": list(TWO)}, index=2)["TF_CONFIG"], "there is no worker 2 among 2"),
 }
 
 
@@ -108,5 +108,5 @@ def test_a_step_that_is_all_of_its_job_has_the_jobs_nodes() -> None:
 
 def test_tf_config_counts_before_slurm_and_what_slurm_lacks_is_told() -> None:
     assert cluster(slurm() | tf_config({"worker": list(TWO)})) == Cluster(TWO, 0)
-    with pytest.raises(ClusterError, match="Slurm has set no SLURM_STEP_NODELIST; start the workers with srun"):
+    with pytest.raises(ClusterError, match="Slurm has not set SLURM_STEP_NODELIST; start the workers with srun"):
         cluster(slurm(SLURM_STEP_NODELIST=None))
