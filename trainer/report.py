@@ -117,7 +117,7 @@ def finish(
 def commands(config: RunConfig, home: RunDirectory) -> dict[str, str]:
     """Return the commands to type next, by purpose."""
     return {
-        "go on": again(config, run=home.path.name),
+        "resume": again(config, run=home.path.name),
         "look": f"{tool('tensorboard')} --logdir {shlex.quote(str(home.tensorboard))}",
         "checkpoints": f"{tool('ckpt')} ls {shlex.quote(str(home.path))}",
     }

@@ -166,7 +166,7 @@ def _home(config: RunConfig) -> AbstractContextManager[RunDirectory | None]:
 def _marked(
     config: RunConfig, home: RunDirectory | None, coordinator: Coordinator | None
 ) -> AbstractContextManager[None]:
-    return marked(home, command=commands(config, home)["go on"]) if home and writes(coordinator) else nullcontext()
+    return marked(home, command=commands(config, home)["resume"]) if home and writes(coordinator) else nullcontext()
 
 
 def _dry(config: RunConfig) -> RunConfig:

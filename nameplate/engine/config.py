@@ -24,7 +24,7 @@ class StrategyKind(enum.StrEnum):
 class StrategyConfig(Section):
     """The devices of a run and how they share its work."""
 
-    kind: StrategyKind = StrategyKind.auto
+    kind: StrategyKind = StrategyKind.auto  # which devices, and in how many processes
     replicas: int | None = None  # how many, over all workers; None: every chosen GPU, or two on the CPU (one a worker)
     gpus: list[int] | None = None  # indices of the GPUs to use; None: all
     memory_growth: bool = True  # take GPU memory as it is needed, not all at once
@@ -105,7 +105,7 @@ class SgdConfig(OptimizerConfig):
 
     learning_rate: float = 1e-1
     momentum: float = 0.9  # 0: plain gradient descent
-    nesterov: bool = False
+    nesterov: bool = False  # look ahead along the momentum
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ class AdamConfig(OptimizerConfig):
 
     beta_1: float = 0.9  # decay of the mean of gradients
     beta_2: float = 0.999  # decay of the mean of squared gradients
-    epsilon: float = 1e-7
-    amsgrad: bool = False
+    epsilon: float = 1e-7  # added to the denominator
+    amsgrad: bool = False  # divide by the largest mean of squared gradients so far
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,8 @@ class RmsPropConfig(OptimizerConfig):
     """RMSprop (Hinton, 2012)."""
 
     rho: float = 0.9  # decay of the mean of squared gradients
-    momentum: float = 0.0
-    epsilon: float = 1e-7
+    momentum: float = 0.0  # 0: none
+    epsilon: float = 1e-7  # added to the denominator
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,8 @@ class LionConfig(OptimizerConfig):
     """Lion (Chen et al., 2023)."""
 
     learning_rate: float = 1e-4
-    beta_1: float = 0.9
-    beta_2: float = 0.99
+    beta_1: float = 0.9  # weight of the momentum in a step
+    beta_2: float = 0.99  # decay of the momentum
 
 
 OPTIMIZER_SCHEMAS: dict[str, type[OptimizerConfig]] = {
@@ -166,7 +166,7 @@ class Decay(enum.StrEnum):
 class ScheduleConfig(Section):
     """The learning rate over the steps of a run: a linear warm-up, then a decay."""
 
-    decay: Decay = Decay.constant
+    decay: Decay = Decay.constant  # form of the decay
     warmup_steps: int = 0  # steps from zero to the full rate
     decay_steps: int | None = None  # steps from the full to the final rate; None: what is left of the run
     final: float = 0.0  # the last rate, as a fraction of the full one

@@ -46,7 +46,7 @@ _Word = TypeVar("_Word", PolicyMode, Demand)
 class Policy:
     """The rules for the names of a model. Grammar and uniqueness always apply; the fields say what else does."""
 
-    mode: PolicyMode = PolicyMode.strict
+    mode: PolicyMode = PolicyMode.strict  # what to do about names that break the rules
     automatic: bool = False  # whether a layer may keep a name that Keras made up
     fold_case: bool = True  # whether names that differ only in case count as the same
     max_length: int = names.LIMIT  # bytes of a layer's own name

@@ -39,7 +39,7 @@ class CheckpointConfig(Section):
     keep_best: int = 1  # the best checkpoints that stay beside them
     keep_every: int | None = None  # steps: multiples of this stay for ever
     monitor: str | None = None  # the value that decides what is best; None: chosen from what is measured
-    mode: Mode = Mode.auto
+    mode: Mode = Mode.auto  # whether a lower or a higher value of `monitor` is better
     export_keras: Export | None = None  # best: the best model also as best.keras, proved by loading it
     async_save: bool = False  # write in the background; training waits only for the copy to host memory
 
@@ -109,11 +109,11 @@ class FitConfig(Section):
     validation_batch: int | None = None  # examples an evaluation step, over all replicas; None: global_batch
     validate_every: int = 1  # epochs between validations
     steps_per_loop: int | None = None  # steps in the graph between two looks from outside; None: chosen
-    precision: Precision = Precision.float32
+    precision: Precision = Precision.float32  # of computation; variables are always float32
     xla: bool = False  # compile each replica's forward and backward pass; random layers then draw other numbers
     on_nan: OnNan = OnNan.stop  # NaN or infinite loss or weights: stop, or rollback
     max_rollbacks: int = 3  # of one run, over all its resumes; then it stops
-    early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
+    early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)  # by a value that stalls
 
     def problems(self) -> list[str]:
         """Return lengths and sizes that no run can have."""

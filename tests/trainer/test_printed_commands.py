@@ -59,8 +59,8 @@ def test_e3_after_a_run_from_python_the_command_is_all_of_it(
 ) -> None:
     config = run_config([f"runs={tmp_path}", *QUICK, "model=mlp", "data.limit=16", "fit.steps=1", "run=nb"])
     nameplate.train(replace(config, seed=3))  # changed in Python, after no command line
-    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("  go on "))
-    assert to_plain(composed(line.removeprefix("  go on").strip())) == to_plain(replace(config, seed=3))
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("  resume "))
+    assert to_plain(composed(line.removeprefix("  resume").strip())) == to_plain(replace(config, seed=3))
 
 
 def test_e3_what_no_command_line_says_is_a_call_from_python() -> None:
@@ -72,7 +72,7 @@ def test_e3_what_no_command_line_says_is_a_call_from_python() -> None:
 def test_e3_workers_that_were_launched_are_launched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(LAUNCHER, "python -m scripts.launch --workers 2 --")
     config = run_config(["strategy=multi_worker", "model=mlp", "fit.epochs=1"])
-    command = commands(config, RunDirectory(tmp_path / "pair"))["go on"]
+    command = commands(config, RunDirectory(tmp_path / "pair"))["resume"]
     assert command.startswith("python -m scripts.launch --workers 2 -- ")
     words = shlex.split(command)[6:]
     assert to_plain(run_config(["strategy=multi_worker", *words])) == to_plain(replace(config, run="pair"))

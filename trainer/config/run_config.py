@@ -77,17 +77,17 @@ class RunConfig:
     """Everything that a run depends on."""
 
     strategy: StrategyConfig  # devices
-    data: DataConfig
-    model: ModelConfig
+    data: DataConfig  # examples
+    model: ModelConfig  # architecture
     naming: Policy  # what layers may be named
     init: InitConfig  # initial weights
-    optimizer: OptimizerConfig
+    optimizer: OptimizerConfig  # how weights are updated
     schedule: ScheduleConfig  # of the learning rate
     objective: ObjectiveConfig  # losses and metrics
     fit: FitConfig  # steps, batches, precision
-    checkpoint: CheckpointConfig
-    log: LogConfig
-    sweep: SweepConfig = field(default_factory=SweepConfig)
+    checkpoint: CheckpointConfig  # when to save, what to keep
+    log: LogConfig  # TensorBoard, pictures, profiles
+    sweep: SweepConfig = field(default_factory=SweepConfig)  # how the jobs of a sweep run
     run: str | None = None  # name of the run's (or sweep's) directory; the same name resumes it; None: by time
     runs: str = "runs"  # directory of all runs
     seed: int = 0  # decides the initial weights, the order of the data and every random layer

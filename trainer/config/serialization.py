@@ -224,17 +224,18 @@ def _as_written(value: Any, written: Mapping[str, str], key: str = "") -> Any:
 
 
 def agreement(config: RunConfig, *, say: Callable[[str], None]) -> Callable[[str, str], ConfigDiff]:
-    """Return what to ask of a checkpoint: its configuration as YAML, and which it is in words.
+    """Return a function that compares a checkpoint's configuration, as YAML, with this one.
 
-    The answer is the drift that is meant; `ConfigDiffError` where nobody meant it.
+    It takes the YAML and the name of the checkpoint for messages, and returns the differences, which are also reported
+    with `say`. It raises `ConfigDiffError` for those that `resume_changed` does not allow.
     """
 
     def agree(stored: str, where: str) -> ConfigDiff:
         changes = config_diff.compare(from_yaml(stored), to_plain(config), defaults=defaults_of(config))
-        found = config_diff.agree(changes, meant=config.resume_changed, where=where)
-        if found.changes:
-            say(config_diff.describe(found, where=where))
-        return found
+        diff = config_diff.agree(changes, meant=config.resume_changed, where=where)
+        if diff.changes:
+            say(config_diff.describe(diff, where=where))
+        return diff
 
     return agree
 

@@ -155,7 +155,7 @@ def _show_job(ledger: Ledger, record: JobRecord, *, json: bool) -> int:
     if failure.exists():
         console.line(f"\n{failure}:\n{failure.read_text('utf-8', 'replace')}")
     console.line(f"  checkpoints  ckpt ls {shlex.quote(str(home))}")
-    console.line(f"  go on        init=checkpoint init.path={shlex.quote(str(home))}")
+    console.line(f"  start from   init=checkpoint init.path={shlex.quote(str(home))}")
     return Exit.DONE
 
 
