@@ -58,7 +58,7 @@ def take_weights(model: keras.Model, init: CheckpointInitConfig, *, show: Show) 
             plan = _transfer_plan(source, model, init)
         else:
             plan = _whole_plan(source, model, init)
-        show(f"first weights from {source.label}", COLUMNS, plan.rows())
+        show(f"initial weights from {source.label}", COLUMNS, plan.rows())
         if not isinstance(init, TransferInitConfig):  # a transfer's refusal is `write_plan`'s
             _require_fit(plan, model, init)
         write_plan(plan, model)
@@ -89,15 +89,9 @@ def take_slots(
         plan = match(forms_of(arrays), forms_of(wanted), label=source.label)
         problems = [line for line in plan.problems if line.verdict != "dtype"]  # assigning casts
         if problems or "optimizer/iteration" not in source.state:
-            raise InitialWeightsError(
-                "\n".join(
-                    [
-                        f"the optimizer in {source.label} is not the one of this run; nothing was written:",
-                        *(listing(problems) or ["  it has no optimizer state"]),
-                        "Choose the optimizer that it was trained with, or leave out init.optimizer=true.",
-                    ]
-                )
-            )
+            head = f"the optimizer in {source.label} is not the one of this run; nothing was written:"
+            way = "Choose the optimizer that it was trained with, or leave out init.optimizer=true."
+            raise InitialWeightsError("\n".join([head, *(listing(problems) or ["  it has no optimizer state"]), way]))
         for name, variable in wanted.items():
             variable.assign(arrays[name])
         averages = {name: old.partition("@")[0] for name, old in given.items() if name.endswith("@average")}
@@ -115,13 +109,13 @@ def planned(
     label: str = "the source",
     arrays: Weights | None = None,
 ) -> WeightPlan:
-    """Return what `init` makes of two sets of names; reads no array.
+    """Return the plan that `init` makes for two sets of names; reads no array.
 
     Args:
         source: what each array is.
         target: what each variable is.
-        init: the choices; its rename rules count where `rules` is None.
-        rules: those still to apply.
+        init: which names to take, and what may be left over.
+        rules: the rename rules, by default those of `init`.
         label: what to call the source.
         arrays: the source's, by its names.
 
@@ -229,11 +223,11 @@ def _shown(names: list[str]) -> str:
 
 @contextmanager
 def _opened(text: str, show: Show = lambda *_: None) -> Iterator[WeightSource]:
-    """Open a source; of a run the best checkpoint that is good, or else the newest. What is passed over is shown."""
+    """Open a source: of a run the best good checkpoint, or else the newest. Damaged ones are skipped and shown."""
     damaged: list[tuple[str, ...]] = []
     best = _best(Path(text), damaged)
     if damaged:
-        show(f"damaged in {text}, and passed over", ("checkpoint", "reason"), damaged)
+        show(f"damaged in {text}, and skipped", ("checkpoint", "reason"), damaged)
     with open_source(best or text) as source:
         yield source
 
@@ -241,6 +235,6 @@ def _opened(text: str, show: Show = lambda *_: None) -> Iterator[WeightSource]:
 def _best(path: Path, damaged: list[tuple[str, ...]]) -> str | None:
     for directory in (path / run_directory.CHECKPOINTS, path):
         if (directory / "best").is_file() or store.checkpoints(directory):
-            found = store.best(directory, lambda each, error: damaged.append((each.name, str(error))))
-            return None if found is None else str(found)
+            best = store.best(directory, lambda checkpoint, error: damaged.append((checkpoint.name, str(error))))
+            return None if best is None else str(best)
     return None

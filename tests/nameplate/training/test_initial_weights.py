@@ -46,7 +46,7 @@ def test_all_weights_come_and_the_plan_is_shown_first(runs: Path, capsys: pytest
     taken = take(runs, *STILL)
     assert weights(taken) == weights(content(runs / "a"))
     shown = capsys.readouterr().out
-    assert shown.index("first weights from") < shown.index("epoch 1")
+    assert shown.index("initial weights from") < shown.index("epoch 1")
     for name in ("body/kernel", "body/bias", "label/kernel", "label/bias"):
         assert f"{name}  " in shown
 
