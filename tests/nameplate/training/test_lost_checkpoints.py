@@ -91,7 +91,7 @@ def test_e2_first_weights_are_the_best_that_is_good(tmp_path: Path, capsys: pyte
     begins = ["run=b", "init=checkpoint", f"init.path={tmp_path / 'a'}", "optimizer.learning_rate=1e-12"]
     train(tmp_path, *OPTIONS[:2], *begins, "fit.steps=1")
     said = capsys.readouterr().out
-    assert f"damaged in {tmp_path / 'a'}, and passed over" in said
+    assert f"damaged in {tmp_path / 'a'}, and skipped" in said
     assert damaged in said
     taken = content(tmp_path / "b")["weights:label/kernel"]
     with store.open(checkpoints(tmp_path) / second) as checkpoint:
