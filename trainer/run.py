@@ -153,7 +153,7 @@ def _export(job: Job, model: keras.Model) -> None:
             steps=job.total_steps,
             rates=bool(job.config.optimizer.rates),
         )
-        job.screen.say(exported.in_words())
+        job.screen.say(exported.notes())
 
 
 def _home(config: RunConfig) -> AbstractContextManager[RunDirectory | None]:

@@ -20,7 +20,7 @@ from nameplate.interpret.settings import Parameters, Settings
 from nameplate.naming.names import sanitized
 from nameplate.training.config import DreamConfig
 from nameplate.training.observers import Observer, RunLength
-from nameplate.training.tensorboard import forget_after
+from nameplate.training.tensorboard import remove_events_after
 
 _SHOWN = 128  # pixels, at least, of a picture's longer side
 _ACROSS = 12  # pictures of each layer on the final sheet
@@ -50,7 +50,7 @@ class Dreams(Observer):
 
     def began(self, model: keras.Model, run_length: RunLength) -> None:
         """Open the event file; dreams past the checkpoint that the run resumes from are made again."""
-        forget_after(self._events, run_length.first_step)
+        remove_events_after(self._events, run_length.first_step)
         self._writer = tf.summary.create_file_writer(str(self._events))
         self._last = run_length.total_steps
         if self._config.before_after and run_length.first_step == 0:

@@ -1,1 +1,15 @@
-"""Training: the loop, its run directory, checkpoints, exact resume, and what it reports."""
+"""Training: fit, evaluate and predict, the loop, and a run that is saved, resumed and reported.
+
+Read it in this order:
+
+fit, evaluate, arguments         the public verbs, and the arguments that they share with Keras
+loop                             epochs and events around the steps of the engine
+stages, monitor                  what trains when; the value that decides what is best
+state, callback_state, progress  all that a resume restores
+checkpoint_manager, config_diff  saving and restoring; settings that may change in between
+run_directory, shared_run        where a run keeps its files, on one or several workers
+initial_weights, weight_sources  weights from elsewhere
+observers, tensorboard, console  what is shown and recorded
+best_model                       the best model as a file for plain Keras
+config                           the sections of a configuration for all of this
+"""

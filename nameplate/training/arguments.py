@@ -1,4 +1,4 @@
-"""The arguments of `nameplate.fit`, as `model.fit` has them, and which cannot be meant."""
+"""The arguments of `nameplate.fit`, which are those of `model.fit`, and which of them are invalid."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _COUNTS = (
 
 @dataclass(frozen=True)
 class Arguments:
-    """How long, in which portions and by which rules to train."""
+    """How long and in what batches to train, and by which rules."""
 
     epochs: int = 1
     initial_epoch: int = 0
@@ -44,11 +44,11 @@ class Arguments:
     xla: bool = False
     verbose: int | str = 0
 
-    def refuse_nonsense(self, model: keras.Model) -> None:
-        """Raise `NameplateError` with everything that cannot be meant, before anything is touched."""
+    def require_valid(self, model: keras.Model) -> None:
+        """Raise `NameplateError` with every invalid argument, before anything is changed."""
         problems = [] if model.compiled else [f"{model.name!r} is not compiled; call model.compile(...) first"]
         if model.compiled and model.run_eagerly:
-            problems.append("compile(run_eagerly=True): nameplate.fit trains in the graph alone; leave it out")
+            problems.append("compile(run_eagerly=True): nameplate.fit trains only in a graph; leave it out")
         problems += count_problems({key: getattr(self, key) for key in _COUNTS})
         if self.initial_epoch < 0:
             problems.append(f"initial_epoch={self.initial_epoch}: at least 0")
@@ -61,7 +61,7 @@ class Arguments:
 
 
 def count_problems(counts: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with numbers of steps, examples or epochs, given by argument; None is none asked for."""
+    """Return what is wrong with numbers of steps, examples or epochs, by argument; None means the default."""
     given = {key: value for key, value in counts.items() if value is not None}
     whole = {key: isinstance(value, int | np.integer) for key, value in given.items()}
     return [
@@ -77,13 +77,13 @@ def verbose_problems(verbose: Any) -> list[str]:
 
 
 def joined(model: keras.Model, data: Any, x: Any, y: Any, sample_weight: Any, *, alone: bool = False) -> Any:
-    """Return data in one piece: as it was given in one, or (x, y[, sample_weight]) of what was given in several.
+    """Return data in one piece: `data` as it is, or (x, y[, sample_weight]) if they were given separately.
 
-    A tuple or list may be the inputs alone, or (x, y[, sample_weight]) in one. The model's inputs decide, where their
-    number is known; else `alone` says what is given as `data`, and what is given as `x` is the inputs, as in Keras.
+    A tuple or list may be the inputs only, or (x, y[, sample_weight]). The number of the model's inputs decides, if it
+    is known; otherwise `data` is inputs if `alone`, and `x` always is, as in Keras.
 
     Raises:
-        NameplateError: something is missing, given twice, or beside a dataset that holds it.
+        NameplateError: something is missing, given twice, or given beside a dataset that holds it.
     """
     alone = alone or data is None
     if (data is None) == (x is None):
@@ -102,7 +102,7 @@ def joined(model: keras.Model, data: Any, x: Any, y: Any, sample_weight: Any, *,
 
 
 def _are_inputs(model: keras.Model, data: Sequence[Any], *, alone: bool) -> bool:
-    """Say whether the parts of `data` are the model's inputs; as `alone` says where their number does not tell."""
+    """Say whether the parts of `data` are the model's inputs; `alone` decides if their number does not."""
     inputs = len(model.inputs) if isinstance(getattr(model, "inputs", None), list) else None
     in_one = len(data) in (2, 3) or (len(data) == 1 and isinstance(data[0], tuple | list | dict))
     if inputs is not None and in_one and len(leaves(data[0])) == inputs:

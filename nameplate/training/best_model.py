@@ -24,50 +24,50 @@ from nameplate.graph import model_weights
 from nameplate.graph.serializable import custom_objects
 from nameplate.graph.tree import seeds, walk
 
-EXAMPLES = 2  # that are shown to both models
-# Both compute the same in float32, but not always by the same kernels: a replica's copy may be fused otherwise.
+EXAMPLES = 2  # on which both models are compared
+# Both compute the same in float32, but not always with the same kernels: a graph may be fused differently.
 TOLERANCE = 1e-4
-SAME_RATE = 1e-5  # of the highest: what float32 leaves of two formulas for one curve
-_KERAS = ("keras", "builtins", "")  # packages whose classes plain Keras finds
+SAME_RATE = 1e-5  # of the highest: how far two formulas for one curve are apart in float32
+_KERAS = ("keras", "builtins", "")  # packages whose classes plain Keras knows
 
 
 class ExportError(NameplateError):
-    """A model that plain Keras would not load as it is; nothing was left at its path."""
+    """Plain Keras would not load the model as it is; nothing was written to its path."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A file for plain Keras, and what is to be known of it."""
+    """A file for plain Keras, and what a user must know to load it."""
 
     path: Path
-    needs: tuple[str, ...]  # modules to import before it is loaded: classes that are not Keras' own
-    code: bool  # it holds a Lambda's Python code, which Keras runs with safe_mode=False alone
-    rate_gap: float  # how far its learning rate is from the run's at most, as a fraction of the highest
-    one_rate: bool  # rates by pattern are left out: its optimizer has one for all variables
+    needs: tuple[str, ...]  # modules to import first, for classes that are not Keras' own
+    code: bool  # it holds the Python code of a Lambda, which Keras runs only with safe_mode=False
+    rate_gap: float  # the largest distance of its learning rate from the run's, as a fraction of the highest
+    one_rate: bool  # rates by pattern are left out: its optimizer has a single one
 
-    def in_words(self) -> str:
+    def notes(self) -> str:
         """Return what a user should know before loading it."""
-        found = [f"the best model is also in {self.path}, for plain Keras"]
+        notes = [f"the best model is also in {self.path}, for plain Keras"]
         if self.needs:
-            found.append(f"first import {', '.join(self.needs)}, which has classes of the model")
+            notes.append(f"first import {', '.join(self.needs)}, which has classes of the model")
         if self.code:
-            found.append("load it with safe_mode=False, for the Python function of a Lambda layer")
+            notes.append("load it with safe_mode=False, for the Python function of a Lambda layer")
         if self.rate_gap > SAME_RATE:
-            found.append(f"its learning rate is within {100 * self.rate_gap:.2g} % of the highest of the run's curve")
+            notes.append(f"its learning rate is within {100 * self.rate_gap:.2g} % of the highest of the run's curve")
         if self.one_rate:
-            found.append("its optimizer has one learning rate: Keras' files cannot hold optimizer.rates")
-        return "; ".join(found)
+            notes.append("its optimizer has one learning rate: Keras' files cannot hold optimizer.rates")
+        return "; ".join(notes)
 
 
 def export_best(
     model: keras.Model, checkpoints: Path, path: Path, *, example: Any, steps: int = 0, rates: bool = False
 ) -> Exported:
-    """Write the weights of the best checkpoint, or the last where none is best, as a whole model to `path`.
+    """Write the model with the weights of the best checkpoint, or of the last if none is best, to `path`.
 
     A compiled model is compiled in the file too, with the optimizer's state of that checkpoint and a learning rate of
-    Keras' own over the run's `steps`; `rates` says that some variables learn at others. `example` has the model's
-    inputs as KerasTensors, (None, ...).
-    The file appears by one rename, after plain Keras has loaded it and both gave the same outputs for the same inputs.
+    Keras' own over the run's `steps`; `rates` says that some variables learn at other rates. `example` holds the
+    model's inputs as KerasTensors, (None, ...). The file appears by one rename, once plain Keras has loaded it and both
+    models have given the same outputs for the same inputs.
     The model has its own weights and state again afterwards.
 
     Raises:
@@ -89,7 +89,7 @@ def export_best(
 
 @contextmanager
 def _as_best(model: keras.Model, best: Path) -> Iterator[None]:
-    """Let a model, and its optimizer, have in the block what a checkpoint holds."""
+    """Inside, a model and its optimizer have the values of a checkpoint."""
     optimizer = getattr(model, "optimizer", None)
     own = named_variables(optimizer, nameplate.variables(model)) if optimizer is not None and optimizer.built else {}
     held, state = model_weights.read(model), {name: np.array(variable.numpy()) for name, variable in own.items()}
@@ -108,7 +108,7 @@ def _as_best(model: keras.Model, best: Path) -> Iterator[None]:
 
 
 def _rates(model: keras.Model, steps: int) -> tuple[Any, Any]:
-    """Return the learning rate of a model's optimizer, and the same as plain Keras can load it."""
+    """Return the learning rate of a model's optimizer, and the same in a form that plain Keras can load."""
     optimizer = getattr(model, "optimizer", None)
     rate = learning_rate_of(inner_optimizer(optimizer)) if optimizer is not None else None
     return rate, keras_schedule(rate, steps=steps)
@@ -119,7 +119,7 @@ def _learning_at(model: keras.Model, schedule: Any) -> Any:
 
 
 def _gap(rate: Any, schedule: Any, steps: int) -> float:
-    """Return how far two learning rates are apart at most, over the steps of a run, as a fraction of the highest."""
+    """Return the largest distance of two learning rates over the steps of a run, as a fraction of the highest."""
     if not isinstance(rate, WarmupDecay):
         return 0.0
     places = np.unique(np.linspace(0, max(steps - 1, 0), 256).astype(np.int64))
@@ -128,7 +128,7 @@ def _gap(rate: Any, schedule: Any, steps: int) -> float:
 
 
 def _foreign(path: Path) -> tuple[tuple[str, ...], bool]:
-    """Return the modules of what is not Keras' own in a `.keras` file, and whether it holds Python code."""
+    """Return the modules of classes in a `.keras` file that are not Keras' own, and whether it holds Python code."""
     with zipfile.ZipFile(path) as archive:
         waiting = [json.loads(archive.read("config.json"))]
     found, code = set(), False
@@ -150,7 +150,7 @@ def _best(checkpoints: Path) -> Path:
 
 
 def _prove(model: keras.Model, path: Path, inputs: Any, *, plain: bool) -> None:
-    """Load the file as anyone with Keras alone would, and compare names and outputs."""
+    """Load the file as anyone would with plain Keras, and compare names and outputs."""
     objects = None if plain else custom_objects([model, *(entry.layer for entry in walk(model))])
     copy = keras.saving.load_model(path, custom_objects=objects, compile=False, safe_mode=plain)
     drawn = {f"{name}/state" for name in seeds(model)}
@@ -170,7 +170,7 @@ def _call(model: keras.Model, inputs: Any) -> Any:
 
 
 def _numbers(example: Any) -> Any:
-    """Return numbers from 0 to 1 in the shapes of the inputs, unknown sizes taken as one; whole ones are 0."""
+    """Return numbers from 0 to 1 in the shapes of the inputs, with 1 for unknown sizes; integers are 0."""
     source = np.random.default_rng(0)
 
     def numbers(tensor: Any) -> np.ndarray:

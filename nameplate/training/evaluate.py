@@ -39,20 +39,20 @@ def evaluate(
 ) -> Any:
     """Return loss and metrics of a compiled model over the data, as one device would measure them.
 
-    What replicas keep apart, such as batch statistics of their own, is averaged meanwhile.
+    Variables that differ between replicas, such as batch statistics of their own, are averaged meanwhile.
 
     Args:
         model: compiled.
         data: what `nameplate.fit` takes.
-        y: targets, where `data` or `x` is the inputs alone.
+        y: targets, if `data` or `x` is only the inputs.
         sample_weight: the weight of each example, beside `y`.
         x: another name for `data`, for the inputs or a dataset.
         batch_size: examples a step over all replicas together, which need not divide among them; None: as many as make
             `steps` steps of all, else 32.
-        steps: evaluate so many steps from the beginning; None: all.
+        steps: evaluate this many steps from the start; None: all.
         verbose: 0 silent; 1, 2 or "auto" a line at the end.
-        callbacks: Keras callbacks; one that does something at each batch makes Python run at every step.
-        return_dict: False: the values alone, in Keras' order, and one value bare.
+        callbacks: Keras callbacks; one with hooks for batches makes Python run at every step.
+        return_dict: False: a list of the values in Keras' order, or a single value by itself.
 
     Returns:
         The values by name.
@@ -67,17 +67,17 @@ def evaluate(
         source = as_source(joined(model, data, x, y, sample_weight))
         feed = _feed(source, batch_size, steps, verbose, strategy)
         build(model, example_of(source))
-        heard = callbacks_of(model, callbacks, steps=feed.batches.steps)
-        heard.on_test_begin()
+        callback_list = callbacks_of(model, callbacks, steps=feed.batches.steps)
+        callback_list.on_test_begin()
         model.reset_metrics()
         graph = EvaluationGraph(Step(model), feed)
         try:
             with data_errors(model), at_replica_means(model.non_trainable_variables):
-                evaluate_all(model, graph, heard)
+                evaluate_all(model, graph, callback_list)
             measured = graph.measured()
         finally:
             graph.release()
-        heard.on_test_end(dict(measured))
+        callback_list.on_test_end(dict(measured))
     if verbose:
         print("  ".join(f"{name} {value:.4f}" for name, value in numbers(measured).items()))
     return measured if return_dict else in_keras_order(model, measured)
@@ -98,12 +98,12 @@ def predict(
     Args:
         model: need not be compiled.
         data: the inputs as Keras takes them, an array, or several in a list, tuple or dict; or a `tf.data.Dataset` of
-            batches, or a source. Of a dataset or source, and of (x, y) where the model's graph has fewer inputs, the
-            targets are not looked at.
+            batches, or a source. Targets in a dataset or source, and in (x, y) if the model's graph has fewer inputs,
+            are ignored.
         x: another name for `data`.
         batch_size: examples a step over all replicas together, which need not divide among them; None: as many as make
             `steps` steps of all, else 32.
-        steps: predict so many steps from the beginning; None: all.
+        steps: predict this many steps from the start; None: all.
         verbose: as in Keras; nothing is printed.
         callbacks: Keras callbacks.
 
@@ -117,11 +117,11 @@ def predict(
         if not model.built:
             with data_errors(model):
                 model(example_of(source)[0])
-        heard = callbacks_of(model, callbacks, steps=feed.batches.steps)
-        heard.on_predict_begin()
+        callback_list = callbacks_of(model, callbacks, steps=feed.batches.steps)
+        callback_list.on_predict_begin()
         with data_errors(model), at_replica_means(model.non_trainable_variables):
-            outputs = PredictionGraph(Step(model), feed).run(heard)
-        heard.on_predict_end()
+            outputs = PredictionGraph(Step(model), feed).run(callback_list)
+        callback_list.on_predict_end()
     return outputs
 
 

@@ -70,36 +70,36 @@ def fit(
     Args:
         model: compiled; variables are created where it has none yet.
         data: arrays `(x, y)` or `(x, y, sample_weight)` with equal leading dimensions, or a source with random
-            access, shuffled by the seed; or a `tf.data.Dataset` of batches, over all replicas together, as it comes.
-            Or x alone, with or without `y` and `sample_weight` beside it. Arrays of floats become `floatx`.
-        y: targets, where `data` or `x` is the inputs alone; None in it for an output that has no target.
+            access, shuffled by the seed; or a `tf.data.Dataset` of global batches, in its own order. Or only x, with
+            or without `y` and `sample_weight` beside it. Arrays of floats become `floatx`.
+        y: targets, if `data` or `x` is only the inputs; None in it for an output that has no target.
         sample_weight: the weight of each example, beside `y`.
-        x: another name for `data`; a tuple or list of arrays is the inputs, where the model's graph does not tell.
-        validation_data: the same kinds as `data`; evaluated at the end of epochs, each example once.
-        validation_split: hold out this share of the arrays, their end, where there is no `validation_data`.
-        validation_freq: epochs between validations; the last epoch has one always.
-        validation_steps: validate on so many steps from the beginning; None: on all.
+        x: another name for `data`; a tuple or list of arrays is the inputs, unless the model's graph decides.
+        validation_data: as `data`; evaluated at the end of epochs, each example once.
+        validation_split: hold out this fraction at the end of the arrays, if there is no `validation_data`.
+        validation_freq: epochs between validations; the last epoch is always validated.
+        validation_steps: validate on this many steps from the start; None: on all.
         validation_batch_size: examples a validation step; None: `batch_size`.
-        epochs: number of the last epoch; passes over the data where `initial_epoch` is 0.
-        initial_epoch: epochs that are done already; it decides orders and schedules, a dataset begins at its beginning.
-        steps_per_epoch: steps of an epoch; a dataset goes on from one to the next, and over again at its end.
+        epochs: number of the last epoch; passes over the data if `initial_epoch` is 0.
+        initial_epoch: epochs that are done already, for orders and schedules; a dataset starts at its beginning.
+        steps_per_epoch: steps of an epoch; a dataset continues from one to the next, and repeats at its end.
         steps: end after this many steps in all, whatever `epochs` says.
         batch_size: examples a step over all replicas together; None: as many as make `steps_per_epoch` steps of all
             arrays, else 32. A `tf.data.Dataset` has its own.
-        callbacks: Keras callbacks; one that does something at each batch makes Python run at every step.
-        class_weight: class to weight in the loss; absent classes have 1.
-        shuffle: a new order each epoch, from `seed`; false: in order. A `tf.data.Dataset` has its own.
+        callbacks: Keras callbacks; one with hooks for batches makes Python run at every step.
+        class_weight: class to weight in the loss; other classes have 1.
+        shuffle: a new order each epoch, from `seed`; False: in order. A `tf.data.Dataset` has its own.
         seed: decides the order.
-        steps_per_loop: steps a call to the graph makes at most; None: `compile(steps_per_execution=...)`, or chosen.
+        steps_per_loop: most steps in one call to the graph; None: `compile(steps_per_execution=...)`, or chosen.
         xla: compile each replica's forward and backward pass; None: as `compile(jit_compile=...)` has it.
-        sync_batch_norm: take batch statistics over all replicas' shares, as one device would; false: each its own.
+        sync_batch_norm: take batch statistics over all replicas, as one device would; False: each over its share.
         verbose: 0 silent; 1, 2 or "auto" one line an epoch.
 
     Returns:
         The History of the training, also at `model.history`.
 
     Raises:
-        NameplateError: the model is not compiled, the data does not fit it or does not divide among the replicas.
+        NameplateError: the model is not compiled, or the data does not fit it or does not divide among the replicas.
         NotFiniteError: the loss of a step is NaN or infinite.
     """
     arguments = Arguments(
@@ -118,7 +118,7 @@ def fit(
         xla=bool(model.jit_compile) if xla is None and model.compiled else bool(xla),
         verbose=verbose,
     )
-    arguments.refuse_nonsense(model)
+    arguments.require_valid(model)
     data = as_source(joined(model, data, x, y, sample_weight))
     if validation_split and validation_data is None:
         data, validation_data = split_off(data, validation_split)
@@ -176,9 +176,9 @@ def loop_of(
 
 
 def left_to_chance(source: Source | Stream, *, resumes: bool) -> str | None:
-    """Return, in words, why another process would get the examples in another order; None where nothing shows it.
+    """Return why another process would get the examples in another order; None if nothing indicates it.
 
-    Where `resumes`, and Python decides what is in the stream, the beginnings of two passes are compared.
+    If the training `resumes` and Python produces the stream, the beginnings of two passes are compared.
     """
     if not isinstance(source, Stream):
         return None
@@ -201,7 +201,7 @@ def left_to_chance(source: Source | Stream, *, resumes: bool) -> str | None:
 
 
 def strategy_of(model: keras.Model) -> tf.distribute.Strategy:
-    """Return the strategy that a model was made in; refuse another one that is entered now."""
+    """Return the strategy that a model was created in; refuse another one that is entered."""
     own = model.distribute_strategy
     inside = own.extended.variable_created_in_scope
     entered = tf.distribute.has_strategy() and tf.distribute.get_strategy() is not own
@@ -217,7 +217,7 @@ def strategy_of(model: keras.Model) -> tf.distribute.Strategy:
 def callback_list(
     model: keras.Model, callbacks: Sequence[keras.callbacks.Callback], *, epochs: int, steps: int, verbose: int = 0
 ) -> keras.callbacks.CallbackList:
-    """Return Keras' list of these callbacks and a History, told of the model and the length of the run."""
+    """Return Keras' list of these callbacks and a History, set up for the model and the length of the run."""
     logger = [keras.callbacks.LambdaCallback(on_epoch_end=_line)] if verbose else []
     return keras.callbacks.CallbackList(
         [*callbacks, *logger], add_history=True, add_progbar=False, model=model, epochs=epochs, steps=steps, verbose=0
@@ -251,7 +251,7 @@ def _resumes(callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Cal
 
 
 def _length(arguments: Arguments, batches: Batches) -> tuple[int, int]:
-    """Return the epochs and steps of a training, cut to `keras.config.max_epochs()`, with a warning where they are."""
+    """Return the epochs and steps of a training, limited by `keras.config.max_epochs()`, with a warning if they are."""
     epochs, limit = arguments.epochs, keras.config.max_epochs()
     total = arguments.steps or epochs * batches.steps
     if limit and limit * batches.steps < total:
@@ -275,12 +275,12 @@ def _plan(model: keras.Model, arguments: Arguments, batches: Batches, *, total_s
 
 
 def _portioned(source: Source | Stream, arguments: Arguments, replicas: int) -> tuple[Source | Stream, Batches]:
-    """Return the data as it is trained on, and how it falls into steps."""
+    """Return the data as it is trained on, and how it is divided into steps."""
     size = batch_for(source, arguments.batch_size, arguments.steps_per_epoch)
     per_epoch = within_limit(source, size, arguments.steps_per_epoch)
     if isinstance(source, Stream) and per_epoch and source.held(per_epoch + 1) != per_epoch:
         source = Stream(source.dataset.repeat(), batched=source.batched)
-    even = bool(arguments.batch_size or isinstance(source, Stream))  # else the batch is not the user's choice
+    even = bool(arguments.batch_size or isinstance(source, Stream))  # otherwise the user did not choose the batch
     batches = batches_of(source, size, replicas, steps=arguments.steps, steps_per_epoch=per_epoch, even=even)
     if isinstance(source, Stream):
         source.first = arguments.initial_epoch * batches.steps
@@ -307,7 +307,7 @@ def _listed(
 
 @contextmanager
 def _synchronised(model: keras.Model, *, sync_batch_norm: bool) -> Iterator[None]:
-    """Let batch statistics be taken over all replicas while the model trains; its layers are left as they were."""
+    """Inside, batch statistics are taken over all replicas; afterwards the layers are as they were."""
     norms = [each for each in layers(model).values() if isinstance(each, keras.layers.BatchNormalization)]
     before = [norm.synchronized for norm in norms]
     for norm in norms:

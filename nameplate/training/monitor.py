@@ -1,4 +1,4 @@
-"""Which measured value decides what is best and when to stop: checked against what the run measures."""
+"""The monitored value: it decides which checkpoint is best and when to stop early, and must be one that is measured."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nameplate.training.config import CheckpointConfig, EarlyStoppingConfig
 
 
 def known_values(model: keras.Model, *, validated: bool) -> list[str]:
-    """Return the names of all single numbers that a run of this compiled model measures at the end of an epoch."""
+    """Return the names of the values that a run of this model measures at the end of an epoch, arrays excepted."""
     own = [name for name, value in model.get_metrics_result().items() if np.ndim(value) == 0]
     return own + ([f"val_{name}" for name in own] if validated else [])
 
@@ -22,10 +22,10 @@ def known_values(model: keras.Model, *, validated: bool) -> list[str]:
 def monitored(
     checkpoint: CheckpointConfig, early: EarlyStoppingConfig, known: list[str]
 ) -> tuple[str, list[keras.callbacks.Callback]]:
-    """Return the value that decides what is best, and the callbacks that watch one.
+    """Return the name of the value that decides what is best, and the callbacks that monitor one.
 
     Raises:
-        ConfigError: a value that the run does not measure.
+        ConfigError: the run does not measure a value that is to be monitored.
     """
     wanted = {"checkpoint.monitor": checkpoint.monitor, "fit.early_stopping.monitor": early.monitor}
     problems = [
@@ -45,19 +45,19 @@ def monitored(
             mode="max" if checkpoint.improves_upwards(early.monitor) else "min",
         )
         callbacks.append(stopping)
-    return checkpoint.monitor or most_telling(known), callbacks
+    return checkpoint.monitor or default_monitor(known), callbacks
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """Return measured values as single numbers: those of an array are `name/0`, `name/1` and so on."""
-    found: dict[str, float] = {}
+    """Return measured values as single numbers; the elements of an array are `name/0`, `name/1` and so on."""
+    single: dict[str, float] = {}
     for name, value in values.items():
         flat = np.ravel(value)
-        found |= {name: value} if not np.ndim(value) else {f"{name}/{i}": float(each) for i, each in enumerate(flat)}
-    return found
+        single |= {name: value} if not np.ndim(value) else {f"{name}/{i}": float(each) for i, each in enumerate(flat)}
+    return single
 
 
-def most_telling(known: Iterable[str]) -> str:
-    """Return the accuracy held out, or else the loss held out, or else the loss."""
+def default_monitor(known: Iterable[str]) -> str:
+    """Return the validation accuracy if there is one, else the validation loss, else the loss."""
     held_out = [name for name in known if name.startswith("val_")]
     return next((name for name in held_out if "acc" in name), "val_loss" if held_out else "loss")

@@ -1,4 +1,4 @@
-"""From what a user typed to the checkpoints meant: a run, a directory of checkpoints, or one checkpoint."""
+"""The directory of a run: its files, who may enter it, and the checkpoints that a path from a user means."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ CHECKPOINTS = "checkpoints"  # inside a run
 
 
 class NoCheckpointError(store.StoreError):
-    """There is no checkpoint where the user pointed."""
+    """There is no checkpoint at the path."""
 
 
 @dataclass(frozen=True)
 class CheckpointPaths:
-    """Checkpoints by step; `directory` holds them, or is None for one that was named itself."""
+    """Checkpoints in the order of their steps; `directory` holds them, or is None if a path named a single one."""
 
     directory: Path | None
     paths: tuple[Path, ...]
 
     @property
     def newest(self) -> Path:
-        """The checkpoint meant where one is asked for."""
+        """The last of them."""
         return self.paths[-1]
 
 
@@ -49,7 +49,7 @@ def find(text: str) -> CheckpointPaths:
     for directory in (path, path / CHECKPOINTS):
         if paths := _steps(directory):
             return CheckpointPaths(directory, tuple(paths))
-        if lost := store.lacking(directory):  # pointers, and nothing that they could lead to
+        if lost := store.lacking(directory):  # pointers, but not the checkpoints that they point to
             raise store.DamagedError("\n".join(map(str, lost.values())))
     raise NoCheckpointError(f"There are no checkpoints in {path}.{_inside(path)}")
 
@@ -68,15 +68,13 @@ def find_directory(text: str) -> Path:
 
 
 def _steps(directory: Path) -> list[Path]:
-    """Return all that has a checkpoint's name, also without a manifest: that damage is to be seen."""
+    """Return all directories with a checkpoint's name; those without a manifest too, so that the damage is reported."""
     steps = {layout.step_of(name): directory / name for name in layout.listing(directory)}
     return [steps[step] for step in sorted(step for step in steps if step is not None)]
 
 
 def _pointed(path: Path) -> CheckpointPaths:
-    """Return the checkpoint that a pointer leads to: `runs/digits/checkpoints/best`, or `runs/digits/best`
-    for short.
-    """
+    """Return the checkpoint of a pointer: `runs/digits/checkpoints/best`, or `runs/digits/best` for short."""
     for directory in (path.parent, path.parent / CHECKPOINTS):
         if layout.is_pointer_name(path.name) and _steps(directory) and (target := store.resolve(directory, path.name)):
             return CheckpointPaths(None, (target,))
@@ -115,10 +113,10 @@ def _listed(names: list[str]) -> str:
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """Where a run keeps what it makes."""
+    """The files of a run."""
 
     path: Path
-    moved: tuple[str, ...] = ()  # what lay in the place of its files and was set aside, in words
+    moved: tuple[str, ...] = ()  # a line for each thing that was in the place of its files, and was set aside
 
     @property
     def checkpoints(self) -> Path:
@@ -132,7 +130,7 @@ class RunDirectory:
 
     @property
     def dreams(self) -> Path:
-        """Pictures of what layers see, where `log.dream` asks for them."""
+        """Pictures of what layers see, if `log.dream` asks for them."""
         return self.path / "dreams"
 
     @property
@@ -142,30 +140,30 @@ class RunDirectory:
 
     @property
     def config(self) -> Path:
-        """The resolved configuration of the latest start."""
+        """The resolved configuration of the last start."""
         return self.path / "config.yaml"
 
     @property
     def requeue(self) -> Path:
-        """There while the run waits to be started again after a signal."""
+        """Exists while a run that was stopped by a signal waits to be started again."""
         return self.path / "requeue.json"
 
     @property
     def best_model(self) -> Path:
-        """The best model as Keras saves it, where `checkpoint.export_keras` asks for it."""
+        """The best model as Keras saves it, if `checkpoint.export_keras` asks for it."""
         return self.path / "best.keras"
 
     def is_new(self) -> bool:
-        """Say whether no checkpoint was saved here yet."""
+        """Say whether no checkpoint has been saved here yet."""
         return not store.checkpoints(self.checkpoints)
 
 
 @contextmanager
 def open_run_directory(runs: Path, name: str | None, *, resume: bool) -> Iterator[RunDirectory]:
-    """Enter the run's directory: by its name, or a new one by the time; nobody else is in it meanwhile.
+    """Enter the directory of a run, by its name or a new one by the time, and keep other processes out of it.
 
     Raises:
-        LockedError: another process trains there; it says which.
+        LockedError: another process, which it names, trains there.
         StoreError: the directory cannot hold checkpoints: read-only, full, a file in the way.
         NameplateError: there are checkpoints and `resume` is false.
     """
@@ -179,7 +177,7 @@ def open_run_directory(runs: Path, name: str | None, *, resume: bool) -> Iterato
             yield replace(home, moved=tuple(_set_aside(home)))
         except (NameplateError, KeyboardInterrupt):
             begun = home.metrics.exists() or home.requeue.exists()
-            if not existed and not begun:  # refused before it began: as if it had not been asked for
+            if not existed and not begun:  # refused before it started: leave no trace
                 shutil.rmtree(path, ignore_errors=True)
             raise
 
@@ -192,7 +190,7 @@ def require_free(runs: Path, name: str | None) -> None:
 
 
 def aside(path: Path) -> Path:
-    """Return a name beside `path` that nothing has: `metrics.aside-1.jsonl`."""
+    """Return an unused name beside `path`: `metrics.aside-1.jsonl`."""
     number = 1
     while os.path.lexists(found := path.with_name(f"{path.stem}.aside-{number}{path.suffix}")):
         number += 1
@@ -200,7 +198,7 @@ def aside(path: Path) -> Path:
 
 
 def _set_aside(home: RunDirectory) -> Iterator[str]:
-    """Rename what is in the way of a file or directory that a run writes; yield it in words."""
+    """Rename what is in the way of a file or directory that a run writes; yield a line for each."""
     files = (home.metrics, home.config, home.requeue, home.best_model)
     in_the_way = [path for path in files if os.path.lexists(path) and not path.is_file()]
     folders = (home.tensorboard, home.dreams)
@@ -222,7 +220,7 @@ def _refuse_to_touch(home: RunDirectory, *, resume: bool) -> None:
 
 
 def _new_by_time(runs: Path) -> Path:
-    """Return a directory that did not exist, made by this call; two jobs of one second get two."""
+    """Create and return a new directory; two jobs of the same second get two."""
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     number = 1
     while True:
@@ -239,9 +237,9 @@ def _new_by_time(runs: Path) -> Path:
 
 @contextmanager
 def marked(home: RunDirectory | None, *, command: str) -> Iterator[None]:
-    """Take an old mark away; leave a new one when a signal ends what is inside, for whoever starts jobs again.
+    """Remove an old `requeue.json`; write a new one if a signal ends the block, for a scheduler to start the job again.
 
-    It says which signal came, after which step, and the command that goes on.
+    It has the signal, the step, and the command that resumes the run.
     """
     if home is None:
         yield
@@ -251,7 +249,7 @@ def marked(home: RunDirectory | None, *, command: str) -> Iterator[None]:
         yield
     except StoppedError as error:
         mark = {"signal": error.received.name, "step": error.step, "command": command}
-        with suppress(OSError):  # the exit code says it too, and a full disk must not hide it
+        with suppress(OSError):  # the exit code says the same, and must not be hidden by a full disk
             durable.replace_file(home.requeue, f"{json.dumps(mark)}\n".encode())
         error.add_command(command)
         raise

@@ -1,6 +1,6 @@
-"""TensorBoard's event files: what a killed process wrote past its last checkpoint is taken back on resume.
+"""TensorBoard's event files; a resume removes the events that a killed process wrote after its last checkpoint.
 
-An event file is a row of TFRecords: length (8 bytes, little endian), its checksum (4), data, its checksum (4).
+An event file is a sequence of TFRecords: length (8 bytes, little endian), its checksum (4), data, its checksum (4).
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from nameplate.training.observers import Observer, Record, RunLength
 _BEFORE, _AFTER = 12, 4  # bytes around the data of a record
 
 
-def forget_after(directory: Path, step: int) -> None:
+def remove_events_after(directory: Path, step: int) -> None:
     """Delete the events after `step` from every event file in a directory; at step 0 the files themselves.
 
-    What follows a damaged event cannot be read by anybody, and is left out.
+    Nothing after a damaged event can be read, so it is removed too.
     """
     for path in sorted(path for path in directory.glob("events.out.tfevents.*") if path.is_file()):
         if step == 0:
@@ -43,7 +43,7 @@ def forget_after(directory: Path, step: int) -> None:
 
 
 def _steps(data: bytes) -> Iterator[tuple[bytes, int]]:
-    """Yield records with their steps, up to the first that is damaged."""
+    """Yield records and their steps, up to the first that is damaged."""
     for record in _records(data):
         try:
             event = Event.FromString(record[_BEFORE:-_AFTER])
@@ -53,7 +53,7 @@ def _steps(data: bytes) -> Iterator[tuple[bytes, int]]:
 
 
 def _records(data: bytes) -> Iterator[bytes]:
-    """Yield whole records; one that a kill cut short is the last, and is left out."""
+    """Yield whole records; the last may have been cut short by a kill, and is omitted then."""
     start = 0
     while start + _BEFORE <= len(data):
         end = start + _BEFORE + int.from_bytes(data[start : start + 8], "little") + _AFTER
@@ -73,10 +73,10 @@ class TensorBoard(Observer):
         self._directory, self._texts, self._every = directory, texts, histograms_every
 
     def began(self, model: keras.Model, run_length: RunLength) -> None:
-        """Open the writers; the step goes on from where the run does."""
+        """Remove the events after the step where the run resumes, and open the writers."""
         self._model = model
         for part in ("train", "validation"):
-            forget_after(self._directory / part, run_length.first_step)
+            remove_events_after(self._directory / part, run_length.first_step)
         self._train = tf.summary.create_file_writer(str(self._directory / "train"))
         self._validation = tf.summary.create_file_writer(str(self._directory / "validation"))
         with self._train.as_default(step=run_length.first_step):
@@ -113,10 +113,10 @@ class TensorBoard(Observer):
 
 
 def buckets(values: np.ndarray) -> np.ndarray:
-    """Return a histogram as TensorBoard wants it, (30, 3) float64: left edge, right edge and count of each bucket.
+    """Return a histogram in TensorBoard's format, (30, 3) float64: left edge, right edge and count of each bucket.
 
-    Of values that are all the same the last bucket has the count. What is not finite is left out. It is what
-    `tf.summary.histogram` makes of the values, without 240 bytes for each of them.
+    If all values are the same, the last bucket holds them. Values that are not finite are omitted. The result is as of
+    `tf.summary.histogram`, which takes 240 bytes of memory for each value.
     """
     values = np.asarray(values, "float64").ravel()
     values = values[np.isfinite(values)]
@@ -130,5 +130,5 @@ def buckets(values: np.ndarray) -> np.ndarray:
 
 
 def _tag(name: str, *, of_epoch: bool) -> str:
-    """Return the tag: training and validation share one, so that they share a chart."""
+    """Return the tag of a value; training and validation have the same, so that they share a chart."""
     return f"{'epoch' if of_epoch else 'step'}/{name.removeprefix('val_')}"

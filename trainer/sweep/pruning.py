@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from nameplate.training.monitor import most_telling
+from nameplate.training.monitor import default_monitor
 from nameplate.training.observers import Observer, Record
 from trainer.config.run_config import PruneConfig, PruneRule, RunConfig
 from trainer.ledger.ledger import Ledger
@@ -89,7 +89,7 @@ class Pruner(Observer):
         """Raise `PrunedError` if the rule says so; the values of this epoch are already written."""
         if not record.of_epoch:
             return
-        monitor = self._checkpoint.monitor or most_telling(record.values)
+        monitor = self._checkpoint.monitor or default_monitor(record.values)
         epochs, upwards = record.epoch + 1, self._checkpoint.improves_upwards(monitor)
         own = best_by(self._ledger.home(self._job), monitor, epochs, upwards=upwards)
         others = [

@@ -49,12 +49,12 @@ def test_tf_config_says_who_the_workers_are(environment: dict[str, str], expecte
 
 WRONG: dict[str, tuple[str, str]] = {
     "no JSON": ("{", "cannot be read"),
-    "no cluster": ('{"task": {"type": "worker", "index": 0}}', "no 'cluster'"),
-    "no task": ('{"cluster": {"worker": ["a:1"]}}', "no 'task'"),
+    "no cluster": ('{"task": {"type": "worker", "index": 0}}', "'cluster' is missing"),
+    "no task": ('{"cluster": {"worker": ["a:1"]}}', "'task' is missing"),
     "another kind": (tf_config({"worker": ["a:1"], "ps": ["b:2"]})["TF_CONFIG"], "has ps"),
     "an evaluator": (tf_config({"worker": ["a:1"]}, "evaluator")["TF_CONFIG"], "has evaluator"),
     "no port": (tf_config({"worker": ["a", "b:2"]})["TF_CONFIG"], "a is not host:port"),
-    "one twice": (tf_config({"worker": ["a:1", "a:1"]})["TF_CONFIG"], "two workers have one address"),
+    "one twice": (tf_config({"worker": ["a:1", "a:1"]})["TF_CONFIG"], "two workers have the same address"),
     "beyond": (tf_config({"worker": list(TWO)}, index=2)["TF_CONFIG"], "there is no worker 2 among 2"),
 }
 

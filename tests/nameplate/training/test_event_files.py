@@ -9,7 +9,7 @@ import pytest
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
 from nameplate import checkpoint as store
-from nameplate.training.tensorboard import forget_after
+from nameplate.training.tensorboard import remove_events_after
 from tests.trainer.running import train
 
 pytestmark = pytest.mark.usefixtures("strategy")
@@ -54,6 +54,6 @@ def test_a_record_that_a_kill_cut_short_is_left_out(tmp_path: Path) -> None:
     (path,) = directory.glob("events*")
     data = path.read_bytes()
     path.write_bytes(data[:-7])
-    forget_after(directory, 8)
+    remove_events_after(directory, 8)
     assert steps(tmp_path / "a", "train", "step/loss") == [1, 2, 4, 5, 7, 8]
     assert data.startswith(path.read_bytes())
