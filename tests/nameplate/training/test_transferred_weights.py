@@ -66,7 +66,7 @@ def test_a_run_that_goes_on_freezes_the_same_layers(runs: Path) -> None:
         (["init.only=[towr]"], "Did you mean"),
         (["init.freeze=[towr]"], "Did you mean 'tower'"),
         (["init.only=[]"], "are left over"),
-        (["init.adapt={tower: mean}"], "is for nothing; arrays whose shape differs: none"),
+        (["init.adapt={tower: mean}"], "matches nothing; arrays whose shape differs: none"),
         (["model.features=16"], "shape"),
     ],
 )

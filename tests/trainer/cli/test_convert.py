@@ -113,7 +113,8 @@ def test_c5_a_runs_first_weights_from_pytorch_are_in_keras_layout(tmp_path: Path
 
     assert same(nameplate.read(model), nameplate.read(other))
     assert origins["head/kernel"]["name"] == "fc.weight"
-    assert ("head/kernel", "fc.weight", "renamed", "rows from 3 x 2 x 2 to 2 x 2 x 3") in shown[0][2]
+    detail = "fc=head; rows from 3 x 2 x 2 to 2 x 2 x 3"
+    assert ("renamed", "head/kernel", "fc.weight", detail) in shown[0][2]
 
 
 def test_an_old_file_of_keras_becomes_a_new_one(tmp_path: Path) -> None:
