@@ -99,8 +99,8 @@ def test_batch_statistics_are_those_of_one_device_and_the_layers_stay_as_they_we
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"data": (X, Y[:10])}, r"\[20, 10\] examples"),
     ({"data": (X[:0], Y[:0])}, "at least 1"),
-    ({"data": (X,)}, "with a loss, and the data has no targets; give y"),
-    ({"data": {"x": X}}, "with a loss, and the data has no targets; give y"),
+    ({"data": (X,)}, "with a loss, but the data has no targets; give y"),
+    ({"data": {"x": X}}, "with a loss, but the data has no targets; give y"),
     ({"validation_data": (X[:0], Y[:0])}, "validation_data"),
     ({"validation_data": (X[:, :3], Y)}, "validation_data has examples of"),
     ({"batch_size": 7}, "the nearest: 6 or 8"),
