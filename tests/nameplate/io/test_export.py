@@ -64,7 +64,7 @@ def test_an_exports_variables_have_their_qualified_names_and_go_back_into_a_mode
 
 def test_nothing_is_written_over_and_what_has_no_names_is_refused(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
-    with pytest.raises(ExportError, match="is there already"):
+    with pytest.raises(ExportError, match="exists already"):
         nameplate.export(KINDS["functional"](), tmp_path / "there")
     with pytest.raises(ExportError, match="without named inputs"):
         nameplate.export(subclassed(), tmp_path / "served")
