@@ -58,7 +58,7 @@ WRONG: dict[str, tuple[Callable[[Any], Any], str]] = {
     "flatten separator": (lambda m: nameplate.flatten(m, separator=5), "separator=5 is not a string"),
     "extract": (lambda m: nameplate.extract(m, 5), "outputs=5 is not a qualified name"),
     "plan source": (lambda m: nameplate.plan(5, m), "a source is a model, weights by name or a path"),
-    "plan rules": (lambda m: nameplate.plan(m, m, 5), "rules=5: {old: new}"),
+    "plan rules": (lambda m: nameplate.plan(m, m, 5), "rules are {old: new}"),
     "plan arrays": (lambda m: nameplate.plan({"body/kernel": [1]}, m), "body/kernel: a list"),
     "load_weights arrays": (lambda m: nameplate.load_weights(m, {"body/kernel": [1]}), "body/kernel: a list"),
     "load_weights source": (lambda m: nameplate.load_weights(m, 5), "a source is a path or weights by name"),

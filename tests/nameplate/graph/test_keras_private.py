@@ -131,7 +131,7 @@ NAMES = [*ATTRIBUTES, *NODES]
 BACKEND = {"_handle_name": "tensorflow", "_jax_state": "jax"}
 # Names under which Keras keeps its state of the whole process.
 GLOBAL_KEYS = {
-    "name_scope_stack": (list, lambda: keras.name_scope("top").__enter__()),
+    "name_scope_stack": (list, lambda: _scoped()),
     "object_name_uids": (dict, layers.Flatten),
     "uninitialized_variables": (list, lambda: _uninitialized()),
     "global_random_seed": (int, lambda: keras.utils.set_random_seed(1)),
@@ -141,6 +141,11 @@ GLOBAL_KEYS = {
 def _seen(layer: Any) -> Any:
     layer(keras.KerasTensor((None, 4)))
     return layer
+
+
+def _scoped() -> None:
+    with keras.name_scope("top"):
+        pass
 
 
 def _uninitialized() -> None:
@@ -178,7 +183,7 @@ def test_an_attribute_is_there_with_its_type(name: str) -> None:
 @pytest.mark.parametrize("key", GLOBAL_KEYS)
 def test_the_state_of_the_process_is_under_its_key(key: str) -> None:
     kind, use = GLOBAL_KEYS[key]
-    with keras_private.undisturbed(), keras_private.name_scopes_restored():
+    with keras_private.undisturbed():
         use()
         value = global_state.get_global_attribute(key)
 
