@@ -31,8 +31,8 @@ def on_five(verb: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 WRONG: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "attach hidden": (lambda m: nameplate.attach(m, {"y": 2}, hidden=5), "hidden=5: a list of units"),
-    "attach dropout": (lambda m: nameplate.attach(m, {"y": 2}, dropout="a"), "dropout='a': a share"),
+    "attach hidden": (lambda m: nameplate.attach(m, {"y": 2}, hidden=5), "hidden=5 is not a list of units"),
+    "attach dropout": (lambda m: nameplate.attach(m, {"y": 2}, dropout="a"), "dropout='a' is not a rate"),
     "attach activation": (lambda m: nameplate.attach(m, {"y": 2}, hidden=[3], activation="nope"), "no such function"),
     "attach name": (lambda m: nameplate.attach(m, {"y": 2}, name="a/b"), "name='a/b': has '/'"),
     "attach output": (lambda m: nameplate.attach(m, {1: 2}), "the name 1: not a string"),

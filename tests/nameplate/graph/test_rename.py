@@ -109,6 +109,7 @@ def test_no_path_says_an_old_name(make: Any) -> None:
     assert not [path for path in paths for part in path.split("/")[:-1] if part in old - kept]
 
 
+@pytest.mark.tensorflow
 def test_everything_agrees_on_the_new_names() -> None:
     fresh = rename(functional(), {"image": "pixels", "hidden": "fc", "logits": "scores", "flat": "net"})
     fresh.compile(keras.optimizers.Adam(), loss={"scores": "mse"}, metrics={"scores": ["mae"]})
