@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # The extra with NVIDIA's libraries, where there is an NVIDIA GPU.
 EXTRAS := dev$(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU && echo ,gpu)
 
-.PHONY: help train test check fmt jax faults bench setup clean
+.PHONY: help train test coverage check fmt jax faults bench setup clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -23,8 +23,14 @@ $(READY): pyproject.toml constraints.txt
 train: $(READY) ## train on the digits; the same command again goes on where it stopped
 	$(BIN)/python -m trainer run=digits $(ARGS)
 
-test: check ## the checks, then all tests
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+# A worker that runs out of tests takes over half of another's: the longest file is not the end of the suite.
+PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+
+test: check ## the checks, then the tests; the slowest twenty at the end
+	$(PYTEST) --durations=20 $(ARGS)
+
+coverage: $(READY) ## the tests, and which lines none of them runs; half as long again as `make test`
+	$(PYTEST) --cov --cov-report=term $(ARGS)
 
 check: $(READY) ## lint, format, types, import contracts
 	$(BIN)/ruff check .
@@ -43,10 +49,10 @@ jax: ## the tests of names, files, graphs and edits with Keras on JAX, in an env
 	KERAS_BACKEND=jax .venv-jax/bin/pytest $(addprefix tests/nameplate/,naming weights checkpoint formats graph io surgery) $(ARGS)
 
 faults: $(READY) ## the long suite: kills, full disks, flipped bits, every count of replicas and workers
-	NAMEPLATE_FAULTS=1 $(BIN)/pytest tests/faults $(ARGS)
+	NAMEPLATE_FAULTS=1 $(BIN)/pytest $(ARGS)
 
 bench: $(READY) ## benchmarks, as ratios of interleaved pairs
 	$(BIN)/python -m scripts.bench $(ARGS)
 
 clean: ## remove the environment and the caches, never the runs
-	rm -rf $(VENV) .venv-jax .mypy_cache .ruff_cache .hypothesis *.egg-info build dist
+	rm -rf $(VENV) .venv-jax .mypy_cache .ruff_cache .hypothesis .coverage *.egg-info build dist

@@ -10,10 +10,13 @@ from __future__ import annotations
 import os
 import random
 import sys
+from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
+
+from tests.long import FAULTS
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -34,8 +37,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.randomly_reset_seed = False
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip under another backend of Keras (`make jax`) what only TensorFlow can do."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect the other suite's tests; skip under another backend of Keras (`make jax`) what needs TensorFlow."""
+    other = [item for item in items if _is_long(item) != FAULTS]
+    if other:
+        config.hook.pytest_deselected(items=other)
+        items[:] = [item for item in items if _is_long(item) == FAULTS]
     if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
         return
     for item in items:
@@ -75,6 +82,11 @@ def strategy() -> Any:
 
     _split_cpu()
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=tf.distribute.ReductionToOneDevice())
+
+
+def _is_long(item: pytest.Item) -> bool:
+    """Return whether a test is of the long suite, which `make faults` runs."""
+    return item.get_closest_marker("long") is not None or item.path.is_relative_to(Path(__file__).parent / "faults")
 
 
 def _seed() -> None:

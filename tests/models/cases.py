@@ -80,6 +80,20 @@ SMALL = {
     ),
 }
 
+# One of every kind: the others are longer or have other shapes.
+SHORT = [
+    "mlp",
+    "mlp_number",
+    "convnet",
+    "convnet_group",
+    "convnet_no_norm",
+    "resnet18",
+    "vit",
+    "two_tower",
+    "one_tower",
+]
+SHORT += ["subclassed", "applications"]
+
 # What tests/golden/names/<name>.txt holds: the layers that a user gets without setting anything but a size.
 GOLDEN = {
     "mlp": Case("mlp"),

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 import nameplate
-from tests.models.cases import SMALL, Case, built
+from tests.long import cases
+from tests.models.cases import SHORT, SMALL, Case, built
 from trainer.models import ARCHITECTURES
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", cases(SMALL, short=SHORT))
 def test_every_output_has_its_logits_in_float32(name: str) -> None:
     case = SMALL[name]
     found = _by_label(case, built(name)(case.batch()))
@@ -35,7 +36,7 @@ def test_logits_and_inputs_are_float32_under_mixed_precision(name: str, mixed_bf
     assert computing == {"bfloat16", "float32"}
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", cases(SMALL, short=SHORT))
 def test_logits_are_no_probabilities(name: str) -> None:
     case, model = SMALL[name], built(name)
     for layer in nameplate.layers(model).values():
@@ -45,7 +46,7 @@ def test_logits_are_no_probabilities(name: str) -> None:
     assert not any(np.allclose(each, 1) for each in sums)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", cases(SMALL, short=SHORT))
 def test_a_saved_model_loads_and_computes_the_same(name: str, tmp_path: Path) -> None:
     case, model = SMALL[name], built(name)
     model.save(tmp_path / "model.keras")
@@ -55,7 +56,7 @@ def test_a_saved_model_loads_and_computes_the_same(name: str, tmp_path: Path) ->
         np.testing.assert_array_equal(each, _by_label(case, model(case.batch()))[label])
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", cases(SMALL, short=SHORT))
 def test_the_configuration_of_a_model_rebuilds_it(name: str) -> None:
     case, model = SMALL[name], built(name)
     again = type(model).from_config(model.get_config())
@@ -99,7 +100,9 @@ def test_the_stem_of_a_resnet_fits_the_image(side: int, stem: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("depth", "parameters"), [(18, 11_689_512), (34, 21_797_672), (50, 25_557_032)], ids=["18", "34", "50"]
+    ("depth", "parameters"),
+    [(18, 11_689_512), pytest.param(34, 21_797_672, marks=pytest.mark.long), (50, 25_557_032)],
+    ids=["18", "34", "50"],
 )
 def test_a_resnet_has_the_trainable_parameters_of_torchvisions(depth: int, parameters: int) -> None:
     build = import_module("trainer.models.resnet").build

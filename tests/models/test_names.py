@@ -9,10 +9,12 @@ import pytest
 
 import nameplate
 from nameplate.naming.names import is_automatic
-from tests.models.cases import GOLDEN, SMALL, built
+from tests.long import cases
+from tests.models.cases import GOLDEN, SHORT, SMALL, built
 from tests.models.regenerate_goldens import DIRECTORY
 
 SMALL_OF_OURS = [name for name in SMALL if not name.startswith("applications")]
+SHORT_OF_OURS = [name for name in SHORT if name in SMALL_OF_OURS]
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -25,25 +27,25 @@ def test_every_golden_file_belongs_to_an_architecture() -> None:
     assert {path.stem for path in DIRECTORY.glob("*.txt")} == set(GOLDEN)
 
 
-@pytest.mark.parametrize("name", [*SMALL_OF_OURS, "applications"])
+@pytest.mark.parametrize("name", cases([*SMALL_OF_OURS, "applications"], short=SHORT))
 def test_names_do_not_depend_on_what_was_built_before(name: str) -> None:
     first, second = built(name), SMALL[name].build()
     assert list(nameplate.layers(first)) == list(nameplate.layers(second))
     assert list(nameplate.variables(first)) == list(nameplate.variables(second))
 
 
-@pytest.mark.parametrize("name", [*SMALL_OF_OURS, "applications"])
+@pytest.mark.parametrize("name", cases([*SMALL_OF_OURS, "applications"], short=SHORT))
 def test_the_strict_policy_finds_nothing(name: str) -> None:
     assert nameplate.check(built(name), "strict") == []
 
 
-@pytest.mark.parametrize("name", SMALL_OF_OURS)
+@pytest.mark.parametrize("name", cases(SMALL_OF_OURS, short=SHORT_OF_OURS))
 def test_no_layer_or_operation_of_ours_has_a_name_that_keras_made_up(name: str) -> None:
     made_up = [each.name for each in _of_ours(built(name)) if is_automatic(each.name, type(each).__name__)]
     assert made_up == []
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", cases(SMALL, short=SHORT))
 def test_inputs_and_outputs_have_the_names_of_the_data(name: str) -> None:
     case, model = SMALL[name], built(name)
     found = model(case.batch())

@@ -15,6 +15,7 @@ from nameplate.engine.errors import device_errors
 from nameplate.errors import NameplateError
 from nameplate.naming.policy import NamingError
 from nameplate.section import ConfigError
+from tests.long import cases
 from tests.trainer.running import about, assert_same, content, records, train
 
 pytestmark = pytest.mark.usefixtures("strategy")
@@ -36,7 +37,7 @@ SMALL: dict[str, list[str]] = {
 }
 
 
-@pytest.mark.parametrize("model", SMALL)
+@pytest.mark.parametrize("model", cases(SMALL, short=["mlp", "convnet", "two_tower", "subclassed"]))
 def test_every_architecture_trains_saves_and_resumes_to_the_same_bits(tmp_path: Path, model: str) -> None:
     options = [*SMALL[model], "run=one", "checkpoint.every_steps=2", "fit.steps=4"]
     train(tmp_path, *options)
@@ -56,11 +57,14 @@ STATEFUL = ["model.width=8", *RANDOM]
     "options",
     [
         [],
-        ["data.resident=never"],
+        pytest.param(["data.resident=never"], marks=pytest.mark.long),
         ["model=mlp", "optimizer=sgd", "fit.precision=mixed_float16"],  # convolutions in float16 take minutes on a CPU
         ["checkpoint.async_save=true", "schedule=cosine", "schedule.warmup_steps=3"],
         ["fit.early_stopping.monitor=val_loss", "fit.early_stopping.patience=9", "fit.steps_per_loop=3"],
-        ["strategy.sync_batch_norm=false", "optimizer.ema_momentum=0.9", "fit.precision=mixed_bfloat16"],
+        pytest.param(
+            ["strategy.sync_batch_norm=false", "optimizer.ema_momentum=0.9", "fit.precision=mixed_bfloat16"],
+            marks=pytest.mark.long,
+        ),
     ],
     ids=lambda options: " ".join(options) or "defaults",
 )

@@ -13,6 +13,7 @@ import pytest
 from nameplate.engine.learning_rate import set_rates
 from nameplate.errors import NameplateError
 from nameplate.weights.named import WeightsError
+from tests.long import cases
 from tests.trainer.running import content, train
 
 USUAL, SLOW = 2.0**-3, 2.0**-5  # powers of two: their ratio is exact
@@ -56,7 +57,7 @@ def updated(model: keras.Model) -> dict[str, np.ndarray]:
     return {each.path: np.asarray(each.numpy()) for each in model.trainable_variables}
 
 
-@pytest.mark.parametrize("kind", OPTIMIZERS)
+@pytest.mark.parametrize("kind", cases(OPTIMIZERS, short=["sgd", "adamw", "adafactor", "ema", "loss scaling"]))
 def test_a_layer_moves_as_under_an_optimizer_of_its_rate_and_the_others_as_before(kind: str) -> None:
     make = OPTIMIZERS[kind]
     usual, slow, both = updated(two_layers(make(USUAL))), updated(two_layers(make(SLOW))), two_layers(make(USUAL))

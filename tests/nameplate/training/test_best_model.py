@@ -101,7 +101,10 @@ def test_e1_plain_keras_loads_a_compiled_model_with_its_learning_rate(tmp_path: 
 
 
 @pytest.mark.parametrize("decay", ["constant", "cosine", "linear", "exponential"])
-@pytest.mark.parametrize(("warmup", "steps"), [(0, 90), (1, 90), (5, 90), (40, 4000)])
+@pytest.mark.parametrize(
+    ("warmup", "steps"),
+    [(0, 90), pytest.param(1, 90, marks=pytest.mark.long), (5, 90), pytest.param(40, 4000, marks=pytest.mark.long)],
+)
 def test_e1_a_schedule_is_the_same_curve_in_keras_own_words(decay: str, warmup: int, steps: int) -> None:
     rate = WarmupDecay(rate=0.01, decay=decay, warmup_steps=warmup, decay_steps=steps, final=0.01)
     found = keras_schedule(rate, steps=steps + warmup)

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 import nameplate
 from nameplate.errors import NameplateError
+from tests.long import cases
 
 NUMBERS = np.random.default_rng(3)
 X = NUMBERS.normal(size=(20, 4)).astype("float32")
@@ -101,7 +102,9 @@ WITHOUT_TARGETS: dict[str, tuple[Build, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("case", WITHOUT_TARGETS)
+@pytest.mark.parametrize(
+    "case", cases(WITHOUT_TARGETS, short=["an array", "a dataset of (x,)", "a split", "validation"])
+)
 def test_b4_a_model_trains_without_targets(strategy: Any, case: str) -> None:
     both(strategy, *WITHOUT_TARGETS[case])
 
@@ -160,8 +163,11 @@ GIVEN: dict[str, Callable[[], Any]] = {
     "elements {x}": lambda: {"x": of({"x": X})},
 }
 
+SHORT_GIVEN = ["x and y", "several inputs", "named inputs", "a weight for several targets", "elements (x,)"]
+SHORT_GIVEN += ["elements {x}"]
 
-@pytest.mark.parametrize("case", GIVEN)
+
+@pytest.mark.parametrize("case", cases(GIVEN, short=SHORT_GIVEN))
 def test_a7_a_models_own_steps_get_what_keras_gives_them(strategy: Any, case: str) -> None:
     models = []
     for scope in (strategy.scope(), keras.name_scope("alone")):
@@ -279,7 +285,7 @@ def regression() -> keras.Model:
     return model
 
 
-@pytest.mark.parametrize("steps", [2, 4, 5, 20])
+@pytest.mark.parametrize("steps", cases([2, 4, 5, 20], short=[2, 5]))
 def test_a9_steps_without_a_batch_size_make_the_batches_of_keras(strategy: Any, steps: int) -> None:
     both(strategy, regression, {"x": X, "y": Y, "steps_per_epoch": steps})
 

@@ -54,13 +54,19 @@ OPTIMIZERS: dict[str, Callable[[], keras.Optimizer]] = {
     "loss scaling": lambda: optimizers.LossScaleOptimizer(optimizers.SGD(0.1, momentum=0.9)),
 }
 
-
+REPEATING = ["adamw"]  # an optimizer with slots, as momentum; nadam has variables beside them
 GOING_ON = [(kind, keras_fit) for kind in OPTIMIZERS]
 # Keras' own LossScaleOptimizer does not run in a loop by hand on replicas.
 GOING_ON += [(kind, by_hand) for kind in OPTIMIZERS if kind != "loss scaling"]
 
 
-@pytest.mark.parametrize(("kind", "going_on"), GOING_ON, ids=[f"{kind} {each.__name__}" for kind, each in GOING_ON])
+@pytest.mark.parametrize(
+    ("kind", "going_on"),
+    [
+        pytest.param(kind, each, id=f"{kind} {each.__name__}", marks=[pytest.mark.long] if kind in REPEATING else [])
+        for kind, each in GOING_ON
+    ],
+)
 def test_a1_what_trains_a_model_after_fit_trains_it_as_one_device(
     strategy: Any, kind: str, going_on: Callable[[keras.Model], None]
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nameplate import checkpoint as store
+from tests.long import cases
 from tests.nameplate.checkpoint.test_recovery import ruin
 from tests.trainer.running import content, train
 from trainer.cli.ckpt import main as ckpt
@@ -98,7 +99,7 @@ def test_e2_first_weights_are_the_best_that_is_good(tmp_path: Path, capsys: pyte
         assert abs(taken - checkpoint.weights["label/kernel"]).max() < 1e-9  # one step at a rate of 1e-12
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", cases(LOSSES, short=["its manifest is deleted"]))
 def test_f5_falling_back_is_said_and_verified(loss: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train(tmp_path, *OPTIONS, "fit.epochs=2")
     newest = store.checkpoints(checkpoints(tmp_path))[-1]

@@ -17,6 +17,7 @@ from nameplate.engine.optimizer_state import slots
 from nameplate.errors import NameplateError
 from nameplate.training.config_diff import ConfigDiffError
 from nameplate.training.state import ResumeError, train_state
+from tests.long import cases
 from tests.nets import CUSTOM, write_data, write_nets
 from tests.trainer.running import about, assert_same, content, records, train
 from trainer.cli.ckpt import main as ckpt
@@ -170,7 +171,9 @@ OPTIMIZERS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "optimizer", cases(OPTIMIZERS, short=["sgd", "accumulating, averaging", "loss scale", "adafactor"])
+)
 def test_everything_an_optimizer_keeps_comes_back_bit_for_bit(optimizer: str) -> None:
     def trained(seed: int) -> keras.Model:
         keras.utils.set_random_seed(seed)

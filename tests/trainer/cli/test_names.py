@@ -274,8 +274,16 @@ def held_in_a_graph() -> keras.Model:
     return keras.Model(steps, layers.Add()([x + x, keras.ops.relu(x)]), name="m")
 
 
-@pytest.mark.parametrize("ending", [".keras", "own.keras", ".weights.h5", ".h5"])
-@pytest.mark.parametrize("make", [holding, stacked_cells, held_in_a_graph, *BUILT.values()])
+HOLDING = [holding, stacked_cells, held_in_a_graph]
+ENDINGS = [".keras", "own.keras", ".weights.h5", ".h5"]
+FILES = [
+    pytest.param(make, ending, marks=[pytest.mark.long] if make not in HOLDING and ending != ".keras" else [])
+    for make in (*HOLDING, *BUILT.values())
+    for ending in ENDINGS
+]
+
+
+@pytest.mark.parametrize(("make", "ending"), FILES)
 def test_a_files_violations_are_its_models(make: Any, ending: str, tmp_path: Path) -> None:
     model = make()
     path = tmp_path / f"m{ending}"

@@ -12,6 +12,7 @@ import pytest
 from keras import optimizers
 
 import nameplate
+from tests.long import cases
 
 NUMBERS = np.random.default_rng(0)
 X = NUMBERS.normal(size=(20, 6)).astype("float32")
@@ -36,7 +37,7 @@ OPTIMIZERS: dict[str, Callable[[], keras.Optimizer]] = {
 }
 
 
-@pytest.mark.parametrize("kind", OPTIMIZERS)
+@pytest.mark.parametrize("kind", cases(OPTIMIZERS, short=["momentum", "loss scaling"]))
 def test_a17_what_is_overwritten_is_the_same_on_any_number_of_replicas(strategy: Any, kind: str) -> None:
     usual: dict[str, Any] = {"batch_size": 8, "epochs": 3, "shuffle": False}  # 8, 8 and 4 examples
     alone, mirrored = (quantized(each, OPTIMIZERS[kind]) for each in (nullcontext(), strategy.scope()))

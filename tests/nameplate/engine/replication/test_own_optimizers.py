@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras import optimizers
 
 import nameplate
+from tests.long import cases
 from tests.nameplate.engine.replication.data import vectors
 
 OPTIMIZERS: dict[str, Callable[[], keras.Optimizer]] = {
@@ -51,7 +52,7 @@ class Two(keras.Model):
         return {"loss": loss}
 
 
-@pytest.mark.parametrize("kind", OPTIMIZERS)
+@pytest.mark.parametrize("kind", cases(OPTIMIZERS, short=["global_clipnorm", "ema", "loss scaling"]))
 def test_a12_optimizers_of_a_models_own_do_what_they_do_on_one_device(strategy: Any, kind: str) -> None:
     x, y = (each.astype("float32") for each in vectors(20))  # in batches of 8, 8 and 4
     trained = []

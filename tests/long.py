@@ -1,0 +1,23 @@
+"""The two suites: `make test` runs one case of every kind, `make faults` also the cases that repeat it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import pytest
+
+FAULTS = os.environ.get("NAMEPLATE_FAULTS") == "1"
+
+
+def cases(every: Iterable[Any], *, short: Collection[Any]) -> list[Any]:
+    """Return the cases for `parametrize`: those that `short` does not name are marked `long`.
+
+    Raises:
+        ValueError: `short` names a case that does not exist.
+    """
+    every = list(every)
+    if unknown := [case for case in short if case not in every]:
+        raise ValueError(f"short: {unknown} are not among {every}")
+    return [case if case in short else pytest.param(case, marks=pytest.mark.long) for case in every]
