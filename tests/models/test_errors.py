@@ -58,7 +58,7 @@ def test_two_tower_says_what_it_needs(inputs: Any, outputs: Any, part: str) -> N
         ("mlp", {"activation": "rellu"}, ["activation: 'rellu' is not one of relu", "Did you mean 'relu'"]),
         ("mlp", {"dropout": 1.0}, ["dropout: 1.0 is not in [0, 1)"]),
         ("convnet", {"width": 0, "dropout": -1}, ["width: 0 is too small", "dropout: -1 is not in"]),
-        ("convnet", {"blocks": []}, ["blocks: is empty"]),
+        ("convnet", {"blocks": []}, ["blocks: empty"]),
         ("convnet", {"norm": "bach"}, ["norm: 'bach' is not one of batch, group, layer, none. Did you mean 'batch'"]),
         ("resnet", {"depth": 20}, ["depth: 20 is not one of 18, 34, 50"]),
         ("resnet", {"stem": "tiny"}, ["stem: 'tiny' is not one of auto, small, large"]),

@@ -260,7 +260,7 @@ def test_nothing_is_written_over(ckpt: Run, runs: Path) -> None:
     for target in ("there.safetensors", "digits"):
         for command, more in {"convert": [], "extract": ["head"], "rename": ["head=tail"]}.items():
             code, printed = ckpt(command, runs / "digits", runs / target, *more)
-            assert (code, "is there already" in printed) == (2, True)
+            assert (code, "nothing is overwritten" in printed) == (2, True)
     assert (runs / "there.safetensors").read_text() == "mine"
 
 

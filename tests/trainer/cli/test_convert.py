@@ -135,7 +135,7 @@ def test_an_old_file_of_keras_becomes_a_new_one(tmp_path: Path) -> None:
         (["convert", "w.safetensors", "w.pt"], "no layout for"),
         (["convert", "w.safetensors", "run", "a=b"], "is for a .pt target"),
         (["rename", "w.safetensors", "m.keras", "head=tail"], "`ckpt convert` writes other formats"),
-        (["convert", "w.safetensors", "w.safetensors"], "is there already"),
+        (["convert", "w.safetensors", "w.safetensors"], "nothing is overwritten"),
     ],
 )
 def test_what_cannot_be_converted_is_refused_and_nothing_is_written(

@@ -143,7 +143,7 @@ def test_f4_a_sweep_is_run_again_by_this_program_alone(
 ) -> None:
     ledger.write_about({"command": command})
     assert main(["rerun", "tried", "--runs", str(ledger.directory.parent)]) == 2
-    assert "does not say by which command" in capsys.readouterr().err
+    assert "does not have the command that made it" in capsys.readouterr().err
     assert main(["show", "tried", "--runs", str(ledger.directory.parent)]) == 0
 
 

@@ -69,7 +69,7 @@ def test_jobs_that_die_are_told_and_stop_nobody(
     assert "SIGKILL" in says["kill"]
     assert "Traceback" in says["memory"]
     assert not (homes["well"] / "failure.txt").exists()
-    assert "ended by SIGKILL" in capsys.readouterr().err
+    assert "killed by SIGKILL" in capsys.readouterr().err
 
     asked = ["rerun", str(tmp_path / "sweep"), found["exit"].job[:8], found["well"].job]
     assert main(asked) == 2
