@@ -1,4 +1,4 @@
-"""Sparse examples train as Keras trains on them; what cannot be shared among replicas is refused in words."""
+"""Sparse examples train as Keras trains on them; what cannot be divided among replicas is refused."""
 
 from __future__ import annotations
 
@@ -99,11 +99,11 @@ MISTAKES: dict[str, tuple[Callable[[keras.Model], Any], str]] = {
     "a ragged array": (lambda model: nameplate.fit(model, ragged(), Y), "rows of a ragged tensor differ.*to_tensor"),
     "a ragged dataset": (
         lambda model: nameplate.fit(model, tf.data.Dataset.from_tensor_slices((ragged(), Y)).batch(4)),
-        "data: elements of RaggedTensorSpec cannot be shared.*to_tensor",
+        "data: elements of RaggedTensorSpec cannot be divided among replicas.*to_tensor",
     ),
     "a dataset of datasets": (
         lambda model: nameplate.fit(model, tf.data.Dataset.range(9).window(3)),
-        "data: elements of DatasetSpec cannot be shared",
+        "data: elements of DatasetSpec cannot be divided among replicas",
     ),
     "lengths": (lambda model: nameplate.fit(model, tensor(), Y[:9]), r"\[20, 9\] examples"),
 }

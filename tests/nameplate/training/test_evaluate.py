@@ -116,7 +116,7 @@ def test_what_replicas_keep_apart_is_averaged_and_then_their_own_again(strategy:
 MISTAKES: dict[str, tuple[Any, str]] = {
     "no end": (
         lambda model: nameplate.predict(model, tf.data.Dataset.from_tensor_slices(X).batch(4).repeat()),
-        "is infinite",
+        "has no end",
     ),
     "no examples": (lambda model: nameplate.predict(model, X[:0]), "at least 1"),
     "lengths": (lambda model: nameplate.predict(model, {"a": X, "b": X[:3]}), r"\[9, 3\] examples"),

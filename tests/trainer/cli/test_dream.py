@@ -148,7 +148,7 @@ def test_e5_the_first_dream_gets_better_at_its_objective_and_is_not_grey(
 
 
 REFUSED = {
-    "nothing asked": ([], "Name a layer, e.g. backbone"),
+    "nothing asked": ([], "name a layer, e.g. backbone"),
     "an unknown layer": (["nek"], "Did you mean 'neck'"),
     "an unknown image": (["neck", "--image", "skye"], "no file at skye"),
     "no image": (["--look", "neck"], "an image is needed"),
