@@ -204,7 +204,7 @@ def _same_weights(runs: Path, run: str, names: list[str]) -> None:
 
 
 def test_a_callable_of_the_users_own_builds_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "nets_of_a_user.py").write_text(
+    (tmp_path / "user_nets.py").write_text(
         "import keras\n"
         "def build(input_shape, classes, width=4):\n"
         "    image = keras.Input(input_shape, name='image')\n"
@@ -213,12 +213,12 @@ def test_a_callable_of_the_users_own_builds_the_model(tmp_path: Path, monkeypatc
         "    return keras.Model(image, keras.layers.Dense(classes, name='label')(x), name='mine')\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    train(tmp_path, "model._target_=nets_of_a_user.build", "trust=[nets_of_a_user]", "run=a", "fit.steps=1")
+    train(tmp_path, "model._target_=user_nets.build", "trust=[user_nets]", "run=a", "fit.steps=1")
     assert content(tmp_path / "a")["weights:body/kernel"].shape == (64, 64)  # the default model's width, asked for
-    custom = ["model=custom", "model._target_=nets_of_a_user.build", "model.arguments.width=5", "trust=[nets_of_a_user]"]
+    custom = ["model=custom", "model._target_=user_nets.build", "model.arguments.width=5", "trust=[user_nets]"]
     train(tmp_path, *custom, "run=b", "fit.steps=1")
     assert content(tmp_path / "b")["weights:body/kernel"].shape == (64, 5)
-    with pytest.raises(NameplateError, match=r"trust=\[nets_of_a_user\]"):
+    with pytest.raises(NameplateError, match=r"trust=\[user_nets\]"):
         train(tmp_path, *custom[:-1], "run=c")
     assert not (tmp_path / "c").exists()
 
