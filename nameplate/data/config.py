@@ -26,10 +26,11 @@ MISSING: Any = "???"  # OmegaConf's spelling of a value that must be given
 class Resident(enum.StrEnum):
     """Whether the training data is kept on the devices."""
 
-    # OmegaConf reads and writes the names of members, so these are the words of the command line.
+    # OmegaConf reads and writes the names of members: first the words of the command line, then their aliases.
     auto = "auto"  # if it is in host memory and fits
     always = "always"
     never = "never"
+    AUTO, ALWAYS, NEVER = auto, always, never
 
 
 @dataclass(frozen=True)

@@ -150,6 +150,8 @@ def test_a_schema_takes_values_as_the_command_line_gives_them(option: str) -> No
     node.resident = "always"  # as `data.resident=always` does
     assert node.resident is Resident.always
     assert "resident: always" in OmegaConf.to_yaml(node)
+    node.resident = "NEVER"  # an older spelling
+    assert node.resident is Resident.never
 
 
 def test_problems_are_found_without_tensorflow() -> None:

@@ -183,6 +183,17 @@ def test_plan_accounts_for_both_sides_and_offers_the_bridge(ckpt: Run, runs: Pat
     assert ckpt("plan", runs / "digits", runs / "target.safetensors", *rules)[0] == 0
 
 
+def test_a_plan_whose_rules_drop_everything_leaves_nothing_over(ckpt: Run, runs: Path) -> None:
+    store.save_tensors(runs / "head.safetensors", {"head/scale": array(2)})
+    store.save_tensors(runs / "none.safetensors", {})
+    assert ckpt("plan", runs / "head.safetensors", runs / "none.safetensors")[0] == 1
+    code, printed = ckpt("plan", runs / "head.safetensors", runs / "none.safetensors", "head=")
+    assert code == 0
+    assert "It fits" in printed
+    code, printed = ckpt("plan", runs / "head.safetensors", runs / "none.safetensors", "head=", "--json")
+    assert (code, json.loads(printed)["fits"]) == (0, True)
+
+
 def test_rename_moves_weights_slots_and_seeds_together(ckpt: Run, runs: Path) -> None:
     state = {"seeds/stem_conv/seed/state": np.array([1, 2], np.uint32), "optimizer/iteration": np.array(5)}
     state |= {"apart/stem_conv/kernel@replica1": np.zeros(2)}

@@ -35,6 +35,13 @@ def test_a_field_of_a_later_version_is_left_out() -> None:
     assert decode(later + b"\n" + xxh3_128_hexdigest(later).encode() + b"\n") == job("a")
 
 
+def test_an_architecture_under_its_former_name_is_read_as_todays() -> None:
+    former = replace(job("a"), settings={"model._target_": "models.zoo.mlp.build", "seed": 1}, usual={"seed": "x"})
+    assert decode(encode(former)).settings == {"model._target_": "trainer.models.mlp.build", "seed": 1}
+    own = replace(former, settings={"model._target_": "models.zoo.mine.build"})
+    assert decode(encode(own)) == own
+
+
 @pytest.mark.parametrize("bit", [3, 200, 4000])
 def test_one_flipped_bit_is_damage_and_the_job_counts_as_unknown(tmp_path: Path, bit: int) -> None:
     ledger = Ledger(tmp_path)

@@ -238,12 +238,13 @@ def plan(arguments: argparse.Namespace) -> int:
     rules = parse_rules(arguments.rules)
     with open_source(arguments.source) as source, open_source(arguments.target) as target:
         made = match(source.forms, target.forms, rules=rules, label=source.label)
-        offered = bridges(source.forms, target.forms) if not rules and not made.fits else []
+        fits = not made.problems  # also where a rule drops all there is: then nothing is left over
+        offered = [] if rules or fits else bridges(source.forms, target.forms)
     if arguments.json:
-        console.as_json(made.document() | {"bridges": offered})
+        console.as_json(made.document() | {"fits": fits, "bridges": offered})
     else:
-        _print_plan(made, offered)
-    return FITS if made.fits else LEFT_OVER
+        _print_plan(made, offered, fits=fits)
+    return FITS if fits else LEFT_OVER
 
 
 def _pairs(a: WeightSource, b: WeightSource, only: list[str]) -> Iterator[tuple[str, Weights, Weights]]:
@@ -300,8 +301,8 @@ def _difference_document(difference: Difference) -> dict[str, Any]:
     }
 
 
-def _print_plan(made: WeightPlan, offered: list[str]) -> None:
+def _print_plan(made: WeightPlan, offered: list[str], *, fits: bool) -> None:
     console.table("plan", COLUMNS, made.rows())
-    console.line(f"{'It fits' if made.fits else 'It does not fit'}: {made.total() or 'nothing on either side'}.")
+    console.line(f"{'It fits' if fits else 'It does not fit'}: {made.total() or 'nothing on either side'}.")
     if offered:
         console.line(f"These rules would bridge it: {' '.join(offered)}")
