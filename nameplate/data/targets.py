@@ -58,7 +58,7 @@ def resolver(trust: Sequence[str], *, stored: bool = False) -> Callable[[str], A
         path = path if trusted else current(path)
         if not trusted and path not in listed:
             raise TargetError(_refusal(path, parts[0], prefixes, stored=stored))
-        target = _load(path, parts)
+        target = _load(path)
         return target if trusted or path not in KERAS else _without_files(target, path)
 
     return resolve
@@ -135,7 +135,8 @@ def call(function: Callable[..., Any], path: str, *, offered: Mapping[str, Any],
         raise TargetError(f"{path} raised {type(error).__name__}: {error}\n  at {where}") from error
 
 
-def _load(path: str, parts: list[str]) -> Any:
+def _load(path: str) -> Any:
+    parts = path.split(".")
     for length in range(len(parts) - 1, 0, -1):
         name = ".".join(parts[:length])
         try:
