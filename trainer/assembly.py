@@ -14,8 +14,7 @@ from nameplate.data.dataset import Dataset
 from nameplate.data.feeds import Feed, by_seed, feed_of, in_file_order
 from nameplate.data.images import augmentation, image_inputs
 from nameplate.data.source import Stream
-from nameplate.engine.class_weights import class_weights
-from nameplate.engine.compile import refuse_unlike
+from nameplate.engine.compile import class_weights, refuse_unlike
 from nameplate.engine.graph import EvaluationGraph, TrainGraph
 from nameplate.engine.host_collectives import agreed_stop
 from nameplate.engine.replica import Augmentation, Step

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,8 +22,7 @@ import tensorflow as tf
 from nameplate.engine import host_collectives
 from nameplate.engine.host_collectives import replica_number
 from nameplate.engine.loss_scaling import current_scale, multiplied
-from nameplate.engine.packing import packed
-from nameplate.engine.private.tracing import with_gradient
+from nameplate.engine.private import with_gradient
 from nameplate.errors import NameplateError
 
 SIZES = tuple(4**power for power in range(2, 14))  # rows of a replica that travel in one piece, up to 67 million
@@ -272,3 +271,51 @@ def _summed(strategy: tf.distribute.Strategy, own: Sequence[tf.Tensor]) -> tf.Te
     )
     total = strategy.extended.reduce_to(tf.distribute.ReduceOp.SUM, value, destinations=value)
     return strategy.experimental_local_results(total)[0]
+
+
+# ---- small tensors as one vector ------------------------------------------------------------------------------------
+
+SMALL = 1 << 16  # elements; copying a larger tensor into a vector costs more than handling it by itself
+
+
+def packed(change: Callable[[list[Any]], Sequence[Any]], values: Sequence[Any]) -> list[Any]:
+    """Return `change(values)`, for an elementwise function that is called with fewer, larger tensors.
+
+    Large tensors, `tf.IndexedSlices` and tensors of unknown shape pass as they are.
+    """
+    groups = _groups(values)
+    grouped = {index for group in groups for index in group}
+    rest = [index for index in range(len(values)) if index not in grouped]
+    vectors = [as_vector([values[index] for index in group]) for group in groups]
+    changed = list(change([*vectors, *(values[index] for index in rest)]))
+    results: dict[int, Any] = dict(zip(rest, changed[len(groups) :], strict=True))
+    for group, vector in zip(groups, changed, strict=False):
+        results |= zip(group, from_vector(vector, [values[index].shape for index in group]), strict=True)
+    return [results[index] for index in range(len(values))]
+
+
+def as_vector(values: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Return the elements of all the tensors, (n,), in their order."""
+    return tf.concat([value if value.shape.rank == 1 else tf.reshape(value, [-1]) for value in values], 0)
+
+
+def from_vector(vector: tf.Tensor, shapes: Sequence[tf.TensorShape]) -> list[tf.Tensor]:
+    """Return the tensors of these shapes that `as_vector` was made from."""
+    pieces = tf.split(vector, [shape.num_elements() for shape in shapes])
+    return [piece if shape.rank == 1 else tf.reshape(piece, shape) for piece, shape in zip(pieces, shapes, strict=True)]
+
+
+def is_small(value: Any) -> bool:
+    """Say whether a tensor has few elements, and a known shape."""
+    if isinstance(value, tf.IndexedSlices) or not value.shape.is_fully_defined():
+        return False
+    return 0 < value.shape.num_elements() <= SMALL
+
+
+def _groups(values: Sequence[Any]) -> list[list[int]]:
+    """Return the indices of small tensors by dtype, where there are several of one."""
+    of_dtype: dict[tf.DType, list[int]] = {}
+    for index, value in enumerate(values):
+        if is_small(value):
+            of_dtype.setdefault(value.dtype, []).append(index)
+    return [group for group in of_dtype.values() if len(group) > 1]

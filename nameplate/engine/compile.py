@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 from nameplate.data.source import leaves, mapped
+from nameplate.engine import private
 from nameplate.engine.config import (
     AdamConfig,
     AdamWConfig,
@@ -21,8 +25,7 @@ from nameplate.engine.config import (
 )
 from nameplate.engine.errors import reason
 from nameplate.engine.learning_rate import WarmupDecay, set_rates
-from nameplate.engine.private.compiled import adds_losses, build_compiled, evaluate_symbolically, overridden
-from nameplate.engine.private.optimizers import initialize_averages
+from nameplate.engine.optimizer_state import initialize_averages
 from nameplate.errors import NameplateError
 from nameplate.graph.global_state import collector_paused
 from nameplate.graph.name_contract import freeze, recheck
@@ -93,8 +96,8 @@ def build(model: keras.Model, example: tuple[Any, ...]) -> None:
         raise NameplateError(f"{model.name!r} is compiled with a loss, but the data has no targets; give y")
     try:
         with collector_paused():
-            build_compiled(model, example)
-            if losses is None and not makes_one and not adds_losses(model, example):
+            private.build_compiled(model, example)
+            if losses is None and not makes_one and not _adds_losses(model, example):
                 raise NameplateError(
                     f"{model.name!r} is compiled without a loss, and no layer adds one; "
                     "give compile one, e.g. loss='mse'"
@@ -117,7 +120,7 @@ def refuse_unlike(
     if _shapes(example) == _shapes(held_out):
         return
     try:
-        evaluate_symbolically(model, held_out)
+        _evaluate_symbolically(model, held_out)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise NameplateError(
             f"{name} has examples of {_shapes(held_out)}, the training data of {_shapes(example)}: {reason(error)}"
@@ -169,6 +172,42 @@ def output_names(model: keras.Model) -> list[str]:
     return list(names) if names else ["output"]
 
 
+def overridden(model: keras.Model, method: str) -> bool:
+    """Say whether the model's class overrides a method such as `train_step` or `test_step`."""
+    return getattr(type(model), method) is not getattr(keras.Model, method)
+
+
+def called(model: keras.Model, x: Any, *, training: bool) -> Any:
+    """Return the model's outputs; a model whose `call` does not take `training` is not given it."""
+    return model(x, training=training) if private.takes_training(model) else model(x)
+
+
+def _evaluate_symbolically(model: keras.Model, example: tuple[Any, ...]) -> None:
+    """Evaluate a built model symbolically, without computing anything; raises what Keras would."""
+
+    def evaluate(x: Any, y: Any, weight: Any) -> Any:
+        predicted = called(model, x, training=False)
+        private.compute_loss(model, x, y, predicted, weight, training=False)
+        model.compute_metrics(x, y, predicted, sample_weight=weight)
+        return predicted
+
+    private.evaluate_symbolically(evaluate, *example)
+
+
+def _adds_losses(model: keras.Model, example: tuple[Any, ...]) -> bool:
+    """Say whether a built model's layers add losses in training; `example` as for `prepare`."""
+    losses: list[Any] = []
+
+    def forward(x: Any) -> Any:
+        with keras.StatelessScope(collect_losses=True):
+            predicted = called(model, x, training=True)
+            losses.extend(model.losses)
+        return predicted
+
+    private.evaluate_symbolically(forward, example[0])
+    return bool(losses)
+
+
 def _shapes(example: tuple[Any, ...]) -> str:
     """Return the dtypes and shapes of inputs and targets, without the batch dimension."""
     return str(mapped(lambda leaf: f"{leaf.dtype} {tuple(leaf.shape[1:])}", example[:2]))
@@ -199,3 +238,53 @@ def _loss(config: ObjectiveConfig, name: str) -> Any:
         "log_cosh": keras.losses.LogCosh,
     }
     return kinds[name](**options)
+
+
+# ---- weights of classes --------------------------------------------------------------------------------------------
+
+
+def class_weights(weights: Mapping[int, float] | None) -> tf.Tensor | None:
+    """Return weights by class as a vector, 1 if none is given, with a last 1 for all other labels; or None."""
+    if not weights:
+        return None
+    vector = np.ones(max(weights) + 2, keras.config.floatx())
+    vector[list(weights)] = list(weights.values())
+    return tf.constant(vector)
+
+
+def weighted_by_class(y: tf.Tensor, weight: Any, weights: tf.Tensor, *, rank: int | None) -> tf.Tensor:
+    """Return the weight of every label of `y`, times the `weight` that its example may have already.
+
+    `weights` is from `class_weights`, `rank` is that of the model's output, None if unknown. Labels without a weight,
+    negative ones among them, have 1.
+    """
+    labels = _labels(y, rank=rank)
+    beyond = weights.shape[0] - 1
+    of_label = tf.gather(weights, tf.where((labels < 0) | (labels > beyond), tf.cast(beyond, labels.dtype), labels))
+    return of_label if weight is None else _aligned(tf.cast(weight, of_label.dtype), of_label.shape.rank) * of_label
+
+
+def _labels(y: tf.Tensor, *, rank: int | None) -> tf.Tensor:
+    """Return labels as integers: as in Keras, the last axis of `y` is one-hot, or has size 1 and is dropped.
+
+    If the model's output has one axis more than `y`, that axis is over classes, and `y` holds the labels themselves.
+    (Keras takes a sequence of labels for one-hot then.)
+    """
+    if y.shape.rank > 1 and rank != y.shape.rank + 1:
+        if y.shape[-1] is None:
+            return tf.cond(tf.shape(y)[-1] > 1, lambda: tf.argmax(y, -1), lambda: _rounded(tf.squeeze(y, -1)))
+        if y.shape[-1] > 1:
+            return tf.argmax(y, -1)
+        y = tf.squeeze(y, -1)
+    return _rounded(y)
+
+
+def _rounded(y: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.round(y) if y.dtype.is_floating else y, tf.int64)
+
+
+def _aligned(weight: tf.Tensor, rank: int) -> tf.Tensor:
+    """Return weights of examples in a shape that broadcasts over the labels of each."""
+    if weight.shape.rank > rank and weight.shape[-1] == 1:
+        weight = tf.squeeze(weight, -1)
+    return tf.reshape(weight, tf.concat([tf.shape(weight), tf.ones([max(rank - weight.shape.rank, 0)], tf.int32)], 0))

@@ -6,7 +6,8 @@ not spend its first second on rewriting functions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -16,9 +17,8 @@ import tensorflow as tf
 from nameplate.data.batches import Batches, Share
 from nameplate.data.feeds import Feed
 from nameplate.engine import host_collectives
-from nameplate.engine.private.compiled import as_logged, metric_values
-from nameplate.engine.private.one_device import as_one_device
-from nameplate.engine.private.tracing import graph_of
+from nameplate.engine.one_device import as_one_device
+from nameplate.engine.private import trace_often
 from nameplate.engine.reductions import UntriedStepError
 from nameplate.engine.replica import Logs, Step, share_of_this_replica
 from nameplate.engine.step_ranges import shares_at, step_ranges
@@ -314,3 +314,44 @@ def _examples(batches: Batches, first: tf.Tensor, count: Any) -> tf.Tensor:
 
 def _int64(value: int) -> tf.Tensor:
     return tf.constant(value, tf.int64)
+
+
+def metric_values(model: keras.Model) -> dict[str, float | np.ndarray]:
+    """Return the model's metrics by name, as Keras logs them: an array for one that gives several numbers."""
+    return {name: as_logged(value) for name, value in model.get_metrics_result().items()}
+
+
+def as_logged(value: Any) -> float | np.ndarray:
+    """Return a metric's result as a number, or as an array if it is several."""
+    if tf.is_tensor(value) or isinstance(value, keras.Variable):
+        value = tf.convert_to_tensor(value)
+        value = tf.cast(value, tf.float32) if value.dtype.size < 4 else value  # NumPy has no bfloat16
+    array = np.asarray(value)
+    return float(array) if array.ndim == 0 else array
+
+
+def graph_of(steps: Callable[..., Any]) -> Any:
+    """Return a bound method as a `tf.function` that its object may hold: both are freed when the object is dropped.
+
+    TensorFlow counts traces by the address of a function. It would mistake a function that is created at the address of
+    an earlier one for the same, and warn of frequent tracing.
+
+    Raises:
+        NameplateError: functions run eagerly, where replicas cannot exchange anything.
+    """
+    if tf.config.functions_run_eagerly():
+        raise NameplateError(
+            "tf.config.run_functions_eagerly(True): replicas run only in a graph; "
+            "call tf.config.run_functions_eagerly(False) first"
+        )
+    method = weakref.WeakMethod(steps)
+
+    def of_object(*arguments: Any, **keywords: Any) -> Any:
+        held = method()
+        assert held is not None  # it is the object that runs the graph
+        return held(*arguments, **keywords)
+
+    of_object.__name__ = steps.__name__
+    graph = tf.function(of_object, autograph=False, reduce_retracing=True)
+    trace_often(graph)
+    return graph

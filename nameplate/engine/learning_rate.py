@@ -11,7 +11,8 @@ import numpy as np
 from keras import ops
 from keras.optimizers import schedules
 
-from nameplate.engine.private.optimizers import built_for, inner_optimizer, scale_updates
+from nameplate.engine import private
+from nameplate.engine.optimizer_state import inner_optimizer
 from nameplate.errors import NameplateError
 from nameplate.graph.tree import variables
 from nameplate.weights.named import matches, require_matches
@@ -129,7 +130,7 @@ def set_rates(model: keras.Model, rates: Mapping[str, float], *, usual: float) -
             or two equally long patterns disagree.
     """
     inner = inner_optimizer(model.optimizer)
-    trained = {id(variable) for variable in built_for(inner)}
+    trained = {id(variable) for variable in private.built_for(inner)}
     names = {name: variable for name, variable in variables(model).items() if id(variable) in trained}
     require_matches(variables(model), list(rates))
     chosen = {name: _longest(name, rates) for name in names}
@@ -139,7 +140,7 @@ def set_rates(model: keras.Model, rates: Mapping[str, float], *, usual: float) -
         raise NameplateError(f"these learning rates are unused:\n{lines}")
     of_variable = {name: usual if pattern is None else rates[pattern] for name, pattern in chosen.items()}
     if rates:
-        scale_updates(inner, [(names[name], rate / usual) for name, rate in of_variable.items()])
+        _scale_updates(inner, [(names[name], rate / usual) for name, rate in of_variable.items()])
     return of_variable
 
 
@@ -169,3 +170,35 @@ def _why_unused(pattern: str, names: Sequence[str], chosen: Mapping[str, str | N
     if not own:
         return "what it matches does not train"
     return f"what it matches has the rate of {', '.join(sorted({repr(chosen[name]) for name in own}))}"
+
+
+def _scale_updates(optimizer: keras.Optimizer, factors: Sequence[tuple[keras.Variable, float]]) -> None:
+    """Let an optimizer update some variables at a multiple of its learning rate, and decay them at that multiple.
+
+    Every optimizer of Keras computes an update in `update_step(gradient, variable, learning_rate)`, and decays weights
+    at its own rate (optimizers/base_optimizer.py). Both are given either Keras'
+    variables or TensorFlow's, so variables are identified by the optimizer's own index.
+    """
+    of_index = {private.index_of(optimizer, variable): factor for variable, factor in factors if factor != 1.0}
+    update, usual = optimizer.update_step, optimizer.weight_decay
+
+    def factor_of(variable: Any) -> float:
+        return of_index.get(private.index_of(optimizer, variable), 1.0)
+
+    def update_step(gradient: Any, variable: Any, learning_rate: Any) -> None:
+        factor = factor_of(variable)
+        update(gradient, variable, learning_rate if factor == 1.0 else learning_rate * factor)
+
+    def apply_weight_decay(variables: Sequence[Any]) -> None:
+        if usual is None:
+            return
+        try:
+            for factor in dict.fromkeys(map(factor_of, variables)):
+                optimizer.weight_decay = usual * factor
+                alike = [variable for variable in variables if factor_of(variable) == factor]
+                private.decay_as_class(optimizer, alike)
+        finally:
+            optimizer.weight_decay = usual
+
+    optimizer.update_step = update_step
+    private.set_decay(optimizer, apply_weight_decay)

@@ -11,12 +11,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from nameplate.engine.private.compiled import copies
-from nameplate.engine.private.optimizers import built_for, inner_optimizer, lists_by_variable, moving_averages
+from nameplate.engine import private
 from nameplate.errors import NameplateError
 from nameplate.naming.names import is_automatic
+
+
+def inner_optimizer(optimizer: keras.Optimizer) -> keras.Optimizer:
+    """Return the optimizer that holds the slots: the one inside a LossScaleOptimizer, or itself."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def slots(optimizer: keras.Optimizer, variables: Mapping[str, keras.Variable]) -> dict[str, keras.Variable]:
@@ -72,21 +77,47 @@ def _watched(optimizer: keras.Optimizer, variables: Mapping[str, keras.Variable]
         return probe.add_variable(shape=(), dtype=reference_variable.dtype, name=name)
 
     probe.add_variable_from_reference = watch
-    probe.build(built_for(optimizer))
+    probe.build(private.built_for(optimizer))
     return keys
 
 
 def _listed(optimizer: keras.Optimizer, variables: Mapping[str, keras.Variable]) -> dict[int, str]:
     """Return slots that are created otherwise and held in a list with an entry for each variable (Adafactor's)."""
     names = {id(variable): name for name, variable in variables.items()}
-    trained = [names[id(variable)] for variable in built_for(optimizer)]
+    trained = [names[id(variable)] for variable in private.built_for(optimizer)]
     positions = {id(variable): index for index, variable in enumerate(optimizer.variables)}
     return {
         positions[id(slot)]: f"{name}@{attribute.lstrip('_')}"
-        for attribute, held in lists_by_variable(optimizer).items()
+        for attribute, held in private.lists_by_variable(optimizer).items()
         for name, slot in zip(trained, held, strict=True)
         if id(slot) in positions
     }
+
+
+def moving_averages(optimizer: keras.Optimizer) -> list[tuple[keras.Variable, keras.Variable]]:
+    """Return the variables that a built optimizer keeps moving averages of (`use_ema`), each with its average."""
+    inner = inner_optimizer(optimizer)
+    parts = getattr(inner, "optimizers", [inner])  # of a MultiOptimizer
+    pairs = [
+        pair
+        for part in parts
+        if (averages := private.averages(part)) is not None
+        for pair in zip(private.built_for(part), averages, strict=True)
+    ]
+    return [(variable, average) for variable, average in pairs if average is not None]
+
+
+def initialize_averages(optimizer: keras.Optimizer) -> None:
+    """Set moving averages to the weights until the first step; Keras leaves zeros, and replaces them in that step."""
+    if int(np.asarray(optimizer.iterations)) == 0:
+        for variable, average in moving_averages(optimizer):
+            average.assign(variable)
+
+
+def finalize(optimizer: keras.Optimizer) -> None:
+    """Set the final values of weights, as Keras does at the end of `fit`: averages become the weights."""
+    with private.patched([private.averages_to_weights()]):
+        optimizer.finalize_variable_values(private.built_for(inner_optimizer(optimizer)))
 
 
 @contextmanager
@@ -106,7 +137,7 @@ def averages_in_place(optimizer: keras.Optimizer) -> Iterator[None]:
 def _swap(pairs: list[tuple[keras.Variable, keras.Variable]]) -> None:
     """Swap the values of variables on each replica; no more than one value is held twice at a time."""
     for variable, average in pairs:
-        for one, other in zip(copies(variable), copies(average), strict=True):
+        for one, other in zip(private.copies(variable), private.copies(average), strict=True):
             held = tf.identity(one)
             one.assign(other)
             other.assign(held)

@@ -1,7 +1,7 @@
 """What one replica does in one step: forward and backward, its own update, its own metrics.
 
 `Step.train` is the whole of it. Read it with `loss_scaling`, which has the formula by which a replica's numbers enter
-the step's, and `private/one_device`, which makes Keras' losses, metrics and optimizers follow that formula.
+the step's, and `one_device`, which makes Keras' losses, metrics and optimizers follow that formula.
 """
 
 from __future__ import annotations
@@ -13,23 +13,15 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.utils import unpack_x_y_sample_weight as unpack
 
 from nameplate.data.batches import Share
 from nameplate.data.source import leaves
-from nameplate.engine.class_weights import weighted_by_class
 from nameplate.engine.collectives import CrossesReplicasError, keeping_tensors_of, other_replicas, sum_gradients
+from nameplate.engine.compile import called, overridden, weighted_by_class
 from nameplate.engine.host_collectives import replica_number
 from nameplate.engine.loss_scaling import LossScale, Reduction, counting, scaling
-from nameplate.engine.private.compiled import (
-    compute_loss,
-    loss_tracker,
-    masks,
-    output_trackers,
-    overridden,
-    set_masks,
-    takes_training,
-    unpack,
-)
+from nameplate.engine.private import compute_loss, loss_tracker, masks, output_trackers, set_masks
 from nameplate.engine.reductions import (
     StepPass,
     StepReductions,
@@ -203,7 +195,7 @@ class Step:
         return examples
 
     def _call(self, x: Any, *, training: bool) -> Any:
-        return self.model(x, training=training) if takes_training(self.model) else self.model(x)
+        return called(self.model, x, training=training)
 
     def _passes(self, x: Any, y: Any, weight: Any, scale: LossScale) -> tuple[Any, tf.Tensor, list[Any]]:
         """Go forward and backward, compiled if that is asked for and possible."""

@@ -16,8 +16,7 @@ import tensorflow as tf
 
 from nameplate.engine.collectives import in_own_place, other_replicas, sum_of_gradients, sum_over_replicas
 from nameplate.engine.host_collectives import gather_arrays
-from nameplate.engine.private.compiled import copies
-from nameplate.engine.private.tracing import with_gradient
+from nameplate.engine.private import copies, with_gradient
 from nameplate.graph.tree import layers
 
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import tensorflow as tf
 
+from nameplate.engine import private
 from nameplate.engine.cluster import Cluster, cluster
 from nameplate.engine.config import StrategyConfig, StrategyKind
-from nameplate.engine.private.cluster import multi_worker
 from nameplate.errors import NameplateError
 
 CPU_REPLICAS = 2  # if there is no GPU and nothing is asked for
@@ -75,7 +75,7 @@ def _over_workers(
         _grow(gpus, growth=config.memory_growth)
     else:
         _split_cpu(each or 1)
-    strategy = multi_worker(found.addresses, found.index, devices=len(gpus) or each or 1, gpu=bool(gpus))
+    strategy = _multi_worker(found, devices=len(gpus) or each or 1, gpu=bool(gpus))
     # TensorFlow has replaced the handler of SIGTERM with one that ignores it.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
@@ -132,3 +132,17 @@ def _split_cpu(count: int) -> None:
             f"{count} CPU replicas need as many logical devices, and this process has {have}. "
             "Logical devices are set once a process; start a new one for another number of replicas."
         ) from None
+
+
+def _multi_worker(found: Cluster, *, devices: int, gpu: bool) -> tf.distribute.Strategy:
+    """Return TensorFlow's strategy over several processes, with this number of GPUs or logical CPU devices in each."""
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": list(found.addresses)}),
+        task_type="worker",
+        task_id=found.index,
+        num_accelerators={"GPU": devices if gpu else 0},
+        rpc_layer="grpc",
+    )
+    kind = "GPU" if gpu else "CPU"
+    with private.patched([private.local_devices([f"device:{kind}:{number}" for number in range(devices)], kind)]):
+        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)

@@ -17,17 +17,16 @@ import numpy as np
 import tensorflow as tf
 
 from nameplate.data.batches import Share
+from nameplate.engine import private
 from nameplate.engine.loss_scaling import LossScale, Reduction, counting, scaling
-from nameplate.engine.private.compiled import measured_metrics, output_trackers, replaced_losses
-from nameplate.engine.private.deterministic import deterministic
-from nameplate.engine.private.one_device import as_one_device
-from nameplate.engine.private.patches import shadowed
+from nameplate.engine.one_device import as_one_device
 from nameplate.engine.reductions import (
     BOTH,
     FIRST,
     SECOND,
     StepPass,
     StepReductions,
+    current_pass,
     passing,
     random_examples,
     reduction_of,
@@ -117,7 +116,7 @@ def _outcome(
     model: keras.Model, once: Once, part: Any, rows: int, known: StepReductions, *, offset: float = 0.0
 ) -> Outcome:
     """Return the outcome of a part of the examples; metrics start at their initial state plus `offset`."""
-    metrics = measured_metrics(model)
+    metrics = private.measured_metrics(model)
     variables = [variable for metric in metrics for variable in metric.variables]
     first = [value + tf.cast(offset, value.dtype) for metric in metrics for value in metric.stateless_reset_state()]
     mapping = list(zip(variables, first, strict=True))
@@ -125,7 +124,7 @@ def _outcome(
         keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope,
         passing(StepPass(known, is_trial=True)) as step_pass,
         scaling(LossScale(Share(0, rows, rows / BOTH, step=BOTH), deferred=True)),
-        counting(rows, output_trackers(model)),
+        counting(rows, private.output_trackers(model)),
     ):
         loss, logs = once(part)
     return Outcome(
@@ -200,10 +199,10 @@ def _only_own_numbers(model: keras.Model) -> Iterator[None]:
         return update_state
 
     with ExitStack() as stack:
-        stack.enter_context(replaced_losses(model, lambda _: mean))
+        stack.enter_context(private.replaced_losses(model, lambda _: mean))
         stack.enter_context(remembering_results(model))
-        for metric in measured_metrics(model):
-            stack.enter_context(shadowed(metric, "update_state", numbers_only(metric.update_state)))
+        for metric in private.measured_metrics(model):
+            stack.enter_context(private.shadowed(metric, "update_state", numbers_only(metric.update_state)))
         yield
 
 
@@ -221,3 +220,69 @@ def _exact_products() -> Iterator[None]:
 def _tolerance(model: keras.Model) -> float:
     half = any(getattr(layer, "compute_dtype", "") in ("float16", "bfloat16") for layer in layers(model).values())
     return 3e-2 if half else 1e-4
+
+
+# ---- a model without chance ----------------------------------------------------------------------------------------
+
+_FRACTION = 0.4  # of the way between the ends of a range lies the constant that is drawn from it
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Inside, random numbers are constants, dropout keeps all, batch statistics are the moving ones, no update is made.
+
+    Keras draws through `tf.random.stateless_...` (backend/tensorflow/random.py), a user's code often through
+    `tf.random.normal` and `uniform`. Both look the function up as an attribute at each call, so it can be replaced.
+    """
+    with private.patched(_REPLACED):
+        yield
+
+
+def _normal(shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = tf.float32, **_: Any) -> tf.Tensor:
+    return tf.broadcast_to(tf.cast(mean, dtype) + tf.cast(stddev, dtype) * _FRACTION, _dimensions(shape))
+
+
+def _uniform(shape: Any, minval: Any = 0, maxval: Any = None, dtype: Any = tf.float32, **_: Any) -> tf.Tensor:
+    low, high = tf.cast(minval, tf.float64), tf.cast(1 if maxval is None else maxval, tf.float64)
+    return tf.broadcast_to(tf.cast(low + _FRACTION * (high - low), dtype), _dimensions(shape))
+
+
+def _stateless_normal(shape: Any, seed: Any = None, *arguments: Any, **keywords: Any) -> tf.Tensor:
+    return _normal(shape, *arguments, **keywords)
+
+
+def _stateless_uniform(shape: Any, seed: Any = None, *arguments: Any, **keywords: Any) -> tf.Tensor:
+    return _uniform(shape, *arguments, **keywords)
+
+
+def _dimensions(shape: Any) -> tf.Tensor:
+    return tf.cast(tf.convert_to_tensor(shape) if len(shape) else tf.zeros([0], tf.int32), tf.int32)
+
+
+def _kept(inputs: Any, *_: Any, **__: Any) -> Any:
+    return inputs
+
+
+def _moving(layer: keras.layers.BatchNormalization, inputs: Any, mask: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    del mask
+    return tf.cast(layer.moving_mean.value, inputs.dtype), tf.cast(layer.moving_variance.value, inputs.dtype)
+
+
+def _apply(optimizer: keras.Optimizer, grads: Any, trainable_variables: Any = None) -> None:
+    del optimizer, trainable_variables
+    step_pass = current_pass()
+    if step_pass is not None:
+        step_pass.gradients.append(list(grads))
+
+
+_REPLACED: tuple[tuple[Any, str, Any], ...] = (
+    (tf.random, "normal", _normal),
+    (tf.random, "truncated_normal", _normal),
+    (tf.random, "uniform", _uniform),
+    (tf.random, "stateless_normal", _stateless_normal),
+    (tf.random, "stateless_truncated_normal", _stateless_normal),
+    (tf.random, "stateless_uniform", _stateless_uniform),
+    (*private.DROPOUT, _kept),
+    (*private.LAYER_MOMENTS, _moving),
+    *((*place, _apply) for place in private.APPLY),
+)

@@ -16,19 +16,9 @@ import numpy as np
 import tensorflow as tf
 
 from nameplate.data.batches import Share
+from nameplate.engine import private
 from nameplate.engine.collectives import other_replicas, sums_over_replicas
 from nameplate.engine.loss_scaling import Reduction, current_scale, unreplicated
-from nameplate.engine.private.compiled import (
-    has_own_call,
-    is_mean_of_rows,
-    is_sum_of_states,
-    masks,
-    measured_metrics,
-    read_on_first_replica,
-    replaced_losses,
-    set_masks,
-)
-from nameplate.engine.private.patches import shadowed
 from nameplate.engine.reductions import TRIALS, random_examples, reduction_of_function, require_tried, same
 from nameplate.errors import NameplateError
 
@@ -46,12 +36,12 @@ def whole_batch(structure: Any, what: str) -> Any:
     if scale is None or scale.share.copies > 1 or not other_replicas():
         return structure
     flat = tf.nest.flatten(structure)
-    held = masks(structure)
+    held = private.masks(structure)
     rows = [each for each in [*flat, *held] if each is not None and len(each.shape) > 0]
     sums = sums_over_replicas([_among_zeros(each, scale.share, what) for each in rows])
     batches = {id(row): _as(row, total) for row, total in zip(rows, sums, strict=True)}
     whole = tf.nest.pack_sequence_as(structure, [batches.get(id(each), each) for each in flat])
-    set_masks(whole, [batches.get(id(mask), mask) for mask in held])
+    private.set_masks(whole, [batches.get(id(mask), mask) for mask in held])
     return whole
 
 
@@ -90,9 +80,9 @@ def over_whole_steps(model: keras.Model) -> Iterator[None]:
         yield
         return
     with ExitStack() as stack:
-        stack.enter_context(replaced_losses(model, _over_whole_step))
+        stack.enter_context(private.replaced_losses(model, _over_whole_step))
         stack.enter_context(remembering_results(model))
-        for metric in measured_metrics(model):
+        for metric in private.measured_metrics(model):
             if not is_sum_of_states(metric):
                 stack.enter_context(_updated_with_whole_batch(metric))
         yield
@@ -133,7 +123,7 @@ def _reduction(loss: Any, y_true: Any, y_pred: Any, sample_weight: Any) -> Reduc
     with tf.init_scope(), unreplicated():
         if not has_own_call(loss) and reduction_of_function(loss.call, (y_true, y_pred)) is Reduction.ROWS:
             return Reduction.ROWS
-        if any(mask is not None for mask in masks(y_pred)):
+        if any(mask is not None for mask in private.masks(y_pred)):
             return Reduction.OTHER
         return reduction_of_function(loss, (y_true, y_pred, sample_weight))
 
@@ -155,12 +145,12 @@ def _updated_with_whole_batch(metric: keras.metrics.Metric) -> Iterator[None]:
             sums.append(_states_add_up(metric, update, given))
         if sums[0]:
             return update(*arguments, **keywords)
-        read_on_first_replica(metric)  # every replica makes the same update, so the states must not be added up
+        _read_on_first_replica(metric)  # every replica makes the same update, so the states must not be added up
         arguments, keywords = whole_batch(given, f"the metric {metric.name!r}")
         with unreplicated():
             return update(*arguments, **keywords)
 
-    with shadowed(metric, "update_state", of_replica):
+    with private.shadowed(metric, "update_state", of_replica):
         yield
 
 
@@ -178,8 +168,8 @@ def remembering_results(model: keras.Model) -> Iterator[None]:
         return of_replica
 
     with ExitStack() as stack:
-        for metric in {id(metric): metric for metric in (*measured_metrics(model), *model.metrics)}.values():
-            stack.enter_context(shadowed(metric, "result", remembering(metric, metric.result)))
+        for metric in {id(metric): metric for metric in (*private.measured_metrics(model), *model.metrics)}.values():
+            stack.enter_context(private.shadowed(metric, "result", remembering(metric, metric.result)))
         yield
 
 
@@ -210,7 +200,7 @@ def _tensor(value: Any) -> Any:
 
 def _states_add_up(metric: keras.metrics.Metric, update: Callable[..., Any], given: Any) -> bool:
     """Say whether the state of a metric that starts at zero is the sum of its states over parts, by trying it."""
-    if any(mask is not None for mask in masks(given)):
+    if any(mask is not None for mask in private.masks(given)):
         return False
 
     def state(first: list[Any], arguments: list[Any], keywords: dict[str, Any]) -> list[np.ndarray]:
@@ -231,3 +221,38 @@ def _states_add_up(metric: keras.metrics.Metric, update: Callable[..., Any], giv
         except Exception:  # a user's function may raise anything for numbers that it was not made for
             return False
     return True
+
+
+def is_read_on_first_replica(variable: keras.Variable) -> bool:
+    """Say whether a metric's variable is the same on all replicas, so that its values do not add up."""
+    return private.aggregation(variable) is tf.VariableAggregation.ONLY_FIRST_REPLICA
+
+
+def _read_on_first_replica(metric: keras.metrics.Metric) -> None:
+    """Read a metric's variables, which are the same on all replicas, from the first instead of adding them up."""
+    for variable in metric.variables:
+        private.set_aggregation(variable, tf.VariableAggregation.ONLY_FIRST_REPLICA)
+
+
+def has_own_call(loss: keras.losses.Loss) -> bool:
+    """Say whether a loss overrides `__call__`, and so the reduction, too."""
+    return type(loss).__call__ is not keras.losses.Loss.__call__
+
+
+def is_mean_of_rows(loss: keras.losses.Loss) -> bool:
+    """Say whether a loss is one of Keras' that gives each example a number, whatever else is in the batch.
+
+    Circle, and Dice and Tversky by default, compare the examples of a batch with each other.
+    """
+    function = getattr(loss, "fn", loss.call)
+    known = _is_keras(type(loss)) and _is_keras(function) and not has_own_call(loss)
+    return known and function not in (keras.losses.circle, keras.losses.dice, keras.losses.tversky)
+
+
+def is_sum_of_states(metric: keras.metrics.Metric) -> bool:
+    """Say whether a metric is one of Keras': their states over shares add up to the state over all examples."""
+    return _is_keras(type(metric)) and _is_keras(private.metric_function(metric))
+
+
+def _is_keras(what: Any) -> bool:
+    return str(getattr(what, "__module__", "")).startswith("keras.")

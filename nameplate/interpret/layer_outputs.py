@@ -7,7 +7,10 @@ the first call counts. Only the layers themselves check sizes, so convolutions t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -17,8 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 import nameplate
-from nameplate.engine.private.compiled import takes_training
-from nameplate.engine.private.tracing import any_size, capturing
+from nameplate.engine.private import any_size, takes_training
 from nameplate.errors import NameplateError
 from nameplate.graph import keras_private as graphs
 from nameplate.graph.tree import walk
@@ -190,3 +192,43 @@ def _image_port(model: keras.Model, ports: Any, inputs: Mapping[str, Any]) -> Po
         f"{what}, and {model.name!r} takes {shapes}; give a value for every other input, "
         "inputs={name: one example without the batch dimension}"
     )
+
+
+@contextmanager
+def capturing(layers: Mapping[str, Any], *, stop: bool) -> Iterator[dict[str, Any]]:
+    """Inside, the output of a layer's first call is stored under its key; with `stop` the last of them ends the block.
+
+    `Operation.__call__` (ops/operation.py) runs the attribute `call`, or `quantized_call` of a quantized layer; it is
+    shadowed on the instance until the block ends.
+    """
+    found: dict[str, Any] = {}
+    shadowed = []
+    try:
+        for name, layer in layers.items():
+            for method in ("call", "quantized_call"):
+                if hasattr(layer, method):
+                    shadowed.append((layer, method, layer.__dict__.get(method)))
+                    layer.__dict__[method] = _kept(getattr(layer, method), name, found, len(layers) if stop else None)
+        with contextlib.suppress(Enough):
+            yield found
+    finally:
+        for layer, method, before in reversed(shadowed):
+            layer.__dict__.pop(method)
+            if before is not None:
+                layer.__dict__[method] = before
+
+
+class Enough(BaseException):  # not an Exception: it must pass `except Exception` on its way out of a model
+    """All wanted outputs have been captured."""
+
+
+def _kept(call: Any, name: str, found: dict[str, Any], enough: int | None) -> Any:
+    @functools.wraps(call)
+    def keep(*arguments: Any, **keywords: Any) -> Any:
+        output = call(*arguments, **keywords)
+        found.setdefault(name, output)
+        if len(found) == enough:
+            raise Enough
+        return output
+
+    return keep

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from nameplate.engine.private import tracing
+from nameplate.engine import private
 from nameplate.graph import tree
 from nameplate.interpret.layer_outputs import WHOLE, Cut, flat
 from nameplate.interpret.objectives import (
@@ -98,7 +98,7 @@ def logits(model: keras.Model, outputs: Any, name: str | None) -> tf.Tensor:
         raise ObjectiveError(
             f"{model.name!r} has no output {name!r}.{did_you_mean(name, by_name)} It has {', '.join(by_name)}"
         )
-    return tf.cast(tracing.logits(next(iter(by_name.values())) if name is None else by_name[name]), tf.float32)
+    return tf.cast(private.logits(next(iter(by_name.values())) if name is None else by_name[name]), tf.float32)
 
 
 def _value(term: Term, output: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:

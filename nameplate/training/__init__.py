@@ -5,7 +5,7 @@ Read it in this order:
 fit, evaluate, arguments         the public verbs, and the arguments that they share with Keras
 loop                             epochs and events around the steps of the engine
 stages, monitor                  what trains when; the value that decides what is best
-state, callback_state, progress  all that a resume restores
+state, callbacks, progress       all that a resume restores
 checkpoint_manager, config_diff  saving and restoring; settings that may change in between
 run_directory, shared_run        where a run keeps its files, on one or several workers
 initial_weights, weight_sources  weights from elsewhere

@@ -17,8 +17,8 @@ import nameplate
 from nameplate import checkpoint as store
 from nameplate.checkpoint import durable
 from nameplate.engine.learning_rate import WarmupDecay, keras_schedule
-from nameplate.engine.optimizer_state import named_variables
-from nameplate.engine.private.optimizers import inner_optimizer, learning_at, learning_rate_of
+from nameplate.engine.optimizer_state import inner_optimizer, named_variables
+from nameplate.engine.private import learning_at, learning_rate_of
 from nameplate.errors import NameplateError
 from nameplate.graph import model_weights
 from nameplate.graph.serializable import custom_objects

@@ -17,7 +17,7 @@ import numpy as np
 
 from nameplate import checkpoint as store
 from nameplate.errors import NameplateError, NotFiniteError
-from nameplate.training.callback_state import CallbackState
+from nameplate.training.callbacks import CallbackState
 from nameplate.training.config import CheckpointConfig
 from nameplate.training.config_diff import ConfigDiff, resets_for
 from nameplate.training.console import tool

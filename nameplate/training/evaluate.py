@@ -14,7 +14,7 @@ from nameplate.data.source import Source, Stream
 from nameplate.engine.compile import build
 from nameplate.engine.errors import data_errors
 from nameplate.engine.graph import EvaluationGraph, PredictionGraph
-from nameplate.engine.private.compiled import in_keras_order
+from nameplate.engine.private import in_keras_order
 from nameplate.engine.replica import Step
 from nameplate.engine.statistics import at_replica_means
 from nameplate.errors import NameplateError

@@ -25,11 +25,10 @@ from nameplate.data.batches import Batches
 from nameplate.data.config import Resident
 from nameplate.data.feeds import by_seed, feed_of, in_file_order
 from nameplate.data.source import Source, Stream
-from nameplate.engine.class_weights import class_weights
-from nameplate.engine.compile import prepare, refuse_unlike
+from nameplate.engine.compile import class_weights, prepare, refuse_unlike
+from nameplate.engine.dataset_order import runs_python, unordered, unseeded
 from nameplate.engine.errors import data_errors
 from nameplate.engine.graph import EvaluationGraph, TrainGraph
-from nameplate.engine.private.dataset_order import runs_python, unordered, unseeded
 from nameplate.engine.replica import Step
 from nameplate.errors import NameplateError
 from nameplate.graph.tree import layers

@@ -16,17 +16,15 @@ import keras
 import numpy as np
 
 from nameplate.engine.errors import device_errors
-from nameplate.engine.graph import EvaluationGraph, TrainGraph, Value, logs_or_metrics
-from nameplate.engine.optimizer_state import averages_in_place
-from nameplate.engine.private import callbacks as hooks
-from nameplate.engine.private.callbacks import restored_epoch, stop_on_nan
-from nameplate.engine.private.compiled import copies, metric_values
-from nameplate.engine.private.optimizers import finalize
+from nameplate.engine.graph import EvaluationGraph, TrainGraph, Value, logs_or_metrics, metric_values
+from nameplate.engine.optimizer_state import averages_in_place, finalize
+from nameplate.engine.private import copies, restored_epoch
 from nameplate.engine.signals import StopRequest
 from nameplate.engine.statistics import assign_replica_means, at_replica_means, unsynchronised
 from nameplate.engine.step_ranges import StepsPerCall
 from nameplate.errors import NotFiniteError, StoppedError
 from nameplate.graph.name_contract import recheck
+from nameplate.training.callbacks import TEST_HOOKS, TRAIN_HOOKS, stop_on_nan, use_hooks
 from nameplate.training.checkpoint_manager import Checkpoints
 from nameplate.training.monitor import numbers
 from nameplate.training.observers import Observer, Record, RunLength
@@ -137,7 +135,7 @@ class Loop:
     def _run(self) -> None:
         self._per_call = StepsPerCall(
             self.plan.steps_per_loop,
-            by_batch=hooks.are_wanted(self.callbacks, hooks.TRAINING),
+            by_batch=use_hooks(self.callbacks, TRAIN_HOOKS),
             per_hook=self.plan.steps_per_hook,
         )
         self._saved_at = self.progress.step
@@ -355,7 +353,7 @@ class Loop:
 def evaluate_all(model: keras.Model, graph: EvaluationGraph, callbacks: keras.callbacks.CallbackList) -> None:
     """Evaluate the whole feed in one call; or, if a callback has hooks for batches, by step until one asks to stop."""
     model.stop_evaluating = False
-    if not hooks.are_wanted(callbacks, hooks.TESTING):
+    if not use_hooks(callbacks, TEST_HOOKS):
         graph.run()
         return
     for first in range(0, graph.steps, model.steps_per_execution):

@@ -15,10 +15,10 @@ import nameplate
 from nameplate.checkpoint import tensor_names
 from nameplate.checkpoint.tensor_names import require as require_storable
 from nameplate.engine import host_collectives
-from nameplate.engine.optimizer_state import named_variables
-from nameplate.engine.private.compiled import copies, is_read_on_first_replica
-from nameplate.engine.private.optimizers import moving_averages
+from nameplate.engine.optimizer_state import moving_averages, named_variables
+from nameplate.engine.private import copies
 from nameplate.engine.statistics import replica_mean, values_on_replicas
+from nameplate.engine.whole_batch import is_read_on_first_replica
 from nameplate.errors import NameplateError
 from nameplate.graph.tree import seeds
 from nameplate.naming.names import did_you_mean

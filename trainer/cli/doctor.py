@@ -105,7 +105,7 @@ def _random_apart(_: Path) -> str:
     import keras
     import tensorflow as tf
 
-    from nameplate.engine.private.one_device import as_one_device
+    from nameplate.engine.one_device import as_one_device
 
     strategy = _strategy()
     with strategy.scope():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections import Counter
 from typing import Any
 from unittest import mock
@@ -13,8 +15,7 @@ import tensorflow as tf
 from tensorflow.python.autograph.impl import api as autograph
 
 from nameplate.data.feeds import HostFeed
-from nameplate.engine.graph import TrainGraph
-from nameplate.engine.private.compiled import metric_values
+from nameplate.engine.graph import TrainGraph, graph_of, metric_values
 from nameplate.training.arguments import Arguments
 from nameplate.training.fit import loop_of
 
@@ -103,3 +104,32 @@ def test_no_python_is_rewritten_for_the_graph(strategy: Any, monkeypatch: pytest
     with strategy.scope():
         loop_of(compiled(strategy), (X, Y), Arguments(epochs=1, batch_size=8, xla=xla), validation_data=(X, Y)).run()
     assert rewritten == []
+
+
+class Counts:
+    def __init__(self) -> None:
+        self.graph = graph_of(self.next)
+
+    def next(self, number: tf.Tensor, *, by: int) -> tf.Tensor:
+        return number + by
+
+
+def test_a_graph_of_a_method_goes_with_its_object() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        counts = Counts()
+        assert int(counts.graph(tf.constant(1), by=2)) == 3
+        held = weakref.ref(counts), weakref.ref(counts.graph)
+        del counts
+        assert [each() for each in held] == [None, None]
+    finally:
+        gc.enable()
+
+
+def test_many_graphs_one_after_another_are_no_reason_to_warn(caplog: pytest.LogCaptureFixture) -> None:
+    assert tf.function(lambda: 0)._omit_frequent_tracing_warning is False  # TensorFlow's own, in tensorflow 2.21
+    for _ in range(12):
+        counts = Counts()
+        counts.graph(tf.constant(1), by=1)
+    assert "retracing" not in caplog.text

@@ -7,9 +7,13 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers, ops
 
 import nameplate
+from nameplate.engine import whole_batch
+from nameplate.engine.graph import as_logged
+from nameplate.engine.whole_batch import has_own_call, is_mean_of_rows, is_sum_of_states
 from nameplate.errors import NameplateError
 from nameplate.training.state import train_state
 from tests.nameplate.engine.replication.data import vectors
@@ -239,3 +243,38 @@ def test_a11_a_metric_of_a_models_own_is_reduced_rightly(strategy: Any) -> None:
         return made
 
     same_as_keras(strategy, build, data())
+
+
+def test_losses_of_keras_fall_apart_into_examples_but_for_those_that_compare_them() -> None:
+    class Own(keras.losses.Loss):
+        def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+            return 0.0
+
+    apart = [keras.losses.MeanSquaredError(), keras.losses.CategoricalCrossentropy(), keras.losses.CTC()]
+    whole = [keras.losses.Dice(), keras.losses.Tversky(), keras.losses.Circle(), Own()]
+    assert [is_mean_of_rows(loss) for loss in (*apart, *whole)] == [True] * 3 + [False] * 4
+    assert [has_own_call(loss) for loss in whole] == [False] * 3 + [True]
+
+
+def test_metrics_of_keras_add_up_but_for_those_around_a_function_of_the_users() -> None:
+    def own(y_true: Any, y_pred: Any) -> Any:
+        return keras.ops.max(y_true - y_pred)
+
+    class Largest(keras.metrics.Metric):
+        pass
+
+    known = [keras.metrics.AUC(), keras.metrics.MeanAbsoluteError(), keras.metrics.F1Score()]
+    assert [is_sum_of_states(metric) for metric in known] == [True] * 3
+    assert not is_sum_of_states(keras.metrics.MeanMetricWrapper(own))
+    assert not is_sum_of_states(Largest())
+
+
+def test_a_metric_that_is_the_same_on_all_replicas_is_read_from_one(strategy: Any) -> None:
+    with strategy.scope():
+        metric = keras.metrics.Sum()
+        metric.update_state(0.0)
+        strategy.run(lambda: metric.update_state(3.0))
+        assert as_logged(metric.result()) == 6.0
+        whole_batch._read_on_first_replica(metric)
+        assert as_logged(metric.result()) == 3.0
+    assert as_logged(tf.constant([1.5, 2.0], tf.bfloat16)).tolist() == [1.5, 2.0]  # type: ignore[union-attr]

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import nameplate
-from nameplate.engine.class_weights import class_weights, weighted_by_class
+from nameplate.engine.compile import class_weights, weighted_by_class
 from nameplate.errors import NameplateError
 
 NUMBERS = np.random.default_rng(4)

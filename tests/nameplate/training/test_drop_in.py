@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 
 import nameplate
-from nameplate.engine.private import callbacks
 from nameplate.errors import NameplateError
+from nameplate.training.callbacks import TEST_HOOKS, TRAIN_HOOKS, use_hooks
 
 NUMBERS = np.random.default_rng(0)
 X = NUMBERS.normal(size=(20, 4)).astype("float32")
@@ -117,8 +117,8 @@ def test_callbacks_that_act_at_epochs_do_not_make_python_run_at_every_step(strat
         its.TensorBoard(update_freq=1),
         its.TerminateOnNaN(),
     ]
-    assert not callbacks.are_wanted(its.CallbackList(at_epochs), callbacks.TRAINING + callbacks.TESTING)
-    assert all(callbacks.are_wanted(its.CallbackList([each]), callbacks.TRAINING) for each in at_batches)
+    assert not use_hooks(its.CallbackList(at_epochs), TRAIN_HOOKS + TEST_HOOKS)
+    assert all(use_hooks(its.CallbackList([each]), TRAIN_HOOKS) for each in at_batches)
     nameplate.fit(compiled(strategy), X, Y, batch_size=4, epochs=2, callbacks=[saves])
     assert sorted(path.name for path in tmp_path.glob("*.keras")) == ["1.keras", "2.keras"]
 

@@ -39,7 +39,7 @@ def test_without_streams_of_their_own_replicas_are_found_to_draw_alike(
 ) -> None:
     from contextlib import nullcontext
 
-    from nameplate.engine.private import one_device
+    from nameplate.engine import one_device
 
     monkeypatch.setattr(one_device, "as_one_device", nullcontext)
     with pytest.raises(doctor.Unhealthy, match="drew the same numbers"):

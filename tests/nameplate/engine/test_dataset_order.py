@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nameplate.engine.private.dataset_order import runs_python, unordered, unseeded
+from nameplate.engine.dataset_order import runs_python, unordered, unseeded
 
 Make = Callable[[int | None], tf.data.Dataset]
 

@@ -19,14 +19,10 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from keras.src.backend.tensorflow import nn as nn_module
-from keras.src.losses import loss as loss_module
-from keras.src.optimizers.base_optimizer import BaseOptimizer
 
-from nameplate.engine import collectives
+from nameplate.engine import collectives, private
+from nameplate.engine.local_updates import updating_locally
 from nameplate.engine.loss_scaling import Reduction, current_scale, examples_behind, scaling
-from nameplate.engine.private.optimizers import updating_locally
-from nameplate.engine.private.patches import patched
 from nameplate.engine.reductions import current_pass, require_tried
 from nameplate.engine.statistics import moments
 from nameplate.errors import NameplateError
@@ -42,8 +38,8 @@ def as_one_device() -> Iterator[None]:
     Random layers draw from a stream of the replica's own. Losses and the synchronised batch statistics are those of
     the step's examples on all replicas, however unequal the shares. Optimizers update each replica's own copies.
     """
-    hooks = ((owner, name, hook(getattr(owner, name))) for owner, name, hook in _HOOKS)
-    with patched(hooks), _losses_by_thread(), updating_locally():
+    hooks = ((owner, name, hook(getattr(owner, name))) for (owner, name), hook in _HOOKS)
+    with private.patched(hooks), _losses_by_thread(), updating_locally():
         yield
 
 
@@ -61,17 +57,9 @@ def _losses_by_thread() -> Iterator[None]:
 
     def assign(layer: keras.Layer, assigned: list[Any]) -> None:
         losses.by_layer[id(layer)] = assigned
-        vars(layer).setdefault("_losses", [])  # a layer that is made in here needs its own list afterwards
 
-    around = vars(keras.Layer).get("_losses")
-    keras.Layer._losses = property(of_thread, assign)  # a property of the class wins over a layer's own attribute
-    try:
+    with private.layer_losses(of_thread, assign):
         yield
-    finally:
-        if around is None:
-            del keras.Layer._losses
-        else:
-            keras.Layer._losses = around
 
 
 class _Losses(threading.local):
@@ -148,9 +136,8 @@ def _reduced(original: Any) -> Any:
 def _sum_of_weights(sample_weight: Any, mask: Any, reduction: str, dtype: Any) -> tf.Tensor | None:
     """Return what Keras divided a weighted or masked mean by; None where it is the number of examples."""
     if reduction == "mean_with_sample_weight":
-        weights = loss_module.apply_mask(
-            None if sample_weight is None else tf.cast(sample_weight, dtype), mask, dtype=dtype, reduction=reduction
-        )
+        given = None if sample_weight is None else tf.cast(sample_weight, dtype)
+        weights = private.apply_mask(given, mask, dtype=dtype, reduction=reduction)
     else:
         weights = mask
     return None if weights is None else tf.stop_gradient(tf.reduce_sum(tf.cast(weights, dtype)))
@@ -217,7 +204,7 @@ def _gradients_summed(original: Any) -> Any:
             return original(optimizer, grads, trainable_variables)  # of our own step, which sums them itself
         step_pass = current_pass()
         reduction = Reduction.MEAN if step_pass is None else step_pass.gradients_reduction()
-        variables = optimizer._trainable_variables if trainable_variables is None else list(trainable_variables)
+        variables = private.built_for(optimizer) if trainable_variables is None else list(trainable_variables)
         grads = [
             gradient if collectives.is_overwritten(variable) else scale.counted_once(scale.scaled(gradient, reduction))
             for gradient, variable in zip(grads, variables, strict=True)
@@ -240,7 +227,7 @@ def _masked_moments(original: Any) -> Any:
     def of_layer(layer: keras.layers.BatchNormalization, inputs: Any, mask: Any) -> tuple[Any, Any]:
         if mask is None or not layer.synchronized:
             return original(layer, inputs, mask)
-        axes = layer._reduction_axes
+        axes = private.reduction_axes(layer)
         mask = tf.broadcast_to(tf.cast(mask, inputs.dtype)[..., None], tf.shape(inputs))
         mean, variance = moments(inputs, axes, mask=mask)
         return tf.squeeze(mean, axes), tf.squeeze(variance, axes)
@@ -248,17 +235,15 @@ def _masked_moments(original: Any) -> Any:
     return of_layer
 
 
-_HOOKS: tuple[tuple[Any, str, Callable[[Any], Any]], ...] = (
-    (keras.random.SeedGenerator, "next", _seed_of_replica),
-    (loss_module, "scale_loss_for_distribution", _mean_scaled),
-    (loss_module, "unscale_loss_for_distribution", _mean_unscaled),
-    (loss_module, "reduce_weighted_values", _reduced),
-    (nn_module, "_compute_moments_sync", lambda _: _moments),
-    (keras.metrics.Mean, "update_state", _mean_counted),
-    (keras.metrics.Sum, "update_state", _sum_tried),
-    (keras.Layer, "add_loss", _loss_added),
-    (BaseOptimizer, "apply", _gradients_summed),
-    (keras.optimizers.LossScaleOptimizer, "apply", _gradients_summed),
-    (keras.optimizers.MultiOptimizer, "apply", _gradients_summed),
-    (keras.layers.BatchNormalization, "_moments", _masked_moments),
+_HOOKS: tuple[tuple[private.Place, Callable[[Any], Any]], ...] = (
+    (private.NEXT_SEED, _seed_of_replica),
+    (private.SCALE_LOSS, _mean_scaled),
+    (private.UNSCALE_LOSS, _mean_unscaled),
+    (private.REDUCE_LOSS, _reduced),
+    (private.SYNCHRONISED_MOMENTS, lambda _: _moments),
+    (private.UPDATE_MEAN, _mean_counted),
+    (private.UPDATE_SUM, _sum_tried),
+    (private.ADD_LOSS, _loss_added),
+    *((place, _gradients_summed) for place in private.APPLY),
+    (private.LAYER_MOMENTS, _masked_moments),
 )

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nameplate.engine.private import deterministic as module
-from nameplate.engine.private.deterministic import deterministic
+from nameplate.engine import trial
 from nameplate.engine.reductions import StepPass, StepReductions, passing
+from nameplate.engine.trial import deterministic
 
 DRAWS: dict[str, Any] = {
     "keras normal": lambda: keras.random.normal((3, 2)),
@@ -48,7 +48,7 @@ def test_batch_statistics_are_the_moving_ones_and_no_optimizer_updates() -> None
 
 def test_all_of_it_goes_away_with_its_context() -> None:
     def found() -> list[Any]:
-        return [getattr(place, name) for place, name, _ in module._REPLACED]
+        return [getattr(place, name) for place, name, _ in trial._REPLACED]
 
     before = found()
     with deterministic():

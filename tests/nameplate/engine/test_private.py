@@ -1,4 +1,4 @@
-"""Each private symbol of Keras and TensorFlow that the engine uses, as in keras 3.15.1 and tensorflow 2.21."""
+"""Each private symbol of Keras and TensorFlow that the engine uses, as in keras 3.15.1 and tensorflow 2.21.0."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from tensorflow.python.distribute.collective_all_reduce_strategy import Collecti
 from tensorflow.python.eager import record
 
 from nameplate.engine import private
+from tests.nameplate.engine.small import small_model
 
 _MODEL_LOSS = "(self, x=None, y=None, y_pred=None, sample_weight=None, training=True)"
 _APPLY = "(self, grads, trainable_variables=None)"
@@ -142,51 +143,54 @@ def _module(owner: Any) -> str:
     return getattr(owner, "__qualname__", None) or owner.__name__
 
 
+def _versions(name: str) -> str:
+    return f"{name} of keras {keras.__version__} and tensorflow {tf.__version__} (used in nameplate/engine/private.py)"
+
+
 @pytest.mark.parametrize(
     ("owner", "name", "signature"), CALLABLES, ids=[f"{_module(owner)}.{name}" for owner, name, _ in CALLABLES]
 )
 def test_a_function_that_is_called_or_replaced_has_its_signature(owner: Any, name: str, signature: str) -> None:
-    symbol = f"{_module(owner)}.{name} of keras {keras.__version__} and tensorflow {tf.__version__}"
-    assert hasattr(owner, name), f"there is no {symbol}; see nameplate/engine/private"
-    found = str(inspect.signature(getattr(owner, name)))
-    assert found == signature, f"{symbol} takes {found}; see nameplate/engine/private"
+    symbol = _versions(f"{_module(owner)}.{name}")
+    assert hasattr(owner, name), f"there is no {symbol}"
+    actual = str(inspect.signature(getattr(owner, name)))
+    assert actual == signature, f"{symbol} takes {actual}"
 
 
 @pytest.mark.parametrize("name", ATTRIBUTES)
 def test_an_attribute_is_there_with_its_type(name: str) -> None:
     make, kind = ATTRIBUTES[name]
     holder = make()
-    versions = f"keras {keras.__version__} and tensorflow {tf.__version__}"
-    assert hasattr(holder, name), f"{type(holder).__name__} of {versions} has no {name}; see nameplate/engine/private"
+    symbol = _versions(f"{type(holder).__name__}.{name}")
+    assert hasattr(holder, name), f"there is no {symbol}"
     value = getattr(holder, name)
-    assert isinstance(value, kind), f"{name} of {versions} is a {type(value).__name__}; see nameplate/engine/private"
+    assert isinstance(value, kind), f"{symbol} is a {type(value).__name__}"
 
 
-def test_the_tables_have_all_that_the_room_uses() -> None:
-    used = {name for path in _modules(Path(inspect.getfile(private)).parent) for name in _private_names(path)}
+def test_the_tables_have_all_that_the_module_uses() -> None:
+    used = set(_private_names(MODULE))
     assert used == {name for _, name, _ in CALLABLES if name.startswith("_")} | ATTRIBUTES.keys()
 
 
-@pytest.mark.parametrize("room", ["engine", "training"])
+@pytest.mark.parametrize("room", ["data", "engine", "training", "interpret"])
 def test_no_module_outside_uses_what_is_private(room: str) -> None:
-    nameplate = Path(inspect.getfile(private)).parents[2]
-    strays = [f"{path.name}: {name}" for path in _modules(nameplate / room) for name in _private_names(path)]
+    outside = [path for path in (MODULE.parents[1] / room).glob("*.py") if path != MODULE]
+    strays = [f"{path.name}: {name}" for path in outside for name in _private_names(path)]
     strays += [
         f"{path.name}: {node.module}"
-        for path in _modules(nameplate / room)
+        for path in outside
         for node in ast.walk(_parsed(path))
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith(("keras.src", "tensorflow.python"))
     ]
-    assert not strays, "these belong in nameplate/engine/private"
+    assert outside
+    assert not strays, "these belong in nameplate/engine/private.py"
 
+
+MODULE = Path(inspect.getfile(private))
 
 # Names with an underscore that are public after all, or our own: of named tuples and of `os`, an attribute of callbacks
 # that is not saved, a method of another object of the same class.
 OURS = {"_replace", "_exit", "_model", "_renamed"}
-
-
-def _modules(directory: Path) -> list[Path]:
-    return sorted(directory.glob("*.py"))
 
 
 def _parsed(path: Path) -> ast.Module:
@@ -205,7 +209,7 @@ def _private_names(path: Path) -> Iterator[str]:
             name = node.attr
         elif isinstance(node, ast.Constant):
             name = node.value
-        if not isinstance(name, str) or not re.fullmatch(r"_[a-z][a-z0-9_]*", name) or name in OURS:
+        if not isinstance(name, str) or not re.fullmatch(r"_[a-z][a-z0-9_]*(?<!_)", name) or name in OURS:
             continue
         if not (isinstance(node, ast.Attribute) and name in own):
             yield name
@@ -213,3 +217,35 @@ def _private_names(path: Path) -> Iterator[str]:
 
 def _is_of_self(node: ast.AST) -> bool:
     return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
+
+
+def test_metrics_and_losses_exist_before_the_first_step() -> None:
+    model = small_model(keras.optimizers.SGD(0.1))
+    private.build_compiled(model, (keras.KerasTensor((None, 3)), keras.KerasTensor((None, 2))))
+    assert private.loss_tracker(model) in model.metrics
+    assert list(model.get_metrics_result()) == ["loss"]
+    assert private.takes_training(model)
+    assert private.built_for(model.optimizer) == model.trainable_variables
+
+
+def test_compiled_losses_are_others_inside_and_metrics_are_found_one_by_one() -> None:
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="value")])
+    model.compile("sgd", "mse", metrics=["mae", "mse"])
+    x, y = np.ones((4, 3), "float32"), np.ones((4, 2), "float32")
+    private.build_compiled(model, (keras.KerasTensor((None, 3)), keras.KerasTensor((None, 2))))
+    before = float(model.compute_loss(x, y, model(x)))
+    with private.replaced_losses(model, lambda loss: lambda *arguments: 7.0 + 0.0 * loss(*arguments)):
+        assert float(model.compute_loss(x, y, model(x))) == 7.0
+    assert float(model.compute_loss(x, y, model(x))) == before
+    assert [metric.name for metric in private.measured_metrics(model)] == ["loss", "mae", "mse"]
+
+
+def test_a_learning_rate_is_replaced_in_the_configuration_too_and_comes_back() -> None:
+    schedule = keras.optimizers.schedules.CosineDecay(0.5, 10)
+    for rate in (0.25, keras.optimizers.schedules.CosineDecay(0.25, 10)):
+        optimizer = keras.optimizers.SGD(rate)
+        before, held = optimizer.get_config(), private.learning_rate_of(optimizer)
+        with private.learning_at(optimizer, schedule):
+            assert optimizer.get_config()["learning_rate"]["config"]["initial_learning_rate"] == 0.5
+        assert optimizer.get_config() == before
+        assert private.learning_rate_of(optimizer) is held

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nameplate.errors import NameplateError
-from nameplate.training.callback_state import CallbackState
+from nameplate.training.callbacks import CallbackState
 
 LOSSES = [1.0, 0.5, 0.6, 0.55, 0.7, 0.4, 0.45, 0.46, 0.47]
 

@@ -1,4 +1,4 @@
-"""The state that Keras callbacks keep from epoch to epoch, as plain data and arrays, for an exact resume."""
+"""Keras callbacks: the state that they keep from epoch to epoch, for an exact resume, and which hooks they use."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from nameplate.engine.private import profiles_batches
 from nameplate.errors import NameplateError
 
 _NOT_STATE = ("model", "params", "_model")
@@ -99,3 +100,47 @@ def _decode(encoded: Sequence[str]) -> Any:
                 raise NameplateError(f"the state of a callback names {text!r:.80}, which is not an operation of Keras")
             return found
     return text
+
+
+# ---- hooks ---------------------------------------------------------------------------------------------------------
+
+
+def stop_on_nan(callbacks: keras.callbacks.CallbackList) -> bool:
+    """Say whether one of the callbacks decides what happens when a loss is NaN or infinite."""
+    return any(isinstance(callback, keras.callbacks.TerminateOnNaN) for callback in callbacks.callbacks)
+
+
+TRAIN_HOOKS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
+TEST_HOOKS = ("on_test_batch_begin", "on_test_batch_end")
+
+
+def use_hooks(callbacks: keras.callbacks.CallbackList, hooks: Sequence[str]) -> bool:
+    """Say whether one of the callbacks has one of the hooks.
+
+    A hook is a method of the callback's class or, in a LambdaCallback, an attribute of the instance. Hooks of Keras'
+    own callbacks that do nothing as configured (a ModelCheckpoint that saves at epochs) do not count.
+    """
+    return any(_has(callback, hook) for callback in callbacks.callbacks for hook in hooks)
+
+
+def _has(callback: keras.callbacks.Callback, hook: str) -> bool:
+    if hook in vars(callback):
+        return True
+    method = getattr(type(callback), hook)
+    return method is not getattr(keras.callbacks.Callback, hook) and method not in _idle_hooks(callback)
+
+
+def _idle_hooks(callback: keras.callbacks.Callback) -> list[Any]:
+    """Return the batch hooks that do nothing in this callback as it is configured (callbacks/*.py)."""
+    its = keras.callbacks
+    match callback:
+        case its.ModelCheckpoint() | its.BackupAndRestore() if callback.save_freq == "epoch":
+            return [its.ModelCheckpoint.on_train_batch_end, its.BackupAndRestore.on_train_batch_end]
+        case its.TensorBoard() if callback.update_freq == "epoch" and not profiles_batches(callback):
+            if not callback.write_steps_per_second:
+                return [
+                    its.TensorBoard.on_train_batch_begin,
+                    its.TensorBoard.on_train_batch_end,
+                    its.TensorBoard.on_test_batch_begin,
+                ]
+    return []

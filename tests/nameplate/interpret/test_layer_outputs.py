@@ -1,4 +1,4 @@
-"""What is private in Keras behaves as dreams need it: a layer's call, sizes, logits."""
+"""A layer's call, the sizes of its inputs and its logits behave in Keras as dreams need them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nameplate.engine.private.tracing import Enough, any_size, capturing, logits
+from nameplate.engine.private import any_size, logits
+from nameplate.interpret.layer_outputs import Enough, capturing
 from tests.nameplate.interpret.nets import nested, noise
 
 

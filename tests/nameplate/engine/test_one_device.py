@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nameplate.engine.private import one_device
-from nameplate.engine.private.compiled import copies
-from nameplate.engine.private.one_device import as_one_device
+from nameplate.engine import one_device
+from nameplate.engine.one_device import as_one_device
+from nameplate.engine.private import copies
 
 
 def test_replicas_draw_differently_and_the_first_as_one_device(strategy: Any) -> None:
@@ -44,7 +44,7 @@ def test_without_as_one_device_replicas_draw_the_same(strategy: Any) -> None:
 
 def test_every_patch_goes_away_with_its_context_also_inside_another() -> None:
     def found() -> list[Any]:
-        patched = [getattr(place, name) for place, name, _ in one_device._HOOKS]
+        patched = [getattr(place, name) for (place, name), _ in one_device._HOOKS]
         return [*patched, vars(keras.Layer).get("_losses")]
 
     before = found()

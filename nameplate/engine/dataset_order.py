@@ -7,6 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from nameplate.engine import private
+
 _SHUFFLES = ("ShuffleDataset", "ShuffleAndRepeatDataset", "RandomDataset")
 _PYTHON = ("PyFunc", "EagerPyFunc", "PyFuncStateless")
 
@@ -14,9 +16,8 @@ _PYTHON = ("PyFunc", "EagerPyFunc", "PyFuncStateless")
 def unseeded(dataset: tf.data.Dataset) -> list[str]:
     """Return the operations of a pipeline that draw random numbers without a seed, sorted.
 
-    An operation is seeded by its own argument, or by `tf.random.set_seed` before it is created. A dataset keeps `_seed`
-    and `_seed2`, both 0 without a seed (data/ops/shuffle_op.py, random_op.py); the graph of a function has them as
-    attributes or, for a dataset inside, as inputs.
+    An operation is seeded by its own argument, or by `tf.random.set_seed` before it is created. The graph of a
+    function has its seeds as attributes or, for a dataset inside, as inputs.
     """
     found = {_operation(part) for part in _parts(dataset) if _is_unseeded(part)}
     found |= {node.op for nodes in _functions(dataset) for node in nodes.values() if _draws(node, nodes)}
@@ -26,11 +27,10 @@ def unseeded(dataset: tf.data.Dataset) -> list[str]:
 def unordered(dataset: tf.data.Dataset) -> bool:
     """Say whether elements may overtake each other: `deterministic=False` of the options or of a parallel step.
 
-    A parallel step keeps it as `_deterministic`, a string (data/ops/map_op.py, batch_op.py); an interleaving one has it
-    only in its serialized graph (`DatasetV2._as_serialized_graph`).
+    An interleaving step has it only in its serialized graph.
     """
     return dataset.options().deterministic is False or any(
-        getattr(part, "_deterministic", None) == "false" or _interleaves_in_any_order(part) for part in _parts(dataset)
+        not private.keeps_order(part) or _interleaves_in_any_order(part) for part in _parts(dataset)
     )
 
 
@@ -40,9 +40,9 @@ def runs_python(dataset: tf.data.Dataset) -> bool:
 
 
 def _parts(dataset: tf.data.Dataset) -> Iterator[tf.data.Dataset]:
-    """Yield a dataset and, recursively, those it is made from (`DatasetV2._inputs`, data/ops/dataset_ops.py)."""
+    """Yield a dataset and, recursively, those it is made from."""
     yield dataset
-    for source in dataset._inputs():
+    for source in private.inputs_of(dataset):
         yield from _parts(source)
 
 
@@ -60,8 +60,7 @@ def _functions(dataset: tf.data.Dataset) -> Iterator[Mapping[str, Any]]:
 def _interleaves_in_any_order(dataset: tf.data.Dataset) -> bool:
     if "ParallelInterleave" not in type(dataset).__name__:
         return False
-    ignore = tf.data.experimental.ExternalStatePolicy.IGNORE
-    graph = tf.compat.v1.GraphDef.FromString(dataset._as_serialized_graph(external_state_policy=ignore).numpy())
+    graph = tf.compat.v1.GraphDef.FromString(private.serialized_graph(dataset))
     steps = [node for node in graph.node if node.op.startswith("ParallelInterleave")]
     return any(node.attr["deterministic"].s == b"false" for node in steps)
 
@@ -71,8 +70,7 @@ def _operation(dataset: tf.data.Dataset) -> str:
 
 
 def _is_unseeded(dataset: tf.data.Dataset) -> bool:
-    seeds = [getattr(dataset, name, None) for name in ("_seed", "_seed2")]
-    return all(seed is not None and not int(seed) for seed in seeds)
+    return all(seed is not None and not int(seed) for seed in private.seeds_of(dataset))
 
 
 def _draws(node: Any, nodes: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Small tensors as one: what comes out is what would have come out of each by itself."""
+"""Optimizers do on every replica what one device does, and with small variables as one what they do with each."""
 
 from __future__ import annotations
 
@@ -10,8 +10,49 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nameplate.engine.packing import SMALL, packed
-from nameplate.engine.private.optimizers import updating_locally
+from nameplate.engine.collectives import SMALL, packed
+from nameplate.engine.local_updates import updating_locally
+from nameplate.engine.private import copies
+from tests.nameplate.engine.small import small_model
+
+OPTIMIZERS = {
+    "adam": lambda: keras.optimizers.Adam(0.1),
+    "decay": lambda: keras.optimizers.AdamW(0.1, weight_decay=0.1),
+    "ema": lambda: keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=2),
+    "accumulation": lambda: keras.optimizers.Adam(0.1, gradient_accumulation_steps=2),
+    "loss scaling": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.1)),
+}
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_a_local_update_is_what_one_device_does(strategy: Any, kind: str) -> None:
+    gradients = [[np.full((3, 2), 0.5, "float32"), np.full((2,), -1.0, "float32")]] * 5
+    alone = small_model(OPTIMIZERS[kind]())
+    start = [variable.numpy() for variable in alone.trainable_variables]
+    for each in gradients:
+        alone.optimizer.apply([tf.constant(part) for part in each], alone.trainable_variables)
+    with strategy.scope():
+        mirrored = small_model(OPTIMIZERS[kind]())
+        for variable, value in zip(mirrored.trainable_variables, start, strict=True):
+            variable.assign(value)
+
+        @tf.function
+        def step(first: Any, second: Any) -> None:
+            strategy.run(lambda: mirrored.optimizer.apply([first, second], mirrored.trainable_variables))
+
+        with updating_locally():
+            for first, second in gradients:
+                step(first, second)
+        pairs = zip(
+            [*mirrored.trainable_variables, *mirrored.optimizer.variables],
+            [*alone.trainable_variables, *alone.optimizer.variables],
+            strict=True,
+        )
+        for variable, expected in pairs:
+            for copy in copies(variable):
+                # Two programs: a graph may multiply constants first, and round once less, in each of five updates.
+                np.testing.assert_allclose(copy.numpy(), expected.numpy(), 1e-6, 1e-7, err_msg=variable.path)
+
 
 NUMBERS = np.random.default_rng(0)
 SHAPES = [(3, 4), (4,), (), (SMALL + 1,), (2, 2, 2)]
@@ -33,7 +74,7 @@ def test_small_tensors_of_a_dtype_go_through_as_one_and_come_out_in_their_places
         np.testing.assert_array_equal(after, 2 * before.numpy())
 
 
-OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
+SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("SGD", {}),
     ("SGD", {"momentum": 0.9, "nesterov": True, "clipnorm": 0.5}),
     ("Adam", {"amsgrad": True, "weight_decay": 0.1}),
@@ -46,7 +87,7 @@ OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "options"), OPTIMIZERS, ids=[f"{name} {list(each)}" for name, each in OPTIMIZERS])
+@pytest.mark.parametrize(("name", "options"), SETTINGS, ids=[f"{name} {list(each)}" for name, each in SETTINGS])
 def test_an_update_of_small_variables_as_one_is_keras_own(name: str, options: dict[str, Any]) -> None:
     starts = [NUMBERS.normal(size=shape).astype("float32") for shape in SHAPES]
     steps = [[NUMBERS.normal(size=shape).astype("float32") for shape in SHAPES] for _ in range(4)]
