@@ -26,6 +26,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]  # OmegaConf's own pa
 from nameplate.errors import NameplateError
 from nameplate.naming.names import did_you_mean
 from nameplate.section import ConfigError
+from trainer.config.hydra_private import child, declared_type
 from trainer.config.hydra_queries import CONF, SEARCH, explained, first_line, options, readable
 from trainer.config.overrides import dotted_keys, key_of
 from trainer.config.run_config import RunConfig
@@ -193,7 +194,7 @@ def _words_of() -> dict[str, list[str]]:
             node = OmegaConf.structured(schema)
             for key in dotted_keys(node):
                 section, _, name = key.rpartition(".")
-                kind = (OmegaConf.select(node, section) if section else node)._get_node(name)._metadata.ref_type
+                kind = declared_type(child(OmegaConf.select(node, section) if section else node, name))
                 if isinstance(kind, type) and (kind is bool or issubclass(kind, Enum)):
                     words_of[f"{group}.{key}"] = ["true", "false"] if kind is bool else list(kind.__members__)
     return words_of

@@ -9,13 +9,13 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]  # OmegaConf's own parser; it ships no types
 
 from nameplate.section import ConfigError
+from trainer.config.hydra_private import parsed
 from trainer.config.overrides import explain, key_of, sweeps
 from trainer.config.schemas import keys_of, lacks_schema_of
 from trainer.config.search_path import FILE, file_problem, merged, options_in, root_of
@@ -52,7 +52,7 @@ def places_of(arguments: Sequence[str]) -> list[str]:
         if before in _CONFIG_DIR or (option in _CONFIG_DIR and directory):
             places.append(f"{FILE}{os.path.abspath(word if before in _CONFIG_DIR else directory)}")
         elif "=" in word and key_of(word) == SEARCH:
-            value: Any = OverridesParser.create().parse_override(word).value()
+            value: Any = parsed(word).value()
             if not isinstance(value, list):
                 raise ConfigError([f"{SEARCH}: {value} is not a list; write {SEARCH}=[{value}]"])
             places += [str(getattr(place, "text", place)) for place in value]
@@ -83,10 +83,10 @@ def tried(overrides: Sequence[str], **options: bool) -> tuple[DictConfig | None,
 def first_of_sweep(override: str) -> str:
     """Return an override with the first of its values; one with a single value is returned unchanged."""
     try:
-        parsed = OverridesParser.create().parse_override(override)
-        if not parsed.is_sweep_override():
+        values = parsed(override)
+        if not values.is_sweep_override():
             return override
-        return f"{override.partition('=')[0]}={next(iter(parsed.sweep_string_iterator()))}"
+        return f"{override.partition('=')[0]}={next(iter(values.sweep_string_iterator()))}"
     except HydraException:
         return override
 
@@ -106,11 +106,10 @@ def first_line(error: BaseException, arguments: Sequence[str] = ()) -> str:
 
 def readable(overrides: Sequence[str]) -> list[str]:
     """Return the overrides with quotes around values that Hydra's grammar cannot read without, e.g. `run=zürich`."""
-    parser = OverridesParser.create()
 
     def reads(override: str) -> bool:
         try:
-            parser.parse_override(override)
+            parsed(override)
         except HydraException:
             return False
         return True

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from nameplate.naming.names import nearest
+from trainer.config.hydra_private import child, is_given
 
 Composer = Callable[[Sequence[str]], tuple[Any | None, str]]
 
@@ -185,7 +188,7 @@ def _missing(node: Any) -> set[str]:
     missing = set()
     for key in dotted_keys(node):
         section, _, name = key.rpartition(".")
-        if _node(node, section)._get_node(name)._is_missing():
+        if OmegaConf.is_missing(_node(node, section), name):
             missing.add(key)
     return missing
 
@@ -193,19 +196,19 @@ def _missing(node: Any) -> set[str]:
 def _node(node: Any, section: str) -> Any:
     """Return a section by its dotted key; the empty key is the whole."""
     for part in filter(None, section.split(".")):
-        node = node._get_node(part)
+        node = child(node, part)
     return node
 
 
 def _is_free(node: Any) -> bool:
     """Say whether a node is an empty mapping, which takes any key."""
-    return hasattr(node, "keys") and not node._is_none() and not node._is_missing() and not len(node)
+    return hasattr(node, "keys") and is_given(node) and not len(node)
 
 
 def dotted_keys(node: Any, prefix: str = "") -> Iterator[str]:
     """Yield the dotted keys of a nested mapping, of sections and of values."""
     for key in node:
         yield f"{prefix}{key}"
-        child = node._get_node(key)
-        if hasattr(child, "keys") and not child._is_none() and not child._is_missing():
-            yield from dotted_keys(child, f"{prefix}{key}.")
+        inner = child(node, key)
+        if hasattr(inner, "keys") and is_given(inner):
+            yield from dotted_keys(inner, f"{prefix}{key}.")

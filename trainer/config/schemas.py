@@ -12,6 +12,7 @@ from nameplate.data.config import DATA_SCHEMAS
 from nameplate.engine.config import OPTIMIZER_SCHEMAS, ObjectiveConfig, ScheduleConfig, StrategyConfig
 from nameplate.naming.policy import Policy
 from nameplate.training.config import INIT_SCHEMAS, CheckpointConfig, FitConfig, LogConfig
+from trainer.config.hydra_private import child, is_given, written
 from trainer.config.run_config import RunConfig, SweepConfig
 from trainer.models.config import MODEL_SCHEMAS
 
@@ -81,21 +82,21 @@ def writable(schema: Any) -> DictConfig:
 
 def _lift_readonly(node: DictConfig | ListConfig) -> None:
     OmegaConf.set_readonly(node, False)
-    if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
+    if isinstance(node, DictConfig) and is_given(node):
         for key in node:
-            child = node._get_node(key)
-            if isinstance(child, DictConfig | ListConfig):
-                if OmegaConf.get_type(child) in (dict, None):
-                    OmegaConf.set_struct(child, False)  # any keys, e.g. objective.losses={sum: huber}
-                _lift_readonly(child)
+            inner = child(node, key)
+            if isinstance(inner, DictConfig | ListConfig):
+                if OmegaConf.get_type(inner) in (dict, None):
+                    OmegaConf.set_struct(inner, False)  # any keys, e.g. objective.losses={sum: huber}
+                _lift_readonly(inner)
 
 
 def interpolated(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield (dotted key, text) of every value that is given as an interpolation."""
     keys: Any = node if isinstance(node, DictConfig) else range(len(node))
     for key in keys:
-        child = node._get_node(key)
-        if child._is_interpolation():
-            yield f"{prefix}{key}", str(child._value())
-        elif isinstance(child, DictConfig | ListConfig) and not child._is_none() and not child._is_missing():
-            yield from interpolated(child, f"{prefix}{key}.")
+        inner = child(node, key)
+        if OmegaConf.is_interpolation(node, key):
+            yield f"{prefix}{key}", str(written(inner))
+        elif isinstance(inner, DictConfig | ListConfig) and is_given(inner):
+            yield from interpolated(inner, f"{prefix}{key}.")

@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from nameplate.section import ConfigError
+from trainer.config.hydra_private import child
 from trainer.config.hydra_queries import CONF, SEARCH, first_of_sweep, options, places_of, search_of, tried
 from trainer.config.overrides import dotted_keys, flag_problems, key_of, no_such_key, null_problems, overrides_of
 from trainer.config.run_config import RunConfig
@@ -116,8 +117,8 @@ def _added(node: DictConfig, prefix: str = "") -> Iterator[str]:
     schema: Any = OmegaConf.get_type(node)
     known = {field.name for field in fields(schema) if not field.metadata.get("omegaconf_ignore")}
     for key in map(str, node):
-        child = node._get_node(key)
+        inner = child(node, key)
         if key not in known:
             yield f"{prefix}{key}"
-        elif isinstance(child, DictConfig) and is_dataclass(OmegaConf.get_type(child)):
-            yield from _added(child, f"{prefix}{key}.")
+        elif isinstance(inner, DictConfig) and is_dataclass(OmegaConf.get_type(inner)):
+            yield from _added(inner, f"{prefix}{key}.")

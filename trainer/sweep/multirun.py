@@ -10,17 +10,14 @@ import copy
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import hydra
 from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # hydra-core 1.3.8: its splitting of a grid
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -39,6 +36,7 @@ from trainer.config import (
     search_of,
     to_run_config,
 )
+from trainer.config.hydra_private import only_jobs, parsed, split_grid
 from trainer.config.overrides import key_of
 from trainer.config.run_config import RunConfig
 from trainer.ledger.record import State
@@ -111,7 +109,7 @@ def grid_of(request: SweepRequest) -> list[SweepJob] | None:
     search = search_of(request.arguments)
     bases: dict[tuple[str, ...], DictConfig] = {}
     jobs = []
-    for overrides in _split(request.overrides):
+    for overrides in split_grid(request.overrides):
         try:
             node = _job_node(overrides, search, bases)
         except _RAISED as error:
@@ -140,7 +138,8 @@ def launch(request: SweepRequest, jobs: Sequence[SweepJob] | None) -> None:
     where = f"hydra.sweep.dir={_quoted(str(SweepJob(request.base, '', ()).directory / 'hydra'))}"
     sys.argv[1:] = [*request.arguments, *_unless_given(request, where), *_for_sampler(request)]
     try:
-        with _only(jobs):
+        # A grid's jobs have already been composed, for the ledger.
+        with nullcontext() if jobs is None else only_jobs({job.overrides for job in jobs}):
             main(job_of_sweep)()
     except _RAISED as error:
         raise explained(error, request.arguments) from None
@@ -186,7 +185,7 @@ def _job_node(overrides: Sequence[str], search: Sequence[str], bases: dict[tuple
     if others not in bases:
         bases[others] = _task(_composed([*search, *others], whole=False))
     node = copy.deepcopy(bases[others])
-    for override in OverridesParser.create().parse_overrides(plain):
+    for override in map(parsed, plain):
         OmegaConf.update(node, override.key_or_group, override.value(), merge=True)
     return node
 
@@ -213,39 +212,9 @@ def _task(node: DictConfig) -> DictConfig:
     return own
 
 
-def _split(overrides: Sequence[str]) -> list[list[str]]:
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    return [list(job) for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
-
-
-@contextmanager
-def _only(jobs: Sequence[SweepJob] | None) -> Iterator[None]:
-    """Make Hydra's own sweeper launch only these jobs of its grid, without composing each of them first as a test.
-
-    They have already been composed, for the ledger. These two methods decide it in hydra-core 1.3.8.
-    """
-    if jobs is None:
-        yield
-        return
-    wanted = {job.overrides for job in jobs}
-    split, validate = BasicSweeper.split_arguments, BasicSweeper.validate_batch_is_legal
-
-    def chosen(overrides: list[Override], size: int | None) -> list[list[list[str]]]:
-        batches = ([job for job in batch if tuple(job) in wanted] for batch in split(overrides, size))
-        return [batch for batch in batches if batch]
-
-    BasicSweeper.split_arguments = staticmethod(chosen)  # type: ignore[assignment, method-assign]
-    BasicSweeper.validate_batch_is_legal = lambda self, batch: None  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        BasicSweeper.split_arguments = staticmethod(split)  # type: ignore[method-assign]
-        BasicSweeper.validate_batch_is_legal = validate  # type: ignore[method-assign]
-
-
 def _is_swept(override: str) -> bool:
     try:
-        return bool(OverridesParser.create().parse_override(override).is_sweep_override())
+        return bool(parsed(override).is_sweep_override())
     except HydraException:
         return False
 

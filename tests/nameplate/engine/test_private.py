@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from tensorflow.python.eager import record
 
 from nameplate.engine import private
 from tests.nameplate.engine.small import small_model
+from tests.private_names import private_imports, private_names
 
 _MODEL_LOSS = "(self, x=None, y=None, y_pred=None, sample_weight=None, training=True)"
 _APPLY = "(self, grads, trainable_variables=None)"
@@ -168,55 +167,20 @@ def test_an_attribute_is_there_with_its_type(name: str) -> None:
 
 
 def test_the_tables_have_all_that_the_module_uses() -> None:
-    used = set(_private_names(MODULE))
+    used = set(private_names(MODULE))
     assert used == {name for _, name, _ in CALLABLES if name.startswith("_")} | ATTRIBUTES.keys()
 
 
 @pytest.mark.parametrize("room", ["data", "engine", "training", "interpret"])
 def test_no_module_outside_uses_what_is_private(room: str) -> None:
     outside = [path for path in (MODULE.parents[1] / room).glob("*.py") if path != MODULE]
-    strays = [f"{path.name}: {name}" for path in outside for name in _private_names(path)]
-    strays += [
-        f"{path.name}: {node.module}"
-        for path in outside
-        for node in ast.walk(_parsed(path))
-        if isinstance(node, ast.ImportFrom) and str(node.module).startswith(("keras.src", "tensorflow.python"))
-    ]
+    strays = [f"{path.name}: {name}" for path in outside for name in private_names(path)]
+    strays += [f"{path.name}: {module}" for path in outside for module in private_imports(path)]
     assert outside
     assert not strays, "these belong in nameplate/engine/private.py"
 
 
 MODULE = Path(inspect.getfile(private))
-
-# Names with an underscore that are public after all, or our own: of named tuples and of `os`, an attribute of callbacks
-# that is not saved, a method of another object of the same class.
-OURS = {"_replace", "_exit", "_model", "_renamed"}
-
-
-def _parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text("utf-8"))
-
-
-def _private_names(path: Path) -> Iterator[str]:
-    """Yield the underscored attributes of other objects in a module, as attributes or in strings."""
-    tree = _parsed(path)
-    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    own |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    own |= {node.attr for node in ast.walk(tree) if _is_of_self(node)}  # type: ignore[attr-defined]
-    for node in ast.walk(tree):
-        name: object = None
-        if isinstance(node, ast.Attribute) and not _is_of_self(node):
-            name = node.attr
-        elif isinstance(node, ast.Constant):
-            name = node.value
-        if not isinstance(name, str) or not re.fullmatch(r"_[a-z][a-z0-9_]*(?<!_)", name) or name in OURS:
-            continue
-        if not (isinstance(node, ast.Attribute) and name in own):
-            yield name
-
-
-def _is_of_self(node: ast.AST) -> bool:
-    return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
 
 
 def test_metrics_and_losses_exist_before_the_first_step() -> None:
