@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for type checkers and editors; what runs is below, and a test holds the two together
     from nameplate.errors import NameplateError as NameplateError
+    from nameplate.errors import NotFiniteError as NotFiniteError
+    from nameplate.errors import StoppedError as StoppedError
     from nameplate.graph.model_weights import read as read
     from nameplate.graph.model_weights import set_trainable as set_trainable
     from nameplate.graph.model_weights import write as write
@@ -55,6 +57,8 @@ if TYPE_CHECKING:  # for type checkers and editors; what runs is below, and a te
     from nameplate.surgery.join import branch as branch
     from nameplate.surgery.join import join as join
     from nameplate.surgery.join import prefixed as prefixed
+    from nameplate.training.config import Checkpoint as Checkpoint
+    from nameplate.training.config import Log as Log
     from nameplate.training.evaluate import evaluate as evaluate
     from nameplate.training.evaluate import predict as predict
     from nameplate.training.fit import fit as fit
@@ -64,7 +68,7 @@ if TYPE_CHECKING:  # for type checkers and editors; what runs is below, and a te
     from trainer.run import train as train
 
 _HOMES = {
-    "nameplate.errors": "NameplateError",
+    "nameplate.errors": "NameplateError NotFiniteError StoppedError",
     "nameplate.naming.policy": "NamingError Policy Violation",
     "nameplate.graph.tree": "layer layers variables",
     "nameplate.graph.name_contract": "Frozen check enforce freeze",
@@ -87,6 +91,7 @@ _HOMES = {
     "nameplate.io.transfer": "TransferPlan apply plan",
     "nameplate.io.reconstruct": "reconstruct",
     "nameplate.io.repair": "mend",
+    "nameplate.training.config": "Checkpoint Log",
     "nameplate.training.fit": "fit",
     "nameplate.training.evaluate": "evaluate predict",
     "nameplate.interpret.dream": "dream",

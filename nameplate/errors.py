@@ -87,6 +87,15 @@ class StoppedError(NameplateError):
         return Exit.INTERRUPTED if self.received is signal.SIGINT else Exit.TERMINATED
 
 
+class ScriptStoppedError(StoppedError, SystemExit):
+    """A `StoppedError` that ends a script which does not catch it: without a traceback, with the scheduler's code."""
+
+    def __init__(self, error: StoppedError) -> None:
+        super().__init__(error.received, error.step, "")
+        self.args = error.args
+        self.code = int(error.exit_code)
+
+
 @contextmanager
 def training() -> Iterator[None]:
     """Mark errors inside the block as failures of a run that had started, not as refusals."""

@@ -24,6 +24,7 @@ from nameplate.training.config import CheckpointInitConfig, OnNan
 from nameplate.training.console import Screen
 from nameplate.training.fit import callback_list
 from nameplate.training.initial_weights import Origins, take_slots
+from nameplate.training.layer_table import classes_by_variable
 from nameplate.training.loop import Loop, Plan
 from nameplate.training.monitor import known_values, monitored
 from nameplate.training.observers import Observer
@@ -35,7 +36,7 @@ from nameplate.training.state import TrainState, train_state
 from trainer.config import to_yaml
 from trainer.config.run_config import RunConfig
 from trainer.config.serialization import agreement
-from trainer.model import classes_by_variable, plain_shapes
+from trainer.model import plain_shapes
 from trainer.report import describe, observers_of
 
 
@@ -122,6 +123,7 @@ def _checkpoints(
 ) -> Checkpoints | None:
     if job.home is None:
         return None
+    agree = agreement(job.config, say=job.screen.say)
     described = about(origins) | {"shapes": plain_shapes(job.dataset)}
     return Checkpoints(
         job.home.checkpoints,
@@ -131,7 +133,7 @@ def _checkpoints(
         monitor=monitor,
         callbacks=callbacks,
         say=job.screen.say,
-        agree=agreement(job.config, say=job.screen.say),
+        agree=lambda checkpoint, where: agree(checkpoint.config, where),
         writes=job.writes,
     )
 

@@ -22,6 +22,7 @@ from nameplate.interpret.dream_callback import Dreams
 from nameplate.training.checkpoint_manager import Checkpoints
 from nameplate.training.console import Screen, in_words, plain_table, tool
 from nameplate.training.fit import left_to_chance
+from nameplate.training.layer_table import COLUMNS, layer_rows
 from nameplate.training.monitor import numbers
 from nameplate.training.observers import JsonLines, Observer, Profile, ShowProgress
 from nameplate.training.progress import Progress
@@ -29,9 +30,6 @@ from nameplate.training.run_directory import RunDirectory
 from nameplate.training.tensorboard import TensorBoard
 from trainer.config import command_line, overrides_of, to_yaml
 from trainer.config.run_config import RunConfig
-from trainer.model import layer_rows
-
-LAYER_COLUMNS = ("layer", "class", "output", "parameters")
 
 
 def describe(
@@ -40,7 +38,7 @@ def describe(
     """Print what will be trained, and where that differs from what was asked for."""
     model, say = step.model, screen.say
     if config.log.layer_table:
-        screen.table(f"layers of {model.name}", LAYER_COLUMNS, layer_rows(model))
+        screen.table(f"layers of {model.name}", COLUMNS, layer_rows(model))
     say(estimate_memory(model, batches))
     if keras.config.max_epochs() or keras.config.max_steps_per_epoch():
         say("keras.config's max_epochs and max_steps_per_epoch end no run; fit.epochs and fit.steps do")
@@ -76,7 +74,7 @@ def observers_of(
         directory = home.tensorboard / "train"
         observers.append(Profile(directory, after=log.profile_after, steps=log.profile_steps, say=screen.say))
     if log.tensorboard:
-        texts = {"config": to_yaml(config), "layers": plain_table(model.name, LAYER_COLUMNS, layer_rows(model))}
+        texts = {"config": to_yaml(config), "layers": plain_table(model.name, COLUMNS, layer_rows(model))}
         observers.append(TensorBoard(home.tensorboard, texts=texts, histograms_every=log.histograms_every))
     return [*observers, *callers]
 

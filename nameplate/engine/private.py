@@ -109,6 +109,11 @@ def layer_losses(read: Callable[[Any], list[Any]], write: Callable[[Any, list[An
 # ---- a compiled model -------------------------------------------------------------------------------------------
 
 
+def compile_arguments(model: keras.Model) -> dict[str, Any]:
+    """Return what `compile` was called with, by argument."""
+    return dict(model._compile_config.config)
+
+
 def build_compiled(model: keras.Model, example: tuple[Any, ...]) -> None:
     """Create the variables of a compiled model's loss and metrics; `example` holds KerasTensors (x, y[, weight])."""
     model._symbolic_build(data_batch=example)

@@ -43,6 +43,7 @@ class Arguments:
     steps_per_loop: int | None = None
     xla: bool = False
     verbose: int | str = 0
+    max_rollbacks: int = 0  # of a run, because of NaN
 
     def require_valid(self, model: keras.Model) -> None:
         """Raise `NameplateError` with every invalid argument, before anything is changed."""
@@ -52,6 +53,8 @@ class Arguments:
         problems += count_problems({key: getattr(self, key) for key in _COUNTS})
         if self.initial_epoch < 0:
             problems.append(f"initial_epoch={self.initial_epoch}: at least 0")
+        if not isinstance(self.max_rollbacks, int) or self.max_rollbacks < 0:
+            problems.append(f"max_rollbacks={self.max_rollbacks!r}: a whole number, at least 0")
         problems += verbose_problems(self.verbose)
         wrong = [key for key in self.class_weight or {} if not isinstance(key, int | np.integer) or key < 0]
         if wrong:

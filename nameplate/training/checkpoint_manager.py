@@ -54,7 +54,7 @@ def _is_wrong(array: np.ndarray, *, infinite: bool) -> bool:
 
 
 Say = Callable[[str], None]
-Agree = Callable[[str, str], ConfigDiff]  # (stored configuration, name of the checkpoint) -> diff, or an error
+Agree = Callable[[store.Checkpoint, str], ConfigDiff]  # (checkpoint, its name for messages) -> diff, or an error
 
 
 class Checkpoints:
@@ -293,7 +293,7 @@ class Checkpoints:
         with checkpoint:
             self._refuse_other_model(checkpoint)
             where = f"{self.directory.parent.name} {checkpoint.path.name}"
-            diff = self._agree(checkpoint.config, where) if self._agree else ConfigDiff(())
+            diff = self._agree(checkpoint, where) if self._agree else ConfigDiff(())
             weights, slots = checkpoint.weights.load(in_host_memory), checkpoint.optimizer.load(in_host_memory)
             state = checkpoint.state.load()
         remembered = {name: state.pop(name) for name in list(state) if name.startswith("callbacks/")}
@@ -316,7 +316,7 @@ class Checkpoints:
         bridge = [
             "It would fit under other names; write them into a run of their own:",
             f"  {tool('ckpt')} {shlex.join(['rename', str(run), f'{run}_renamed', *rules])}",
-            f"and go on there: the same command with run={run.name}_renamed and resume_changed=[model].",
+            f"and go on there, with run={run.name}_renamed and resume_changed=[model].",
         ]
         head = f"{run.name} {checkpoint.path.name} is of another model than this one:"
         raise ResumeError("\n".join([head, *(f"  {each}" for each in problems), *(bridge if rules else [])]))

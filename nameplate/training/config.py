@@ -238,3 +238,8 @@ class LogConfig(Section):
             *at_least("log.profile_after", self.profile_after, 0, unit="steps"),
             *self.dream.problems(),
         ]
+
+
+# The names that scripts import from `nameplate`.
+Checkpoint = CheckpointConfig
+Log = LogConfig

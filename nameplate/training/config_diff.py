@@ -99,8 +99,16 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], *, defaults: Mapping
     return found
 
 
-def agree(changes: Sequence[Change], *, meant: Sequence[str], where: str) -> ConfigDiff:
+_ADVICE = (
+    "Set them back, choose another run=NAME (init=checkpoint takes the weights along), "
+    "or resume all the same with resume_changed=[{keys}]"
+)
+
+
+def agree(changes: Sequence[Change], *, meant: Sequence[str], where: str, advice: str = _ADVICE) -> ConfigDiff:
     """Return the differences if every change is harmless or meant; `where` names the checkpoint.
+
+    `advice` ends the error; it has `{keys}` for what `resume_changed` would have to name.
 
     Raises:
         ConfigDiffError: with every change of the computation that is not in `meant`.
@@ -115,8 +123,7 @@ def agree(changes: Sequence[Change], *, meant: Sequence[str], where: str) -> Con
                 [
                     f"{count} not what {where} was trained with, and would change what is computed:",
                     *(f"  {change}" for change in refused),
-                    "Set them back, choose another run=NAME (init=checkpoint takes the weights along), "
-                    f"or resume all the same with resume_changed=[{keys}]",
+                    advice.format(keys=keys),
                 ]
             )
         )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import keras
@@ -32,10 +33,20 @@ from nameplate.engine.graph import EvaluationGraph, TrainGraph
 from nameplate.engine.replica import Step
 from nameplate.errors import NameplateError
 from nameplate.graph.tree import layers
+from nameplate.naming.policy import Policy
 from nameplate.training.arguments import Arguments, joined
+from nameplate.training.config import CheckpointConfig, LogConfig
 from nameplate.training.loop import Loop, Plan
 from nameplate.training.monitor import numbers
 from nameplate.training.progress import Progress
+from nameplate.training.run import Run, run_options
+from nameplate.training.script_settings import (
+    CALL,
+    data_settings,
+    described,
+    objective_settings,
+    optimizer_settings,
+)
 
 
 def fit(
@@ -63,8 +74,20 @@ def fit(
     xla: bool | None = None,
     sync_batch_norm: bool = True,
     verbose: int | str = 0,
+    run: str | os.PathLike[str] | None = None,
+    naming: Policy | str = "strict",
+    checkpoint: CheckpointConfig | None = None,
+    log: LogConfig | None = None,
+    resume: bool = True,
+    resume_changed: Sequence[str] = (),
+    max_rollbacks: int = 0,
 ) -> keras.callbacks.History:
     """Train a compiled model in the current strategy's scope, as `model.fit` would on one device.
+
+    With `run` the training has a directory: names are checked first, checkpoints are saved there under the names of the
+    layers, and the same script started again resumes exactly, wherever and however it was stopped. A signal (SIGTERM,
+    SIGINT, SIGUSR1) saves and ends the script with code 143 or 130. Moving averages of the optimizer are what is
+    validated, saved and called best.
 
     Args:
         model: compiled; variables are created where it has none yet.
@@ -93,13 +116,23 @@ def fit(
         xla: compile each replica's forward and backward pass; None: as `compile(jit_compile=...)` has it.
         sync_batch_norm: take batch statistics over all replicas, as one device would; False: each over its share.
         verbose: 0 silent; 1, 2 or "auto" one line an epoch.
+        run: directory of the run, e.g. "runs/mine"; None: nothing is written.
+        naming: policy that the names must satisfy: strict, report, off, or a `nameplate.Policy`.
+        checkpoint: when to save, what to keep, what is best: `nameplate.Checkpoint(every_steps=..., monitor=...)`.
+        log: what is recorded, and how often: `nameplate.Log(every_steps=..., tensorboard=...)`.
+        resume: False refuses a directory that has checkpoints.
+        resume_changed: settings that may differ from those of the checkpoint, e.g. ["optimizer"].
+        max_rollbacks: how often a NaN takes the run back to its last good checkpoint; the data to it is skipped.
 
     Returns:
-        The History of the training, also at `model.history`.
+        The History of the training, also at `model.history`; of a resumed run, its epochs from the first.
 
     Raises:
-        NameplateError: the model is not compiled, or the data does not fit it or does not divide among the replicas.
+        NameplateError: the model is not compiled, or the data does not fit it or does not divide among the replicas;
+            of a run also: its directory is in use, its checkpoints are of another model or other settings.
+        NamingError: the model's names break the policy of the run.
         NotFiniteError: the loss of a step is NaN or infinite.
+        StoppedError: a signal ended the run, with everything saved; uncaught, it ends the script without a traceback.
     """
     arguments = Arguments(
         epochs=epochs,
@@ -116,17 +149,33 @@ def fit(
         steps_per_loop=steps_per_loop,
         xla=bool(model.jit_compile) if xla is None and model.compiled else bool(xla),
         verbose=verbose,
+        max_rollbacks=max_rollbacks,
     )
     arguments.require_valid(model)
+    options = run_options(
+        run,
+        naming=naming,
+        checkpoint=checkpoint,
+        log=log,
+        resume=resume,
+        resume_changed=resume_changed,
+        quiet=not verbose,
+    )
     data = as_source(joined(model, data, x, y, sample_weight))
     if validation_split and validation_data is None:
         data, validation_data = split_off(data, validation_split)
     elif validation_data is not None:
         validation_data = as_source(joined(model, validation_data, None, None, None), "validation_data")
-    with strategy_of(model).scope(), _synchronised(model, sync_batch_norm=sync_batch_norm):
-        loop = loop_of(model, data, arguments, validation_data=validation_data, callbacks=callbacks)
-        with data_errors(model):
+    with (
+        strategy_of(model).scope(),
+        _synchronised(model, sync_batch_norm=sync_batch_norm),
+        Run(options) if options else nullcontext() as own,
+    ):
+        loop = loop_of(model, data, arguments, validation_data=validation_data, callbacks=callbacks, run=own)
+        with data_errors(model), loop.checkpoints or nullcontext():
             loop.run()
+        if own:
+            own.report(loop)
     return model.history
 
 
@@ -137,8 +186,12 @@ def loop_of(
     *,
     validation_data: Data | None = None,
     callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None = None,
+    run: Run | None = None,
 ) -> Loop:
-    """Return the loop that `fit` runs; call it, and run it, in the scope of the model's strategy."""
+    """Return the loop that `fit` runs; call it, and run it, in the scope of the model's strategy.
+
+    With a `run` it is restored to where that stands, and saves and logs there.
+    """
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     source = as_source(data)
     held_out = None if validation_data is None else as_source(validation_data, "validation_data")
@@ -157,21 +210,40 @@ def loop_of(
     if reason := step.uncompiled():
         warnings.warn(reason, stacklevel=2)
     epochs, total = _length(arguments, batches)
-    done = arguments.initial_epoch * batches.steps
-    return Loop(
+    shown = bool(arguments.verbose) and run is None
+    loop = Loop(
         model,
         TrainGraph(step, feed),
         _validation(step, held_out, arguments, batches),
-        _plan(model, arguments, batches, total_steps=total),
-        callback_list(
-            model,
-            _listed(callbacks),
-            epochs=epochs,
-            steps=batches.steps,
-            verbose=bool(arguments.verbose),
-        ),
-        progress=Progress(step=done, epoch=arguments.initial_epoch),
+        _plan(model, arguments, batches, total_steps=total, run=run),
+        callback_list(model, _listed(callbacks), epochs=epochs, steps=batches.steps, verbose=shown),
+        progress=Progress(step=arguments.initial_epoch * batches.steps, epoch=arguments.initial_epoch),
     )
+    if run is None:
+        return loop
+    settings = _settings(model, source, arguments, batches)
+    return run.around(loop, settings, _listed(callbacks), validated=held_out is not None)
+
+
+def _settings(model: keras.Model, source: Source | Stream, arguments: Arguments, batches: Batches) -> dict[str, Any]:
+    """Return what decides the numbers of a training, as plain data for its checkpoints."""
+    weights = None if arguments.class_weight is None else described(dict(arguments.class_weight))
+    return {
+        CALL: "nameplate.fit",
+        "seed": arguments.seed,
+        "fit": {
+            "epochs": arguments.epochs,
+            "steps": arguments.steps,
+            "steps_per_epoch": arguments.steps_per_epoch,
+            "global_batch": batches.batch,
+            "shuffle": arguments.shuffle,
+            "class_weight": weights,
+        },
+        "strategy": {"replicas": batches.replicas},
+        "optimizer": optimizer_settings(model.optimizer),
+        "objective": objective_settings(model),
+        "data": data_settings(source),
+    }
 
 
 def left_to_chance(source: Source | Stream, *, resumes: bool) -> str | None:
@@ -259,7 +331,7 @@ def _length(arguments: Arguments, batches: Batches) -> tuple[int, int]:
     return epochs, total
 
 
-def _plan(model: keras.Model, arguments: Arguments, batches: Batches, *, total_steps: int) -> Plan:
+def _plan(model: keras.Model, arguments: Arguments, batches: Batches, *, total_steps: int, run: Run | None) -> Plan:
     per_call = model.steps_per_execution
     return Plan(
         total_steps=total_steps,
@@ -267,9 +339,10 @@ def _plan(model: keras.Model, arguments: Arguments, batches: Batches, *, total_s
         examples_per_epoch=batches.size,
         global_batch=batches.batch,
         validate_every=arguments.validation_freq,
-        record_every=total_steps,
+        record_every=total_steps if run is None else run.options.log.every_steps,
         steps_per_loop=arguments.steps_per_loop or (per_call if per_call > 1 else None),
         steps_per_hook=per_call,
+        max_rollbacks=arguments.max_rollbacks,
     )
 
 

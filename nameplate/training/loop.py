@@ -81,8 +81,8 @@ class Loop:
             StoppedError: a signal asked the run to stop; everything is saved.
         """
         restore_history(self.model.history, self.progress)
-        if self.averaged and self._is_over():
-            finalize(self.model.optimizer)
+        if self._is_over():
+            self._end_again()
         try:
             while not self._is_over():
                 try:
@@ -94,6 +94,16 @@ class Loop:
         finally:
             self._release()
         return self.progress
+
+    def _end_again(self) -> None:
+        """Leave the model of a run that was over before as its end left it: with averages, or the best weights."""
+        if not self.checkpoints:
+            return
+        self.callbacks.on_train_begin()
+        restore_history(self.model.history, self.progress)
+        self.checkpoints.restore_callbacks()
+        finalize(self.model.optimizer)
+        self.callbacks.on_train_end()
 
     def _is_over(self) -> bool:
         return self.progress.finished or self.progress.step >= self.plan.total_steps

@@ -1,0 +1,251 @@
+"""A run in a script: a directory with named checkpoints and logs around `fit`, from which the same script resumes."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from nameplate import checkpoint as store
+from nameplate.engine.host_collectives import agreed_stop, several_workers
+from nameplate.engine.signals import StopRequest
+from nameplate.errors import NameplateError, ScriptStoppedError, StoppedError
+from nameplate.graph.name_contract import check
+from nameplate.naming import policy as policies
+from nameplate.naming.policy import NamingError, Policy, PolicyMode
+from nameplate.section import ConfigError
+from nameplate.training.checkpoint_manager import Checkpoints
+from nameplate.training.config import CheckpointConfig, EarlyStoppingConfig, LogConfig
+from nameplate.training.config_diff import ConfigDiff
+from nameplate.training.console import Screen, plain_table, tool
+from nameplate.training.layer_table import COLUMNS, classes_by_variable, layer_rows
+from nameplate.training.loop import Loop
+from nameplate.training.monitor import known_values, monitored
+from nameplate.training.observers import JsonLines, Observer, Profile, ShowProgress
+from nameplate.training.progress import Progress, Texts, about, model_json
+from nameplate.training.run_directory import RunDirectory, marked, open_run_directory
+from nameplate.training.script_settings import agreement, as_text
+from nameplate.training.shared_run import same_start
+from nameplate.training.state import train_state
+from nameplate.training.tensorboard import TensorBoard
+
+_REPAIR = "model = nameplate.enforce(model, 'repair'), before compile, gives a model that has these names."
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the caller of `fit` chose about its run."""
+
+    path: Path
+    naming: Policy | str = "strict"
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    resume: bool = True
+    resume_changed: Sequence[str] = ()
+    quiet: bool = False  # show no progress; what is wrong is shown all the same
+
+    def require_valid(self) -> None:
+        """Raise `ConfigError` with every option that cannot be used."""
+        problems = [*self.checkpoint.problems(), *self.log.problems()]
+        if self.log.dream.layers:
+            problems.append("log.dream: a configured run dreams, python -m trainer; in a script call nameplate.dream")
+        if problems:
+            raise ConfigError(problems)
+
+
+class Run:
+    """A run's directory while a script trains in it: locked, and marked for a scheduler if a signal ends it.
+
+    Of several workers only the chief locks and writes; all of them read.
+    """
+
+    def __init__(self, options: RunOptions) -> None:
+        """Take the options; `with` enters the directory."""
+        options.require_valid()
+        self.options, self.writes = options, not several_workers() or _is_chief()
+        self.screen = Screen(quiet=not self.writes)
+        self.stop = StopRequest()
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Run:
+        path = self.options.path
+        with ExitStack() as stack:
+            if self.writes:
+                home = stack.enter_context(open_run_directory(path.parent, path.name, resume=self.options.resume))
+                stack.enter_context(marked(home, command=again()))
+            else:
+                home = RunDirectory(path)
+            stack.enter_context(self.stop)
+            self.home = home
+            self._stack = stack.pop_all()
+        for line in home.moved:
+            self.screen.say(line)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._stack.__exit__(kind, error, trace)
+        finally:
+            if isinstance(error, StoppedError) and not in_notebook():
+                self.screen.fail(str(error))
+                raise ScriptStoppedError(error) from None
+
+    def around(
+        self,
+        loop: Loop,
+        settings: Mapping[str, Any],
+        callbacks: Sequence[keras.callbacks.Callback],
+        *,
+        validated: bool,
+    ) -> Loop:
+        """Return a loop of a prepared model that saves, logs and stops as this run does, restored to where it stands.
+
+        Args:
+            loop: as `fit` runs it without a run.
+            settings: what decides the numbers; compared with those of the checkpoint.
+            callbacks: those whose state is saved and restored.
+            validated: whether there is validation data.
+
+        Raises:
+            NamingError: the names break the policy.
+            ConfigError: a value is to be monitored that is not measured.
+            NameplateError: the checkpoint is of another model, of other settings, or none is good.
+        """
+        model = loop.model
+        self._require_names(model)
+        known = known_values(model, validated=validated)
+        monitor, _ = monitored(self.options.checkpoint, EarlyStoppingConfig(), known)
+        checkpoints = self._checkpoints(model, settings, callbacks, monitor)
+        return replace(
+            loop,
+            observers=self._observers(model, settings) if self.writes else (),
+            checkpoints=checkpoints,
+            progress=self._restored(checkpoints, settings, loop.plan.total_steps),
+            stop=agreed_stop(self.stop),
+            averaged=bool(getattr(model.optimizer, "use_ema", False)),
+            say=self.screen.say,
+        )
+
+    def report(self, loop: Loop) -> None:
+        """Print what came of the run, and what can be done with it."""
+        if self.options.quiet or loop.checkpoints is None:
+            return
+        progress, path = loop.progress, self.home.path
+        best = "" if progress.best is None else f", best {loop.checkpoints.monitor} {progress.best:.4f}"
+        self.screen.say(f"done: {progress.step} step{'s' if progress.step != 1 else ''} in {path}{best}")
+        if self.options.log.tensorboard:
+            self.screen.say(f"  look         {tool('tensorboard')} --logdir {shlex.quote(str(self.home.tensorboard))}")
+        self.screen.say(f"  checkpoints  {tool('ckpt')} ls {shlex.quote(str(path))}")
+
+    def _require_names(self, model: keras.Model) -> None:
+        policy = policies.named_policy(self.options.naming)
+        violations = check(model, policy)
+        if not violations:
+            return
+        text = policies.text(violations, model=model.name, policy=policy, remedy=_REPAIR)
+        if policy.mode is not PolicyMode.report:
+            raise NamingError(text, violations)
+        self.screen.say(text)
+
+    def _checkpoints(
+        self,
+        model: keras.Model,
+        settings: Mapping[str, Any],
+        callbacks: Sequence[keras.callbacks.Callback],
+        monitor: str,
+    ) -> Checkpoints:
+        texts = Texts(model_json(model), as_text(settings), classes_by_variable(model), about({}))
+        agree = agreement(settings, texts.model, meant=self.options.resume_changed, say=self.screen.say)
+
+        def agree_with(checkpoint: store.Checkpoint, where: str) -> ConfigDiff:
+            return agree(checkpoint.config, checkpoint.model, where)
+
+        return Checkpoints(
+            self.home.checkpoints,
+            self.options.checkpoint,
+            state=train_state(model),
+            texts=texts,
+            monitor=monitor,
+            callbacks=callbacks,
+            say=self.screen.say,
+            agree=agree_with,
+            writes=self.writes,
+        )
+
+    def _restored(self, checkpoints: Checkpoints, settings: Mapping[str, Any], total_steps: int) -> Progress:
+        progress = checkpoints.restore()
+        same_start(progress.step, self.home.checkpoints)
+        if self.writes:
+            self.home.config.write_text(as_text(settings), "utf-8")
+        if progress.step and not self.options.quiet:
+            self.screen.say(f"resuming from {checkpoints.last} of {total_steps} steps")
+        return progress
+
+    def _observers(self, model: keras.Model, settings: Mapping[str, Any]) -> list[Observer]:
+        log, rows = self.options.log, layer_rows(model)
+        observers: list[Observer] = [] if self.options.quiet else [ShowProgress(self.screen)]
+        if log.layer_table and not self.options.quiet:
+            self.screen.table(f"layers of {model.name}", COLUMNS, rows)
+        observers.append(JsonLines(self.home.metrics, say=self.screen.say))
+        if log.profile_steps:
+            directory = self.home.tensorboard / "train"
+            observers.append(Profile(directory, after=log.profile_after, steps=log.profile_steps, say=self.screen.say))
+        if log.tensorboard:
+            texts = {"config": as_text(settings), "layers": plain_table(model.name, COLUMNS, rows)}
+            observers.append(TensorBoard(self.home.tensorboard, texts=texts, histograms_every=log.histograms_every))
+        return observers
+
+
+def again() -> str:
+    """Return the command that starts this program again; in a notebook, what to do instead."""
+    if in_notebook():
+        return "run the same cells again"
+    command = sys.orig_argv[1:]
+    if not command or command[0] == "-c" or sys.argv[0] in ("", "-"):
+        return "run the same program again"
+    return " ".join([tool("python"), shlex.join(command)])
+
+
+def in_notebook() -> bool:
+    """Say whether this is an interactive session, whose process a signal should not end."""
+    shell: Callable[[], Any] | None = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    return hasattr(sys, "ps1") or (shell is not None and shell() is not None)
+
+
+def _is_chief() -> bool:
+    resolver = tf.distribute.get_strategy().cluster_resolver
+    return resolver is None or int(resolver.task_id or 0) == 0
+
+
+def run_options(run: Any, *, quiet: bool, **chosen: Any) -> RunOptions | None:
+    """Return the options of a run from arguments of `fit`, in which None means the default; None without a run.
+
+    Raises:
+        NameplateError: with every argument of a wrong type.
+    """
+    if run is None:
+        return None
+    given = {key: value for key, value in chosen.items() if value is not None}
+    kinds = {"checkpoint": CheckpointConfig, "log": LogConfig}
+    problems = [
+        f"{key}={given[key]!r:.80}: a nameplate.{kind.__name__.removesuffix('Config')}(...)"
+        for key, kind in kinds.items()
+        if key in given and not isinstance(given[key], kind)
+    ]
+    if not isinstance(run, str | Path) or not str(run) or not Path(run).name:
+        problems.append(f"run={run!r:.80}: the path of a directory, e.g. 'runs/mine'")
+    if isinstance(given.get("resume_changed"), str):
+        problems.append(f"resume_changed={given['resume_changed']!r}: a list, e.g. ['optimizer']")
+    if problems:
+        raise NameplateError("\n".join(problems))
+    return RunOptions(Path(run), quiet=quiet, **given)
