@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # The extra with NVIDIA's libraries, where there is an NVIDIA GPU.
 EXTRAS := dev$(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU && echo ,gpu)
 
-.PHONY: help train test coverage check fmt jax faults bench setup clean
+.PHONY: help train test coverage check fmt jax next faults bench setup clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -48,6 +48,19 @@ jax: ## the tests of names, files, graphs and edits with Keras on JAX, in an env
 	.venv-jax/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]' jax
 	KERAS_BACKEND=jax .venv-jax/bin/pytest $(addprefix tests/nameplate/,naming weights checkpoint formats graph io surgery) $(ARGS)
 
+# The nightly builds are other distributions of the same modules, so what pyproject.toml says of Keras and TensorFlow is
+# left out; pip takes the newest of all the rest.
+next: ## the tests with the next Keras and TensorFlow, their nightly builds, in an environment of its own
+	test -d .venv-next || $(PYTHON) -m venv .venv-next
+	.venv-next/bin/python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+		names = [*project["dependencies"], *project["optional-dependencies"]["dev"]]; \
+		print(*(name for name in names if not name.startswith(("keras", "tensorflow"))), sep="\n")' > .venv-next/rest.txt
+	.venv-next/bin/pip install --quiet --disable-pip-version-check --upgrade --pre keras-nightly tf-nightly
+	.venv-next/bin/pip install --quiet --disable-pip-version-check --upgrade --requirement .venv-next/rest.txt
+	.venv-next/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	.venv-next/bin/pip list | grep -iE '^(keras|tf|tensor|numpy)'
+	.venv-next/bin/pytest $(ARGS)
+
 faults: $(READY) ## the long suite: kills, full disks, flipped bits, every count of replicas and workers
 	NAMEPLATE_FAULTS=1 $(BIN)/pytest $(ARGS)
 
@@ -55,4 +68,4 @@ bench: $(READY) ## benchmarks, as ratios of interleaved pairs
 	$(BIN)/python -m scripts.bench $(ARGS)
 
 clean: ## remove the environment and the caches, never the runs
-	rm -rf $(VENV) .venv-jax .mypy_cache .ruff_cache .hypothesis .coverage *.egg-info build dist
+	rm -rf $(VENV) .venv-jax .venv-next .mypy_cache .ruff_cache .hypothesis .coverage *.egg-info build dist

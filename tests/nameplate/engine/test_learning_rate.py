@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+from nameplate.engine import private
 from nameplate.engine.learning_rate import set_rates
 from nameplate.errors import NameplateError
 from nameplate.weights.named import WeightsError
@@ -120,3 +121,14 @@ def test_two_replicas_learn_at_the_rates_as_one_does_and_the_schedule_goes_over_
     assert weights
     for name in weights:
         np.testing.assert_allclose(two[name], one[name], rtol=0, atol=1e-6)  # sums in another order
+
+
+def test_a_learning_rate_is_replaced_in_the_configuration_too_and_comes_back() -> None:
+    schedule = keras.optimizers.schedules.CosineDecay(0.5, 10)
+    for rate in (0.25, keras.optimizers.schedules.CosineDecay(0.25, 10)):
+        optimizer = keras.optimizers.SGD(rate)
+        before, held = optimizer.get_config(), private.learning_rate_of(optimizer)
+        with private.learning_at(optimizer, schedule):
+            assert optimizer.get_config()["learning_rate"]["config"]["initial_learning_rate"] == 0.5
+        assert optimizer.get_config() == before
+        assert private.learning_rate_of(optimizer) is held
