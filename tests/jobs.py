@@ -14,8 +14,8 @@ import numpy as np
 
 from tests.trainer.running import QUICK
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["trainer.run", "tests.jobs"])  # nothing is computed by importing them
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["trainer.run", "tests.jobs"])  # nothing is computed by importing them
 
 
 def run_job(runs: Path, *overrides: str, kill_at: int | None = None, restored: Path | None = None) -> int:
@@ -27,7 +27,7 @@ def run_job(runs: Path, *overrides: str, kill_at: int | None = None, restored: P
         kill_at: the call of the model's `Tells` layer, over all replicas, in which the process kills itself.
         restored: end when the state is restored, and write it there.
     """
-    process = _CONTEXT.Process(target=_job, args=(runs, overrides, kill_at, restored))
+    process = CONTEXT.Process(target=_job, args=(runs, overrides, kill_at, restored))
     process.start()
     process.join()
     assert process.exitcode is not None

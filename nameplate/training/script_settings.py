@@ -67,10 +67,12 @@ def model_settings(text: str) -> dict[str, Any]:
 
 def described(value: Any) -> Any:
     """Return a value as plain data that is the same in every process: objects by class and configuration."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and float(np.float32(value)) == value:
+        return float(str(np.float32(value)))  # 0.01, where Keras returns the nearest float32
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    if isinstance(value, np.generic):
-        return value.item()
     if isinstance(value, Mapping):
         return {str(key): described(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

@@ -1,0 +1,258 @@
+"""`nameplate.fit(run=...)`: the guarantees of a run in a user's own script."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import nameplate
+from nameplate import checkpoint as store
+from nameplate.errors import NameplateError, NotFiniteError
+from nameplate.naming.policy import NamingError
+from nameplate.section import ConfigError
+from nameplate.training.config_diff import ConfigDiffError
+from nameplate.training.state import ResumeError
+from tests.nameplate.training.script import CHECKPOINT, At, examples, in_process, network, train
+from tests.trainer.running import assert_same, content
+
+
+@pytest.fixture(autouse=True)
+def _scope(strategy: Any) -> Any:
+    with strategy.scope():
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(strategy: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run that nothing happened to."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    with strategy.scope():
+        train(run)
+    return run
+
+
+class FailedError(Exception):
+    """The user's program fails."""
+
+
+def fail() -> None:
+    raise FailedError
+
+
+def weights(model: keras.Model) -> list[np.ndarray]:
+    return [np.asarray(weight) for weight in model.get_weights()]
+
+
+def assert_equal(one: keras.Model, other: keras.Model) -> None:
+    for a, b in zip(weights(one), weights(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_run_changes_no_number(tmp_path: Path) -> None:
+    history, model = train(tmp_path / "a")
+    plain, same = train(None)
+    assert history.history == plain.history
+    assert history.epoch == plain.epoch
+    assert_equal(model, same)
+
+
+@pytest.mark.parametrize("batch", [3, 6, 11, 20])
+def test_a_script_that_failed_goes_on_exactly(tmp_path: Path, whole: Path, batch: int) -> None:
+    with pytest.raises(FailedError):
+        train(tmp_path / "a", At(batch, fail))
+    train(tmp_path / "a", At(0, fail))
+    assert_same(content(tmp_path / "a"), content(whole))
+
+
+def test_a_longer_training_continues_a_shorter_one(tmp_path: Path, whole: Path) -> None:
+    train(tmp_path / "a", epochs=2)
+    history, _ = train(tmp_path / "a")
+    assert history.epoch == [0, 1, 2, 3]
+    assert_same(content(tmp_path / "a"), content(whole))
+
+
+def test_killed_and_started_again_it_ends_as_if_nothing_had_happened(tmp_path: Path, whole: Path) -> None:
+    run = tmp_path / "a"
+    for batch in (3, 5, 9):
+        assert in_process(run, kill_at=batch) == -signal.SIGKILL
+    assert in_process(run) == 0
+    assert_same(content(run), content(whole))
+
+
+def test_a_signal_saves_and_ends_the_script_with_its_code(tmp_path: Path, whole: Path) -> None:
+    run = tmp_path / "a"
+    assert in_process(run, kill_at=9, signal=signal.SIGTERM) == 143
+    assert json.loads((run / "requeue.json").read_text())["signal"] == "SIGTERM"
+    said = Path(f"{run}.said").read_text()
+    assert "stopped by SIGTERM after step 9" in said
+    assert "Traceback" not in said
+    assert in_process(run) == 0
+    assert not (run / "requeue.json").exists()
+    assert_same(content(run), content(whole))
+
+
+def test_a_finished_run_leaves_the_model_as_its_end_did(tmp_path: Path) -> None:
+    def once() -> tuple[Any, keras.Model]:
+        stop = keras.callbacks.EarlyStopping("val_loss", patience=1, restore_best_weights=True, min_delta=10.0)
+        return train(tmp_path / "a", stop, verbose=0)
+
+    history, model = once()
+    assert len(history.epoch) == 2  # it stopped early
+    again, same = once()
+    assert again.history == history.history
+    assert_equal(model, same)
+
+
+def test_moving_averages_are_what_is_saved_and_what_remains(tmp_path: Path) -> None:
+    def model() -> keras.Model:
+        return network(use_ema=True, ema_momentum=0.9)
+
+    _, first = train(tmp_path / "a", model=model())
+    with pytest.raises(FailedError):
+        train(tmp_path / "b", At(9, fail), model=model())
+    _, resumed = train(tmp_path / "b", model=model())
+    assert_equal(first, resumed)
+    saved = store.open(store.checkpoints(tmp_path / "b" / "checkpoints")[-1]).weights.load()
+    np.testing.assert_array_equal(saved["classes/kernel"], resumed.get_layer("classes").kernel.numpy())
+
+
+def test_the_cell_of_a_notebook_can_be_run_twice(tmp_path: Path) -> None:
+    model = network()
+    history, _ = train(tmp_path / "a", model=model, epochs=2)
+    assert float(np.asarray(model.optimizer.learning_rate)) < 1e-2  # the plateau has changed it
+    again, _ = train(tmp_path / "a", model=model, epochs=2)
+    assert again.history == history.history
+
+
+def test_what_a_run_writes_has_names(tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = store.open(store.checkpoints(whole / "checkpoints")[-1])
+    assert "hidden/kernel" in checkpoint.weights
+    assert "hidden/kernel@momentum" in checkpoint.optimizer
+    assert store.resolve(whole / "checkpoints", "best") is not None
+    lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["kind"] == "epoch"] == [6, 12, 18, 24]
+    train(tmp_path / "a", verbose=1, epochs=1)
+    said = capsys.readouterr().out
+    assert "epoch 1/1  step 6" in said
+    assert f"done: 6 steps in {tmp_path / 'a'}, best val_accuracy" in said
+
+
+def test_names_are_checked_before_the_first_step(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3)], name="net")
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    before = weights(model)
+    with pytest.raises(NamingError, match=r"nameplate.enforce\(model, 'repair'\)"):
+        nameplate.fit(model, *examples(), run=tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+    for a, b in zip(before, weights(model), strict=True):
+        np.testing.assert_array_equal(a, b)
+    nameplate.fit(model, *examples(), run=tmp_path / "a", naming="off", log=nameplate.Log(tensorboard=False))
+    assert (tmp_path / "a" / "checkpoints").is_dir()
+
+
+def _changed(what: str) -> dict[str, Any]:
+    x, y = examples()
+    compiled = {"loss": "sparse_categorical_crossentropy", "metrics": ["accuracy"]}
+    changes: dict[str, Any] = {
+        "fit.global_batch": {"batch_size": 8},
+        "fit.shuffle": {"shuffle": False},
+        "fit.class_weight": {"class_weight": {0: 2.0}},
+        "seed": {"seed": 5},
+        "optimizer.learning_rate": {"model": network(rate=1e-3)},
+        "data.content": {"data": (x + 1, y)},
+        "data.examples": {"data": (x[:100], y[:100])},
+        "model.hidden.activation": {"model": network(activation="tanh")},
+    }
+    if what == "optimizer":
+        model = network()
+        model.compile("sgd", **compiled)
+        return {"model": model}
+    if what == "objective.loss_weights":
+        model = network()
+        model.compile(keras.optimizers.Adam(1e-2), loss_weights=[2.0], **compiled)
+        return {"model": model}
+    return changes[what]
+
+
+CHANGES = ["fit.global_batch", "fit.shuffle", "fit.class_weight", "seed", "optimizer.learning_rate", "data.content"]
+CHANGES += ["data.examples", "model.hidden.activation", "optimizer", "objective.loss_weights"]
+
+
+@pytest.fixture(scope="module")
+def begun(strategy: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run of one epoch."""
+    run = tmp_path_factory.mktemp("runs") / "begun"
+    with strategy.scope():
+        train(run, epochs=1)
+    return run
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_what_differs_from_the_last_start_is_refused_by_its_key(begun: Path, what: str) -> None:
+    given = _changed(what)
+    model, data = given.pop("model", None) or network(), given.pop("data", examples())
+    before = content(begun)
+    with pytest.raises(ConfigDiffError, match=rf"  {re.escape(what)}: .* -> .*") as refused:
+        nameplate.fit(model, *data, run=begun, **({"batch_size": 16, "validation_split": 0.2, "epochs": 2} | given))
+    assert "resume_changed=[" in str(refused.value)
+    assert_same(content(begun), before)
+
+
+def test_a_change_that_is_meant_takes_effect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(tmp_path / "a", epochs=1)
+    _, model = train(tmp_path / "a", model=network(rate=0.5), epochs=2, resume_changed=["optimizer"])
+    assert "optimizer.learning_rate: 0.01" in capsys.readouterr().out
+    assert float(np.asarray(model.optimizer.learning_rate)) in (0.5, 0.25)
+
+
+def test_a_renamed_layer_is_refused_with_the_rename_that_bridges_it(begun: Path) -> None:
+    with pytest.raises(ResumeError, match=r"ckpt rename .*hidden.*=.*inner"):
+        train(begun, model=network(hidden="inner"))
+
+
+def test_a_run_that_another_process_trains_in_is_refused(begun: Path) -> None:
+    with store.RunLock(begun), pytest.raises(store.LockedError):
+        train(begun, epochs=2)
+
+
+def test_resume_false_refuses_a_run_that_has_checkpoints(begun: Path) -> None:
+    with pytest.raises(NameplateError, match="has checkpoints up to step_00000006"):
+        train(begun, resume=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"run": 5}, r"run=5: the path of a directory"),
+        ({"run": ""}, r"run='': the path of a directory"),
+        ({"checkpoint": "often"}, r"checkpoint='often': a nameplate.Checkpoint\(...\)"),
+        ({"log": {"every_steps": 1}}, r"log=\{'every_steps': 1\}: a nameplate.Log\(...\)"),
+        ({"resume_changed": "optimizer"}, r"resume_changed='optimizer': a list, e.g. \['optimizer'\]"),
+        ({"checkpoint": nameplate.Checkpoint(keep_last=0)}, r"checkpoint.keep_last: 0 is too small"),
+        ({"checkpoint": nameplate.Checkpoint(monitor="val_acuracy")}, r"'val_acuracy' is not measured"),
+        ({"naming": "strictly"}, r"strictly"),
+        ({"max_rollbacks": -1}, r"max_rollbacks=-1: a whole number, at least 0"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_words(tmp_path: Path, given: dict[str, Any], message: str) -> None:
+    run = given.pop("run", tmp_path / "a")
+    with pytest.raises((NameplateError, ConfigError), match=message):
+        train(run, **given)
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_nan_goes_back_to_the_last_good_checkpoint_as_often_as_allowed(tmp_path: Path) -> None:
+    x, y = examples()
+    x[7] = np.nan
+    given: dict[str, Any] = {"run": tmp_path / "a", "epochs": 2, "batch_size": 16, "checkpoint": CHECKPOINT}
+    with pytest.raises(NotFiniteError, match="the last good checkpoint is"):
+        nameplate.fit(network(), x, y, **given)
+    history = nameplate.fit(network(), x, y, max_rollbacks=2, **given)
+    assert np.isfinite(history.history["loss"][-1])
