@@ -55,8 +55,7 @@ next: ## the tests with the next Keras and TensorFlow, their nightly builds, in 
 	.venv-next/bin/python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 		names = [*project["dependencies"], *project["optional-dependencies"]["dev"]]; \
 		print(*(name for name in names if not name.startswith(("keras", "tensorflow"))), sep="\n")' > .venv-next/rest.txt
-	.venv-next/bin/pip install --quiet --disable-pip-version-check --upgrade --pre keras-nightly tf-nightly
-	.venv-next/bin/pip install --quiet --disable-pip-version-check --upgrade --requirement .venv-next/rest.txt
+	.venv-next/bin/pip install --quiet --disable-pip-version-check --upgrade keras-nightly tf-nightly --requirement .venv-next/rest.txt
 	.venv-next/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	.venv-next/bin/pip list | grep -iE '^(keras|tf|tensor|numpy)'
 	.venv-next/bin/pytest $(ARGS)

@@ -23,6 +23,11 @@ BATCH = 32  # default examples a step, over all replicas together
 Data = Any  # x, (x,), (x, y), (x, y, weight), a tf.data.Dataset of batches of these, or a Source
 
 
+def is_dataset(data: Any) -> bool:
+    """Say whether data is a `tf.data.Dataset`."""
+    return isinstance(data, tf.data.Dataset)
+
+
 def as_source(data: Data, name: str = "data") -> Source | Stream:
     """Return data in any of its forms as a source; errors call it `name`.
 
@@ -31,7 +36,7 @@ def as_source(data: Data, name: str = "data") -> Source | Stream:
     Raises:
         NameplateError: data of another form, without examples, or with parts of different lengths.
     """
-    if isinstance(data, tf.data.Dataset):
+    if is_dataset(data):
         _parts(data.element_spec, name)
         return Stream(dense(data, name), batched=True)
     if isinstance(data, Source | Stream):

@@ -12,6 +12,7 @@ collectives, statistics                           sums, gradients and batch mome
 host_collectives                                  exchanges between processes, from Python
 reductions, trial, whole_batch                    a user's own losses, metrics and steps: means, sums, or neither
 dataset_order                                     what a `tf.data` pipeline leaves to chance
+event_files                                       event files and profiles for TensorBoard
 errors                                            errors of Keras and TensorFlow that a user can mend
 private                                           all that is private in Keras and TensorFlow
 """

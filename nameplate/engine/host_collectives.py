@@ -22,6 +22,17 @@ def several_workers() -> bool:
     return several and strategy.num_replicas_in_sync > local_replicas()
 
 
+def replica_count() -> int:
+    """Return how many replicas the current strategy has, over all workers; 1 without one."""
+    return int(tf.distribute.get_strategy().num_replicas_in_sync)
+
+
+def is_chief() -> bool:
+    """Say whether this process is the one of the current strategy that writes."""
+    resolver = tf.distribute.get_strategy().cluster_resolver
+    return resolver is None or int(resolver.task_id or 0) == 0
+
+
 def local_replicas() -> int:
     """Return how many replicas this process holds."""
     strategy = tf.distribute.get_strategy()

@@ -65,6 +65,12 @@ def _over_all(own: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     return total, mean, tf.math.divide_no_nan(tf.reduce_sum(distances + between, 0), total)
 
 
+def in_host_memory(array: np.ndarray) -> tf.Tensor:
+    """Return a tensor that a variable in host memory takes over without another copy."""
+    with tf.device("CPU:0"):
+        return tf.convert_to_tensor(array)
+
+
 def values_on_replicas(variables: Mapping[str, keras.Variable]) -> dict[str, list[np.ndarray]]:
     """Return each replica's values, by name, in the order of all replicas; all workers must call this together."""
     return gather_arrays({name: _own(variable) for name, variable in variables.items()})

@@ -6,6 +6,7 @@ import signal
 import threading
 from dataclasses import replace
 
+import keras
 import tensorflow as tf
 
 from nameplate.engine import private
@@ -42,6 +43,11 @@ def make_strategy(config: StrategyConfig) -> tf.distribute.Strategy:
     return _over_gpus(chosen)
 
 
+def gpu_count() -> int:
+    """Return how many GPUs this machine has."""
+    return len(tf.config.list_physical_devices("GPU"))
+
+
 def describe(strategy: tf.distribute.Strategy) -> str:
     """Return a strategy as text, e.g. `2 replicas on CPU:0, CPU:1`."""
     if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
@@ -53,6 +59,20 @@ def describe(strategy: tf.distribute.Strategy) -> str:
     count = strategy.num_replicas_in_sync
     names = [name.rpartition("device:")[2] for name in strategy.extended.worker_devices]
     return f"{count} replica{'s' if count > 1 else ''} on {', '.join(names)}"
+
+
+def strategy_of(model: keras.Model) -> tf.distribute.Strategy:
+    """Return the strategy that a model was created in; refuse another one that is entered."""
+    own = model.distribute_strategy
+    inside = own.extended.variable_created_in_scope
+    entered = tf.distribute.has_strategy() and tf.distribute.get_strategy() is not own
+    optimizers = [] if getattr(model, "optimizer", None) is None else model.optimizer.variables
+    if entered or not all(inside(variable.value) for variable in [*model.variables, *optimizers]):
+        raise NameplateError(
+            f"{model.name!r} was made outside of the strategy's scope that it is used in; "
+            "build and compile it inside: with strategy.scope(): ..."
+        )
+    return own
 
 
 def _over_workers(

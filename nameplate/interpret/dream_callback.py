@@ -10,8 +10,8 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from nameplate.engine.event_files import EventFile
 from nameplate.interpret.dream import Dreamer
 from nameplate.interpret.image_files import enlarged, read_image, save_image, sheet
 from nameplate.interpret.layer_outputs import matching
@@ -51,7 +51,7 @@ class Dreams(Observer):
     def began(self, model: keras.Model, run_length: RunLength) -> None:
         """Open the event file; dreams past the checkpoint that the run resumes from are made again."""
         remove_events_after(self._events, run_length.first_step)
-        self._writer = tf.summary.create_file_writer(str(self._events))
+        self._file = EventFile(self._events)
         self._last = run_length.total_steps
         if self._config.before_after and run_length.first_step == 0:
             self._dream(0)
@@ -62,16 +62,15 @@ class Dreams(Observer):
             self._dream(step)
 
     def _dream(self, step: int) -> None:
-        with self._writer.as_default(step=step):
-            for name, dreamer in self._dreamers.items():
-                picture = self._dreamt(dreamer)
-                tf.summary.image(name, picture[None])
-                save_image(self._folder(name) / f"step_{step:08d}.png", picture, recipe=self._recipe(dreamer, step))
-        self._writer.flush()
+        for name, dreamer in self._dreamers.items():
+            picture = self._dreamt(dreamer)
+            self._file.write_image(name, picture, step=step)
+            save_image(self._folder(name) / f"step_{step:08d}.png", picture, recipe=self._recipe(dreamer, step))
+        self._file.flush()
 
     def ended(self) -> None:
         """Close the event file, and write sheets of all dreams, a row a layer."""
-        self._writer.close()
+        self._file.close()
         rows = {name: sorted(self._folder(name).glob("step_*.png")) for name in self._dreamers}
         self._sheet("forming.png", {name: _evenly(paths) for name, paths in rows.items()})
         first = "step_00000000"

@@ -8,8 +8,8 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from nameplate.data.adapters import is_dataset
 from nameplate.data.source import Source, Stream, leaves
 from nameplate.errors import NameplateError
 
@@ -94,7 +94,7 @@ def joined(model: keras.Model, data: Any, x: Any, y: Any, sample_weight: Any, *,
     data = x if data is None else data
     if y is None and sample_weight is None:
         return (data,) if isinstance(data, tuple | list) and _are_inputs(model, data, alone=alone) else data
-    if isinstance(data, tf.data.Dataset | Source | Stream):
+    if is_dataset(data) or isinstance(data, Source | Stream):
         beside = " and ".join(key for key, each in (("y", y), ("sample_weight", sample_weight)) if each is not None)
         raise NameplateError(
             f"{beside} beside a {type(data).__name__}, which holds its targets and weights itself: (x, y, weight)"

@@ -16,13 +16,14 @@ import keras
 import numpy as np
 
 from nameplate import checkpoint as store
+from nameplate.engine.statistics import in_host_memory
 from nameplate.errors import NameplateError, NotFiniteError
 from nameplate.training.callbacks import CallbackState
 from nameplate.training.config import CheckpointConfig
 from nameplate.training.config_diff import ConfigDiff, resets_for
 from nameplate.training.console import tool
 from nameplate.training.progress import Progress, Texts, progress_of
-from nameplate.training.state import Arrays, ResumeError, TrainState, in_host_memory
+from nameplate.training.state import Arrays, ResumeError, TrainState
 from nameplate.weights.plan import forms_of
 
 _SHOWN = 5

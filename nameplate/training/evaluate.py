@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from nameplate.data.adapters import Data, as_source, evaluation_feed, example_of
 from nameplate.data.feeds import Feed
@@ -14,12 +13,14 @@ from nameplate.data.source import Source, Stream
 from nameplate.engine.compile import build
 from nameplate.engine.errors import data_errors
 from nameplate.engine.graph import EvaluationGraph, PredictionGraph
+from nameplate.engine.host_collectives import replica_count
 from nameplate.engine.private import in_keras_order
 from nameplate.engine.replica import Step
 from nameplate.engine.statistics import at_replica_means
+from nameplate.engine.strategy import strategy_of
 from nameplate.errors import NameplateError
 from nameplate.training.arguments import count_problems, joined, verbose_problems
-from nameplate.training.fit import callbacks_of, strategy_of
+from nameplate.training.fit import callbacks_of
 from nameplate.training.loop import evaluate_all
 from nameplate.training.monitor import numbers
 
@@ -65,7 +66,7 @@ def evaluate(
     strategy = strategy_of(model)
     with strategy.scope():
         source = as_source(joined(model, data, x, y, sample_weight))
-        feed = _feed(source, batch_size, steps, verbose, strategy)
+        feed = _feed(source, batch_size, steps, verbose, replica_count())
         build(model, example_of(source))
         callback_list = callbacks_of(model, callbacks, steps=feed.batches.steps)
         callback_list.on_test_begin()
@@ -113,7 +114,7 @@ def predict(
     strategy = strategy_of(model)
     with strategy.scope():
         source = as_source(joined(model, data, x, None, None, alone=True))
-        feed = _feed(source, batch_size, steps, verbose, strategy)
+        feed = _feed(source, batch_size, steps, verbose, replica_count())
         if not model.built:
             with data_errors(model):
                 model(example_of(source)[0])
@@ -130,7 +131,7 @@ def _feed(
     batch_size: int | None,
     steps: int | None,
     verbose: int | str,
-    strategy: tf.distribute.Strategy,
+    replicas: int,
 ) -> Feed:
     problems = count_problems({"batch_size": batch_size, "steps": steps}) + verbose_problems(verbose)
     if isinstance(source, Stream) and source.endless and not steps:
@@ -139,4 +140,4 @@ def _feed(
         )
     if problems:
         raise NameplateError("\n".join(problems))
-    return evaluation_feed(source, batch_size, strategy.num_replicas_in_sync, steps=steps)
+    return evaluation_feed(source, batch_size, replicas, steps=steps)

@@ -9,7 +9,6 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from nameplate.data.adapters import (
     Data,
@@ -30,8 +29,9 @@ from nameplate.engine.compile import class_weights, prepare, refuse_unlike
 from nameplate.engine.dataset_order import runs_python, unordered, unseeded
 from nameplate.engine.errors import data_errors
 from nameplate.engine.graph import EvaluationGraph, TrainGraph
+from nameplate.engine.host_collectives import replica_count
 from nameplate.engine.replica import Step
-from nameplate.errors import NameplateError
+from nameplate.engine.strategy import strategy_of
 from nameplate.graph.tree import layers
 from nameplate.naming.policy import Policy
 from nameplate.training.arguments import Arguments, joined
@@ -192,7 +192,7 @@ def loop_of(
 
     With a `run` it is restored to where that stands, and saves and logs there.
     """
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    replicas = replica_count()
     source = as_source(data)
     held_out = None if validation_data is None else as_source(validation_data, "validation_data")
     source, batches = _portioned(source, arguments, replicas)
@@ -269,20 +269,6 @@ def left_to_chance(source: Source | Stream, *, resumes: bool) -> str | None:
             "does not go on with the examples that are left"
         )
     return None
-
-
-def strategy_of(model: keras.Model) -> tf.distribute.Strategy:
-    """Return the strategy that a model was created in; refuse another one that is entered."""
-    own = model.distribute_strategy
-    inside = own.extended.variable_created_in_scope
-    entered = tf.distribute.has_strategy() and tf.distribute.get_strategy() is not own
-    optimizers = [] if getattr(model, "optimizer", None) is None else model.optimizer.variables
-    if entered or not all(inside(variable.value) for variable in [*model.variables, *optimizers]):
-        raise NameplateError(
-            f"{model.name!r} was made outside of the strategy's scope that it is used in; "
-            "build and compile it inside: with strategy.scope(): ..."
-        )
-    return own
 
 
 def callback_list(

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TextIO
 
 import keras
-import tensorflow as tf
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nameplate.checkpoint import durable
 from nameplate.checkpoint.errors import explained
+from nameplate.engine.event_files import ProfileError, start_profile, stop_profile
 from nameplate.training.console import Screen, in_words
 from nameplate.training.run_directory import aside
 
@@ -92,9 +92,9 @@ class Profile(Observer):
 
     def _start(self, step: int) -> None:
         try:
-            tf.profiler.experimental.start(str(self._directory))
-        except tf.errors.OpError as error:  # e.g. another profiler runs in this process
-            self._say(f"log.profile_steps: no profile: {error.message}")
+            start_profile(self._directory)
+        except ProfileError as error:
+            self._say(f"log.profile_steps: no profile: {error}")
         else:
             self._since = step
 
@@ -103,9 +103,9 @@ class Profile(Observer):
             return
         since, self._since = self._since, None
         try:
-            tf.profiler.experimental.stop()
-        except tf.errors.OpError as error:
-            self._say(f"log.profile_steps: no profile: {error.message}")
+            stop_profile()
+        except ProfileError as error:
+            self._say(f"log.profile_steps: no profile: {error}")
             return
         reader = "" if any(map(find_spec, _READERS)) else " after `pip install xprof`"
         self._say(f"profile of steps {since + 1} to {step} in {self._directory}; TensorBoard shows it{reader}")

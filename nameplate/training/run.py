@@ -12,10 +12,9 @@ from types import TracebackType
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from nameplate import checkpoint as store
-from nameplate.engine.host_collectives import agreed_stop, several_workers
+from nameplate.engine.host_collectives import agreed_stop, is_chief, several_workers
 from nameplate.engine.signals import StopRequest
 from nameplate.errors import NameplateError, ScriptStoppedError, StoppedError
 from nameplate.graph.name_contract import check
@@ -70,7 +69,7 @@ class Run:
     def __init__(self, options: RunOptions) -> None:
         """Take the options; `with` enters the directory."""
         options.require_valid()
-        self.options, self.writes = options, not several_workers() or _is_chief()
+        self.options, self.writes = options, not several_workers() or is_chief()
         self.screen = Screen(quiet=not self.writes)
         self.stop = StopRequest()
         self._stack = ExitStack()
@@ -220,11 +219,6 @@ def in_notebook() -> bool:
     """Say whether this is an interactive session, whose process a signal should not end."""
     shell: Callable[[], Any] | None = getattr(sys.modules.get("IPython"), "get_ipython", None)
     return hasattr(sys, "ps1") or (shell is not None and shell() is not None)
-
-
-def _is_chief() -> bool:
-    resolver = tf.distribute.get_strategy().cluster_resolver
-    return resolver is None or int(resolver.task_id or 0) == 0
 
 
 def run_options(run: Any, *, quiet: bool, **chosen: Any) -> RunOptions | None:

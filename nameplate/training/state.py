@@ -9,7 +9,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 import nameplate
 from nameplate.checkpoint import tensor_names
@@ -27,12 +26,6 @@ from nameplate.training.config_diff import Resets
 from nameplate.weights.plan import Form, Line, bridges, forms_of, match
 
 Arrays = dict[str, np.ndarray]
-
-
-def in_host_memory(array: np.ndarray) -> tf.Tensor:
-    """Return a tensor that a variable in host memory takes over without another copy."""
-    with tf.device("CPU:0"):
-        return tf.convert_to_tensor(array)
 
 
 class ResumeError(NameplateError):
@@ -145,7 +138,7 @@ def train_state(model: keras.Model, augmentation: keras.Model | None = None) -> 
         shared |= {f"seeds/augmentation/{name}": variable for name, variable in drawn.items()}
     shared |= {f"optimizer/{name}": variable for name, variable in optimizer.items() if "@" not in name}
     weights = {name: variable for name, variable in variables.items() if name not in seed_states}
-    replicated = tf.distribute.get_strategy().num_replicas_in_sync > 1
+    replicated = host_collectives.replica_count() > 1
     trained = {id(variable) for variable in model.trainable_variables}
     apart = {name: variable for name, variable in weights.items() if replicated and id(variable) not in trained}
     return TrainState(
@@ -218,14 +211,14 @@ def _replicas(name: str, state: Mapping[str, Any]) -> list[np.ndarray]:
 
 
 def _restore_own(variable: keras.Variable, values: list[np.ndarray]) -> None:
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    replicas = host_collectives.replica_count()
     if len(values) == replicas:
         for target, value in zip(copies(variable), values[host_collectives.first_local_replica() :], strict=False):
             target.assign(value)
 
 
 def _restore_sums(variable: keras.Variable, values: list[np.ndarray]) -> None:
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    replicas = host_collectives.replica_count()
     if len(values) != replicas:
         total = sum(values, np.zeros_like(values[0])) if values else np.zeros(variable.shape)
         values = [total] + [np.zeros_like(total)] * (replicas - 1)

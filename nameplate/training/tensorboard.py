@@ -10,7 +10,6 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf ships no types
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -20,6 +19,7 @@ from tensorboard.util.tensor_util import make_tensor_proto
 
 import nameplate
 from nameplate.checkpoint import durable
+from nameplate.engine.event_files import EventFile
 from nameplate.graph.tree import seeds
 from nameplate.training.observers import Observer, Record, RunLength
 
@@ -77,12 +77,10 @@ class TensorBoard(Observer):
         self._model = model
         for part in ("train", "validation"):
             remove_events_after(self._directory / part, run_length.first_step)
-        self._train = tf.summary.create_file_writer(str(self._directory / "train"))
-        self._validation = tf.summary.create_file_writer(str(self._directory / "validation"))
-        with self._train.as_default(step=run_length.first_step):
-            if run_length.first_step == 0:
-                for name, text in self._texts.items():
-                    tf.summary.text(name, f"```\n{text}\n```")
+        self._train, self._validation = EventFile(self._directory / "train"), EventFile(self._directory / "validation")
+        if run_length.first_step == 0:
+            for name, text in self._texts.items():
+                self._train.write_text(name, f"```\n{text}\n```", step=0)
 
     def recorded(self, record: Record) -> None:
         """Write the scalars, and at the end of an epoch the histograms."""
@@ -92,11 +90,10 @@ class TensorBoard(Observer):
             into.MergeFrom(scalar_pb(_tag(name, of_epoch=record.of_epoch), value))
         if record.of_epoch and self._every and (record.epoch + 1) % self._every == 0:
             self._draw_histograms(train)
-        for writer, summary in ((self._train, train), (self._validation, validation)):
+        for events, summary in ((self._train, train), (self._validation, validation)):
             if summary.value:
-                with writer.as_default(step=record.step):
-                    tf.summary.experimental.write_raw_pb(summary.SerializeToString())
-                writer.flush()
+                events.write_summary(summary.SerializeToString(), step=record.step)
+                events.flush()
 
     def ended(self) -> None:
         """Close the writers."""

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from nameplate.data.dataset import Dataset
 from nameplate.data.source import Stream
 from nameplate.engine.config import StrategyConfig, StrategyKind
-from nameplate.engine.strategy import describe, make_strategy
+from nameplate.engine.event_files import EventFile
+from nameplate.engine.strategy import describe, gpu_count, make_strategy
 from nameplate.errors import NameplateError
 from nameplate.interpret import objectives
 from nameplate.interpret.dream import Dreamer, Progress, default_size, defaults
@@ -93,7 +93,7 @@ def make(request: PictureRequest, screen: Screen) -> Path:
 
 
 def _strategy_config(replicas: int | None) -> StrategyConfig:
-    several = replicas is not None or len(tf.config.list_physical_devices("GPU")) > 1
+    several = replicas is not None or gpu_count() > 1
     return StrategyConfig(kind=StrategyKind.auto if several else StrategyKind.single, replicas=replicas)
 
 
@@ -121,7 +121,7 @@ def _example(request: PictureRequest, source: Rebuilt) -> tuple[np.ndarray | Non
         raise NameplateError(f"{source.origin} has a stream as data, without numbers; give an image file")
     if not number.isdigit() or int(number) >= part.size:
         raise NameplateError(f"{request.image}: examples are numbered 0 to {part.size - 1}")
-    x = part.load(tf.constant([int(number)], tf.int64))[0]
+    x = part.load(np.array([int(number)], np.int64))[0]
     values = x if isinstance(x, dict) else {next(iter(dataset.inputs)): x}
     arrays = {name: np.asarray(value)[0] for name, value in values.items()}
     over = request.over or next(iter(arrays))
@@ -207,7 +207,7 @@ def _counted(work: Work, name: str | None) -> int:
     """Return the number of channels of a layer, or of classes."""
     cut = Cut(work.source.model, [name or WHOLE], inputs=work.inputs)
     size = default_size(cut.port)
-    output = cut(tf.zeros([1, *size, cut.port.shape[-1] or 3]))[name or WHOLE]
+    output = cut(np.zeros((1, *size, cut.port.shape[-1] or 3), np.float32))[name or WHOLE]
     return int((flat(output, name) if name else logits(work.source.model, output, None)).shape[-1])
 
 
@@ -277,7 +277,6 @@ def _recipe(work: Work, about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _to_tensorboard(directory: str, picture: np.ndarray, *, tag: str, step: int) -> None:
-    writer = tf.summary.create_file_writer(directory)
-    with writer.as_default(step=step):
-        tf.summary.image(tag, picture[None])
-    writer.close()
+    events = EventFile(directory)
+    events.write_image(tag, picture, step=step)
+    events.close()
