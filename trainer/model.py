@@ -15,6 +15,7 @@ import numpy as np
 
 import nameplate
 from nameplate import checkpoint as store
+from nameplate.checkpoint import location
 from nameplate.data.dataset import Dataset, Field, Shapes, TargetKind
 from nameplate.data.registry import open_dataset
 from nameplate.data.targets import TargetError, call, resolver
@@ -25,8 +26,8 @@ from nameplate.graph import model_weights
 from nameplate.graph.tree import seeds
 from nameplate.io.load_model import within_budget
 from nameplate.naming.names import fault
-from nameplate.training import run_directory
-from trainer.config import stored_config
+from nameplate.training.script_settings import CALL
+from trainer.config import from_yaml, stored_config
 from trainer.models.config import CustomModelConfig, ModelConfig
 
 REPAIR = "Or run with naming=repair to take these names."
@@ -168,8 +169,10 @@ def rebuild(path: str, *, trust: Sequence[str] = ()) -> Rebuilt:
     """
     if Path(path).is_file() and Path(path).suffix:  # a pointer such as `latest` is a file too
         return Rebuilt(_loaded(path, trust), path, None, None)
-    place = run_directory.find_one(path)
+    place = location.find_one(path)
     with store.open(place) as checkpoint:
+        if CALL in from_yaml(checkpoint.config):  # a script's: its model is described by `model.json` alone
+            return Rebuilt(_loaded(str(place), trust), str(place), checkpoint.step, None)
         config = stored_config(checkpoint.config, unchecked="data")
         resolve = resolver(tuple(trust), stored=True)
 

@@ -20,14 +20,15 @@ import numpy as np
 
 from nameplate import checkpoint as store
 from nameplate.checkpoint import dtypes
-from nameplate.checkpoint.layout import MANIFEST
+from nameplate.checkpoint.layout import MANIFEST, is_pointer_name
+from nameplate.checkpoint.location import choose
 from nameplate.errors import FileFormatError, cause
 from nameplate.formats import keras_config, limits
 from nameplate.formats.keras_config import modernized
 from nameplate.formats.keras_file import write_copy
 from nameplate.formats.keras_weights import legacy_config
 from nameplate.formats.limits import Budget
-from nameplate.formats.registry import open_weights
+from nameplate.formats.registry import is_weights, kind, open_weights
 from nameplate.graph import keras_private
 from nameplate.graph import rename as renaming
 from nameplate.graph.global_state import deep_graphs
@@ -53,13 +54,14 @@ def load(
     rename: To | None = None,
     custom_objects: Mapping[str, Any] | None = None,
     trust: bool = False,
+    which: str | int = "best",
 ) -> Any:
     """Return the uncompiled model in a file, with the names it was saved with; from a file of weights, a dictionary.
 
-    A `.keras` file, an `.h5` file with a configuration (also of Keras 2) and a checkpoint of ours contain a model. A
-    configuration that would run, import or open anything is refused unless `trust`. Even then Keras' safe mode rejects
-    Python code until the caller calls `keras.config.enable_unsafe_deserialization()`. Reading names and weights needs
-    no trust.
+    A `.keras` file, an `.h5` file with a configuration (also of Keras 2), a run and a checkpoint of ours contain a
+    model. A configuration that would run, import or open anything is refused unless `trust`. Even then Keras' safe mode
+    rejects Python code until the caller calls `keras.config.enable_unsafe_deserialization()`. Reading names and weights
+    needs no trust.
 
     Proved: that each array of the file has a place in the model, and each variable a value. Not proved: that
     classes of the user's compute what they did when the file was saved.
@@ -71,18 +73,31 @@ def load(
         rename: for a model as in `nameplate.rename`; for weights `{old: new}` or rules like `OLD=NEW`.
         custom_objects: `{name: class or function}` for everything that is not Keras' own.
         trust: whether to build a configuration that could do what the refusal lists.
+        which: of a run: its `best` checkpoint (the newest where nothing was measured), its `latest`, or that of a step.
 
     Raises:
         FileFormatError: if the file cannot be read, or needs custom objects or trust.
+        StoreError: if a run has no such checkpoint, or no good one; a damaged one that is skipped is a warning.
         WeightsError: if a pattern of `only` matches nothing.
     """
-    source = Path(path)
+    source = _checkpoint_of(Path(path), which)
     with keras_private.undisturbed():
         model = None if only is not None else _model(source, custom_objects or {}, trust=trust)
     if model is None:
         return _weights(source, only, rename or ())
     _reserve(model)
     return model if rename is None else renaming.rename(model, rename)
+
+
+def _checkpoint_of(path: Path, which: str | int) -> Path:
+    """Return the checkpoint that a path to a run or a pointer means; any other path as it is."""
+    if is_weights(path) or kind(path) is not None or not (path.is_dir() or is_pointer_name(path.name)):
+        return path
+
+    def warn(checkpoint: Path, error: Exception) -> None:
+        warnings.warn(f"{checkpoint.name} is damaged and skipped: {error}", stacklevel=5)
+
+    return choose(str(path), which, warn)
 
 
 def loaded(path: Path, source: Path, objects: Mapping[str, Any]) -> keras.Model:

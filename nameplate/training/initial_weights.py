@@ -12,13 +12,12 @@ import keras
 
 import nameplate
 from nameplate import checkpoint as store
-from nameplate.checkpoint import tensor_names
+from nameplate.checkpoint import location, tensor_names
 from nameplate.errors import NameplateError
 from nameplate.io.load_weights import converted_from_torch, forms_of_model, layout_of, with_torch_names
 from nameplate.io.transfer import write_plan
 from nameplate.naming.names import did_you_mean
 from nameplate.naming.rules import Rule, apply_rules, parse_rules
-from nameplate.training import run_directory
 from nameplate.training.config import CheckpointInitConfig, TransferInitConfig
 from nameplate.training.weight_sources import WeightSource, open_source
 from nameplate.weights.class_mapping import Classes
@@ -233,7 +232,7 @@ def _opened(text: str, show: Show = lambda *_: None) -> Iterator[WeightSource]:
 
 
 def _best(path: Path, damaged: list[tuple[str, ...]]) -> str | None:
-    for directory in (path / run_directory.CHECKPOINTS, path):
+    for directory in (path / location.CHECKPOINTS, path):
         if (directory / "best").is_file() or store.checkpoints(directory):
             best = store.best(directory, lambda checkpoint, error: damaged.append((checkpoint.name, str(error))))
             return None if best is None else str(best)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nameplate import checkpoint as store
+from nameplate.checkpoint import location
 from nameplate.formats.registry import is_weights, open_weights
-from nameplate.training import run_directory
 from nameplate.weights.named import Weights
 from nameplate.weights.plan import Form, forms_of
 
@@ -56,6 +56,6 @@ def open_source(text: str) -> Iterator[WeightSource]:
         with open_weights(text) as arrays:
             yield WeightSource(text, arrays, {}, {}, None)
         return
-    path = run_directory.find_one(text)
+    path = location.find_one(text)
     with store.open(path) as checkpoint:
         yield WeightSource(str(path), checkpoint.weights, checkpoint.optimizer, checkpoint.state, checkpoint)

@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nameplate import checkpoint as store
+from nameplate.checkpoint import location
 from nameplate.errors import NameplateError
 from nameplate.formats import limits, registry
 from nameplate.formats import name_table as tables
 from nameplate.naming import names, rules
 from nameplate.naming import policy as policies
 from nameplate.naming.policy import Policy, PolicyMode, Violation
-from nameplate.training import console, run_directory
+from nameplate.training import console
 from nameplate.training.console import import_tensorflow, interruptible
 
 VALID, INVALID, REFUSED, PIPE_CLOSED = 0, 1, 2, 141
@@ -60,7 +61,7 @@ def read_table(path: str) -> tables.NameTable:
     file = Path(path)
     if registry.is_weights(file) or (file.is_file() and file.name not in store.pointers(file.parent)):
         return registry.read_table(file)
-    return _checkpoint_table(run_directory.find_one(path))
+    return _checkpoint_table(location.find_one(path))
 
 
 def _checkpoint_table(path: Path) -> tables.NameTable:

@@ -14,10 +14,10 @@ from typing import Any
 
 from nameplate.checkpoint import durable, layout
 from nameplate.checkpoint.errors import explained
+from nameplate.checkpoint.location import find_one
 from nameplate.errors import NameplateError
 from nameplate.naming.names import did_you_mean
 from nameplate.training.config import From
-from nameplate.training.run_directory import find_one
 from trainer.ledger.ledger import Ledger, is_sweep
 from trainer.ledger.record import SEED, JobRecord, State, varying
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from nameplate.training.config_diff import ConfigDiffError
 from nameplate.training.state import ResumeError
 from tests.nameplate.training.script import CHECKPOINT, At, examples, in_process, network, train
 from tests.trainer.running import assert_same, content
+from trainer.model import rebuild
 
 
 @pytest.fixture(autouse=True)
@@ -256,3 +258,53 @@ def test_a_nan_goes_back_to_the_last_good_checkpoint_as_often_as_allowed(tmp_pat
         nameplate.fit(network(), x, y, **given)
     history = nameplate.fit(network(), x, y, max_rollbacks=2, **given)
     assert np.isfinite(history.history["loss"][-1])
+
+
+def test_a_run_loads_as_a_model(whole: Path) -> None:
+    x, _ = examples()
+    steps = store.checkpoints(whole / "checkpoints")
+    chosen: dict[str | int, Path | None] = {"latest": steps[-1], 24: steps[-1]}
+    chosen["best"] = store.resolve(whole / "checkpoints", "best")
+    for which, path in chosen.items():
+        model = nameplate.load(whole, which=which)
+        assert path is not None
+        saved = store.open(path).weights.load()
+        held = nameplate.read(model)
+        assert_same({name: held[name] for name in saved}, saved)
+        assert model.predict(x, verbose=0).shape == (len(x), 3)
+    assert nameplate.load(whole / "best").name == "net"
+
+
+def test_a_damaged_best_is_skipped_with_a_warning(tmp_path: Path, whole: Path) -> None:
+    shutil.copytree(whole, tmp_path / "a")
+    best = store.resolve(tmp_path / "a" / "checkpoints", "best")
+    assert best is not None
+    weights = best / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"oops")
+    with pytest.warns(UserWarning, match=f"{best.name} is damaged and skipped"):
+        model = nameplate.load(tmp_path / "a")
+    assert not np.array_equal(nameplate.read(model)["hidden/kernel"], np.zeros(1))
+
+
+@pytest.mark.parametrize(
+    ("which", "message"),
+    [
+        (5, "has no checkpoint of step 5; it has 18, 20, 24"),
+        ("newest", "which='newest': 'best', 'latest', or the number of a step"),
+        (True, "which=True"),
+    ],
+)
+def test_a_checkpoint_that_a_run_does_not_have_is_refused(whole: Path, which: Any, message: str) -> None:
+    with pytest.raises(NameplateError, match=message):
+        nameplate.load(whole, which=which)
+
+
+def test_a_path_that_is_not_there_is_answered_with_the_nearest(whole: Path) -> None:
+    with pytest.raises(NameplateError, match="whole"):
+        nameplate.load(whole.parent / "whle")
+
+
+def test_the_commands_read_a_run_of_a_script(whole: Path) -> None:
+    rebuilt = rebuild(str(whole))
+    assert rebuilt.step == 24
+    assert [*nameplate.layers(rebuilt.model)] == ["x", "hidden", "drop", "classes"]

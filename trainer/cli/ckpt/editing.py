@@ -16,7 +16,8 @@ import numpy as np
 
 import nameplate
 from nameplate import checkpoint as store
-from nameplate.checkpoint import durable, layout
+from nameplate.checkpoint import durable, layout, location
+from nameplate.checkpoint.location import CHECKPOINTS, NoCheckpointError
 from nameplate.errors import FileFormatError
 from nameplate.formats import limits
 from nameplate.formats.name_table import Array, of_config
@@ -25,9 +26,8 @@ from nameplate.formats.pytorch_weights import to_torch
 from nameplate.formats.registry import read_table
 from nameplate.naming import names
 from nameplate.naming.rules import RuleError, apply_rules, parse_rules
-from nameplate.training import console, run_directory
+from nameplate.training import console
 from nameplate.training.console import import_tensorflow
-from nameplate.training.run_directory import CHECKPOINTS, NoCheckpointError
 from nameplate.training.weight_sources import SUFFIX, WeightSource, open_source
 from nameplate.weights import merge, named
 from nameplate.weights.named import Weights
@@ -340,8 +340,8 @@ def _report(arguments: argparse.Namespace, written: Path, about: dict[str, objec
 
 def prune(arguments: argparse.Namespace) -> int:
     """Delete checkpoints of a run that is not being trained; never the newest good one or one that a pointer names."""
-    directory = run_directory.find_directory(arguments.path)
-    run = directory.parent if directory.name == run_directory.CHECKPOINTS else directory
+    directory = location.find_directory(arguments.path)
+    run = directory.parent if directory.name == location.CHECKPOINTS else directory
     rule = {name: getattr(arguments, name) for name in ("last", "best", "metric", "mode", "every")}
     rule |= {"thorough": True, "partial": True}
     if arguments.dry_run:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from nameplate import checkpoint as store
-from nameplate.checkpoint import layout
+from nameplate.checkpoint import layout, location
 from nameplate.checkpoint.manifest import Manifest, TensorRecord
 from nameplate.checkpoint.reading import read_manifest
 from nameplate.naming.rules import parse_rules
-from nameplate.training import console, run_directory
+from nameplate.training import console
 from nameplate.training.weight_sources import WeightSource, open_source
 from nameplate.weights import named as weights
 from nameplate.weights.named import Difference, Weights
@@ -23,7 +23,7 @@ DAMAGED = 1
 
 def ls(arguments: argparse.Namespace) -> int:
     """List the checkpoints of a run by step; a damaged one with what its manifest says."""
-    place = run_directory.find(arguments.path)
+    place = location.find(arguments.path)
     pointers = _pointers(place)
     # A running job may delete some meanwhile.
     rows = [_summary(path, pointers) for path in place.paths if path.exists()]
@@ -44,7 +44,7 @@ def ls(arguments: argparse.Namespace) -> int:
 
 def show(arguments: argparse.Namespace) -> int:
     """Show one checkpoint: position, metrics, provenance, files and tensors."""
-    path = run_directory.find_one(arguments.path)
+    path = location.find_one(arguments.path)
     with store.open(path) as checkpoint:
         content = checkpoint.manifest
     if arguments.json:
@@ -68,7 +68,7 @@ def verify(arguments: argparse.Namespace) -> int:
     """
     damages: dict[Path, list[store.Damage]] = {}
     for text in arguments.path:
-        place = run_directory.find(text)
+        place = location.find(text)
         damages |= {path: store.verify(path) for path in place.paths if layout.has_manifest(path)}
         lost = store.lacking(place.directory or place.newest.parent)
         named = place.paths if place.directory is None else lost
@@ -85,7 +85,7 @@ def verify(arguments: argparse.Namespace) -> int:
     return DAMAGED if any(damages.values()) else 0
 
 
-def _pointers(place: run_directory.CheckpointPaths) -> dict[Path, list[str]]:
+def _pointers(place: location.CheckpointPaths) -> dict[Path, list[str]]:
     """Return the names of the pointers by the checkpoint that they lead to."""
     names: dict[Path, list[str]] = {}
     for name, target in store.pointers(place.directory or place.newest.parent).items():
