@@ -243,26 +243,6 @@ def renamed(tree: Sequence[str], changes: Changes, parents: Sequence[int]) -> li
     return after
 
 
-def compose(first: Mapping[str, str], second: Mapping[str, str]) -> dict[str, str]:
-    """Return the one renaming of qualified names that does `first` and then `second`."""
-    chained = {old: second.get(new, new) for old, new in first.items()}
-    reached = set(first.values())
-    return {**chained, **{old: new for old, new in second.items() if old not in reached and old not in first}}
-
-
-def inverse(mapping: Mapping[str, str]) -> dict[str, str]:
-    """Return the renaming that undoes this one.
-
-    Raises:
-        RuleError: when two names became one, which cannot be undone.
-    """
-    back: dict[str, list[str]] = defaultdict(list)
-    for old, new in mapping.items():
-        back[new].append(old)
-    _refuse([f"{' and '.join(map(repr, olds))} both become {new!r}" for new, olds in back.items() if len(olds) > 1])
-    return {new: olds[0] for new, olds in back.items()}
-
-
 def _own_names(chosen: Mapping[int, str], tree: Sequence[str]) -> Changes:
     """Return own names for own or qualified ones; a name that would move a layer elsewhere is refused."""
     problems = []

@@ -31,7 +31,7 @@ SAME_RATE = 1e-5  # of the highest: how far two formulas for one curve are apart
 _KERAS = ("keras", "builtins", "")  # packages whose classes plain Keras knows
 
 
-class ExportError(NameplateError):
+class BestModelError(NameplateError):
     """Plain Keras would not load the model as it is; nothing was written to its path."""
 
 
@@ -71,7 +71,7 @@ def export_best(
     The model has its own weights and state again afterwards.
 
     Raises:
-        ExportError: the loaded model has other names, or computes something else.
+        BestModelError: the loaded model has other names, or computes something else.
         NameplateError: the model cannot be saved as it is.
     """
     rate, schedule = _rates(model, steps)
@@ -157,12 +157,14 @@ def _prove(model: keras.Model, path: Path, inputs: Any, *, plain: bool) -> None:
     names, loaded = ({name for name in nameplate.variables(each) if name not in drawn} for each in (model, copy))
     if names != loaded:
         differing = ", ".join(sorted(names ^ loaded)[:5])
-        raise ExportError(f"{model.name!r} would have other names when plain Keras loads it: {differing}")
+        raise BestModelError(f"{model.name!r} would have other names when plain Keras loads it: {differing}")
     before, after = (keras.tree.flatten(_call(each, inputs)) for each in (model, copy))
     for one, other in zip(before, after, strict=True):
         if not np.allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
             gap = float(np.nanmax(np.abs(np.asarray(one, np.float64) - np.asarray(other, np.float64))))
-            raise ExportError(f"{model.name!r} would compute something else when plain Keras loads it: {gap:.3g} away")
+            raise BestModelError(
+                f"{model.name!r} would compute something else when plain Keras loads it: {gap:.3g} away"
+            )
 
 
 def _call(model: keras.Model, inputs: Any) -> Any:

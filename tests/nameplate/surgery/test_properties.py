@@ -1,23 +1,26 @@
 from __future__ import annotations
 
-import os
 import tempfile
 from typing import Any
 
 import keras
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from keras import layers
 
 import nameplate
 from nameplate.graph.functional import SurgeryError
+from tests.long import FAULTS
 from tests.nameplate.graph.test_rename import assert_identical
 from tests.nameplate.surgery import graphs
 
-# More with NAMEPLATE_FAULTS=1. A failure is not made smaller: building models that often takes minutes.
+pytestmark = [pytest.mark.long] if FAULTS else []
+
+# `make faults` draws more. A failure is not made smaller: building models that often takes minutes.
 FEW = settings(
-    max_examples=150 if os.environ.get("NAMEPLATE_FAULTS") == "1" else 12,
+    max_examples=150 if FAULTS else 12,
     deadline=None,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],
