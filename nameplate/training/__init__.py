@@ -8,7 +8,7 @@ stages, monitor                  what trains when; the value that decides what i
 state, callbacks, progress       all that a resume restores
 checkpoint_manager, config_diff  saving and restoring; settings that may change in between
 run_directory, shared_run        where a run keeps its files, on one or several workers
-run, script_settings             a run around `fit` in a script, and what its checkpoints are compared by
+script_run, script_settings      a run around `fit` in a script, and what its checkpoints are compared by
 initial_weights, weight_sources  weights from elsewhere
 observers, tensorboard, console  what is shown and recorded
 best_model                       the best model as a file for plain Keras

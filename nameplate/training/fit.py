@@ -39,7 +39,7 @@ from nameplate.training.config import CheckpointConfig, LogConfig
 from nameplate.training.loop import Loop, Plan
 from nameplate.training.monitor import numbers
 from nameplate.training.progress import Progress
-from nameplate.training.run import Run, run_options
+from nameplate.training.script_run import ScriptRun, run_options
 from nameplate.training.script_settings import (
     CALL,
     data_settings,
@@ -169,7 +169,7 @@ def fit(
     with (
         strategy_of(model).scope(),
         _synchronised(model, sync_batch_norm=sync_batch_norm),
-        Run(options) if options else nullcontext() as own,
+        ScriptRun(options) if options else nullcontext() as own,
     ):
         loop = loop_of(model, data, arguments, validation_data=validation_data, callbacks=callbacks, run=own)
         with data_errors(model), loop.checkpoints or nullcontext():
@@ -186,7 +186,7 @@ def loop_of(
     *,
     validation_data: Data | None = None,
     callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None = None,
-    run: Run | None = None,
+    run: ScriptRun | None = None,
 ) -> Loop:
     """Return the loop that `fit` runs; call it, and run it, in the scope of the model's strategy.
 
@@ -317,7 +317,7 @@ def _length(arguments: Arguments, batches: Batches) -> tuple[int, int]:
     return epochs, total
 
 
-def _plan(model: keras.Model, arguments: Arguments, batches: Batches, *, total_steps: int, run: Run | None) -> Plan:
+def _plan(model: keras.Model, arguments: Arguments, batches: Batches, *, total_steps: int, run: ScriptRun | None) -> Plan:
     per_call = model.steps_per_execution
     return Plan(
         total_steps=total_steps,

@@ -60,7 +60,7 @@ class RunOptions:
             raise ConfigError(problems)
 
 
-class Run:
+class ScriptRun:
     """A run's directory while a script trains in it: locked, and marked for a scheduler if a signal ends it.
 
     Of several workers only the chief locks and writes; all of them read.
@@ -74,7 +74,7 @@ class Run:
         self.stop = StopRequest()
         self._stack = ExitStack()
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> ScriptRun:
         path = self.options.path
         with ExitStack() as stack:
             if self.writes:
