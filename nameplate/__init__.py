@@ -59,6 +59,7 @@ if TYPE_CHECKING:  # for type checkers and editors; what runs is below, and a te
     from nameplate.surgery.join import prefixed as prefixed
     from nameplate.training.config import Checkpoint as Checkpoint
     from nameplate.training.config import Log as Log
+    from nameplate.training.custom_loop import Run as Run
     from nameplate.training.evaluate import evaluate as evaluate
     from nameplate.training.evaluate import predict as predict
     from nameplate.training.fit import fit as fit
@@ -92,6 +93,7 @@ _HOMES = {
     "nameplate.io.reconstruct": "reconstruct",
     "nameplate.io.repair": "mend",
     "nameplate.training.config": "Checkpoint Log",
+    "nameplate.training.custom_loop": "Run",
     "nameplate.training.fit": "fit",
     "nameplate.training.evaluate": "evaluate predict",
     "nameplate.interpret.dream": "dream",

@@ -76,6 +76,13 @@ def feed_of(source: Source | Stream, batches: Batches, order: Order, resident: R
     return HostFeed(steps, batches) if _computes_on_host() else PipelineFeed(shares, batches)
 
 
+def steps_from(source: Source | Stream, batches: Batches, order: Order, step: int) -> tf.data.Dataset:
+    """Return the whole steps from `step` of the run on, epoch after epoch and forever; `order` is not a stream's."""
+    if isinstance(source, Stream):
+        return _steps_of_stream(source, batches, step)
+    return _steps_of_source(source, batches, order, step)
+
+
 def _computes_on_host() -> bool:
     """Say whether all replicas are in this process and compute on the CPU."""
     several = isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy)

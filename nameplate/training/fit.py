@@ -175,7 +175,7 @@ def fit(
         with data_errors(model), loop.checkpoints or nullcontext():
             loop.run()
         if own:
-            own.report(loop)
+            own.report(loop.progress, loop.checkpoints)
     return model.history
 
 
@@ -317,7 +317,9 @@ def _length(arguments: Arguments, batches: Batches) -> tuple[int, int]:
     return epochs, total
 
 
-def _plan(model: keras.Model, arguments: Arguments, batches: Batches, *, total_steps: int, run: ScriptRun | None) -> Plan:
+def _plan(
+    model: keras.Model, arguments: Arguments, batches: Batches, *, total_steps: int, run: ScriptRun | None
+) -> Plan:
     per_call = model.steps_per_execution
     return Plan(
         total_steps=total_steps,

@@ -33,7 +33,7 @@ from nameplate.training.progress import Progress, Texts, about, model_json
 from nameplate.training.run_directory import RunDirectory, marked, open_run_directory
 from nameplate.training.script_settings import agreement, as_text
 from nameplate.training.shared_run import same_start
-from nameplate.training.state import train_state
+from nameplate.training.state import TrainState, train_state
 from nameplate.training.tensorboard import TensorBoard
 
 _REPAIR = "model = nameplate.enforce(model, 'repair'), before compile, gives a model that has these names."
@@ -121,32 +121,34 @@ class ScriptRun:
             NameplateError: the checkpoint is of another model, of other settings, or none is good.
         """
         model = loop.model
-        self._require_names(model)
+        self.require_names(model)
         known = known_values(model, validated=validated)
         monitor, _ = monitored(self.options.checkpoint, EarlyStoppingConfig(), known)
-        checkpoints = self._checkpoints(model, settings, callbacks, monitor)
+        texts = Texts(model_json(model), as_text(settings), classes_by_variable(model), about({}))
+        checkpoints = self.checkpoints(train_state(model), texts, settings, callbacks, monitor)
         return replace(
             loop,
-            observers=self._observers(model, settings) if self.writes else (),
+            observers=self.observers(model.name, layer_rows(model), settings),
             checkpoints=checkpoints,
-            progress=self._restored(checkpoints, settings, loop.plan.total_steps),
+            progress=self.restored(checkpoints, settings, loop.plan.total_steps),
             stop=agreed_stop(self.stop),
             averaged=bool(getattr(model.optimizer, "use_ema", False)),
             say=self.screen.say,
         )
 
-    def report(self, loop: Loop) -> None:
+    def report(self, progress: Progress, checkpoints: Checkpoints | None) -> None:
         """Print what came of the run, and what can be done with it."""
-        if self.options.quiet or loop.checkpoints is None:
+        if self.options.quiet or checkpoints is None:
             return
-        progress, path = loop.progress, self.home.path
-        best = "" if progress.best is None else f", best {loop.checkpoints.monitor} {progress.best:.4f}"
+        path = self.home.path
+        best = "" if progress.best is None else f", best {checkpoints.monitor} {progress.best:.4f}"
         self.screen.say(f"done: {progress.step} step{'s' if progress.step != 1 else ''} in {path}{best}")
         if self.options.log.tensorboard:
             self.screen.say(f"  look         {tool('tensorboard')} --logdir {shlex.quote(str(self.home.tensorboard))}")
         self.screen.say(f"  checkpoints  {tool('ckpt')} ls {shlex.quote(str(path))}")
 
-    def _require_names(self, model: keras.Model) -> None:
+    def require_names(self, model: keras.Model) -> None:
+        """Raise `NamingError` if the model's names break the run's policy; under `report` print it."""
         policy = policies.named_policy(self.options.naming)
         violations = check(model, policy)
         if not violations:
@@ -156,14 +158,15 @@ class ScriptRun:
             raise NamingError(text, violations)
         self.screen.say(text)
 
-    def _checkpoints(
+    def checkpoints(
         self,
-        model: keras.Model,
+        state: TrainState,
+        texts: Texts,
         settings: Mapping[str, Any],
         callbacks: Sequence[keras.callbacks.Callback],
         monitor: str,
     ) -> Checkpoints:
-        texts = Texts(model_json(model), as_text(settings), classes_by_variable(model), about({}))
+        """Return the run's checkpoints of a state; what differs from `settings` in the last one is refused."""
         agree = agreement(settings, texts.model, meant=self.options.resume_changed, say=self.screen.say)
 
         def agree_with(checkpoint: store.Checkpoint, where: str) -> ConfigDiff:
@@ -172,7 +175,7 @@ class ScriptRun:
         return Checkpoints(
             self.home.checkpoints,
             self.options.checkpoint,
-            state=train_state(model),
+            state=state,
             texts=texts,
             monitor=monitor,
             callbacks=callbacks,
@@ -181,7 +184,8 @@ class ScriptRun:
             writes=self.writes,
         )
 
-    def _restored(self, checkpoints: Checkpoints, settings: Mapping[str, Any], total_steps: int) -> Progress:
+    def restored(self, checkpoints: Checkpoints, settings: Mapping[str, Any], total_steps: int) -> Progress:
+        """Restore the last good checkpoint and return where the run stands; record the settings that continue it."""
         progress = checkpoints.restore()
         same_start(progress.step, self.home.checkpoints)
         if self.writes:
@@ -190,17 +194,20 @@ class ScriptRun:
             self.screen.say(f"resuming from {checkpoints.last} of {total_steps} steps")
         return progress
 
-    def _observers(self, model: keras.Model, settings: Mapping[str, Any]) -> list[Observer]:
-        log, rows = self.options.log, layer_rows(model)
+    def observers(self, name: str, rows: Sequence[Sequence[str]], settings: Mapping[str, Any]) -> list[Observer]:
+        """Return what shows and records the run; nothing in a worker that does not write."""
+        if not self.writes:
+            return []
+        log = self.options.log
         observers: list[Observer] = [] if self.options.quiet else [ShowProgress(self.screen)]
         if log.layer_table and not self.options.quiet:
-            self.screen.table(f"layers of {model.name}", COLUMNS, rows)
+            self.screen.table(f"layers of {name}", COLUMNS, rows)
         observers.append(JsonLines(self.home.metrics, say=self.screen.say))
         if log.profile_steps:
             directory = self.home.tensorboard / "train"
             observers.append(Profile(directory, after=log.profile_after, steps=log.profile_steps, say=self.screen.say))
         if log.tensorboard:
-            texts = {"config": as_text(settings), "layers": plain_table(model.name, COLUMNS, rows)}
+            texts = {"config": as_text(settings), "layers": plain_table(name, COLUMNS, rows)}
             observers.append(TensorBoard(self.home.tensorboard, texts=texts, histograms_every=log.histograms_every))
         return observers
 

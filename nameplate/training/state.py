@@ -152,6 +152,39 @@ def train_state(model: keras.Model, augmentation: keras.Model | None = None) -> 
     )
 
 
+def joint_state(
+    models: Mapping[str, keras.Model],
+    optimizers: Mapping[str, keras.Optimizer],
+    *,
+    metrics: Iterable[keras.metrics.Metric] = (),
+    variables: Mapping[str, keras.Variable],
+) -> TrainState:
+    """Return the state of models that a loop of the user's trains: names begin with the key of their model, if any.
+
+    An optimizer belongs to the model of its key and is built. `variables` are what else the loop remembers.
+    """
+    weights: dict[str, keras.Variable] = {}
+    slots: dict[str, keras.Variable] = {}
+    shared = {f"variables/{name}": variable for name, variable in variables.items()}
+    for key, model in models.items():
+        prefix = f"{key}/" if key else ""
+        named = {f"{prefix}{name}": variable for name, variable in nameplate.variables(model).items()}
+        drawn = {f"{prefix}{name}/state" for name in seeds(model)} & named.keys()
+        shared |= {f"seeds/{name}": named[name] for name in drawn}
+        weights |= {name: variable for name, variable in named.items() if name not in drawn}
+        for name, variable in named_variables(optimizers[key], named).items() if key in optimizers else ():
+            (slots if "@" in name else shared)[name if "@" in name else f"optimizer/{prefix}{name}"] = variable
+    trained = {id(variable) for model in models.values() for variable in model.trainable_variables}
+    return TrainState(
+        weights=weights,
+        slots=slots,
+        shared=dict(sorted(shared.items())),
+        local=_metric_variables(metrics),
+        apart={},
+        trained=frozenset(name for name, variable in weights.items() if id(variable) in trained),
+    )
+
+
 def _averaged(optimizer: keras.Optimizer, weights: Mapping[str, keras.Variable]) -> frozenset[str]:
     """Return the names of the weights of which an optimizer keeps moving averages."""
     held = {id(variable) for variable, _ in moving_averages(optimizer)}
