@@ -63,7 +63,7 @@ if TYPE_CHECKING:  # for type checkers and editors; what runs is below, and a te
     from nameplate.training.evaluate import evaluate as evaluate
     from nameplate.training.evaluate import predict as predict
     from nameplate.training.fit import fit as fit
-    from nameplate.weights.class_mapping import Classes as Classes
+    from nameplate.weights.adaptation import Classes as Classes
     from trainer.config.composing import run_config as run_config
     from trainer.config.run_config import RunConfig as RunConfig
     from trainer.run import train as train
@@ -88,7 +88,7 @@ _HOMES = {
     "nameplate.io.load_weights": "load_weights",
     "nameplate.io.save": "save",
     "nameplate.io.export": "export",
-    "nameplate.weights.class_mapping": "Classes",
+    "nameplate.weights.adaptation": "Classes",
     "nameplate.io.transfer": "TransferPlan apply plan",
     "nameplate.io.reconstruct": "reconstruct",
     "nameplate.io.repair": "mend",

@@ -4,8 +4,8 @@
 - `limits`: how much may come out of a file, for every reader. `zip_archive`: a zip file checked before it is used.
 - Keras: `keras_file` (.keras), `keras_weights` (.weights.h5 and .h5), `keras_shards` (.weights.json); the helpers
   `hdf5` and `hdf5_process` (HDF5 in a process of its own), `keras_variables` and `keras_config`.
-- PyTorch: `pytorch_file`, read by `pytorch_pickle`; `pytorch_weights` and `pytorch_layouts` convert to Keras and back;
-  `torchvision_names` has ready maps of names.
+- PyTorch: `pytorch_file`, read by `pytorch_pickle`; `pytorch_weights` and `pytorch_layouts` convert to Keras and back,
+  with `torchvision_resnet` for torchvision's names.
 - `safetensors_file`; `saved_model`, which reads TensorFlow's `tensor_bundle`.
 """
 

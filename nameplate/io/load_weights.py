@@ -25,7 +25,7 @@ from nameplate.io.file_names import better_names, once_each, seed_states
 from nameplate.io.lora_files import merged_adapters, reset_adapters
 from nameplate.naming import names
 from nameplate.naming.rules import Rule, Texts, parse_rules
-from nameplate.weights.class_mapping import reshaped
+from nameplate.weights.adaptation import reshaped
 from nameplate.weights.named import Weights, require_matches, under
 from nameplate.weights.plan import (
     Form,

@@ -64,8 +64,8 @@ def save(
     Args:
         model: a built model.
         path: a file, which is replaced if it exists.
-        modules: `{PyTorch module: layer}` for `.pt`, as in `nameplate.formats.torchvision_names`; other layers keep
-            their names, with dots.
+        modules: `{PyTorch module: layer}` for `.pt`, as of `nameplate.formats.pytorch_weights.torchvision_resnet`;
+            other layers keep their names, with dots.
         counters: PyTorch's `num_batches_tracked` for `.pt`; 0 for those not listed.
 
     Raises:

@@ -27,7 +27,7 @@ from nameplate.io.load_weights import (
     with_torch_names,
 )
 from nameplate.naming.rules import Rule, Texts, parse_rules
-from nameplate.weights.class_mapping import Classes
+from nameplate.weights.adaptation import Classes
 from nameplate.weights.named import Weights, any_matches, matches, require_matches
 from nameplate.weights.plan import Form, Line, WeightPlan, forms_of, listing, match, with_adapted, with_casts
 

@@ -11,7 +11,7 @@ from nameplate.errors import NameplateError
 from nameplate.naming.names import did_you_mean
 from nameplate.naming.rules import parse_rules
 from nameplate.section import Section, at_least
-from nameplate.weights.class_mapping import CHANNELS, CLASSES
+from nameplate.weights.adaptation import CHANNELS, CLASSES
 
 
 class Mode(enum.StrEnum):

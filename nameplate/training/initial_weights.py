@@ -20,7 +20,7 @@ from nameplate.naming.names import did_you_mean
 from nameplate.naming.rules import Rule, apply_rules, parse_rules
 from nameplate.training.config import CheckpointInitConfig, TransferInitConfig
 from nameplate.training.weight_sources import WeightSource, open_source
-from nameplate.weights.class_mapping import Classes
+from nameplate.weights.adaptation import Classes
 from nameplate.weights.named import Weights, any_matches, matches, require_matches
 from nameplate.weights.plan import (
     COLUMNS,

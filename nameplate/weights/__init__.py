@@ -2,5 +2,5 @@
 
 - `named`: weights by name as a value, and an algebra over them: select, partition, map, difference.
 - `plan`: the account of which array goes where.
-- `merge`: average, interpolation, task arithmetic. `class_mapping`: fitting arrays to other channels or classes.
+- `merge`: average, interpolation, task arithmetic. `adaptation`: arrays fitted to other channels or classes.
 """

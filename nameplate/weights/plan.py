@@ -17,7 +17,7 @@ from nameplate import text_table
 from nameplate.naming import names
 from nameplate.naming.names import did_you_mean
 from nameplate.naming.rules import Rule, apply_rules
-from nameplate.weights.class_mapping import CLASSES, Classes, refusal
+from nameplate.weights.adaptation import CLASSES, Classes, refusal
 from nameplate.weights.named import Weights, any_matches, matches, under
 
 Verdict: TypeAlias = Literal[

@@ -16,7 +16,8 @@ from keras import layers
 
 import nameplate
 from nameplate.errors import FileFormatError
-from nameplate.formats import open_weights, torchvision_names
+from nameplate.formats import open_weights
+from nameplate.formats.pytorch_weights import torchvision_resnet
 from nameplate.io.load_weights import LoadingError
 from trainer.models import resnet
 
@@ -241,7 +242,7 @@ def test_a_residual_network_of_pytorchs_computes_the_same_here_and_goes_back_bit
         theirs(torch.randn(4, 3, 64, 64))
     torch.save(theirs.eval().state_dict(), tmp_path / "resnet.pth")
     ours = resnet.build({"image": (64, 64, 3)}, {"label": 5}, depth=depth, width=8)
-    modules = torchvision_names.resnet(nameplate.variables(ours))
+    modules = torchvision_resnet(nameplate.variables(ours))
     report = nameplate.load_weights(ours, tmp_path / "resnet.pth", rename=modules)
 
     x = drawn(2, 3, 64, 64)

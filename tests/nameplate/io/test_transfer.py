@@ -12,7 +12,7 @@ from keras import layers
 import nameplate
 from nameplate.errors import NameplateError
 from nameplate.io.transfer import TransferError, write_plan
-from nameplate.weights.class_mapping import AdaptError, Classes, reshaped
+from nameplate.weights.adaptation import AdaptError, Classes, reshaped
 from tests.nameplate.naming_models import functional, nested
 
 

@@ -1,4 +1,4 @@
-"""Fitting arrays to another number of input channels or classes, by a named rule. NumPy only."""
+"""Adaptation: arrays fitted to another number of input channels or classes, by a named rule. NumPy only."""
 
 from __future__ import annotations
 
