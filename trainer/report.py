@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -26,6 +24,7 @@ from nameplate.training.layer_table import COLUMNS, layer_rows
 from nameplate.training.monitor import numbers
 from nameplate.training.observers import JsonLines, Observer, Profile, ShowProgress
 from nameplate.training.progress import Progress
+from nameplate.training.report import Report
 from nameplate.training.run_directory import RunDirectory
 from nameplate.training.tensorboard import TensorBoard
 from trainer.config import command_line, overrides_of, to_yaml
@@ -79,18 +78,6 @@ def observers_of(
     return [*observers, *callers]
 
 
-@dataclass(frozen=True)
-class Report:
-    """The results of a run."""
-
-    directory: Path | None  # None for a dry run
-    steps: int  # over the whole run
-    monitor: str | None  # name of the value that decides what is best
-    best: float | None  # its best value
-    values: Mapping[str, float]  # at the end
-    history: Mapping[str, list[float]]  # every value, at the end of every epoch
-
-
 def finish(
     screen: Screen,
     config: RunConfig,
@@ -104,12 +91,12 @@ def finish(
     values = numbers({name: series[-1] for name, series in history.items() if series})
     if home is None or checkpoints is None:
         screen.say(f"dry run: one step of {model.name} works; nothing was written  {in_words(values)}")
-        return Report(None, progress.step, None, None, values, history)
+        return Report(None, progress.step, None, None, values, history, model)
     best = "" if progress.best is None else f", best {checkpoints.monitor} {progress.best:.4f}"
     screen.say(f"done: {progress.step} step{'s' if progress.step != 1 else ''} in {home.path}{best}")
     for label, command in commands(config, home).items():
         screen.say(f"  {label:<12} {command}")
-    return Report(home.path, progress.step, checkpoints.monitor, progress.best, values, history)
+    return Report(home.path, progress.step, checkpoints.monitor, progress.best, values, history, model)
 
 
 def commands(config: RunConfig, home: RunDirectory) -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -19,32 +20,47 @@ from nameplate.engine.coordinator import Coordinator
 from nameplate.engine.learning_rate import describe_rates
 from nameplate.engine.signals import StopRequest
 from nameplate.engine.strategy import describe, make_strategy
-from nameplate.errors import training
+from nameplate.errors import NameplateError, training
 from nameplate.io.save import round_trip
 from nameplate.section import ConfigError
 from nameplate.training.best_model import export_best
 from nameplate.training.config import CheckpointInitConfig, Export
 from nameplate.training.console import Screen
 from nameplate.training.initial_weights import Origins, take_weights
+from nameplate.training.objects import train_objects
 from nameplate.training.observers import Observer
+from nameplate.training.report import Report
 from nameplate.training.run_directory import RunDirectory, marked, open_run_directory
 from nameplate.training.shared_run import coordinator_of, lost_workers, shared_home, writes
 from nameplate.training.stages import stages_of
 from trainer.assembly import Job, assemble
-from trainer.config import to_yaml
+from trainer.config import run_config, to_yaml
 from trainer.config.run_config import RunConfig, batch_problems
 from trainer.ledger.leaderboard import locate
 from trainer.model import REPAIR, build_model, output_problems, synchronise_batch_norm
 from trainer.preceding_runs import compare, make_preceding
-from trainer.report import Report, commands, finish
+from trainer.report import commands, finish
 
 
-def train(config: RunConfig, *, observers: Sequence[Observer] = ()) -> Report:
-    """Train as configured, from the start or from the run's last checkpoint.
+def train(
+    config: RunConfig | Sequence[str] | None = None,
+    *,
+    observers: Sequence[Observer] = (),
+    model: keras.Model | None = None,
+    data: Any = None,
+    **objects: Any,
+) -> Report:
+    """Train as configured, or with live objects, from the start or from the run's last checkpoint.
 
     Args:
-        config: the whole run, as `run_config` returns it.
-        observers: notified of the start and the end, of steps and of what is measured.
+        config: the overrides of a command line, e.g. ["model=resnet", "run=mine"]; or the whole run as a `RunConfig`.
+        observers: of a configured run; notified of the start and the end, of steps and of what is measured.
+        model: instead of `config`: a model, compiled or with `loss`, `optimizer` and `metrics` among the objects.
+        data: what `nameplate.fit` takes.
+        **objects: `run="runs/mine"`, and the other arguments of `nameplate.fit` and `model.compile`.
+
+    Returns:
+        What came of it: the model with its best weights, the history, the run.
 
     Raises:
         ConfigError: a configuration that cannot be used, with every problem, before anything is touched.
@@ -52,7 +68,24 @@ def train(config: RunConfig, *, observers: Sequence[Observer] = ()) -> Report:
         NotFiniteError: the loss became NaN or infinite.
         StoppedError: a signal came; everything is saved.
     """
-    config = _dry(config.check()) if config.dry_run else config.check()
+    if model is not None or data is not None or objects:
+        if config is not None:
+            raise NameplateError("give a configuration, or model=..., data=... and other objects; not both")
+        return train_objects(model, data, **objects)
+    if not isinstance(config, RunConfig):
+        config = run_config(_overrides(config))
+    return _train(_dry(config.check()) if config.dry_run else config.check(), observers)
+
+
+def _overrides(config: Any) -> list[str]:
+    """Return overrides as a list; raise `NameplateError` for anything else."""
+    given = [] if config is None else config
+    if isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(each, str) for each in given):
+        raise NameplateError(f'config={config!r:.80}: a RunConfig, or a list of overrides such as ["model=mlp"]')
+    return list(given)
+
+
+def _train(config: RunConfig, observers: Sequence[Observer]) -> Report:
     with (
         coordinator_of(config.strategy, config=to_yaml(config)) as coordinator,
         shared_home(_home(config), coordinator) as home,

@@ -25,8 +25,14 @@ def make_strategy(config: StrategyConfig) -> tf.distribute.Strategy:
     """Return the strategy of a run; call it once, before TensorFlow computes anything.
 
     Raises:
-        StrategyError: a GPU that does not exist, with those that do, or devices that can no longer be laid out.
+        StrategyError: a GPU that does not exist, with those that do, or devices that can no longer be laid out; or the
+            call is inside the scope of another strategy.
     """
+    if tf.distribute.has_strategy():
+        raise StrategyError(
+            "a configured run is started inside the scope of another strategy; call it outside: it makes its own, "
+            "by strategy=... and strategy.replicas=..."
+        )
     gpus = tf.config.list_physical_devices("GPU")
     kind = config.kind
     if kind is StrategyKind.multi_worker:

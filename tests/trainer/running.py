@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nameplate import checkpoint as store
-from trainer.report import Report
+from nameplate.training.report import Report
 
 QUICK = ["log.layer_table=false", "log.tensorboard=false", "fit.global_batch=8", "schedule=constant"]
 

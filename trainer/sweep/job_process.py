@@ -42,7 +42,7 @@ def _watch(descriptor: int) -> None:
 
 
 if TYPE_CHECKING:
-    from trainer.report import Report
+    from nameplate.training.report import Report
     from trainer.sweep.processes import Handed
 
 _KEPT: list[object] = []  # descriptors that hold the job and its devices until the process ends
