@@ -70,19 +70,24 @@ def test_every_make_target_of_the_readme_exists(command: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_python_of_the_readme_works() -> None:
+def test_the_python_of_the_readme_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import keras
 
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="logits")], name="mine")
+    monkeypatch.chdir(tmp_path)
+    model = keras.Sequential([keras.Input((4,), name="x"), keras.layers.Dense(2, name="logits")], name="mine")
     numbers = np.random.default_rng(0)
     x, y = numbers.normal(size=(100, 4)).astype("float32"), numbers.integers(0, 2, 100)
     held = {"model": model, "x": x, "y": y, "x_val": x, "y_val": y}
-    naming, fitting = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[:2]
+    scripted, looped, naming, fitting = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     exec(naming, held)
     assert held["model"].get_layer("head")
     held["model"].compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     exec(fitting, held)
     assert len(held["history"].history["val_loss"]) == 5
+    exec(scripted, held)
+    assert len(held["history"].history["val_accuracy"]) == 5
+    assert held["best"].get_layer("head")
+    exec(looped, held)
 
 
 def test_the_workers_of_the_readme_are_two_machines() -> None:
