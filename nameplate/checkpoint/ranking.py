@@ -17,7 +17,7 @@ BEST = "best"  # the pointer, and the key of the criterion: {"monitor": name, "m
 
 
 def ranked(paths: Sequence[Path], *, metric: str, mode: str, partial: bool = False) -> list[Path]:
-    """Return those of `paths` that have a number for `metric`, the best first, the older first among equals.
+    """Return those of `paths` that have a finite number for `metric`, the best first, the older first among equals.
 
     With `partial`, metrics measured over part of an epoch count too.
     """
@@ -25,13 +25,13 @@ def ranked(paths: Sequence[Path], *, metric: str, mode: str, partial: bool = Fal
     scored = []
     for path in paths:
         value = _metric(path, metric, partial=partial)
-        if value is not None and not math.isnan(value):
+        if value is not None and math.isfinite(value):
             scored.append((sign * value, layout.step_of(path.name), path))
     return [path for _, _, path in sorted(scored)]
 
 
 def best_of(directory: Path, *, metric: str, mode: str, good: Callable[[Path], bool]) -> Path | None:
-    """Return the best checkpoint in `directory` that is `good`; None where none has a number for `metric`."""
+    """Return the best checkpoint in `directory` that is `good`; None where none has a finite number for `metric`."""
     return next(filter(good, ranked(layout.checkpoints(Path(directory)), metric=metric, mode=mode)), None)
 
 

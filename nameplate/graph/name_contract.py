@@ -14,7 +14,7 @@ from typing import Any
 import keras
 
 from nameplate.graph.global_state import collector_paused
-from nameplate.graph.rename import rename, repaired
+from nameplate.graph.rename import model_name_violations, rename, repaired
 from nameplate.graph.serializable import lost_names
 from nameplate.graph.tree import named, output_names, require_model, walk
 from nameplate.naming import names
@@ -52,7 +52,7 @@ def check(model: keras.Model, policy: Policy | str = "strict") -> list[Violation
     with collector_paused():  # which would scan a large model once every few layers
         entries = walk(model)
         in_tree = policies.violations(policy, named(entries), outputs=output_names(model))
-        return policies.model_name_violations(model.name) + in_tree + lost_names(entries)
+        return model_name_violations(model, policy) + in_tree + lost_names(entries)
 
 
 def enforce(

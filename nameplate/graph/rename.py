@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from nameplate.graph.clone import clone
+from nameplate.graph.explicit_names import has_given_name
 from nameplate.graph.keras_private import stacked
 from nameplate.graph.tree import Entry, named, require_model, walk
 from nameplate.naming import names, rules
@@ -53,6 +54,12 @@ def rename(model: keras.Model, to: To, *, policy: Policy | str | None = None, un
     return clone(model, renamed={id(_at(model, entries, index)): own for index, own in changes.items()})
 
 
+def model_name_violations(model: keras.Model, policy: Policy) -> list[Violation]:
+    """Return the violations of a policy by a model's own name."""
+    accepted = policy.automatic or has_given_name(model)
+    return policies.model_name_violations(model.name, made_up_for="" if accepted else type(model).__name__)
+
+
 def repaired(model: keras.Model, policy: Policy) -> keras.Model:
     """Return a copy of the model that satisfies the policy, with names that depend on the model alone.
 
@@ -73,10 +80,8 @@ def repaired(model: keras.Model, policy: Policy) -> keras.Model:
         for layer in stacked(container) if isinstance(container, keras.Sequential) else []:
             if isinstance(layer, keras.layers.InputLayer) and names.is_automatic(layer.name, "InputLayer"):
                 renamed.setdefault(id(layer), "input_layer")
-    for violation in policies.model_name_violations(model.name):
+    for violation in model_name_violations(model, policy):
         renamed[id(model)] = violation.suggestion
-    if names.is_automatic(str(model.name), type(model).__name__):
-        renamed[id(model)] = names.snake(type(model).__name__)
     return clone(model, renamed=renamed)
 
 

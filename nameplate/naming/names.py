@@ -126,6 +126,14 @@ def is_automatic(name: object, class_name: str) -> bool:
     return any(bare.startswith(word) and _COUNTED.fullmatch(bare[len(word) :]) is not None for word in words if word)
 
 
+def model_name(class_name: str) -> str:
+    """Return a name for a model of this class, as one would write it: `model`, or `siamese_model` for `Siamese`."""
+    word = snake(class_name).removesuffix("_model")
+    if word in ("functional", "sequential", "model", ""):  # Keras' own
+        return "model"
+    return f"{word}_model" if is_automatic(word, class_name) else word
+
+
 def _words(class_name: str) -> Iterable[str]:
     if class_name == UNKNOWN_CLASS:
         return KERAS_WORDS

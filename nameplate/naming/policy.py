@@ -167,12 +167,17 @@ def violations(policy: Policy, tree: Sequence[Named], *, outputs: Sequence[str] 
     return present + _missing(policy, tree, outputs)
 
 
-def model_name_violations(name: object) -> list[Violation]:
-    """Return the violations of the grammar by a model's own name, which is not in the tree."""
-    reason = names.fault(name)
-    if not reason:
-        return []
-    return [Violation(str(name), "grammar", f"the model's own name: {reason}", names.sanitized(name) or "model")]
+def model_name_violations(name: object, *, made_up_for: str = "") -> list[Violation]:
+    """Return the violations by a model's own name, which is not in the tree.
+
+    `made_up_for` is the model's class if an automatic name is one, and it is not known to be the caller's.
+    """
+    if reason := names.fault(name):
+        return [Violation(str(name), "grammar", f"the model's own name: {reason}", names.sanitized(name) or "model")]
+    if names.is_automatic(name, made_up_for):
+        better = names.model_name(made_up_for)
+        return [Violation(str(name), "automatic", f"the model's own name: made up by Keras; pass name={better!r}", better)]
+    return []
 
 
 def broken(policy: Policy, tree: Sequence[Named]) -> dict[int, list[tuple[str, str]]]:

@@ -137,9 +137,9 @@ class Checkpoints:
         return bool(self.config.every_epochs) and (epoch + 1) % (self.config.every_epochs or 1) == 0
 
     def better(self, values: Mapping[str, float], best: float | None) -> float | None:
-        """Return the best monitored value so far, these values included; NaN is never better."""
+        """Return the best monitored value so far, these values included; NaN and infinity never are."""
         value = values.get(self.monitor)
-        if value is None or math.isnan(value):
+        if value is None or not math.isfinite(value):
             return best
         if best is None:
             return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -48,10 +49,10 @@ class Texts:
 
 
 def progress_of(manifest: Manifest, monitor: str) -> Progress:
-    """Return where a checkpoint's run stood; its best value counts only if the same value was monitored."""
+    """Return where a checkpoint's run stood; its best value counts if it is finite and of the same monitor."""
     about = manifest.about
     best = about["best"]
-    kept = best["value"] if best["monitor"] == monitor else None
+    kept = float(best["value"]) if best["monitor"] == monitor and best["value"] is not None else math.inf
     rollbacks = about.get("rollbacks", {})  # missing in the first checkpoints of the format
     return Progress(
         step=manifest.step,
@@ -59,7 +60,7 @@ def progress_of(manifest: Manifest, monitor: str) -> Progress:
         position=manifest.position,
         finished=about["finished"],
         history=about["history"],
-        best=None if kept is None else float(kept),
+        best=kept if math.isfinite(kept) else None,
         rollbacks=rollbacks.get("count", 0),
         passed_over=tuple(rollbacks.get("passed_over", (0, 0))),
     )

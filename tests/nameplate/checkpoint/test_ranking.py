@@ -31,6 +31,15 @@ def test_of_equal_ones_the_older_is_best_for_all(tmp_path: Path) -> None:
     assert paths[2] in store.to_delete(tmp_path, last=1, best=1, metric="loss")
 
 
+@pytest.mark.parametrize(("mode", "extreme"), [("min", "-inf"), ("max", "inf")])
+def test_an_infinite_value_is_never_best(mode: str, extreme: str, tmp_path: Path) -> None:
+    criterion = {"monitor": "loss", "mode": mode, "value": None}
+    paths = saved(tmp_path, {1: 0.5, 2: float(extreme), 3: float("nan")}, best=criterion)
+    assert ranked(paths, metric="loss", mode=mode) == paths[:1]
+    assert store.best(tmp_path, Reports()) == paths[0]
+    assert paths[0] not in store.to_delete(tmp_path, last=1, best=1, metric="loss", mode=mode)
+
+
 def test_a_part_of_an_epoch_ranks_nowhere_unless_it_is_asked_for(tmp_path: Path) -> None:
     part = saved(tmp_path, {1: 0.1}, partial=True)[0]
     whole = saved(tmp_path, {2: 0.5})[0]

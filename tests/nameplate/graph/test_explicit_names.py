@@ -16,7 +16,7 @@ from keras import layers
 import nameplate
 from nameplate.errors import FileFormatError, NameplateError
 from nameplate.io.save import SavingError
-from nameplate.naming.policy import NamingError
+from nameplate.naming.policy import NamingError, Violation
 
 
 @keras.saving.register_keras_serializable("given_names")
@@ -110,6 +110,48 @@ def test_d5_the_models_own_name_is_checked_and_repaired() -> None:
     with pytest.raises(NamingError, match=r"the model's own name: has ' '.*e\.g\. my_model"):
         nameplate.enforce(model)
     assert nameplate.enforce(model, "repair").name == "my_model"
+
+
+class Siamese(keras.Model):
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self.out = layers.Dense(3, name="out")
+
+    def call(self, x: Any) -> Any:
+        return self.out(x)
+
+
+def _functional(**keywords: Any) -> keras.Model:
+    x = keras.Input((4,), name="x")
+    return keras.Model(x, layers.Dense(3, name="out")(x), **keywords)
+
+
+def _sequential(**keywords: Any) -> keras.Model:
+    return keras.Sequential([layers.Dense(3, name="out")], **keywords)
+
+
+@pytest.mark.parametrize(
+    ("make", "written", "better"),
+    [
+        (_functional, "functional", "model"),
+        (_sequential, "sequential_1", "model"),
+        (Siamese, "siamese", "siamese_model"),
+    ],
+)
+def test_a_model_whose_own_name_keras_made_up_is_refused_repaired_or_reported(
+    make: Callable[..., keras.Model], written: str, better: str
+) -> None:
+    model = make()
+    reported: list[Violation] = []
+
+    with pytest.raises(NamingError, match=f"the model's own name: made up by Keras; pass name='{better}'"):
+        nameplate.enforce(model)
+    assert nameplate.enforce(model, "report", report=reported.extend) is model
+    assert [(violation.rule, violation.suggestion) for violation in reported] == [("automatic", better)]
+    assert {nameplate.enforce(each, "repair").name for each in (model, make())} == {better}
+    assert nameplate.check(nameplate.enforce(model, "repair")) == []
+    assert nameplate.check(make(name=written)) == []
+    assert nameplate.check(model, nameplate.Policy(automatic=True)) == nameplate.check(model, "off") == []
 
 
 class TakesNoKeywords(layers.Layer):

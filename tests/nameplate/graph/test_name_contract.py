@@ -28,8 +28,8 @@ def test_strict_refuses_with_every_violation_in_a_table() -> None:
     with pytest.raises(NamingError) as caught:
         nameplate.enforce(unnamed(), "strict")
 
-    assert len(caught.value.violations) == 4
-    assert str(caught.value).splitlines()[0].startswith("4 names of 'functional")
+    assert len(caught.value.violations) == 5
+    assert str(caught.value).splitlines()[0].startswith("5 names of 'functional")
     assert (
         str(caught.value).splitlines()[-1]
         == "Or take these names: nameplate.enforce(model, 'repair') gives a model that has them."
@@ -47,7 +47,7 @@ def test_report_hands_the_violations_over_or_logs_them(caplog: pytest.LogCapture
     model, found = unnamed(), list[Violation]()
 
     assert nameplate.enforce(model, "report", report=found.extend) is model
-    assert len(found) == 4
+    assert len(found) == 5
     with caplog.at_level(logging.WARNING):
         assert nameplate.enforce(model, "report") is model
     assert "made up by Keras" in caplog.text
@@ -83,7 +83,8 @@ def test_repaired_names_are_those_that_check_suggested() -> None:
     model = unnamed()
     suggested = {each.suggestion for each in nameplate.check(model, "strict")}
 
-    assert set(nameplate.layers(nameplate.enforce(model, "repair"))) == suggested
+    repaired = nameplate.enforce(model, "repair")
+    assert {repaired.name, *nameplate.layers(repaired)} == suggested
 
 
 def test_repair_renames_every_kind_that_an_assignment_broke() -> None:
