@@ -176,7 +176,8 @@ def model_name_violations(name: object, *, made_up_for: str = "") -> list[Violat
         return [Violation(str(name), "grammar", f"the model's own name: {reason}", names.sanitized(name) or "model")]
     if names.is_automatic(name, made_up_for):
         better = names.model_name(made_up_for)
-        return [Violation(str(name), "automatic", f"the model's own name: made up by Keras; pass name={better!r}", better)]
+        message = f"the model's own name: made up by Keras; pass name={better!r}"
+        return [Violation(str(name), "automatic", message, better)]
     return []
 
 

@@ -295,7 +295,7 @@ class Loop:
             self._said_not_finite = True
             self.say(
                 f"{', '.join(wrong)}: NaN or infinite after step {self.progress.step}, while the loss in training is "
-                "finite. Look for NaN in the validation data, or in what only validation computes; such a value is never best"
+                "finite. Look for NaN in the validation data, or in what only validation computes; it is never best"
             )
 
     def _measured(self) -> dict[str, Value]:
