@@ -1,4 +1,4 @@
-"""The `data` section of a configuration: what all kinds of data share, then one frozen dataclass for each kind."""
+"""The `data` section of a configuration: a frozen dataclass for each kind of data, after what they have in common."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ class Resident(enum.StrEnum):
 
 @dataclass(frozen=True)
 class DataConfig(Section):
-    """The settings that every kind of data has."""
+    """The settings of every kind of data."""
 
     validation: float = 0.1  # share of the examples held out for validation; 0: none
     test: float = 0.0  # share of the examples held out for a final test; 0: none
-    split_seed: int = 0  # decides which are held out; apart from the run's seed, so that runs can be compared
-    limit: int | None = None  # train on this many examples, the first ones; None: on all
-    validation_limit: int | None = None  # validate on this many examples, the first ones; None: on all held out
+    split_seed: int = 0  # chooses the held-out examples; not the run's seed, so that runs can be compared
+    limit: int | None = None  # train on the first so many examples; None: on all
+    validation_limit: int | None = None  # validate on the first so many; None: on all that are held out
     resident: Resident = Resident.auto  # keep the training data on the devices
     augment: list[str] = field(default_factory=list)  # of training images, e.g. [flip, shift, 'rotate:0.1']
 
     def problems(self) -> list[str]:
-        """Return all that cannot be used, by key. Looks at the disk, and reads no more than headers."""
+        """Return every problem, by key. Looks at the disk, but reads only headers."""
         missing = [
             f"data.{setting.name}: required and not given; e.g. {setting.metadata['example']}"
             for setting in fields(self)
@@ -63,7 +63,7 @@ class DataConfig(Section):
             if not 0 <= getattr(self, key) < 1:
                 yield f"data.{key}: {getattr(self, key)} is not a share; from 0 (none) to below 1"
         if self.validation + self.test >= 1:
-            yield f"data.validation, data.test: {self.validation} and {self.test} leave nothing to train on"
+            yield f"data.validation, data.test: {self.validation} and {self.test} leave no examples to train on"
         for key in ("limit", "validation_limit"):
             limit = getattr(self, key)
             if limit is not None and limit < 1:
@@ -85,7 +85,7 @@ def unknown(key: str, names: Iterable[str], known: Collection[str], what: str) -
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return the names sorted, in one line."""
+    """Return the sorted names in one line."""
     return ", ".join(sorted(names)) or "none"
 
 
@@ -93,20 +93,20 @@ def listed(names: Iterable[str]) -> str:
 class DigitsConfig(DataConfig):
     """The 1797 handwritten digits that ship with the project, 8 by 8 pixels; the end of the file is held out."""
 
-    validation: float = 0.2  # share at the file's end; any share has the ten digits in equal parts. 0.2: 360 digits
+    validation: float = 0.2  # share at the file's end, 360 digits; all ten digits are equally frequent there
 
 
 @dataclass(frozen=True)
 class DigitPairsConfig(DataConfig):
-    """Pairs of those digits; the targets are whether both show the same digit, and their sum."""
+    """Pairs of digits; the targets are whether both are equal, and their sum."""
 
     validation: float = 0.2  # share of the digits whose pairs are held out; no digit is on both sides
     pairs: int = 8  # pairs that begin with each digit
 
     def source_problems(self) -> Iterator[str]:
-        """Yield a number of pairs that makes no data."""
+        """Yield a number of pairs that is out of range."""
         if not 1 <= self.pairs <= 1000:
-            yield f"data.pairs: {self.pairs} is out of range; 1 to 1000 pairs a digit"
+            yield f"data.pairs: {self.pairs} is out of range; 1 to 1000 pairs per digit"
 
 
 @dataclass(frozen=True)
@@ -118,10 +118,10 @@ class SyntheticConfig(DataConfig):
     classes: int = 10  # of every output
     inputs: list[str] = field(default_factory=lambda: ["image"])  # names of the inputs
     outputs: list[str] = field(default_factory=lambda: ["label"])  # names of the outputs
-    noise: float = 1.0  # standard deviation of the noise; that of the patterns to learn is 1
+    noise: float = 1.0  # standard deviation of the noise; the patterns to learn have 1
 
     def source_problems(self) -> Iterator[str]:
-        """Yield sizes that make no data."""
+        """Yield sizes that are out of range."""
         for key in ("size", "classes"):
             if not 2 <= getattr(self, key) < 2**31:
                 yield f"data.{key}: {getattr(self, key)} is out of range; at least 2"
@@ -130,14 +130,14 @@ class SyntheticConfig(DataConfig):
         for key in ("inputs", "outputs"):
             names = getattr(self, key)
             if not names or len(set(names)) != len(names):
-                yield f"data.{key}: {names}; at least one name, and none twice"
+                yield f"data.{key}: {names}; needs at least one name, and each only once"
         if self.noise < 0:
             yield f"data.noise: {self.noise} is too small; at least 0"
 
 
 @dataclass(frozen=True)
 class CustomDataConfig(DataConfig):
-    """Data from a callable of yours: arrays, a source, a `tf.data.Dataset`, or several of these."""
+    """Data from your own callable: arrays, a source, a `tf.data.Dataset`, or several of these."""
 
     validation: float = 0.0  # share of what the callable returns; needs random access
     # Dotted name of the callable.
@@ -146,7 +146,7 @@ class CustomDataConfig(DataConfig):
     classes: dict[str, int] = field(default_factory=dict)  # of an integer target; arrays: largest label + 1
 
     def source_problems(self) -> Iterator[str]:
-        """Yield a target that cannot name something in a module."""
+        """Yield a `_target_` that is not a dotted name."""
         if self._target_ != MISSING and not all(part.isidentifier() for part in self._target_.split(".")):
             yield f"data._target_: {self._target_!r} is not a dotted name; e.g. my_package.my_module.my_data"
         elif self._target_ != MISSING and "." not in self._target_:
@@ -162,7 +162,7 @@ class ArraysConfig(DataConfig):
     test_path: str | None = None  # the same keys, for the final test; None: a share of `path`
     inputs: list[str] = field(default_factory=lambda: ["x"])  # keys; they name the model's inputs
     targets: list[str] = field(default_factory=lambda: ["y"])  # keys; they name the outputs
-    sample_weight: str | None = None  # key of an array with one weight an example
+    sample_weight: str | None = None  # key of an array with one weight per example
     classes: dict[str, int] = field(default_factory=dict)  # of a target; not given: largest label + 1
     scale: float | None = None  # factor on every input, which becomes float32; e.g. 0.00392157 for bytes
 
@@ -218,10 +218,10 @@ class CsvConfig(DataConfig):
     validation_path: str | None = None  # the same columns, to validate on; None: a share of `path`
     test_path: str | None = None  # the same columns, for the final test; None: a share of `path`
     inputs: list[str] = field(default_factory=list)  # columns; empty: all that have no other use
-    named: bool = False  # each column an input of its own; false: one input `features`, a vector of all
+    named: bool = False  # each column is an input; false: one input `features`, a vector of all columns
     classes: list[str] = field(default_factory=list)  # columns to predict as classes, e.g. [species]
     values: list[str] = field(default_factory=list)  # columns to predict as numbers, e.g. [price]
-    sample_weight: str | None = None  # column with one weight an example
+    sample_weight: str | None = None  # column with one weight per example
     delimiter: str = ","  # one character between cells
 
     def source_problems(self) -> Iterator[str]:
@@ -242,18 +242,18 @@ class CsvConfig(DataConfig):
 
 @dataclass(frozen=True)
 class ImageFolderConfig(DataConfig):
-    """A folder with a folder of images for each class, or with such folders for `train`, `val` and `test`."""
+    """A folder with one folder of images per class, or with `train`, `val` and `test` folders of that kind."""
 
     root: str = field(default=MISSING, metadata=example("data.root=/data/flowers"))  # the folder
-    height: int = 64  # pixels; every image is resized to it
+    height: int = 64  # pixels; images are resized
     width: int = 64  # pixels
     channels: int = 3  # 1: grey, 3: colour
 
     def source_problems(self) -> Iterator[str]:
-        """Yield a folder that does not exist, and sizes that no image has."""
+        """Yield a folder that does not exist, and sizes that are out of range."""
         if self.root != MISSING and not Path(self.root).expanduser().is_dir():
             what = "a file" if Path(self.root).expanduser().exists() else "no folder"
-            yield f"data.root: {what} at {self.root!r}; give a folder with a folder of images for each class"
+            yield f"data.root: {what} at {self.root!r}; give a folder with one folder of images per class"
         for key in ("height", "width"):
             if getattr(self, key) < 1:
                 yield f"data.{key}: {getattr(self, key)} is too small; at least 1 pixel"
@@ -272,11 +272,11 @@ class RecordsConfig(DataConfig):
     files: list[str] = field(default=MISSING, metadata=example("'data.files=[/data/train-*.tfrecord]'"))
     validation_files: list[str] = field(default_factory=list)  # paths or patterns; empty: a share of `files`
     test_files: list[str] = field(default_factory=list)  # paths or patterns; empty: a share of `files`
-    # The form of each feature, as `specs.parse_feature` reads it.
+    # Name -> form, in the words of `specs.parse_feature`.
     features: dict[str, str] = field(default=MISSING, metadata=example(_FEATURES))
     inputs: list[str] = field(default_factory=lambda: ["image"])  # features that are inputs
     targets: list[str] = field(default_factory=lambda: ["label"])  # features that are targets
-    sample_weight: str | None = None  # feature with one weight an example
+    sample_weight: str | None = None  # feature with one weight per example
     classes: dict[str, int] = field(default_factory=dict)  # number of classes of each int64 target
 
     def source_problems(self) -> Iterator[str]:

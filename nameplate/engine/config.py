@@ -1,4 +1,4 @@
-"""On which devices a run computes."""
+"""The sections of a run for its devices, its optimizer and schedule, and its objective."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from nameplate.section import Section, above, at_least
 
 
 class StrategyKind(enum.StrEnum):
-    """How replicas are laid over devices."""
+    """How replicas are placed on devices."""
 
     # OmegaConf reads and writes the names of members, so these are the words of the command line.
-    auto = "auto"  # every GPU; where there is none, CPU replicas
-    mirrored = "mirrored"  # one replica a GPU
-    cpu_replicas = "cpu_replicas"  # logical CPU devices, for trying and testing
+    auto = "auto"  # every GPU; CPU replicas if there is none
+    mirrored = "mirrored"  # one replica per GPU
+    cpu_replicas = "cpu_replicas"  # logical CPU devices, for tests and first tries
     single = "single"  # one device, no replication
-    multi_worker = "multi_worker"  # several processes, each with one replica a GPU, or on the CPU where it has none
+    multi_worker = "multi_worker"  # several processes, one replica per GPU; on the CPU without GPUs
 
 
 @dataclass(frozen=True)
@@ -25,38 +25,38 @@ class StrategyConfig(Section):
     """The devices of a run and how they share its work."""
 
     kind: StrategyKind = StrategyKind.auto  # which devices, and in how many processes
-    replicas: int | None = None  # how many, over all workers; None: every chosen GPU, or two on the CPU (one a worker)
+    replicas: int | None = None  # over all workers; None: one per chosen GPU, or two on the CPU (one per worker)
     gpus: list[int] | None = None  # indices of the GPUs to use; None: all
     memory_growth: bool = True  # take GPU memory as it is needed, not all at once
     start_timeout: float = 300.0  # seconds that workers wait for each other before they give up
     sync_batch_norm: bool = True  # batch statistics over the global batch, not over each replica's share
 
     def problems(self) -> list[str]:
-        """Return what cannot be meant; whether the devices exist is known only when the job starts."""
-        found = at_least("strategy.replicas", self.replicas, 1)
+        """Return settings that contradict each other. Whether the devices exist is checked when the run starts."""
+        problems = at_least("strategy.replicas", self.replicas, 1)
         if self.gpus is not None and len(set(self.gpus)) != len(self.gpus):
-            found.append(f"strategy.gpus: {self.gpus} names a device twice; name each once")
+            problems.append(f"strategy.gpus: {self.gpus} names a device twice; name each once")
         if self.gpus is not None and not self.gpus:
-            found.append("strategy.gpus: [] names no device; strategy=cpu_replicas trains without one")
+            problems.append("strategy.gpus: [] names no device; strategy=cpu_replicas trains without one")
         if self.gpus and self.kind in (StrategyKind.cpu_replicas, StrategyKind.single):
-            found.append(f"strategy.gpus: {self.gpus} has no meaning under strategy={self.kind}; use mirrored")
-        found += above("strategy.start_timeout", self.start_timeout, 0)
+            problems.append(f"strategy.gpus: {self.gpus} is not used with strategy={self.kind}; use mirrored")
+        problems += above("strategy.start_timeout", self.start_timeout, 0)
         several = self.kind is StrategyKind.multi_worker
         if self.gpus and self.replicas not in (None, len(self.gpus)) and not several:
-            found.append(
+            problems.append(
                 f"strategy.replicas: {self.replicas} replicas over {len(self.gpus)} GPUs {self.gpus}; "
-                "there is one replica a GPU, so leave one of the two out"
+                "there is one replica per GPU, so leave one of the two out"
             )
         if self.kind is StrategyKind.single and self.replicas not in (None, 1):
-            found.append(
-                f"strategy.replicas: {self.replicas} under strategy=single, which has one; "
+            problems.append(
+                f"strategy.replicas: {self.replicas} with strategy=single, which has one; "
                 "strategy=cpu_replicas or strategy=mirrored have more"
             )
-        return found
+        return problems
 
 
 class Precision(enum.StrEnum):
-    """The dtype policy of the model: float32 variables always, computations in this."""
+    """The dtype policy of the model: its computations; variables are always float32."""
 
     # OmegaConf reads and writes the names of members, so these are the words of the command line.
     float32 = "float32"
@@ -66,23 +66,23 @@ class Precision(enum.StrEnum):
 
 @dataclass(frozen=True)
 class OptimizerConfig(Section):
-    """What all optimizers have in common; the subclasses add what is theirs."""
+    """The settings that all optimizers have; each subclass adds its own."""
 
-    learning_rate: float = 1e-3  # at its highest; the schedule goes from there
-    rates: dict[str, float] = field(default_factory=dict)  # others by pattern, e.g. {backbone: 1e-4}
-    weight_decay: float | None = None  # decoupled, as a fraction of the weight a unit of learning rate
-    clipnorm: float | None = None  # each gradient's L2 norm at most
-    global_clipnorm: float | None = None  # the L2 norm of all gradients together at most
-    clipvalue: float | None = None  # each component's absolute value at most
+    learning_rate: float = 1e-3  # the highest; the schedule scales it
+    rates: dict[str, float] = field(default_factory=dict)  # of layers, by pattern, e.g. {backbone: 1e-4}
+    weight_decay: float | None = None  # decoupled: the fraction of a weight that decays per unit of learning rate
+    clipnorm: float | None = None  # the largest L2 norm of a gradient
+    global_clipnorm: float | None = None  # the largest L2 norm of all gradients together
+    clipvalue: float | None = None  # the largest absolute value of a component
     ema_momentum: float | None = None  # validate and save a moving average of the weights with this momentum, 0 to 1
 
     def problems(self) -> list[str]:
-        """Return rates and bounds that no training can use."""
-        found = above("optimizer.learning_rate", self.learning_rate, 0)
+        """Return rates and bounds that are out of range."""
+        problems = above("optimizer.learning_rate", self.learning_rate, 0)
         for pattern, rate in self.rates.items():
-            found += [
-                f"{each}; init.freeze=[{pattern}] keeps layers from training"
-                for each in above(f"optimizer.rates.{pattern}", rate, 0)
+            problems += [
+                f"{problem}; init.freeze=[{pattern}] keeps layers from training"
+                for problem in above(f"optimizer.rates.{pattern}", rate, 0)
             ]
         clips = {
             f"optimizer.{key}": getattr(self, key)
@@ -90,13 +90,13 @@ class OptimizerConfig(Section):
             if getattr(self, key) is not None
         }
         for key, value in clips.items():
-            found += above(key, value, 0)
+            problems += above(key, value, 0)
         if len(clips) > 1:
-            found.append(f"{', '.join(clips)}: at most one way of clipping at a time; set the others to null")
-        found += at_least("optimizer.weight_decay", self.weight_decay, 0)
+            problems.append(f"{', '.join(clips)}: only one of them may be set; set the others to null")
+        problems += at_least("optimizer.weight_decay", self.weight_decay, 0)
         if self.ema_momentum is not None and not 0 <= self.ema_momentum < 1:
-            found.append(f"optimizer.ema_momentum: {self.ema_momentum} is not in [0, 1)")
-        return found
+            problems.append(f"optimizer.ema_momentum: {self.ema_momentum} is not in [0, 1)")
+        return problems
 
 
 @dataclass(frozen=True)
@@ -166,26 +166,26 @@ class Decay(enum.StrEnum):
 class ScheduleConfig(Section):
     """The learning rate over the steps of a run: a linear warm-up, then a decay."""
 
-    decay: Decay = Decay.constant  # form of the decay
+    decay: Decay = Decay.constant  # the shape of the decay
     warmup_steps: int = 0  # steps from zero to the full rate
-    decay_steps: int | None = None  # steps from the full to the final rate; None: what is left of the run
+    decay_steps: int | None = None  # steps from the full to the final rate; None: the rest of the run
     final: float = 0.0  # the last rate, as a fraction of the full one
 
     def problems(self) -> list[str]:
         """Return step counts and fractions outside their ranges."""
-        found = at_least("schedule.warmup_steps", self.warmup_steps, 0, unit="steps")
-        found += at_least("schedule.decay_steps", self.decay_steps, 1, unit="step")
+        problems = at_least("schedule.warmup_steps", self.warmup_steps, 0, unit="steps")
+        problems += at_least("schedule.decay_steps", self.decay_steps, 1, unit="step")
         if not 0 <= self.final <= 1:
-            found.append(f"schedule.final: {self.final} is not a fraction of the full rate, 0 to 1")
+            problems.append(f"schedule.final: {self.final} is not a fraction of the full rate, 0 to 1")
         if self.decay is Decay.exponential and self.final == 0:
-            found.append("schedule.final: an exponential decay never reaches 0; e.g. schedule.final=0.01")
-        return found
+            problems.append("schedule.final: an exponential decay never reaches 0; e.g. schedule.final=0.01")
+        return problems
 
 
 LOSSES = {
     "sparse_categorical_crossentropy": "classes as integers",
     "categorical_crossentropy": "classes one-hot",
-    "binary_crossentropy": "0 or 1 a unit",
+    "binary_crossentropy": "0 or 1 per unit",
     "mean_squared_error": "values",
     "mean_absolute_error": "values",
     "huber": "values",
@@ -224,55 +224,55 @@ class ObjectiveConfig(Section):
 
     def problems(self) -> list[str]:
         """Return losses, metrics and weights that do not exist; outputs are checked against the model."""
-        found = []
+        problems = []
         named = {"objective.loss": self.loss} | {f"objective.losses.{k}": v for k, v in self.losses.items()}
         for key, loss in named.items():
             if loss not in LOSSES:
                 known = ", ".join(sorted(LOSSES))
-                found.append(f"{key}: no loss is called {loss!r}.{did_you_mean(loss, LOSSES)} There are {known}")
+                problems.append(f"{key}: no loss is called {loss!r}.{did_you_mean(loss, LOSSES)} There are {known}")
         lists = {"objective.metrics": self.metrics}
         lists |= {f"objective.output_metrics.{k}": v for k, v in self.output_metrics.items()}
         for key, metrics in lists.items():
             for metric in metrics:
                 if metric not in METRICS:
                     known = ", ".join(sorted(METRICS))
-                    found.append(
+                    problems.append(
                         f"{key}: no metric is called {metric!r}.{did_you_mean(metric, METRICS)} There are {known}"
                     )
         if not 0 <= self.label_smoothing < 1:
-            found.append(f"objective.label_smoothing: {self.label_smoothing} is not in [0, 1)")
+            problems.append(f"objective.label_smoothing: {self.label_smoothing} is not in [0, 1)")
         if self.label_smoothing and any(not loss.endswith("categorical_crossentropy") for loss in named.values()):
-            found.append("objective.label_smoothing: only categorical losses take it; set it to 0")
+            problems.append("objective.label_smoothing: only categorical losses take it; set it to 0")
         for key, weight in self.loss_weights.items():
-            found += at_least(f"objective.loss_weights.{key}", weight, 0)
+            problems += at_least(f"objective.loss_weights.{key}", weight, 0)
         for label, weight in self.class_weights.items():
-            found += at_least(f"objective.class_weights.{label}", weight, 0)
-        return found
+            problems += at_least(f"objective.class_weights.{label}", weight, 0)
+        return problems
 
     def kinds_problems(self, kinds: dict[str, str]) -> list[str]:
-        """Return every loss that does not suit its target; `kinds` has `classes` or `values` for each output."""
-        found = []
+        """Return every loss that does not fit its target; `kinds` has `classes` or `values` for each output."""
+        problems = []
         for name, kind in kinds.items():
             loss = self.losses.get(name, self.loss)
             needs = _NEEDS.get(loss, kind)
             if needs != kind:
-                suits = ", ".join(sorted(each for each in LOSSES if _NEEDS.get(each, kind) == kind))
+                suits = ", ".join(sorted(loss for loss in LOSSES if _NEEDS.get(loss, kind) == kind))
                 held = "class numbers" if kind == "classes" else "values"
-                found.append(
+                problems.append(
                     f"objective: the loss {loss!r} needs {needs}, and the target {name!r} holds {held}; use {suits}"
                 )
-        return found
+        return problems
 
     def classes_problems(self, outputs: dict[str, int], kinds: dict[str, str]) -> list[str]:
-        """Return class weights that no class takes; `outputs` has the number of classes of each output."""
+        """Return class weights without a class; `outputs` has the number of classes of each output."""
         key = "objective.class_weights"
         if not self.class_weights:
             return []
         if len(outputs) > 1:
-            return [f"{key}: for one output, and the data has {', '.join(outputs)}"]
+            return [f"{key}: only for data with one output; this data has {', '.join(outputs)}"]
         [(name, units)] = outputs.items()
         if kinds[name] != "classes":
-            return [f"{key}: the target {name!r} holds values, and no classes"]
+            return [f"{key}: the target {name!r} holds values, not classes"]
         return [
             f"{key}: there is no class {label}; {name!r} has {units}, numbered 0 to {units - 1}"
             for label in self.class_weights

@@ -183,10 +183,7 @@ def takes_training(model: keras.Model) -> bool:
 
 
 def restored_epoch(model: keras.Model) -> int | None:
-    """Return the epoch that BackupAndRestore has restored a model to, and forget it, lest the next `fit` start there.
-
-    BackupAndRestore stores it as `_initial_epoch` (callbacks/backup_and_restore.py, trainers/trainer.py).
-    """
+    """Return and forget the epoch that BackupAndRestore has restored a model to, lest the next `fit` start there."""
     epoch, model._initial_epoch = model._initial_epoch, None
     return epoch
 
@@ -206,10 +203,7 @@ def reduction_axes(layer: keras.layers.BatchNormalization) -> list[int]:
 
 @contextmanager
 def any_size(graphs: Sequence[Any]) -> Iterator[None]:
-    """Inside, models do not compare the sizes of their inputs with those they were built for; their layers still do.
-
-    `Layer._assert_input_compatibility` (layers/layer.py, models/functional.py).
-    """
+    """Inside, models do not compare the sizes of their inputs with those they were built for; their layers still do."""
     for graph in graphs:
         graph.__dict__["_assert_input_compatibility"] = lambda *_: None
     try:

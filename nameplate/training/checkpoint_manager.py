@@ -1,4 +1,4 @@
-"""The checkpoints of a run: when one is due, what is saved, which is the best, and what a resume restores."""
+"""The checkpoints of a run: when one is saved, what it holds, which is the best, and what a resume restores."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _SHOWN = 5
 
 
 def not_finite(weights: Mapping[str, np.ndarray], slots: Mapping[str, np.ndarray], trained: Collection[str]) -> str:
-    """Return a sentence about the arrays with values that must not be saved, empty if there are none.
+    """Return a message about arrays whose values must not be saved, or an empty string.
 
-    A weight that gradients move must be finite. Other weights may hold infinities on purpose (the mask of an
-    attention), and so may a slot; NaN is wrong everywhere.
+    A trained weight must be finite. Other weights and slots may hold infinities on purpose, e.g. the mask of an
+    attention. NaN is always wrong.
     """
     wrong = [name for name, array in weights.items() if _is_wrong(array, infinite=name in trained)]
     wrong += [name for name, array in slots.items() if _is_wrong(array, infinite=False)]
@@ -44,10 +44,10 @@ def not_finite(weights: Mapping[str, np.ndarray], slots: Mapping[str, np.ndarray
 
 
 def _is_wrong(array: np.ndarray, *, infinite: bool) -> bool:
-    """Say whether there is a NaN, or with `infinite` an infinity."""
+    """Say whether an array holds NaN or, with `infinite`, an infinity."""
     if array.dtype.kind in "biuSU":
         return False
-    # One pass without a temporary: a finite sum has finite terms. (An infinite one may just have overflowed.)
+    # A sum needs one pass and no temporary; if it is finite, so are its terms. An infinite one may have overflowed.
     with np.errstate(all="ignore"):
         if np.isfinite(array.sum()):
             return False
@@ -74,7 +74,7 @@ class Checkpoints:
         agree: Agree | None = None,
         writes: bool = True,
     ) -> None:
-        """Take what is saved and how; `writes` is false in every worker but the chief."""
+        """Create the checkpoints of a run; `writes` is false in every worker but the chief."""
         self.directory, self.config, self.monitor = directory, config, monitor
         self._state, self._texts, self.say, self._agree = state, texts, say, agree
         self._callbacks = CallbackState(callbacks)
@@ -101,17 +101,17 @@ class Checkpoints:
         except (NameplateError, MemoryError) as late:
             if error is None:
                 raise
-            self.say(f"the save in progress failed too: {late}")  # the error that ended the run is raised
+            self.say(f"the save in progress failed too: {late}")  # the error that ended the run takes precedence
 
     def restore(self) -> Progress:
-        """Restore the newest good checkpoint and return where the run stands; a new run stands at its start.
+        """Restore the newest good checkpoint and return how far the run has come; a new run is at its start.
 
-        Damaged checkpoints that are skipped, and differences in the configuration, are reported.
+        Skipped damaged checkpoints and differences between configurations are reported.
 
         Raises:
-            ResumeError: the checkpoint is of another model.
-            ConfigDiffError: the configuration differs from its own in what changes the computation.
-            StoreError: there are checkpoints, but no good one.
+            ResumeError: the checkpoint belongs to another model.
+            ConfigDiffError: a setting that affects the result differs from the checkpoint's.
+            StoreError: there are checkpoints, but none is good.
         """
         self._state.require_storable()
         if self._writes:
@@ -125,15 +125,15 @@ class Checkpoints:
         return progress or Progress()
 
     def restore_callbacks(self) -> None:
-        """Restore the state of the callbacks; call it after `on_train_begin`, in which they reset themselves."""
+        """Restore the state of the callbacks. Call it after `on_train_begin`, where they reset themselves."""
         self._callbacks.restore(*self._callback_state)
 
     def due(self, step: int) -> bool:
-        """Say whether a save is due at this step, wherever in an epoch it is."""
+        """Say whether a save is due at this step, anywhere in an epoch."""
         return bool(self.config.every_steps) and step % (self.config.every_steps or 1) == 0
 
     def due_after_epoch(self, epoch: int) -> bool:
-        """Say whether a save is due at the end of the epoch of this index."""
+        """Say whether a save is due at the end of this epoch, counted from 0."""
         return bool(self.config.every_epochs) and (epoch + 1) % (self.config.every_epochs or 1) == 0
 
     def better(self, values: Mapping[str, float], best: float | None) -> float | None:
@@ -155,14 +155,14 @@ class Checkpoints:
     ) -> None:
         """Save the state of the run.
 
-        Under `async_save` this returns once everything is copied to host memory; an error in writing is raised at the
-        next step or by `close`.
+        With `async_save` this returns as soon as everything is copied to host memory. Errors of writing are raised at
+        the next step or by `close`.
 
         Args:
-            progress: where the run stands.
-            values: what was measured there.
+            progress: how far the run has come.
+            values: what has been measured there.
             stage: describes the stage that ends there; its checkpoint is never pruned.
-            partial: the values are of a part of an epoch, and do not decide what is best.
+            partial: the values are those of a part of an epoch, so they do not count for the best checkpoint.
 
         Raises:
             NotFiniteError: a weight is NaN or infinite; nothing is saved.
@@ -191,7 +191,7 @@ class Checkpoints:
             pending.result()
 
     def raise_failed(self) -> None:
-        """Raise the error of a background save that has failed; do not wait for one in progress."""
+        """Raise the error of a failed background save, without waiting for one in progress."""
         if self._pending is not None and self._pending.done() and self._pending.exception() is not None:
             self.wait()
 
@@ -204,7 +204,7 @@ class Checkpoints:
                 self._writer.shutdown(wait=True)
 
     def saved(self) -> str:
-        """Wait for the save in progress, and return a sentence about the last good checkpoint."""
+        """Wait for the save in progress, and return a message about the last good checkpoint."""
         try:
             self.wait()
         except (NameplateError, MemoryError) as error:
@@ -240,7 +240,7 @@ class Checkpoints:
         best = store.best_of(self.directory, metric=self.monitor, mode=self._mode, good=self._is_good)
         try:
             pointed = store.resolve(self.directory, "best")
-        except store.DamagedError:  # written again below, or left out
+        except store.DamagedError:  # replaced below, or removed
             pointed = None
             (self.directory / "best").unlink(missing_ok=True)
         if best is not None and best != pointed:
@@ -302,12 +302,12 @@ class Checkpoints:
         for line in notes:
             self.say(f"  {line}")
         self._callback_state = (checkpoint.manifest.about["callbacks"], remembered)
-        self._origins = checkpoint.manifest.about["origins"]  # of when the run began, not of this process
+        self._origins = checkpoint.manifest.about["origins"]  # recorded when the run began
         self._resumed_from = self.last = checkpoint.path
         return progress_of(checkpoint.manifest, self.monitor)
 
     def _refuse_other_model(self, checkpoint: store.Checkpoint) -> None:
-        """Raise `ResumeError` if the weights differ, with the rename rules that would bridge them if obvious."""
+        """Raise `ResumeError` if the weights differ, with obvious rename rules that would bridge the difference."""
         forms = forms_of(checkpoint.weights)
         problems = self._state.weight_problems(forms)
         if not problems:
@@ -315,16 +315,16 @@ class Checkpoints:
         rules = self._state.bridges(forms)
         run = self.directory.parent
         bridge = [
-            "It would fit under other names; write them into a run of their own:",
+            "It would fit under other names. Write it with those into a new run:",
             f"  {tool('ckpt')} {shlex.join(['rename', str(run), f'{run}_renamed', *rules])}",
-            f"and go on there, with run={run.name}_renamed and resume_changed=[model].",
+            f"and continue there, with run={run.name}_renamed and resume_changed=[model].",
         ]
-        head = f"{run.name} {checkpoint.path.name} is of another model than this one:"
-        raise ResumeError("\n".join([head, *(f"  {each}" for each in problems), *(bridge if rules else [])]))
+        head = f"{run.name} {checkpoint.path.name} belongs to another model:"
+        raise ResumeError("\n".join([head, *(f"  {problem}" for problem in problems), *(bridge if rules else [])]))
 
     def _report_damage(self, path: Path, error: Exception) -> None:
         self._reported.add(path)
-        self.say(f"{path.name} is damaged and skipped, the one before it is used: {error}")
+        self.say(f"{path.name} is damaged and skipped; the one before it is used: {error}")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The directory of a run: its files, who may enter it, and the checkpoints that a path from a user means."""
+"""The directory of a run: its files, and the lock that lets only one process write there."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RunDirectory:
     """The files of a run."""
 
     path: Path
-    moved: tuple[str, ...] = ()  # a line for each thing that was in the place of its files, and was set aside
+    moved: tuple[str, ...] = ()  # messages about what was in the way of its files and has been moved aside
 
     @property
     def checkpoints(self) -> Path:
@@ -51,7 +51,7 @@ class RunDirectory:
 
     @property
     def requeue(self) -> Path:
-        """Exists while a run that was stopped by a signal waits to be started again."""
+        """Exists while a run that a signal stopped is to be started again."""
         return self.path / "requeue.json"
 
     @property
@@ -66,12 +66,12 @@ class RunDirectory:
 
 @contextmanager
 def open_run_directory(runs: Path, name: str | None, *, resume: bool) -> Iterator[RunDirectory]:
-    """Enter the directory of a run, by its name or a new one by the time, and keep other processes out of it.
+    """Lock the directory of a run: by its name, or a new one named after the time.
 
     Raises:
-        LockedError: another process, which it names, trains there.
-        StoreError: the directory cannot hold checkpoints: read-only, full, a file in the way.
-        NameplateError: there are checkpoints and `resume` is false.
+        LockedError: another process trains there; the message names it.
+        StoreError: the directory cannot hold checkpoints, because it is read-only, full, or not a directory.
+        NameplateError: `resume` is false, but there are checkpoints.
     """
     existed = name is not None and (runs / name).exists()
     path = runs / name if name else _new_by_time(runs)
@@ -83,13 +83,13 @@ def open_run_directory(runs: Path, name: str | None, *, resume: bool) -> Iterato
             yield replace(home, moved=tuple(_set_aside(home)))
         except (NameplateError, KeyboardInterrupt):
             begun = home.metrics.exists() or home.requeue.exists()
-            if not existed and not begun:  # refused before it started: leave no trace
+            if not existed and not begun:  # refused before it started: leave nothing behind
                 shutil.rmtree(path, ignore_errors=True)
             raise
 
 
 def require_free(runs: Path, name: str | None) -> None:
-    """Raise `LockedError` when another process trains in the run; cheap enough to ask before TensorFlow is imported."""
+    """Raise `LockedError` if another process trains in the run. Needs no TensorFlow: call it before the import."""
     if name is not None and (runs / name).is_dir():
         with store.RunLock(runs / name):
             pass
@@ -98,13 +98,13 @@ def require_free(runs: Path, name: str | None) -> None:
 def aside(path: Path) -> Path:
     """Return an unused name beside `path`: `metrics.aside-1.jsonl`."""
     number = 1
-    while os.path.lexists(found := path.with_name(f"{path.stem}.aside-{number}{path.suffix}")):
+    while os.path.lexists(unused := path.with_name(f"{path.stem}.aside-{number}{path.suffix}")):
         number += 1
-    return found
+    return unused
 
 
 def _set_aside(home: RunDirectory) -> Iterator[str]:
-    """Rename what is in the way of a file or directory that a run writes; yield a line for each."""
+    """Move aside whatever is in the way of a file or directory that a run writes; yield a message for each."""
     files = (home.metrics, home.config, home.requeue, home.best_model)
     in_the_way = [path for path in files if os.path.lexists(path) and not path.is_file()]
     folders = (home.tensorboard, home.dreams)
@@ -121,12 +121,12 @@ def _refuse_to_touch(home: RunDirectory, *, resume: bool) -> None:
         last = store.checkpoints(home.checkpoints)[-1].name
         raise NameplateError(
             f"resume=false, and {home.path} has checkpoints up to {last}; nothing was touched. "
-            "Leave resume out to go on from there, or choose another run=NAME."
+            "Leave resume out to continue from there, or choose another run=NAME."
         )
 
 
 def _new_by_time(runs: Path) -> Path:
-    """Create and return a new directory; two jobs of the same second get two."""
+    """Create and return a new directory; jobs that start in the same second get different ones."""
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     number = 1
     while True:
@@ -136,16 +136,16 @@ def _new_by_time(runs: Path) -> Path:
         except FileExistsError:
             number += 1
         except OSError as error:
-            raise NameplateError(f"no run can be made in {runs}: {error.strerror}; set runs=DIRECTORY") from None
+            raise NameplateError(f"cannot create a run in {runs}: {error.strerror}; set runs=DIRECTORY") from None
         else:
             return path
 
 
 @contextmanager
 def marked(home: RunDirectory | None, *, command: str) -> Iterator[None]:
-    """Remove an old `requeue.json`; write a new one if a signal ends the block, for a scheduler to start the job again.
+    """Remove an old `requeue.json`, and write a new one if a signal ends the block, so that a scheduler can requeue it.
 
-    It has the signal, the step, and the command that resumes the run.
+    It holds the signal, the step, and the command that resumes the run.
     """
     if home is None:
         yield
@@ -155,7 +155,7 @@ def marked(home: RunDirectory | None, *, command: str) -> Iterator[None]:
         yield
     except StoppedError as error:
         mark = {"signal": error.received.name, "step": error.step, "command": command}
-        with suppress(OSError):  # the exit code says the same, and must not be hidden by a full disk
+        with suppress(OSError):  # a full disk must not hide the exit code, which says the same
             durable.replace_file(home.requeue, f"{json.dumps(mark)}\n".encode())
         error.add_command(command)
         raise

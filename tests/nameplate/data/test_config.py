@@ -71,7 +71,7 @@ FEATURES = {"image": "image 8x8x1", "label": "int64"}
         (CsvConfig(delimiter="tab"), "data.delimiter: 'tab'; exactly one character"),
         (SyntheticConfig(size=1), "data.size: 1 is out of range"),
         (SyntheticConfig(shape=[3, 0]), "data.shape: [3, 0] is not a shape"),
-        (SyntheticConfig(inputs=["a", "a"]), "data.inputs: ['a', 'a']; at least one name, and none twice"),
+        (SyntheticConfig(inputs=["a", "a"]), "data.inputs: ['a', 'a']; needs at least one name, and each only once"),
         (SyntheticConfig(noise=-1), "data.noise: -1 is too small"),
         (CustomDataConfig(), "data._target_: required and not given; e.g. data._target_=pets.data trust=[pets]"),
         (CustomDataConfig(_target_="data"), "data._target_: 'data' names no module"),

@@ -140,8 +140,8 @@ def test_epochs_and_rates_that_no_run_has_are_refused_before_anything_is_opened(
     with pytest.raises(ConfigError) as refused:
         run_config(["init=transfer", "init.path=x", "init.unfreeze={0: [tower]}", "optimizer.rates={tower: 0}"])
     told = str(refused.value)
-    assert "init.unfreeze.0: 0 is no number of epochs that are done; e.g. init.unfreeze={5: [NAME]}" in told
-    assert "init.unfreeze: nothing is frozen; say what is with init.freeze=[NAME]" in told
+    assert "init.unfreeze.0: 0 is not a number of finished epochs; e.g. init.unfreeze={5: [NAME]}" in told
+    assert "init.unfreeze: nothing is frozen; set init.freeze=[NAME]" in told
     assert "optimizer.rates.tower: 0.0 is too small; greater than 0; init.freeze=[tower] keeps" in told
 
 

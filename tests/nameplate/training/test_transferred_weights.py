@@ -90,5 +90,5 @@ def test_settings_that_a_transfer_has_no_use_for_are_refused_before_anything_is_
     told = str(refused.value)
     assert "no rule 'meen'; there are repeat, slice, mean, classes. Did you mean 'mean'?" in told
     assert "needs init.source_classes" in told
-    assert "init.allow_missing: a transfer says what it takes" in told
-    assert "init.optimizer: the slots of another model are not taken" in told
+    assert "init.allow_missing: not used by a transfer" in told
+    assert "init.optimizer: a transfer does not load slots" in told
