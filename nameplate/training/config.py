@@ -143,7 +143,7 @@ class InitConfig(Section):
 class CheckpointInitConfig(InitConfig):
     """Weights of a checkpoint or file, each for the variable of its name; any left over is an error.
 
-    A pattern is a variable (`head/kernel`), a layer or container with everything in it (`head`), or a shell pattern over
+    A pattern is a variable (`head/kernel`), a layer or container with all in it (`head`), or a shell pattern over
     the whole name (`*/bias`). Each exception (`allow_...`) names what it is for; an unused one is an error.
     """
 
