@@ -63,7 +63,7 @@ class DataConfig(Section):
             if not 0 <= getattr(self, key) < 1:
                 yield f"data.{key}: {getattr(self, key)} is not a share; from 0 (none) to below 1"
         if self.validation + self.test >= 1:
-            yield f"data.validation, data.test: {self.validation} and {self.test} leave no examples to train on"
+            yield f"data.validation, data.test: {self.validation} and {self.test} leave nothing to train on"
         for key in ("limit", "validation_limit"):
             limit = getattr(self, key)
             if limit is not None and limit < 1:
