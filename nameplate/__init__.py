@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for type checkers and editors; what runs is below, and a test holds the two together
+    import nameplate.training.checkpoint_callback as callbacks_module
     from nameplate.errors import NameplateError as NameplateError
     from nameplate.errors import NotFiniteError as NotFiniteError
     from nameplate.errors import StoppedError as StoppedError
@@ -68,6 +69,8 @@ if TYPE_CHECKING:  # for type checkers and editors; what runs is below, and a te
     from trainer.config.run_config import RunConfig as RunConfig
     from trainer.run import train as train
 
+    callbacks = callbacks_module
+
 _HOMES = {
     "nameplate.errors": "NameplateError NotFiniteError StoppedError",
     "nameplate.naming.policy": "NamingError Policy Violation",
@@ -105,10 +108,12 @@ _HOMES = {
 }
 _HOME_OF = {verb: module for module, verbs in _HOMES.items() for verb in verbs.split()}
 
-__all__ = sorted(_HOME_OF)
+__all__ = sorted([*_HOME_OF, "callbacks"])
 
 
 def __getattr__(name: str) -> Any:
+    if name == "callbacks":
+        return import_module("nameplate.training.checkpoint_callback")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'nameplate' has no attribute {name!r}; it has {', '.join(__all__)}")
     return getattr(import_module(_HOME_OF[name]), name)

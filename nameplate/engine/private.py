@@ -188,6 +188,11 @@ def restored_epoch(model: keras.Model) -> int | None:
     return epoch
 
 
+def start_at_epoch(model: keras.Model, epoch: int) -> None:
+    """Let the `model.fit` that has just begun start at an epoch."""
+    model._initial_epoch = epoch
+
+
 def profiles_batches(callback: keras.callbacks.TensorBoard) -> bool:
     """Say whether a TensorBoard callback traces batches."""
     return bool(callback._should_trace)

@@ -9,7 +9,8 @@ state, callbacks, progress       all that a resume restores
 checkpoint_manager, config_diff  saving and restoring; settings that may change in between
 run_directory, shared_run        where a run keeps its files, on one or several workers
 script_run, script_settings      a run around `fit` in a script, and what its checkpoints are compared by
-custom_loop, run_record           a run around a loop of the user's own; a run read as values
+custom_loop, checkpoint_callback  a run around a loop of the user's own; around Keras' `model.fit`
+objects, report, run_record       a run of live objects; what came of a run; a run read as values
 initial_weights, weight_sources  weights from elsewhere
 observers, tensorboard, console  what is shown and recorded
 best_model                       the best model as a file for plain Keras

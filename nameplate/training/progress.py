@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -69,7 +70,9 @@ def progress_of(manifest: Manifest, monitor: str) -> Progress:
 def model_json(model: keras.Model) -> str:
     """Return the model's configuration as JSON; for a model without one, its class and the reason."""
     try:
-        return str(model.to_json())
+        with warnings.catch_warnings():  # of a lambda in `compile`: nothing is loaded from this text
+            warnings.simplefilter("ignore")
+            return str(model.to_json())
     except (NotImplementedError, TypeError, ValueError) as error:
         return json.dumps({"class_name": type(model).__name__, "config": None, "reason": str(error).splitlines()[0]})
 

@@ -55,6 +55,6 @@ def test_mypy_sees_a_verb_as_what_it_is(tmp_path: Path) -> None:
 def test_a_verb_documents_each_of_its_parameters(verb: str) -> None:
     function: Any = getattr(nameplate, verb)
     described = re.search(r"\nArgs:\n(.*?)(?=\n\S|\Z)", inspect.getdoc(function) or "", re.DOTALL)
-    names = re.findall(r"^ {4}(\w+): ", described.group(1) if described else "", re.MULTILINE)
+    names = re.findall(r"^ {4}\**(\w+): ", described.group(1) if described else "", re.MULTILINE)
 
     assert names == list(inspect.signature(function).parameters)

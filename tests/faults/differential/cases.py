@@ -113,7 +113,8 @@ def cases(draw: st.DrawFn) -> Case:
     suited = [name for name in METRICS[kind] if structure != "tokens" or name not in ("r2", "f1", "f1_macro")]
     metrics = st.lists(st.sampled_from(suited), max_size=2, unique=True).map(tuple)
     some = draw(metrics)
-    weighted = tuple(name for name in draw(metrics) if name not in some)
+    # Keras' own BinaryIoU fails on weights of examples with several outputs.
+    weighted = tuple(name for name in draw(metrics) if name not in (*some, "binary_iou"))
     held_out, epochs = draw(st.sampled_from((0, 1, 6, 11))), draw(st.integers(1, 3))
     weights = draw(st.sampled_from(("none", "none", "some_zero", "ones")))
     classes = structure not in ("tokens", "two_outputs") and kind in ("classes", "onehot")
