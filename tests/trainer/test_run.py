@@ -37,7 +37,7 @@ SMALL: dict[str, list[str]] = {
 }
 
 
-@pytest.mark.parametrize("model", cases(SMALL, short=["mlp", "convnet", "two_tower", "subclassed"]))
+@pytest.mark.parametrize("model", cases(SMALL, short=["two_tower", "subclassed"]))
 def test_every_architecture_trains_saves_and_resumes_to_the_same_bits(tmp_path: Path, model: str) -> None:
     options = [*SMALL[model], "run=one", "checkpoint.every_steps=2", "fit.steps=4"]
     train(tmp_path, *options)
@@ -56,7 +56,7 @@ STATEFUL = ["model.width=8", *RANDOM]
 @pytest.mark.parametrize(
     "options",
     [
-        [],
+        pytest.param([], marks=pytest.mark.long),
         pytest.param(["data.resident=never"], marks=pytest.mark.long),
         ["model=mlp", "optimizer=sgd", "fit.precision=mixed_float16"],  # convolutions in float16 take minutes on a CPU
         ["checkpoint.async_save=true", "schedule=cosine", "schedule.warmup_steps=3"],

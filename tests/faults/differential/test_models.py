@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import random
 import tempfile
 import traceback
@@ -14,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, assume, given, seed, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from keras import layers
 
@@ -22,10 +21,9 @@ import nameplate
 from nameplate.errors import NameplateError
 from tests.faults.differential import drawn_models as drawn
 from tests.faults.differential.comparing_models import chance, differences, not_close, snapshot
+from tests.faults.differential.drawing import draw
 from tests.faults.differential.drawn_models import Recipe
 
-COUNT = int(os.environ.get("NAMEPLATE_CASES", "500"))
-SEED = int(os.environ.get("NAMEPLATE_CASES_SEED", "0"))
 FEW = 30  # findings after which there is enough to look at
 
 Check = Callable[[keras.Model, random.Random], list[str]]
@@ -37,14 +35,7 @@ def test_random_models_come_through_every_verb_as_they_were() -> None:
     counts = {verb: [0, 0] for verb in VERBS}  # done, refused
     tried: set[str] = set()
 
-    @seed(SEED)
-    @settings(
-        max_examples=COUNT,
-        deadline=None,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
+    @draw
     @given(drawn.recipes(), st.sampled_from(list(VERBS)))
     def go(recipe: Recipe, verb: str) -> None:
         if len(findings) >= FEW:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, assume, given, seed, settings
+from hypothesis import assume, given
 
 from tests.faults.differential.cases import Case, cases
+from tests.faults.differential.drawing import COUNT, draw
 from tests.faults.differential.processes import WAYS, Answer, Trainers
 
-COUNT = int(os.environ.get("NAMEPLATE_CASES", "500"))
-SEED = int(os.environ.get("NAMEPLATE_CASES_SEED", "0"))
 # In float64 what is left is the order of summation, which a division by a small gradient makes larger: see
 # `tests.nameplate.engine.replication.comparing`. Keras keeps the means of losses and metrics in float32.
 WEIGHTS, LOGS = (1e-6, 1e-8), (5e-6, 2e-6)  # relative, absolute
@@ -36,14 +34,7 @@ def test_random_trainings_give_the_numbers_of_one_device(trainers: Trainers) -> 
     compared = dict.fromkeys(WAYS, 0)
     tried: set[str] = set()
 
-    @seed(SEED)
-    @settings(
-        max_examples=COUNT,
-        deadline=None,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
+    @draw
     @given(cases())
     def train(case: Case) -> None:
         if len(findings) >= FEW:

@@ -71,7 +71,7 @@ def test_steps_stay_in_one_graph_that_is_traced_once_and_fed_by_one_iterator(str
     assert not [name for name in operations if "PyFunc" in name or "Print" in name or "Collective" in name]
 
 
-@pytest.mark.parametrize("as_dataset", [False, True], ids=["arrays", "dataset"])
+@pytest.mark.parametrize("as_dataset", [False, pytest.param(True, marks=pytest.mark.long)], ids=["arrays", "dataset"])
 @pytest.mark.parametrize(
     ("batch", "options", "traces"),
     [
@@ -91,7 +91,7 @@ def test_a_smaller_last_step_is_traced_with_the_others_where_replicas_divide_it_
     assert loop.train.traces() == traces
 
 
-@pytest.mark.parametrize("xla", [False, True])
+@pytest.mark.parametrize("xla", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_no_python_is_rewritten_for_the_graph(strategy: Any, monkeypatch: pytest.MonkeyPatch, xla: bool) -> None:
     rewritten: list[str] = []
     original = autograph._TRANSPILER.transform  # before its cache is asked

@@ -13,6 +13,7 @@ from keras import layers, ops
 
 import nameplate
 from nameplate.errors import NameplateError
+from tests.long import cases
 from tests.nameplate.engine.replication.oracle import same_as_keras
 from tests.nameplate.engine.test_whole_batch import data
 
@@ -49,14 +50,14 @@ SQUARES: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("size", [17, 21])
+@pytest.mark.parametrize("size", cases([17, 21], short=[21]))
 @pytest.mark.parametrize("kind", SQUARES)
 def test_a5_a_loss_that_a_layer_adds_counts_as_what_it_is(strategy: Any, kind: str, size: int) -> None:
     build = with_layer(lambda: Adds(SQUARES[kind], name="adds"), norm=kind != "vector")
     same_as_keras(strategy, build, data(size, weighted=True))
 
 
-@pytest.mark.parametrize("regularizer", ["l1", "l2"])
+@pytest.mark.parametrize("regularizer", cases(["l1", "l2"], short=["l2"]))
 def test_a5_activity_regularizers_count_as_they_do_on_one_device(strategy: Any, regularizer: str) -> None:
     build = with_layer(
         lambda: layers.Dense(4, kernel_regularizer="l2", activity_regularizer=regularizer, name="regular")
@@ -184,7 +185,7 @@ def test_a5_a_compute_loss_that_returns_a_sum_is_that_of_the_batch(strategy: Any
     same_as_keras(strategy, own(SumLoss), data(weighted=True))
 
 
-@pytest.mark.parametrize("size", [17, 21])
+@pytest.mark.parametrize("size", cases([17, 21], short=[21]))
 def test_a5_a_train_step_whose_loss_is_a_sum_trains_by_that_of_the_batch(strategy: Any, size: int) -> None:
     same_as_keras(strategy, own(SumStep), data(size), validation=False)
 
@@ -198,12 +199,12 @@ def test_a5_what_is_neither_is_refused_in_words_all_at_once(strategy: Any) -> No
         nameplate.fit(norm, data())
 
 
-@pytest.mark.parametrize("size", [17, 21])
+@pytest.mark.parametrize("size", cases([17, 21], short=[17]))
 def test_a13_a_test_step_that_returns_its_own_numbers_is_reported(strategy: Any, size: int) -> None:
     same_as_keras(strategy, own(OwnTestStep), data(size))
 
 
-@pytest.mark.parametrize("size", [17, 21])
+@pytest.mark.parametrize("size", cases([17, 21], short=[17]))
 def test_a13_extra_keys_of_compute_metrics_are_reported(strategy: Any, size: int) -> None:
     same_as_keras(strategy, own(MoreMetrics, "mae"), data(size))
 
@@ -229,12 +230,12 @@ class Seen(layers.Layer):
         return x
 
 
-@pytest.mark.parametrize("size", [17, 21])
+@pytest.mark.parametrize("size", cases([17, 21], short=[17]))
 def test_a15_a_metric_in_a_layer_counts_every_example_once(strategy: Any, size: int) -> None:
     same_as_keras(strategy, with_layer(lambda: Seen(name="seen")), data(size))
 
 
-@pytest.mark.parametrize("size", [17, 21])
+@pytest.mark.parametrize("size", cases([17, 21], short=[21]))
 def test_a18_a_mean_in_a_compute_loss_is_weighted_by_shares(strategy: Any, size: int) -> None:
     same_as_keras(strategy, own(Tracked, "mae"), data(size))
 

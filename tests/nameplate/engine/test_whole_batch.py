@@ -16,6 +16,7 @@ from nameplate.engine.graph import as_logged
 from nameplate.engine.whole_batch import has_own_call, is_mean_of_rows, is_sum_of_states
 from nameplate.errors import NameplateError
 from nameplate.training.state import train_state
+from tests.long import cases
 from tests.nameplate.engine.replication.data import vectors
 from tests.nameplate.engine.replication.oracle import same_as_keras
 
@@ -86,13 +87,13 @@ def contrastive(y_true: Any, y_pred: Any) -> Any:
     return -ops.diagonal(ops.log_softmax(similar, axis=-1))
 
 
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("weighted", cases([False, True], short=[True]))
 @pytest.mark.parametrize("loss", [Doubled(), Weighted(), Wrapped()], ids=lambda loss: type(loss).__name__)
 def test_a4_a_loss_that_overrides_call_counts_once(strategy: Any, loss: Any, weighted: bool) -> None:
     same_as_keras(strategy, lambda: model(loss), data(weighted=weighted))
 
 
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("weighted", cases([False, True], short=[True]))
 @pytest.mark.parametrize("loss", [mean, total, root, contrastive, PerRow()])
 def test_a5_a_scalar_loss_is_that_of_the_whole_batch(strategy: Any, loss: Any, weighted: bool) -> None:
     same_as_keras(strategy, lambda: model(loss), data(weighted=weighted))
@@ -100,7 +101,11 @@ def test_a5_a_scalar_loss_is_that_of_the_whole_batch(strategy: Any, loss: Any, w
 
 @pytest.mark.parametrize(
     "loss",
-    [keras.losses.Dice(), keras.losses.Dice(axis=0), keras.losses.Tversky()],
+    [
+        keras.losses.Dice(),
+        pytest.param(keras.losses.Dice(axis=0), marks=pytest.mark.long),
+        keras.losses.Tversky(),
+    ],
     ids=["dice", "dice by class", "tversky"],
 )
 def test_a5_dice_and_tversky_are_over_the_whole_batch(strategy: Any, loss: Any) -> None:
@@ -207,7 +212,7 @@ METRICS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("size", [17, 21])
+@pytest.mark.parametrize("size", cases([17, 21], short=[17]))
 def test_a11_a_metric_whose_state_does_not_add_up_sees_the_whole_batch(strategy: Any, size: int) -> None:
     def build() -> keras.Model:
         metrics = [metric() for metric in METRICS.values()]

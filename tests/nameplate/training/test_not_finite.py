@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.long import cases
 from tests.trainer.running import train
 
 
@@ -22,7 +23,7 @@ def said(printed: str) -> list[str]:
     return [line for line in printed.splitlines() if "NaN" in line]
 
 
-@pytest.mark.parametrize("activation", ["relu", "tanh", ""])
+@pytest.mark.parametrize("activation", cases(["relu", "tanh", ""], short=["relu", ""]))
 def test_f8_nan_that_only_validation_sees_is_said(
     activation: str, tmp_path: Path, strategy: object, capsys: pytest.CaptureFixture[str]
 ) -> None:

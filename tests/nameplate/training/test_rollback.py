@@ -11,6 +11,7 @@ import pytest
 from nameplate import checkpoint as store
 from nameplate.errors import Exit, NotFiniteError, exit_code
 from nameplate.training.checkpoint_manager import not_finite
+from tests.long import cases
 from tests.nets import CUSTOM, write_data, write_nets
 from tests.trainer.running import about, assert_same, content, records, train
 
@@ -27,7 +28,7 @@ def spoilt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return [*SHORT, *CUSTOM, *write_data(tmp_path / "data.npz", {7: np.inf})]
 
 
-@pytest.mark.parametrize("every", [1, 3, 50])
+@pytest.mark.parametrize("every", cases([1, 3, 50], short=[1, 50]))
 def test_it_stops_at_its_step_whether_that_is_logged_or_not(tmp_path: Path, spoilt: list[str], every: int) -> None:
     with pytest.raises(NotFiniteError) as error:
         train(tmp_path, *spoilt, f"log.every_steps={every}")
@@ -51,7 +52,11 @@ def test_nan_in_a_weight_behind_a_finite_loss_is_never_saved(tmp_path: Path, mon
             assert not not_finite(checkpoint.weights, checkpoint.optimizer, list(checkpoint.weights))
 
 
-@pytest.mark.parametrize("options", [[], ["checkpoint.async_save=true"], ["data.resident=never"]], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [[], ["checkpoint.async_save=true"], pytest.param(["data.resident=never"], marks=pytest.mark.long)],
+    ids=str,
+)
 def test_a_rollback_passes_over_the_data_and_ends_the_run_well(
     tmp_path: Path, spoilt: list[str], options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
