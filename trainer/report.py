@@ -17,6 +17,7 @@ from nameplate.engine.cluster import LAUNCHED, LAUNCHER
 from nameplate.engine.optimizer_state import named_variables
 from nameplate.engine.replica import Step, crosses_replicas
 from nameplate.interpret.dream_callback import Dreams
+from nameplate.io.save import unsavable
 from nameplate.training.checkpoint_manager import Checkpoints
 from nameplate.training.console import Screen, in_words, plain_table, tool
 from nameplate.training.fit import left_to_chance
@@ -45,6 +46,8 @@ def describe(
         say(f"data: {reason}")
     for problem in not_finite(dataset):
         say(f"data: {problem}")
+    for line in unsavable(model) if resumes else ():
+        say(f"checkpoints hold the weights by name, but not the model: {line}")
     if step.is_users:
         say(
             "train_step is the model's own: on several replicas its losses must be means or sums over examples, not "

@@ -126,8 +126,7 @@ def _write_keras(model: keras.Model, draft: Path) -> keras.Model:
         ):
             keras.saving.save_model(model, draft)
     except Exception as error:  # Keras and the user's classes may raise anything
-        remedies = [advice(layer, error) for layer in _without_configuration(model)]
-        raise SavingError("\n  ".join([f"{model.name!r} cannot be saved: {cause(error)}", *remedies])) from None
+        raise SavingError("\n  ".join([f"{model.name!r} cannot be saved: {cause(error)}", *unsavable(model)])) from None
     add_names(model, draft)
     add_adapters(model, draft)
     return _prove(model, draft)
@@ -214,19 +213,25 @@ def _prove(model: keras.Model, path: Path) -> keras.Model:
     return copy
 
 
-def _without_configuration(model: keras.Model) -> list[Any]:
-    """Return one layer of each class that has no configuration."""
-    by_class: dict[type, Any] = {}
-    for layer in [model, *(entry.layer for entry in walk(model))]:
-        if type(layer).__module__.startswith("keras."):
-            continue
-        try:
-            layer.get_config()
-        except NotImplementedError:
-            by_class.setdefault(type(layer), layer)
-        except Exception:  # saving raised the same, with its reason
-            continue
-    return list(by_class.values())
+def unsavable(model: keras.Model) -> list[str]:
+    """Return a line for each class of layers, or of the model, without a usable configuration: why, and what to add.
+
+    Such a model trains, and its weights are saved by name; a file with the whole model cannot be written.
+    """
+    entries = walk(model)
+    layers = [model, *(entry.layer for entry in entries)]
+    lines: dict[type, str] = {}
+    with completed(layers), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name, layer in [(str(model.name), model), *((entry.name, entry.layer) for entry in entries)]:
+            if type(layer).__module__.startswith("keras.") or type(layer) in lines:
+                continue
+            try:
+                layer.get_config()
+            except Exception as error:  # a class of the user's may raise anything
+                what = "has no get_config" if isinstance(error, NotImplementedError) else f"get_config fails: {error!r}"
+                lines[type(layer)] = f"{name} ({type(layer).__name__}): {what}; {advice(layer, error)}"
+    return list(lines.values())
 
 
 def _unlike(model: keras.Model, copy: keras.Model) -> list[str]:

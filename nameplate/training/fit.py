@@ -32,7 +32,9 @@ from nameplate.engine.graph import EvaluationGraph, TrainGraph
 from nameplate.engine.host_collectives import replica_count
 from nameplate.engine.replica import Step
 from nameplate.engine.strategy import strategy_of
+from nameplate.errors import NameplateError
 from nameplate.graph.tree import layers
+from nameplate.io.save import unsavable
 from nameplate.naming.policy import Policy
 from nameplate.training.arguments import Arguments, joined
 from nameplate.training.config import CheckpointConfig, LogConfig
@@ -200,6 +202,7 @@ def loop_of(
     if arguments.class_weight:
         refuse_unclassed(example)
     prepare(model, example)
+    _refuse_unsavable(model, callbacks)
     if held_out is not None:
         refuse_unlike(model, example, example_of(held_out))
     _warn_of_chance(source, held_out, arguments, resumes=_resumes(callbacks))
@@ -301,6 +304,22 @@ def _warn_of_chance(
     if held_out is not None and arguments.validation_steps and (reason := left_to_chance(held_out, resumes=False)):
         takes = f"each validation takes other {arguments.validation_steps} steps of it"
         warnings.warn(f"validation_data: {takes}: {reason}", stacklevel=2)
+
+
+def _refuse_unsavable(
+    model: keras.Model, callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None
+) -> None:
+    """Refuse a ModelCheckpoint of the whole model, before training, if the model has no configuration to save."""
+    whole = [
+        callback
+        for callback in _listed(callbacks)
+        if isinstance(callback, keras.callbacks.ModelCheckpoint) and not callback.save_weights_only
+    ]
+    if whole and (lines := unsavable(model)):
+        raise NameplateError(
+            "\n  ".join([f"ModelCheckpoint({whole[0].filepath!r}) cannot save {model.name!r}:", *lines])
+            + "\nOr save the weights alone: save_weights_only=True"
+        )
 
 
 def _resumes(callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None) -> bool:

@@ -15,6 +15,9 @@ import keras
 import numpy as np
 
 from nameplate.checkpoint.manifest import Manifest
+from nameplate.errors import cause
+from nameplate.graph.constructor_arguments import completed
+from nameplate.graph.tree import walk
 
 _PACKAGES = ("nameplate", "tensorflow", "keras", "numpy")
 
@@ -70,11 +73,11 @@ def progress_of(manifest: Manifest, monitor: str) -> Progress:
 def model_json(model: keras.Model) -> str:
     """Return the model's configuration as JSON; for a model without one, its class and the reason."""
     try:
-        with warnings.catch_warnings():  # of a lambda in `compile`: nothing is loaded from this text
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(), completed([model, *(entry.layer for entry in walk(model))]):
+            warnings.simplefilter("ignore")  # of a lambda in `compile`: nothing is loaded from this text
             return str(model.to_json())
-    except (NotImplementedError, TypeError, ValueError) as error:
-        return json.dumps({"class_name": type(model).__name__, "config": None, "reason": str(error).splitlines()[0]})
+    except Exception as error:  # a class of the user's may raise anything
+        return json.dumps({"class_name": type(model).__name__, "config": None, "reason": cause(error)})
 
 
 def history_of(model: keras.Model) -> dict[str, Any]:

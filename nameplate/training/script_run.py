@@ -18,6 +18,7 @@ from nameplate.engine.host_collectives import agreed_stop, is_chief, several_wor
 from nameplate.engine.signals import StopRequest
 from nameplate.errors import NameplateError, ScriptStoppedError, StoppedError
 from nameplate.graph.name_contract import check
+from nameplate.io.save import unsavable
 from nameplate.naming import policy as policies
 from nameplate.naming.policy import NamingError, Policy, PolicyMode
 from nameplate.section import ConfigError
@@ -122,6 +123,8 @@ class ScriptRun:
         """
         model = loop.model
         self.require_names(model)
+        for line in unsavable(model):
+            self.screen.say(f"checkpoints hold the weights by name, but not the model: {line}")
         known = known_values(model, validated=validated)
         monitor, _ = monitored(self.options.checkpoint, EarlyStoppingConfig(), known)
         texts = Texts(model_json(model), as_text(settings), classes_by_variable(model), about({}))

@@ -308,3 +308,78 @@ def test_the_commands_read_a_run_of_a_script(whole: Path) -> None:
     rebuilt = rebuild(str(whole))
     assert rebuilt.step == 24
     assert [*nameplate.layers(rebuilt.model)] == ["x", "hidden", "drop", "classes"]
+
+
+class Forgetful(keras.layers.Layer):
+    """A layer whose argument Keras cannot derive a configuration of."""
+
+    def __init__(self, function: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.function = function
+
+    def call(self, x: Any) -> Any:
+        return x
+
+
+class Failing(keras.layers.Layer):
+    """A layer whose configuration cannot be made."""
+
+    def call(self, x: Any) -> Any:
+        return x
+
+    def get_config(self) -> dict[str, Any]:
+        raise KeyError("rate")
+
+
+class Unset(keras.Model):
+    """A model that has no get_config."""
+
+    def __init__(self, rate: float = 0.1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.rate = rate
+        self.classes = keras.layers.Dense(3, "softmax", name="classes")
+
+    def call(self, x: Any) -> Any:
+        return self.classes(x * self.rate)
+
+
+def _with(layer: keras.layers.Layer) -> keras.Model:
+    x = keras.Input((8,), name="x")
+    model = keras.Model(x, keras.layers.Dense(3, "softmax", name="classes")(layer(x)), name="net")
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (
+            lambda: Forgetful(np.sqrt, name="odd"),
+            r"odd \(Forgetful\): has no get_config; add to Forgetful: def get_config",
+        ),
+        (lambda: Failing(name="odd"), r"odd \(Failing\): get_config fails: KeyError\('rate'\); "),
+    ],
+    ids=["none", "failing"],
+)
+def test_a_model_that_cannot_be_saved_whole_is_found_before_training(
+    tmp_path: Path, layer: Any, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, steps = _with(layer()), list[int]()
+    tells = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: steps.append(batch))
+    with pytest.raises(NameplateError, match=message):
+        nameplate.fit(model, *examples(), callbacks=[keras.callbacks.ModelCheckpoint(tmp_path / "a.keras"), tells])
+    assert steps == []
+    with pytest.raises(NameplateError, match=message):
+        nameplate.save(model, tmp_path / "a.keras")
+    nameplate.fit(model, *examples(), run=tmp_path / "a", log=nameplate.Log(tensorboard=False))
+    assert re.search(message, capsys.readouterr().out)
+    latest = store.open(nameplate.Run.open(tmp_path / "a").latest)
+    assert "classes/kernel" in latest.weights
+
+
+def test_the_arguments_of_a_subclass_are_kept(tmp_path: Path) -> None:
+    model = Unset(rate=0.5, name="net")
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    nameplate.fit(model, *examples(), run=tmp_path / "a", log=nameplate.Log(tensorboard=False))
+    loaded = nameplate.load(tmp_path / "a", custom_objects={"Unset": Unset})
+    assert loaded.rate == 0.5
