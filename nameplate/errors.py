@@ -7,10 +7,13 @@ rooms share.
 from __future__ import annotations
 
 import enum
+import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 
 class NameplateError(Exception):
@@ -19,6 +22,29 @@ class NameplateError(Exception):
     The message says what was wrong, what was received, what exists and what to do, and lists all offenders at once.
     The command line prints the message alone, without a traceback.
     """
+
+
+def as_path(value: Any, argument: str = "path") -> Path:
+    """Return an argument as a path; raise `NameplateError` for what is not the path of anything."""
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value) or "\0" in str(value):
+        raise NameplateError(f"{argument}={value!r:.80}: {_kind(value)}; give the path of a file or directory")
+    return Path(value)
+
+
+def as_names(value: Any, argument: str) -> list[str]:
+    """Return names or patterns as a list, a single one too; raise `NameplateError` for anything else."""
+    if isinstance(value, str):
+        return [value]
+    given = list(value) if isinstance(value, Iterable) and not isinstance(value, Mapping | bytes) else [value]
+    if wrong := [name for name in given if not isinstance(name, str)]:
+        raise NameplateError(
+            f"{argument}={value!r:.80}: {wrong[0]!r:.40} is not a name; give a list of names or patterns"
+        )
+    return given
+
+
+def _kind(value: Any) -> str:
+    return f"a {type(value).__name__}, not a path" if not isinstance(value, str) else "not a path"
 
 
 def cause(error: Exception | None) -> str:

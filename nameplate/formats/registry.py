@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nameplate import checkpoint as store
-from nameplate.errors import FileFormatError
+from nameplate.errors import FileFormatError, as_path
 from nameplate.formats.arrays import Arrays
 from nameplate.formats.keras_file import open_keras, read_keras_table
 from nameplate.formats.keras_shards import ENDING as SHARDS
@@ -56,7 +56,7 @@ def open_weights(path: str | os.PathLike[str]) -> Arrays:
     Raises:
         FileFormatError: when the file does not exist, is damaged, has an unknown format, or is refused as unsafe.
     """
-    path = Path(path)
+    path = as_path(path)
     if path.is_dir():
         return _directory(path)
     ending = kind(path)

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from nameplate.errors import NameplateError
+from nameplate.errors import NameplateError, as_names
 from nameplate.graph.tree import Entry, owned_variables, require_model, variables, walk
 from nameplate.naming import names
 from nameplate.weights.named import Weights, matches
@@ -40,6 +40,8 @@ def write(model: keras.Model, weights: Weights) -> None:
         NameplateError: if names are missing or left over, or shapes or dtypes differ; then nothing is written.
     """
     targets = variables(model)
+    if not isinstance(weights, Mapping):
+        raise NameplateError(f"weights={weights!r:.80}: give {{variable name: array}}, as nameplate.read returns it")
     problems = _differences(targets, weights)
     if problems:
         head = f"these weights do not fit {model.name!r}, nothing was written:"
@@ -64,7 +66,7 @@ def set_trainable(model: keras.Model, patterns: Sequence[str], trainable: bool =
         NameplateError: with every pattern that matches no layer, and the nearest name.
     """
     require_model(model)
-    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
+    patterns = as_names(patterns, "patterns")
     entries = walk(model)
     layer_names = [entry.name for entry in entries if isinstance(entry.layer, keras.Layer)]
     unmatched = [pattern for pattern in patterns if not any(matches(name, pattern) for name in layer_names)]

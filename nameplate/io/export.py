@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from nameplate.checkpoint import durable
-from nameplate.errors import NameplateError
+from nameplate.errors import NameplateError, as_path
 from nameplate.formats.registry import open_weights
 from nameplate.formats.saved_model import NAMES
 from nameplate.graph.keras_private import inputs_struct, stack_graph
@@ -46,7 +46,7 @@ def export(model: keras.Model, path: str | os.PathLike[str]) -> None:
     require_built(model)
     if isinstance(model, keras.Sequential) and stack_graph(model) is None:
         raise ExportError(f"{model.name!r} has no named inputs: begin it with a keras.Input")
-    target = Path(path)
+    target = as_path(path)
     if target.exists() or target.is_symlink():
         raise ExportError(f"{target} exists already; export to a new directory")
     recheck(model)

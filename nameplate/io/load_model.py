@@ -22,7 +22,7 @@ from nameplate import checkpoint as store
 from nameplate.checkpoint import dtypes
 from nameplate.checkpoint.layout import MANIFEST, is_pointer_name
 from nameplate.checkpoint.location import choose
-from nameplate.errors import FileFormatError, cause
+from nameplate.errors import FileFormatError, as_names, as_path, cause
 from nameplate.formats import keras_config, limits
 from nameplate.formats.keras_config import modernized
 from nameplate.formats.keras_file import write_copy
@@ -80,7 +80,8 @@ def load(
         StoreError: if a run has no such checkpoint, or no good one; a damaged one that is skipped is a warning.
         WeightsError: if a pattern of `only` matches nothing.
     """
-    source = _checkpoint_of(Path(path), which)
+    only = None if only is None else as_names(only, "only")
+    source = _checkpoint_of(as_path(path), which)
     with keras_private.undisturbed():
         model = None if only is not None else _model(source, custom_objects or {}, trust=trust)
     if model is None:

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from nameplate.checkpoint import dtypes
-from nameplate.errors import NameplateError
+from nameplate.errors import NameplateError, as_names
 from nameplate.formats import pytorch_layouts
 from nameplate.formats.arrays import Arrays
 from nameplate.formats.pytorch_weights import ROWS_UNKNOWN, Converted, to_keras, torch_rules
@@ -88,7 +88,7 @@ def load_weights(
     if layout not in (None, "keras", "torch"):
         raise LoadingError(f"layout={layout!r}: it is 'keras' or 'torch'")
     require_built(model)
-    only = [only] if isinstance(only, str) else only
+    only = None if only is None else as_names(only, "only")
     options = _Options(only, parse_rules(rename), partial, cast, by_order)
     if isinstance(source, Mapping):
         require_arrays(source)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nameplate.checkpoint import durable
-from nameplate.errors import FileFormatError
+from nameplate.errors import FileFormatError, as_path
 from nameplate.formats import zip_archive as archives
 from nameplate.formats.keras_file import CONFIG, read_config
 from nameplate.naming import names
@@ -49,7 +49,7 @@ def mend(path: str | os.PathLike[str], to: str | os.PathLike[str]) -> list[Mende
     Raises:
         FileFormatError: if the file cannot be read, or it is not clear which of several layers a call refers to.
     """
-    source, target = Path(path), Path(to)
+    source, target = as_path(path), as_path(to, "to")
     try:
         with archives.opened(source, ".keras") as archive:
             config = dict(read_config(archive, source))

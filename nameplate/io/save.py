@@ -14,7 +14,7 @@ import numpy as np
 
 from nameplate import checkpoint as store
 from nameplate.checkpoint import durable
-from nameplate.errors import FileFormatError, NameplateError, cause
+from nameplate.errors import FileFormatError, NameplateError, as_path, cause
 from nameplate.formats.pytorch_file import write_state_dict
 from nameplate.formats.pytorch_weights import to_torch
 from nameplate.formats.registry import open_weights
@@ -75,7 +75,7 @@ def save(
     require_model(model)
     if not isinstance(path, str | os.PathLike):
         raise SavingError(f"a path is needed, not a {type(path).__name__}")
-    target = Path(path)
+    target = as_path(path)
     if not target.parent.is_dir():
         raise SavingError(f"{target}: there is no directory {target.parent}")
     suffix = next((suffix for suffix in (*_WRITERS, *_TORCH) if target.name.endswith(suffix)), None)

@@ -14,6 +14,7 @@ import keras
 
 from nameplate import text_table
 from nameplate.checkpoint import durable
+from nameplate.errors import as_path
 from nameplate.graph.functional import Graph, SurgeryError, is_graph, read
 from nameplate.graph.tree import require_model
 from nameplate.naming import names
@@ -202,7 +203,7 @@ def picture(text: str, path: str | os.PathLike[str]) -> Path:
     Raises:
         SurgeryError: for an unknown suffix, if Graphviz is not installed, and for errors of `dot` or the disk.
     """
-    target = Path(path)
+    target = as_path(path, "to")
     if target.suffix not in SUFFIXES:
         hint = did_you_mean(target.suffix, SUFFIXES)
         raise SurgeryError(f"{target}: drawings are written as {', '.join(SUFFIXES)}.{hint}")

@@ -12,6 +12,7 @@ import numpy as np
 from nameplate.data.adapters import is_dataset
 from nameplate.data.source import Source, Stream, leaves
 from nameplate.errors import NameplateError
+from nameplate.graph.tree import require_model
 
 _COUNTS = (
     "epochs",
@@ -47,6 +48,7 @@ class Arguments:
 
     def require_valid(self, model: keras.Model) -> None:
         """Raise `NameplateError` with every invalid argument, before anything is changed."""
+        require_model(model)
         problems = [] if model.compiled else [f"{model.name!r} is not compiled; call model.compile(...) first"]
         if model.compiled and model.run_eagerly:
             problems.append("compile(run_eagerly=True): nameplate.fit trains only in a graph; leave it out")

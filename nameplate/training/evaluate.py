@@ -19,6 +19,7 @@ from nameplate.engine.replica import Step
 from nameplate.engine.statistics import at_replica_means
 from nameplate.engine.strategy import strategy_of
 from nameplate.errors import NameplateError
+from nameplate.graph.tree import require_model
 from nameplate.training.arguments import count_problems, joined, verbose_problems
 from nameplate.training.fit import callbacks_of
 from nameplate.training.loop import evaluate_all
@@ -61,6 +62,7 @@ def evaluate(
     Raises:
         NameplateError: the model is not compiled, or the data cannot be evaluated.
     """
+    require_model(model)
     if not model.compiled:
         raise NameplateError(f"{model.name!r} is not compiled; call model.compile(...) first")
     strategy = strategy_of(model)
@@ -111,6 +113,7 @@ def predict(
     Raises:
         NameplateError: the data cannot be predicted on.
     """
+    require_model(model)
     strategy = strategy_of(model)
     with strategy.scope():
         source = as_source(joined(model, data, x, None, None, alone=True))

@@ -33,7 +33,7 @@ from nameplate.engine.host_collectives import replica_count
 from nameplate.engine.replica import Step
 from nameplate.engine.strategy import strategy_of
 from nameplate.errors import NameplateError
-from nameplate.graph.tree import layers
+from nameplate.graph.tree import layers, require_model
 from nameplate.io.save import unsavable
 from nameplate.naming.policy import Policy
 from nameplate.training.arguments import Arguments, joined
@@ -136,6 +136,7 @@ def fit(
         NotFiniteError: the loss of a step is NaN or infinite.
         StoppedError: a signal ended the run, with everything saved; uncaught, it ends the script without a traceback.
     """
+    require_model(model)
     arguments = Arguments(
         epochs=epochs,
         initial_epoch=initial_epoch,
@@ -381,7 +382,12 @@ def _listed(
 ) -> Sequence[keras.callbacks.Callback]:
     if isinstance(callbacks, keras.callbacks.CallbackList):
         return [each for each in callbacks.callbacks if not isinstance(each, keras.callbacks.ProgbarLogger)]
-    return [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks or ())
+    listed = callbacks if isinstance(callbacks, Sequence) else () if callbacks is None else (callbacks,)
+    if wrong := [each for each in listed if not isinstance(each, keras.callbacks.Callback)]:
+        raise NameplateError(
+            f"callbacks: {wrong[0]!r:.80} is not a callback; give instances of keras.callbacks.Callback"
+        )
+    return list(listed)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 
 from nameplate import checkpoint as store
 from nameplate.checkpoint.location import NoCheckpointError, choose, find
+from nameplate.errors import as_path
 from nameplate.training.run_directory import RunDirectory
 
 
@@ -76,7 +77,7 @@ def open_run(path: str | os.PathLike[str]) -> RunRecord:
     Raises:
         StoreError: there is no run, with what is there or nearby.
     """
-    place = Path(path)
+    place = as_path(path)
     if not (place / "metrics.jsonl").is_file() and find(str(place)).directory is None:
         raise NoCheckpointError(f"{place} is one checkpoint; name its run.")
     return RunRecord(place)
