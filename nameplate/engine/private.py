@@ -23,8 +23,6 @@ from keras.src.optimizers.base_optimizer import BaseOptimizer
 from tensorflow.python.distribute import collective_all_reduce_strategy as collective_strategy
 from tensorflow.python.eager import record
 
-# ---- what is replaced while steps are traced --------------------------------------------------------------------
-
 Place = tuple[Any, str]  # a class or module, and the name of its attribute
 Patch = tuple[Any, str, Any]  # a place, and the replacement
 

@@ -42,13 +42,7 @@ from nameplate.training.loop import Loop, Plan
 from nameplate.training.monitor import numbers
 from nameplate.training.progress import Progress
 from nameplate.training.script_run import ScriptRun, run_options
-from nameplate.training.script_settings import (
-    CALL,
-    data_settings,
-    described,
-    objective_settings,
-    optimizer_settings,
-)
+from nameplate.training.script_settings import fit_settings
 
 
 def fit(
@@ -225,29 +219,8 @@ def loop_of(
     )
     if run is None:
         return loop
-    settings = _settings(model, source, arguments, batches)
+    settings = fit_settings(model, source, arguments, batches)
     return run.around(loop, settings, _listed(callbacks), validated=held_out is not None)
-
-
-def _settings(model: keras.Model, source: Source | Stream, arguments: Arguments, batches: Batches) -> dict[str, Any]:
-    """Return what decides the numbers of a training, as plain data for its checkpoints."""
-    weights = None if arguments.class_weight is None else described(dict(arguments.class_weight))
-    return {
-        CALL: "nameplate.fit",
-        "seed": arguments.seed,
-        "fit": {
-            "epochs": arguments.epochs,
-            "steps": arguments.steps,
-            "steps_per_epoch": arguments.steps_per_epoch,
-            "global_batch": batches.batch,
-            "shuffle": arguments.shuffle,
-            "class_weight": weights,
-        },
-        "strategy": {"replicas": batches.replicas},
-        "optimizer": optimizer_settings(model.optimizer),
-        "objective": objective_settings(model),
-        "data": data_settings(source),
-    }
 
 
 def left_to_chance(source: Source | Stream, *, resumes: bool) -> str | None:

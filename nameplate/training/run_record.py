@@ -75,7 +75,7 @@ def open_run(path: str | os.PathLike[str]) -> RunRecord:
     """Return the run at a path.
 
     Raises:
-        StoreError: there is no run, with what is there or nearby.
+        StoreError: `path` is not a run; the message has what is there or nearby.
     """
     place = as_path(path)
     if not (place / "metrics.jsonl").is_file() and find(str(place)).directory is None:

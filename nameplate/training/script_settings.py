@@ -15,10 +15,12 @@ import keras
 import numpy as np
 from xxhash import xxh3_128
 
+from nameplate.data.batches import Batches
 from nameplate.data.source import Source, Stream, leaves
 from nameplate.engine.private import compile_arguments
 from nameplate.formats import limits
 from nameplate.training import config_diff
+from nameplate.training.arguments import Arguments
 from nameplate.training.config_diff import ConfigDiff
 
 _OBJECTIVE = ("loss", "loss_weights", "metrics", "weighted_metrics")
@@ -27,6 +29,27 @@ _ADVICE = "Set them back, choose another run=..., or resume all the same with re
 
 # An optimizer's learning rate changes while it trains, and a notebook may call `fit` again with the same object.
 _as_compiled: weakref.WeakKeyDictionary[keras.Optimizer, dict[str, Any]] = weakref.WeakKeyDictionary()
+
+
+def fit_settings(model: keras.Model, source: Source | Stream, arguments: Arguments, batches: Batches) -> dict[str, Any]:
+    """Return what decides the numbers of a training, as plain data for its checkpoints."""
+    weights = None if arguments.class_weight is None else described(dict(arguments.class_weight))
+    return {
+        CALL: "nameplate.fit",
+        "seed": arguments.seed,
+        "fit": {
+            "epochs": arguments.epochs,
+            "steps": arguments.steps,
+            "steps_per_epoch": arguments.steps_per_epoch,
+            "global_batch": batches.batch,
+            "shuffle": arguments.shuffle,
+            "class_weight": weights,
+        },
+        "strategy": {"replicas": batches.replicas},
+        "optimizer": optimizer_settings(model.optimizer),
+        "objective": objective_settings(model),
+        "data": data_settings(source),
+    }
 
 
 def optimizer_settings(optimizer: keras.Optimizer) -> dict[str, Any]:

@@ -365,9 +365,9 @@ def test_a_model_that_cannot_be_saved_whole_is_found_before_training(
     tmp_path: Path, layer: Any, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, steps = _with(layer()), list[int]()
-    tells = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: steps.append(batch))
+    counts = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: steps.append(batch))
     with pytest.raises(NameplateError, match=message):
-        nameplate.fit(model, *examples(), callbacks=[keras.callbacks.ModelCheckpoint(tmp_path / "a.keras"), tells])
+        nameplate.fit(model, *examples(), callbacks=[keras.callbacks.ModelCheckpoint(tmp_path / "a.keras"), counts])
     assert steps == []
     with pytest.raises(NameplateError, match=message):
         nameplate.save(model, tmp_path / "a.keras")
