@@ -155,6 +155,7 @@ def test_f7_hydra_own_and_trusted_callbacks_are_taken() -> None:
 
 PROGRAM = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts the tests in the background ignores it
 INTERRUPT = "os.kill(os.getpid(), signal.SIGINT)"
 {preparation}
 sys.argv = ["trainer", "run=a", "runs=" + {runs!r}]
