@@ -171,7 +171,7 @@ def saved_weights(model: keras.Model, drawn_from: random.Random) -> list[str]:
             variable.assign(np.zeros(variable.shape, variable.dtype))
         nameplate.load_weights(model, f"{folder}/model{ending}")
     apart = [name for name, value in nameplate.read(model).items() if value.tobytes() != values[name].tobytes()]
-    if ending == ".pt":  # PyTorch has no place for seed generators
+    if ending in (".pt", ".weights.h5"):  # neither PyTorch nor Keras' file of weights has a place for seed generators
         apart = [name for name in apart if "seed_generator" not in name]
     nameplate.write(model, values)
     return [f"{ending} gives others of {apart}"] if apart else []
