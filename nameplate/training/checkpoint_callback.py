@@ -80,6 +80,7 @@ class Checkpoint(keras.callbacks.Callback):
             _open.pop(path).__exit__(None, None, None)
         self._run = _open[path] = ScriptRun(self._options).__enter__()
         try:
+            self._run.optimizers = [self.model.optimizer]
             self._run.require_names(self.model)
             self._restore()
         except BaseException as error:

@@ -127,6 +127,7 @@ class Run:
         for key, optimizer in self._optimizers.items():
             if not optimizer.built:
                 optimizer.build(self._models[key].trainable_variables)
+        self._run.optimizers = list(self._optimizers.values())
         self._run.__enter__()
         return self
 
@@ -162,7 +163,7 @@ class Run:
         total = epochs * batches.steps
         self._restore(source, batches, epochs=epochs, shuffle=shuffle)
         ordered = shuffle and not isinstance(source, Stream)
-        order = by_seed(self._seed, batches.size) if ordered else in_file_order
+        order = by_seed(self._seed, source.size or 0) if ordered else in_file_order
         observers = self._observers
         length = RunLength(self.step, total, batches.steps)
         if self.step >= total:
@@ -184,7 +185,12 @@ class Run:
         settings = {
             CALL: "nameplate.Run",
             "seed": self._seed,
-            "fit": {"epochs": epochs, "global_batch": batches.batch, "shuffle": shuffle},
+            "fit": {
+                "epochs": epochs,
+                "steps_per_epoch": batches.steps,
+                "global_batch": batches.batch,
+                "shuffle": shuffle,
+            },
             "optimizer": {key or "optimizer": optimizer_settings(each) for key, each in self._optimizers.items()},
             "data": data_settings(source),
             "settings": self._settings,

@@ -131,6 +131,10 @@ def fit(
         StoppedError: a signal ended the run, with everything saved; uncaught, it ends the script without a traceback.
     """
     require_model(model)
+    if run is not None and initial_epoch:
+        raise NameplateError(
+            f"initial_epoch={initial_epoch} beside run=: a run knows which epochs are done; leave it out"
+        )
     arguments = Arguments(
         epochs=epochs,
         initial_epoch=initial_epoch,

@@ -32,7 +32,7 @@ from nameplate.training.monitor import known_values, monitored
 from nameplate.training.observers import JsonLines, Observer, Profile, ShowProgress
 from nameplate.training.progress import Progress, Texts, about, model_json
 from nameplate.training.run_directory import RunDirectory, marked, open_run_directory
-from nameplate.training.script_settings import agreement, as_text
+from nameplate.training.script_settings import agreement, as_text, note_left
 from nameplate.training.shared_run import same_start
 from nameplate.training.state import TrainState, train_state
 from nameplate.training.tensorboard import TensorBoard
@@ -73,6 +73,7 @@ class ScriptRun:
         self.options, self.writes = options, not several_workers() or is_chief()
         self.screen = Screen(quiet=not self.writes)
         self.stop = StopRequest()
+        self.optimizers: Sequence[keras.Optimizer] = ()  # those that train
         self._stack = ExitStack()
 
     def __enter__(self) -> ScriptRun:
@@ -93,6 +94,8 @@ class ScriptRun:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for optimizer in self.optimizers:
+            note_left(optimizer)
         try:
             self._stack.__exit__(kind, error, trace)
         finally:
@@ -122,6 +125,7 @@ class ScriptRun:
             NameplateError: the checkpoint is of another model, of other settings, or none is good.
         """
         model = loop.model
+        self.optimizers = [model.optimizer]
         self.require_names(model)
         for line in unsavable(model):
             self.screen.say(f"checkpoints hold the weights by name, but not the model: {line}")

@@ -18,6 +18,7 @@ from xxhash import xxh3_128
 from nameplate.data.batches import Batches
 from nameplate.data.source import Source, Stream, leaves
 from nameplate.engine.private import compile_arguments
+from nameplate.errors import FileFormatError, NameplateError
 from nameplate.formats import limits
 from nameplate.training import config_diff
 from nameplate.training.arguments import Arguments
@@ -27,8 +28,10 @@ _OBJECTIVE = ("loss", "loss_weights", "metrics", "weighted_metrics")
 CALL = "call"  # the key that says which verb wrote the settings; no configuration of `python -m trainer` has it
 _ADVICE = "Set them back, choose another run=..., or resume all the same with resume_changed=[{keys}]"
 
-# An optimizer's learning rate changes while it trains, and a notebook may call `fit` again with the same object.
-_as_compiled: weakref.WeakKeyDictionary[keras.Optimizer, dict[str, Any]] = weakref.WeakKeyDictionary()
+# An optimizer's learning rate changes while it trains, and a notebook may call `fit` again with the same object: as it
+# was given, and as a run left it.
+_given: weakref.WeakKeyDictionary[keras.Optimizer, dict[str, Any]] = weakref.WeakKeyDictionary()
+_left: weakref.WeakKeyDictionary[keras.Optimizer, dict[str, Any]] = weakref.WeakKeyDictionary()
 
 
 def fit_settings(model: keras.Model, source: Source | Stream, arguments: Arguments, batches: Batches) -> dict[str, Any]:
@@ -53,10 +56,21 @@ def fit_settings(model: keras.Model, source: Source | Stream, arguments: Argumen
 
 
 def optimizer_settings(optimizer: keras.Optimizer) -> dict[str, Any]:
-    """Return an optimizer's class and arguments, as they were when this was first called with it."""
-    if optimizer not in _as_compiled:
-        _as_compiled[optimizer] = {"_option_": type(optimizer).__name__, **described(_arguments(optimizer))}
-    return _as_compiled[optimizer]
+    """Return an optimizer's class and arguments as the user gave them, also where a run has changed its rate since."""
+    current = _described_optimizer(optimizer)
+    if optimizer not in _given or current != _left.get(optimizer):
+        _given[optimizer] = _left[optimizer] = current
+    return _given[optimizer]
+
+
+def note_left(optimizer: keras.Optimizer) -> None:
+    """Remember an optimizer as a run leaves it: what differs from that later is a change of the user's."""
+    if optimizer in _given:
+        _left[optimizer] = _described_optimizer(optimizer)
+
+
+def _described_optimizer(optimizer: keras.Optimizer) -> dict[str, Any]:
+    return {"_option_": type(optimizer).__name__, **described(_arguments(optimizer))}
 
 
 def objective_settings(model: keras.Model) -> dict[str, Any]:
@@ -92,6 +106,8 @@ def described(value: Any) -> Any:
     """Return a value as plain data that is the same in every process: objects by class and configuration."""
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
     if isinstance(value, float) and float(np.float32(value)) == value:
         return float(str(np.float32(value)))  # 0.01, where Keras returns the nearest float32
     if value is None or isinstance(value, bool | int | float | str):
@@ -115,7 +131,7 @@ def agreement(
     """
 
     def agree(stored: str, stored_model: str, where: str) -> ConfigDiff:
-        old, new = dict(limits.parsed(stored, f"the settings of {where}")), dict(settings)
+        old, new = _of_script(stored, where), dict(settings)
         old["model"], new["model"] = model_settings(stored_model), model_settings(model)
         diff = config_diff.agree(config_diff.compare(old, new, defaults={}), meant=meant, where=where, advice=_ADVICE)
         if diff.changes:
@@ -123,6 +139,20 @@ def agreement(
         return diff
 
     return agree
+
+
+def _of_script(stored: str, where: str) -> dict[str, Any]:
+    """Return the settings that a script's run has stored; refuse those of a configured run."""
+    try:
+        tree = limits.parsed(stored, f"the settings of {where}")
+    except FileFormatError:
+        tree = None
+    if not isinstance(tree, dict) or CALL not in tree:
+        raise NameplateError(
+            f"{where} is not of a script: its settings are those of python -m trainer, or damaged. Choose another "
+            "run=..., or take its weights: nameplate.load_weights(model, CHECKPOINT)"
+        )
+    return tree
 
 
 def as_text(settings: Mapping[str, Any]) -> str:

@@ -93,6 +93,17 @@ def test_its_batches_and_updates_are_those_of_the_same_loop_without_a_run(whole:
     np.testing.assert_allclose(saved["classes/kernel"], model.get_layer("classes").kernel.numpy(), rtol=1e-5, atol=1e-6)
 
 
+def test_short_epochs_are_of_all_examples(tmp_path: Path) -> None:
+    model, optimizer = network()
+    numbers = np.arange(64)
+    seen: set[int] = set()
+    with nameplate.Run(tmp_path / "a", model, optimizer, log=LOG, verbose=0) as own:
+        for batch, _ in own.epochs((numbers, numbers), 30, batch_size=4, steps_per_epoch=2):
+            seen |= set(batch.numpy().tolist())
+    assert own.step == 60
+    assert len(seen) > 50
+
+
 def test_a_finished_loop_runs_no_step(whole: Path) -> None:
     before = content(whole)
     own, model = train(whole, fail_at=24)

@@ -133,6 +133,43 @@ def test_the_cell_of_a_notebook_can_be_run_twice(tmp_path: Path) -> None:
     assert again.history == history.history
 
 
+def test_a_rate_that_the_user_sets_between_two_cells_is_a_change(tmp_path: Path) -> None:
+    model = network()
+    train(tmp_path / "a", model=model, epochs=1)
+    model.optimizer.learning_rate = 0.125
+    with pytest.raises(ConfigDiffError, match=r"optimizer.learning_rate: 0.01 -> 0.125"):
+        train(tmp_path / "a", model=model, epochs=2)
+
+
+def test_an_initial_epoch_is_refused_beside_a_run(tmp_path: Path) -> None:
+    with pytest.raises(NameplateError, match="initial_epoch=2 beside run="):
+        train(tmp_path / "a", initial_epoch=2)
+    assert not (tmp_path / "a").exists()
+
+
+def test_the_directory_of_a_configured_run_is_refused(tmp_path: Path, begun: Path) -> None:
+    shutil.copytree(begun, tmp_path / "a")
+    latest = store.checkpoints(tmp_path / "a" / "checkpoints")[-1]
+    with store.open(latest) as checkpoint:
+        held = checkpoint.groups()
+        snapshot = store.Snapshot(
+            step=checkpoint.step + 1,
+            epoch=0,
+            position=0,
+            weights=held["weights"].load(),
+            optimizer=held["optimizer"].load(),
+            state=held["state"].load(),
+            metrics={},
+            model=checkpoint.model,
+            config="seed: 0\n",
+            about=checkpoint.manifest.about,
+            classes={},
+        )
+    store.save(tmp_path / "a" / "checkpoints", snapshot)
+    with pytest.raises(NameplateError, match="is not of a script"):
+        train(tmp_path / "a")
+
+
 def test_what_a_run_writes_has_names(tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint = store.open(store.checkpoints(whole / "checkpoints")[-1])
     assert "hidden/kernel" in checkpoint.weights
