@@ -68,6 +68,8 @@ if TYPE_CHECKING:  # for type checkers and editors; what runs is below, and a te
     from trainer.config.composing import run_config as run_config
     from trainer.config.run_config import RunConfig as RunConfig
     from trainer.run import train as train
+    from trainer.sweep.script_sweep import Sweep as Sweep
+    from trainer.sweep.script_sweep import sweep as sweep
 
     callbacks = callbacks_module
 
@@ -101,8 +103,9 @@ _HOMES = {
     "nameplate.training.evaluate": "evaluate predict",
     "nameplate.interpret.dream": "dream",
     "nameplate.interpret.look": "look saliency",
-    # A whole configured run: the one thing that the library asks of the application above it.
+    # Configured runs and sweeps: the one thing that the library asks of the application above it.
     "trainer.run": "train",
+    "trainer.sweep.script_sweep": "Sweep sweep",
     "trainer.config.run_config": "RunConfig",
     "trainer.config.composing": "run_config",
 }

@@ -78,7 +78,7 @@ def test_the_python_of_the_readme_works(tmp_path: Path, monkeypatch: pytest.Monk
     numbers = np.random.default_rng(0)
     x, y = numbers.normal(size=(100, 4)).astype("float32"), numbers.integers(0, 2, 100)
     held = {"model": model, "x": x, "y": y, "x_val": x, "y_val": y}
-    scripted, looped, naming, fitting = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    scripted, looped, sweeping, naming, fitting = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     exec(naming, held)
     assert held["model"].get_layer("head")
     held["model"].compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -88,6 +88,8 @@ def test_the_python_of_the_readme_works(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(held["history"].history["val_accuracy"]) == 5
     assert held["best"].get_layer("head")
     exec(looped, held)
+    exec(sweeping, held)
+    assert len(held["sweep"].jobs) == 4
 
 
 def test_the_workers_of_the_readme_are_two_machines() -> None:

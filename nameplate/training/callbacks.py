@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import enum
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from nameplate.checkpoint import plain_data
+from nameplate.checkpoint.errors import DamagedError
 from nameplate.engine.private import profiles_batches
 from nameplate.errors import NameplateError
 
 _NOT_STATE = ("model", "params", "_model")
 _OPERATION = "keras.ops"  # type of a comparison that a callback chose in its first epoch
+_MEMBER, _CONTAINER = "enum", "container"
+_LONGEST = 1 << 20  # characters of a container
 Plain = dict[str, list[str]]  # attribute -> [type, text]; text, because JSON has no infinity
 
 
@@ -27,7 +33,10 @@ class CallbackState:
         self._first = {key: _plain(callback) for key, callback in self._callbacks.items()}
 
     def capture(self) -> tuple[dict[str, Plain], dict[str, np.ndarray]]:
-        """Return the numbers, strings and arrays among the attributes of each callback, by its index and class."""
+        """Return the plain values and arrays among the attributes of each callback, by its index and class.
+
+        Plain values are numbers, strings, members of enumerations, and lists, tuples, sets and dictionaries of them.
+        """
         plain: dict[str, Plain] = {}
         arrays: dict[str, np.ndarray] = {}
         for key, callback in self._callbacks.items():
@@ -43,10 +52,23 @@ class CallbackState:
         for key, callback in self._callbacks.items():
             if key not in plain:
                 continue
-            found = {name: _decode(encoded) for name, encoded in (self._first[key] | plain[key]).items()}
+            saved = (self._first[key] | plain[key]).items()
+            found = {name: _decode(encoded, getattr(callback, name, None)) for name, encoded in saved}
             for name, value in (found | _listed(arrays, f"callbacks/{key}/")).items():
                 if _is_captured(name):
-                    setattr(callback, name, value)
+                    _set(callback, name, value)
+
+
+def _set(callback: keras.callbacks.Callback, name: str, value: Any) -> None:
+    """Set an attribute; a list or dictionary is refilled, because others may hold it too."""
+    current = getattr(callback, name, None)
+    if type(current) is type(value) is list:
+        current[:] = value
+    elif type(current) is type(value) is dict:
+        current.clear()
+        current.update(value)
+    else:
+        setattr(callback, name, value)
 
 
 def _plain(callback: keras.callbacks.Callback) -> Plain:
@@ -75,30 +97,80 @@ def _is_arrays(value: Any) -> bool:
 
 def _encode(value: Any) -> list[str]:
     """Return the type and text of a plain value, empty of any other."""
-    if isinstance(value, np.number):
+    if isinstance(value, np.number | np.bool_):
         value = value.item()
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or type(value) in (bool, int, float, str):
         return [type(value).__name__, repr(value) if isinstance(value, float) else str(value)]
+    if isinstance(value, enum.Enum):
+        return [_MEMBER, value.name]
+    if isinstance(value, list | tuple | set | dict) and not _is_arrays(value):
+        return _encode_container(value)
     name = getattr(value, "__name__", "")
     return [_OPERATION, name] if name and getattr(keras.ops, name, None) is value else []
 
 
-def _decode(encoded: Sequence[str]) -> Any:
+def _encode_container(value: Any) -> list[str]:
+    """Return a container of plain values as JSON, empty if it holds anything else or is too long for a manifest."""
+    try:
+        text = plain_data.encode(_tagged(value))
+    except (TypeError, ValueError, RecursionError):
+        return []
+    return [_CONTAINER, text] if len(text) <= _LONGEST else []
+
+
+def _tagged(value: Any) -> Any:
+    """Return a value as JSON can hold it; what JSON would change is tagged with its type."""
+    if isinstance(value, np.number | np.bool_):
+        value = value.item()
+    if type(value) is float and not math.isfinite(value):
+        return {"$float": repr(value)}
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if type(value) is list:
+        return [_tagged(each) for each in value]
+    if type(value) in (tuple, set):
+        return {f"${type(value).__name__}": [_tagged(each) for each in value]}
+    if type(value) is dict:
+        return {"$dict": [[_tagged(key), _tagged(inner)] for key, inner in value.items()]}
+    raise TypeError(type(value).__name__)
+
+
+def _untagged(value: Any) -> Any:
+    """Return the value that `_tagged` was given."""
+    if isinstance(value, list):
+        return [_untagged(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    (kind, inner), *_ = value.items() or [("", [])]
+    if kind == "$dict":
+        return {_untagged(key): _untagged(each) for key, each in inner}
+    return {"$tuple": tuple, "$set": set}[kind](map(_untagged, inner))
+
+
+def _decode(encoded: Sequence[str], current: Any) -> Any:
+    """Return the value of an attribute; raise `NameplateError` for one that `_encode` cannot have written."""
     kind, text = encoded
-    match kind:
-        case "int":
-            return int(text)
-        case "float":
-            return float(text)
-        case "bool":
-            return text == "True"
-        case "NoneType":
-            return None
-        case "keras.ops":
-            found = getattr(keras.ops, text, None)
-            if _encode(found) != [kind, text]:  # something else in the module
-                raise NameplateError(f"the state of a callback names {text!r:.80}, which is not an operation of Keras")
-            return found
+    try:
+        match kind:
+            case "int":
+                return int(text)
+            case "float":
+                return float(text)
+            case "bool":
+                return text == "True"
+            case "NoneType":
+                return None
+            case _ if kind == _CONTAINER:
+                return _untagged(plain_data.decode(text.encode()))
+            case _ if kind == _MEMBER:  # an enumeration that this process has is the only one that is looked into
+                return type(current)[text] if isinstance(current, enum.Enum) else current
+    except (KeyError, TypeError, ValueError, RecursionError, DamagedError) as error:
+        raise NameplateError(f"the state of a callback has {text!r:.80}, which is not a {kind}: {error}") from None
+    if kind == _OPERATION:
+        found = getattr(keras.ops, text, None)
+        if _encode(found) != [kind, text]:  # something else in the module
+            raise NameplateError(f"the state of a callback names {text!r:.80}, which is not an operation of Keras")
+        return found
     return text
 
 

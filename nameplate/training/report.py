@@ -67,7 +67,7 @@ class Report:
         Raises:
             NameplateError: pandas is not installed.
         """
-        return _imported("pandas").DataFrame({name: list(series) for name, series in self.history.items()})
+        return imported("pandas").DataFrame({name: list(series) for name, series in self.history.items()})
 
     def plot(self) -> Any:
         """Return a matplotlib figure of the history: a panel for each value, its validation beside it.
@@ -75,7 +75,7 @@ class Report:
         Raises:
             NameplateError: matplotlib is not installed.
         """
-        figure_class = _imported("matplotlib.figure").Figure
+        figure_class = imported("matplotlib.figure").Figure
         panels = self._panels()
         figure = figure_class(figsize=(4 * max(len(panels), 1), 3), layout="constrained")
         for number, (name, curves) in enumerate(panels.items(), 1):
@@ -135,7 +135,8 @@ def _drawn(name: str, curves: Mapping[str, Sequence[float]]) -> str:
     )
 
 
-def _imported(module: str) -> Any:
+def imported(module: str) -> Any:
+    """Return a module that only some users have; raise `NameplateError` with how to install it."""
     try:
         return import_module(module)
     except ImportError:

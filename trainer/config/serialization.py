@@ -295,15 +295,15 @@ def _differing(wanted: Mapping[str, Any], usual: Mapping[str, Any], prefix: str 
             yield from _differing(value, before, f"{prefix}{key}.")
         else:
             name = "init.from" if f"{prefix}{key}" == "init.from_" else f"{prefix}{key}"
-            yield f"{name}={_spelt(value)}"
+            yield f"{name}={spelt(value)}"
 
 
-def _spelt(value: Any) -> str:
+def spelt(value: Any) -> str:
     """Return a value in the grammar of Hydra's overrides."""
     if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{_spelt(inner)}" for key, inner in value.items()) + "}"
+        return "{" + ",".join(f"{key}:{spelt(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ",".join(map(_spelt, value)) + "]"
+        return "[" + ",".join(map(spelt, value)) + "]"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int | float):

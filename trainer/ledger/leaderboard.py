@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import math
@@ -141,6 +142,13 @@ def as_csv(board: Board) -> str:
             values = (job.job, job.state, job.setting(SEED), _exact(job.best), job.steps, f"{job.seconds:.3f}")
             writer.writerow((*of_group, *values, job.exit_code, error))
     return buffer.getvalue()
+
+
+def as_html(board: Board) -> str:
+    """Return the board as a table of HTML."""
+    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns(board))
+    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows(board))
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def as_plain(board: Board) -> dict[str, Any]:

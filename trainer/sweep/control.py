@@ -41,9 +41,17 @@ def sweep(arguments: Sequence[str], *, records_command: bool = True) -> int:
     Raises:
         NameplateError: the command line cannot be used, or does not fit what the sweep has done before.
     """
-    screen = Screen()
     request = request_of(arguments)
-    jobs = grid_of(request)
+    return run_jobs(request, grid_of(request), records_command=records_command)
+
+
+def run_jobs(request: SweepRequest, jobs: Sequence[SweepJob] | None, *, records_command: bool = True) -> int:
+    """Run those of these jobs that are not done, or all that a sampler chooses; return the exit code.
+
+    Raises:
+        NameplateError: as `sweep`.
+    """
+    screen = Screen()
     if request.base.dry_run:
         return _dry(jobs)
     ledger = Ledger(SweepJob(request.base, "", ()).directory)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import enum
 import json
 from typing import Any
 
@@ -66,6 +68,65 @@ def test_cut_at_any_epoch_the_callbacks_end_as_if_they_had_not_been() -> None:
             own = {key: value for key, value in vars(one).items() if key not in ("_model", "best_weights")}
             assert own == {key: vars(other)[key] for key in own}
         assert all(map(np.array_equal, whole[0].best_weights, again[0].best_weights))
+
+
+class Phase(enum.IntEnum):
+    warm, late = 1, 2
+
+
+VALUES: dict[str, Any] = {
+    "losses": [1.0, float("nan"), 2, None, True, "x"],
+    "pairs": {"a": (1, 2.5), 3: {"b": [float("inf")]}},
+    "seen": {1, 2, (3, 4)},
+    "phase": Phase.late,
+    "scalar": np.float32(0.1),
+    "flag": np.bool_(True),
+    "empty": [],
+}
+
+
+def test_every_kind_of_plain_value_comes_back_as_it_was() -> None:
+    class Keeps(keras.callbacks.Callback):
+        def __init__(self) -> None:
+            super().__init__()
+            for name, value in VALUES.items():
+                setattr(self, name, type(value)() if name != "phase" else Phase.warm)
+
+    before = Keeps()
+    memory = CallbackState([before])
+    for name, value in copy.deepcopy(VALUES).items():
+        setattr(before, name, value)
+    plain, arrays = memory.capture()
+    after = Keeps()
+    held_elsewhere = after.losses
+    CallbackState([after]).restore(json.loads(json.dumps(plain)), arrays)
+    found = {name: getattr(after, name) for name in VALUES}
+    assert repr(found | {"scalar": np.float32(found["scalar"]), "flag": np.bool_(found["flag"])}) == repr(VALUES)
+    assert found["phase"] is Phase.late
+    assert held_elsewhere is after.losses
+
+
+def test_what_is_not_plain_stays_as_the_process_made_it() -> None:
+    callback = Counts()
+    memory = CallbackState([callback])
+    callback.model_of = [object()]
+    callback.loop = []
+    callback.loop.append(callback.loop)
+    callback.long = ["x" * 100] * 20_000
+    plain, _ = memory.capture()
+    assert plain == {"0_Counts": {}}
+
+
+@pytest.mark.parametrize("encoded", [["enum", "late"], ["container", "{"], ["int", "x"], ["container", '{"$os": []}']])
+def test_state_that_nobody_wrote_is_refused_or_ignored(encoded: list[str]) -> None:
+    callback = Counts()
+    memory = CallbackState([callback])
+    if encoded[0] == "enum":
+        memory.restore({"0_Counts": {"epochs": encoded}}, {})
+        assert callback.epochs == 0
+    else:
+        with pytest.raises(NameplateError, match="the state of a callback has"):
+            memory.restore({"0_Counts": {"epochs": encoded}}, {})
 
 
 def test_a_setting_is_what_the_process_was_configured_with() -> None:
