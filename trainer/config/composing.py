@@ -14,9 +14,7 @@ from io import StringIO
 from pathlib import Path
 
 import hydra
-from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -27,7 +25,7 @@ from nameplate.errors import NameplateError
 from nameplate.naming.names import did_you_mean
 from nameplate.section import ConfigError
 from trainer.config.hydra_private import child, declared_type
-from trainer.config.hydra_queries import CONF, SEARCH, explained, first_line, options, readable
+from trainer.config.hydra_queries import CONF, SEARCH, explained, first_line, options, quickly_composed, readable
 from trainer.config.overrides import dotted_keys, key_of
 from trainer.config.run_config import RunConfig
 from trainer.config.schemas import SCHEMAS, classes_of, interpolated, run_schema, writable
@@ -55,12 +53,10 @@ def run_config(overrides: Sequence[str] = ()) -> RunConfig:
     register()
     overrides = readable(overrides)
     refuse_places(overrides)
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3", job_name="nameplate"):
-        try:
-            node = compose("train", overrides=overrides)
-        except (HydraException, OmegaConfBaseException, YAMLError) as error:
-            raise explained(error, overrides) from None
+    try:
+        node = quickly_composed(overrides)
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        raise explained(error, overrides) from None
     refuse_trust_of_files(node, overrides)
     return to_run_config(node)
 

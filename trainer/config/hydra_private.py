@@ -6,10 +6,12 @@ of overrides. tests/trainer/config/test_hydra_private.py has a table of every sy
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -25,6 +27,34 @@ def parsed(override: str) -> Override:
         HydraException: it is not in Hydra's grammar.
     """
     return OverridesParser.create().parse_override(override)
+
+
+def chooses(override: Override, groups: Collection[str]) -> bool:
+    """Say whether an override chooses one option of a group, in the plainest way (`input_line`, `value`)."""
+    return _key(override) in groups and isinstance(override.value(), str)
+
+
+def sets_value(override: Override, groups: Collection[str]) -> bool:
+    """Say whether an override changes the value of one key of ours, and nothing else."""
+    key = _key(override)
+    ours = _PLAIN.fullmatch(key) and key.partition(".")[0] != "hydra" and key not in groups
+    return bool(ours) and not override.is_sweep_override()
+
+
+def _key(override: Override) -> str:
+    return str(override.input_line).partition("=")[0]
+
+
+_PLAIN = re.compile(r"\w+(\.\w+)*")  # a key without the signs of Hydra's grammar that add, delete or move
+
+
+def apply_values(overrides: Sequence[Override], node: DictConfig) -> None:
+    """Set values in a composed node, as Hydra does after it has composed the options.
+
+    Raises:
+        HydraException: there is no such key, or it takes no such value.
+    """
+    ConfigLoaderImpl._apply_overrides_to_config(list(overrides), node)
 
 
 def split_grid(overrides: Sequence[str]) -> list[list[str]]:

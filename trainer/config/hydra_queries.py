@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]  # OmegaConf's own parser; it ships no types
 
 from nameplate.section import ConfigError
-from trainer.config.hydra_private import parsed
+from trainer.config.hydra_private import apply_values, chooses, parsed, sets_value
 from trainer.config.overrides import explain, key_of, sweeps
 from trainer.config.schemas import keys_of, lacks_schema_of
 from trainer.config.search_path import FILE, file_problem, merged, options_in, root_of
@@ -59,6 +61,48 @@ def places_of(arguments: Sequence[str]) -> list[str]:
     return places
 
 
+def composed(overrides: Sequence[str], **given: bool) -> DictConfig:
+    """Compose these overrides.
+
+    Raises:
+        HydraException, OmegaConfBaseException, YAMLError: what Hydra finds wrong.
+    """
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3", job_name="nameplate"):
+        return compose("train", overrides=list(overrides), **given)
+
+
+def quickly_composed(overrides: Sequence[str]) -> DictConfig:
+    """Return what `composed` returns; the options are composed once a process while their files stay.
+
+    Hydra takes some 0.3 s for the options, which are the same in most runs of a process, and a few milliseconds for the
+    values. Whatever is not an option of ours or a value of a key, or is wrong, is left to `composed`.
+    """
+    groups = options()
+    try:
+        read = list(map(parsed, overrides))
+        choices = [override for override in read if chooses(override, groups)]
+        values = [override for override in read if sets_value(override, groups)]
+        if len(choices) + len(values) == len(read):
+            node = deepcopy(_of_options(tuple(str(override.input_line) for override in choices), option_files()))
+            apply_values(values, node)
+            return node
+    except (HydraException, OmegaConfBaseException, YAMLError):
+        pass  # to be raised by Hydra itself, which names the override
+    return composed(overrides)
+
+
+def option_files() -> tuple[tuple[str, int], ...]:
+    """Return the option files of `conf/` with their times: what was composed from them holds while they stay."""
+    return tuple((str(path), path.stat().st_mtime_ns) for path in sorted(CONF.rglob("*.yaml")))
+
+
+@lru_cache(maxsize=64)
+def _of_options(choices: tuple[str, ...], files: tuple[tuple[str, int], ...]) -> DictConfig:
+    del files
+    return composed(choices)
+
+
 def explained(error: Exception, overrides: Sequence[str]) -> ConfigError:
     """Return Hydra's error as the problems of a command line, each with what was probably meant."""
 
@@ -72,12 +116,10 @@ def explained(error: Exception, overrides: Sequence[str]) -> ConfigError:
 
 def tried(overrides: Sequence[str], **options: bool) -> tuple[DictConfig | None, str]:
     """Compose these overrides alone; return the node, or None and Hydra's reason."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3", job_name="nameplate"):
-        try:
-            return compose("train", overrides=list(overrides), **options), ""
-        except (HydraException, OmegaConfBaseException, YAMLError) as error:
-            return None, first_line(error.__cause__ or error, overrides)
+    try:
+        return (composed(overrides, **options) if options else quickly_composed(overrides)), ""
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        return None, first_line(error.__cause__ or error, overrides)
 
 
 def first_of_sweep(override: str) -> str:

@@ -22,7 +22,7 @@ from nameplate.section import ConfigError
 from nameplate.training import config_diff
 from nameplate.training.config_diff import ConfigDiff
 from trainer.config.composing import run_config
-from trainer.config.hydra_queries import CONF, first_line, tried
+from trainer.config.hydra_queries import first_line, option_files, tried
 from trainer.config.run_config import RunConfig
 from trainer.config.schemas import SCHEMAS, writable
 
@@ -252,7 +252,7 @@ def overrides_of(config: RunConfig) -> list[str] | None:
     wanted = to_plain(replace(config, run=None, resume=True, resume_changed=[], dry_run=False))
     chosen = {group: tree[OPTION] for group, tree in wanted.items() if isinstance(tree, dict) and OPTION in tree}
     try:
-        files = _files()
+        files = option_files()
         plain = _plain((), files)
         choices = [f"{group}={option}" for group, option in chosen.items() if plain[group][OPTION] != option]
         overrides = [*choices, *_differing(wanted, _composed(tuple(choices), files))]
@@ -260,11 +260,6 @@ def overrides_of(config: RunConfig) -> list[str] | None:
     except ConfigError:
         return None
     return overrides if _keyed_by_text(again) == _keyed_by_text(wanted) else None
-
-
-def _files() -> tuple[tuple[str, int], ...]:
-    """Return the option files of `conf/` with their times: composing takes 0.3 s and is done once while they stay."""
-    return tuple((str(path), path.stat().st_mtime_ns) for path in sorted(CONF.rglob("*.yaml")))
 
 
 @lru_cache(maxsize=16)

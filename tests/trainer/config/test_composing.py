@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from nameplate.engine.config import Precision
 from nameplate.section import ConfigError
 from trainer.config import CONF, options, run_config, stored_config, to_yaml
+from trainer.config.composing import register
+from trainer.config.hydra_queries import composed, quickly_composed
 
 GROUPS = options()
 # What is the user's own has to be named.
@@ -34,6 +37,28 @@ def test_every_option_of_every_group_composes_or_says_what_it_needs(choice: str)
     with pytest.raises(ConfigError) as error:
         run_config([choice])
     assert all("e.g. " in problem for problem in error.value.problems)
+
+
+ALIKE = [
+    [],
+    ["model=mlp", "model.dropout=0.5", "fit={epochs: 2}", "seed=5", "+objective.losses.y=mse"],
+    ["fit.epochs=9", "experiment=digits_augmented", "data.augment=[]"],
+    ["model={dropout: 0.3}", "model.dropout=0.4"],
+    ["model.dropout=0.4", "model={dropout: 0.3}", "model=mlp"],
+    ["debug=fast", "before={a: ['seed=1']}"],
+    ["runs='a b'", "trust=[a, b]", "data=synthetic", "data=arrays", "data.path=${oc.env:HOME}"],
+]
+
+
+@pytest.mark.parametrize("overrides", ALIKE, ids=" ".join)
+def test_options_that_were_composed_before_give_what_hydra_composes(overrides: list[str]) -> None:
+    register()
+    expected = composed(overrides)
+    for _ in range(2):
+        node = quickly_composed(overrides)
+        assert OmegaConf.to_yaml(node) == OmegaConf.to_yaml(expected)
+        assert OmegaConf.get_type(node, "model") is OmegaConf.get_type(expected, "model")
+        node.seed = 99  # what one caller does with it is not the next one's
 
 
 def test_the_configuration_is_frozen_all_the_way_down() -> None:

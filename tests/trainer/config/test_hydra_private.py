@@ -10,6 +10,7 @@ from typing import Any
 import hydra
 import omegaconf
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -29,6 +30,7 @@ CALLABLES: list[tuple[Any, str, str]] = [
     (Override, "is_sweep_override", "self"),
     (Override, "sweep_string_iterator", "self"),
     (Override, "value", "self"),
+    (ConfigLoaderImpl, "_apply_overrides_to_config", "overrides cfg"),
     (BasicSweeper, "split_arguments", "overrides max_batch_size"),
     (BasicSweeper, "validate_batch_is_legal", "self batch"),
     *[
