@@ -14,9 +14,13 @@ import pytest
 
 from nameplate.engine.cluster import cluster
 from scripts.readme_map import ROOT, written
+from tests.jobs import run_module
+from trainer.config import run_config
+from trainer.config.hydra_queries import first_of_sweep
 
 README = (ROOT / "README.md").read_text("utf-8")
-COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines() if line]
+LINES = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines() if line]
+COMMANDS = [line for line in LINES if not line.startswith("make ")]
 QUICK = ["fit.steps=2", "log.tensorboard=false", "log.layer_table=false"]
 MY_NETS = """
 import keras, numpy as np
@@ -48,23 +52,43 @@ def test_the_readme_has_commands() -> None:
     assert len(COMMANDS) >= 12
 
 
-@pytest.mark.timeout(1800)
-def test_every_command_of_the_readme_works_after_those_above_it(desk: Path) -> None:
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(desk)}
+@pytest.mark.parametrize(
+    "command", [line for line in COMMANDS if line.startswith("python -m trainer ") and "--help" not in line]
+)
+def test_every_run_of_the_readme_composes_as_it_is_written(
+    command: str, desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(desk)
+    words = [word for word in shlex.split(command)[3:] if not word.startswith("-") and word != "job"]
+    assert run_config([first_of_sweep(word) for word in words])
+
+
+def test_a_run_and_what_is_done_with_it_work_in_the_order_of_the_readme(desk: Path) -> None:
+    """With small models on one replica, in processes that start at once; the long suite runs all as it is written."""
     failed = []
-    for command in [each for each in COMMANDS if not each.startswith("make ")]:
-        words = shlex.split(command)
-        if words[:3] == ["python", "-m", "trainer"] and not {"--help", "--cfg"} & set(words):
-            words += QUICK
-        scripts = words[:2] == ["python", "-m"] and words[2].startswith("scripts.")  # they are in the checkout alone
-        given = environment | ({"PYTHONPATH": f"{desk}:{ROOT}"} if scripts else {})
-        done = subprocess.run(words, cwd=desk, env=given, capture_output=True, text=True, check=False)
+    for command in filter(_is_quick, COMMANDS):
+        words = _given(command.replace("model=resnet model.width=32", "model=convnet"), "strategy=single")
+        if words[0] == "python":
+            done = run_module(words[2:], cwd=desk, environment=_environment(desk, words))
+        else:
+            done = _run(words, desk)
         if done.returncode != 0 or not done.stdout:
             failed.append(f"{command}\n{done.stdout}{done.stderr}")
     assert not failed, "\n".join(failed)
 
 
-@pytest.mark.parametrize("command", [each for each in COMMANDS if each.startswith("make ")])
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_every_command_of_the_readme_works_after_those_above_it(desk: Path) -> None:
+    failed = []
+    for command in COMMANDS:
+        done = _run(_given(command), desk)
+        if done.returncode != 0 or not done.stdout:
+            failed.append(f"{command}\n{done.stdout}{done.stderr}")
+    assert not failed, "\n".join(failed)
+
+
+@pytest.mark.parametrize("command", [line for line in LINES if line.startswith("make ")])
 def test_every_make_target_of_the_readme_exists(command: str) -> None:
     done = subprocess.run([*command.split(), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -101,3 +125,28 @@ def test_the_workers_of_the_readme_are_two_machines() -> None:
 
 def test_the_map_is_the_house() -> None:
     assert written(README) == README, "run `make fmt`"
+
+
+def _is_quick(command: str) -> bool:
+    """Say whether `make test` runs a command: not those that train for long, or whose start has a test of its own."""
+    others = ("experiment=", "model=two_tower", "model=vit", "run=next", "--help", "trainer.doctor", "scripts.launch")
+    return not any(word in command for word in others)
+
+
+def _given(command: str, *more: str) -> list[str]:
+    """Return the words of a command, which trains for two steps only if it trains."""
+    words = shlex.split(command)
+    if words[:3] == ["python", "-m", "trainer"] and not {"--help", "--cfg"} & set(words):
+        words += [*QUICK, *more]
+    return words
+
+
+def _environment(desk: Path, words: list[str]) -> dict[str, str]:
+    """Return the environment of a command; `scripts` is in the checkout alone."""
+    places = f"{desk}:{ROOT}" if "-m" in words and words[2].startswith("scripts.") else str(desk)
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": places}
+
+
+def _run(words: list[str], desk: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own."""
+    return subprocess.run(words, cwd=desk, env=_environment(desk, words), capture_output=True, text=True, check=False)
