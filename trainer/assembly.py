@@ -19,10 +19,10 @@ from nameplate.engine.graph import EvaluationGraph, TrainGraph
 from nameplate.engine.host_collectives import agreed_stop
 from nameplate.engine.replica import Augmentation, Step
 from nameplate.engine.signals import StopRequest
+from nameplate.training.callbacks import callback_list
 from nameplate.training.checkpoint_manager import Checkpoints
 from nameplate.training.config import CheckpointInitConfig, OnNan
 from nameplate.training.console import Screen
-from nameplate.training.fit import callback_list
 from nameplate.training.initial_weights import Origins, take_slots
 from nameplate.training.layer_table import classes_by_variable
 from nameplate.training.loop import Loop, Plan

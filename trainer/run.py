@@ -35,7 +35,7 @@ from nameplate.training.shared_run import coordinator_of, lost_workers, shared_h
 from nameplate.training.stages import stages_of
 from trainer.assembly import Job, assemble
 from trainer.config import run_config, to_yaml
-from trainer.config.run_config import RunConfig, batch_problems
+from trainer.config.run_config import RunConfig
 from trainer.ledger.leaderboard import locate
 from trainer.model import REPAIR, build_model, output_problems, synchronise_batch_norm
 from trainer.preceding_runs import compare, make_preceding
@@ -102,7 +102,7 @@ def _train(config: RunConfig, observers: Sequence[Observer]) -> Report:
         screen.say(f"{describe(strategy)}; {config.fit.precision} precision; seed {config.seed}")
         keras.utils.set_random_seed(config.seed)  # for custom data that draws random numbers
         dataset = open_dataset(config.data, seed=config.seed, allow=resolver(config.trust))
-        _refuse_unsuited(config, dataset, replicas)
+        _refuse_unsuited(config, dataset)
         with strategy.scope():
             batches = batches_of(dataset.train, config.fit.global_batch, replicas, steps=config.fit.steps)
             job = Job(config, dataset, batches, home, screen, stop, writes(coordinator), tuple(observers))
@@ -206,11 +206,10 @@ def _dry(config: RunConfig) -> RunConfig:
     return replace(config, fit=replace(config.fit, steps=1, epochs=1), run=None)
 
 
-def _refuse_unsuited(config: RunConfig, dataset: Dataset, replicas: int) -> None:
-    """Refuse what depends on the data and the devices: losses that do not fit, batches that do not divide."""
-    problems = batch_problems(config.fit, replicas)
+def _refuse_unsuited(config: RunConfig, dataset: Dataset) -> None:
+    """Refuse what depends on the data: losses that do not fit it."""
     kinds = {name: kind.value for name, kind in dataset.kinds.items()}
-    problems += config.objective.kinds_problems(kinds)
+    problems = config.objective.kinds_problems(kinds)
     problems += config.objective.classes_problems(dataset.outputs, kinds)
     if problems:
         raise ConfigError(problems)

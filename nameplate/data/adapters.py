@@ -13,6 +13,7 @@ from nameplate.data.arrays import MappedArrays
 from nameplate.data.batches import Batches
 from nameplate.data.config import Resident
 from nameplate.data.dataset import Column
+from nameplate.data.errors import ByBatchError
 from nameplate.data.feeds import Feed, feed_of, in_file_order
 from nameplate.data.source import Memory, Source, Stream, leaves, mapped
 from nameplate.data.sparse import SparseRows, dense, in_floatx, sparse_rows
@@ -34,18 +35,19 @@ def as_source(data: Data, name: str = "data") -> Source | Stream:
     Its examples have the structure that Keras passes to a `train_step`. Arrays of floats become `floatx`, as in Keras.
 
     Raises:
-        NameplateError: data of another form, without examples, or with parts of different lengths.
+        ByBatchError: data of another form, such as a generator, or ragged.
+        NameplateError: data without examples, or with parts of different lengths.
     """
     if is_dataset(data):
         _parts(data.element_spec, name)
+        _refuse_without_rows(data.element_spec, name)
         return Stream(dense(data, name), batched=True)
     if isinstance(data, Source | Stream):
         return data
     if not isinstance(data, tuple | list | dict) and not _is_array(data):
-        raise NameplateError(
-            f"{name}: {type(data).__name__} cannot be trained on; give x, (x, y), (x, y, sample_weight), "
-            "a tf.data.Dataset of batches, or a source with random access; "
-            "tf.data.Dataset.from_generator turns a generator into a dataset"
+        raise ByBatchError(
+            f"{name}: the order of a {type(data).__name__} is known only to Python, batch by batch; "
+            "here give x, (x, y), (x, y, sample_weight), a tf.data.Dataset of batches, or a source with random access"
         )
     arrays = _packed(data, name)
     if not any(isinstance(array, SparseRows) for array in leaves(arrays)):
@@ -85,28 +87,22 @@ def batches_of(
     *,
     steps: int | None = None,
     steps_per_epoch: int | None = None,
-    even: bool = True,
 ) -> Batches:
     """Return the division of the source into steps; a dataset of unknown length or batch size is counted, once.
 
     Counting stops one past `steps`, the steps of the run, since the dataset may be infinite: the run ends before such
     an epoch does. An epoch ends after `steps_per_epoch`; in a dataset known to be infinite it is that many steps, or
-    all `steps` of the run. With `even`, a batch must divide among the replicas.
+    all `steps` of the run.
 
     Raises:
-        NameplateError: batches of different sizes, or that do not divide; no examples; an infinite dataset without a
-            number of steps; more steps an epoch than the data has.
+        ByBatchError: batches of different sizes; more steps an epoch than the data has.
+        NameplateError: no examples; an infinite dataset without a number of steps.
     """
     if isinstance(source, Stream) and source.endless:
         size, batch = _infinite_size(source, batch, steps_per_epoch or steps)
     else:
         size, batch = _size_and_batch(source, batch, steps)
         size = size if steps_per_epoch is None else _cut(size, batch, steps_per_epoch)
-    own = isinstance(source, Stream) and source.batched and not (source.endless or source.batch)
-    if even and own and size == batch:
-        batch = -(-batch // replicas) * replicas  # the only batch is a last one too, which may be smaller
-    if even:
-        _refuse_uneven(batch, replicas)
     if not size:
         raise NameplateError("the dataset has no examples")
     return Batches(size, batch, replicas)
@@ -118,7 +114,7 @@ def evaluation_feed(source: Source | Stream, batch: int | None, replicas: int, *
     steps = within_limit(source, batch, steps)
     if isinstance(source, Stream) and steps:
         source, steps = Stream(source.dataset.take(steps), batched=source.batched), None
-    own = batches_of(source, batch, replicas, steps_per_epoch=steps, even=False)
+    own = batches_of(source, batch, replicas, steps_per_epoch=steps)
     return feed_of(source, own, in_file_order, Resident.auto)
 
 
@@ -172,14 +168,24 @@ def _packed(data: Any, name: str) -> Any:
         raise NameplateError(f"{name}: weights without targets; give (x, y, sample_weight)")
     if isinstance(y, tuple | dict) and not isinstance(weight, tuple | dict | None):
         weight = mapped(lambda _: weight, y)
+    if not leaves(x):
+        raise ByBatchError(f"{name}: x has no arrays, so that nothing says how many examples there are")
     lengths = [len(array) if array.ndim else 0 for array in leaves((x, y, weight))]
-    if not lengths or len(set(lengths)) != 1 or not lengths[0]:
+    if len(set(lengths)) != 1 or not lengths[0]:
         shown = f"{lengths[:8]}"[:-1] + (", ...]" if len(lengths) > 8 else "]")
         raise NameplateError(
             f"{name}: {len(example)} parts whose arrays have {shown} examples; "
             "give x, (x, y) or (x, y, sample_weight), arrays all of the same length, at least 1"
         )
     return keras.utils.pack_x_y_sample_weight(x, y, weight)
+
+
+def _refuse_without_rows(spec: Any, name: str) -> None:
+    """Refuse elements of a dataset whose rows a graph cannot slice: of ragged tensors, or of unknown rank."""
+    ragged = [leaf for leaf in leaves(spec) if isinstance(leaf, tf.RaggedTensorSpec)]
+    unknown = [leaf for leaf in leaves(spec) if isinstance(leaf, tf.TensorSpec) and not leaf.shape.rank]
+    if ragged or unknown or not leaves(spec):
+        raise ByBatchError(f"{name}: elements of {(ragged or unknown or [spec])[0]} cannot be divided in a graph")
 
 
 def _arrays(structure: Any, name: str) -> Any:
@@ -199,7 +205,7 @@ def _is_array(leaf: Any) -> bool:
 def _array(leaf: Any, name: str) -> np.ndarray | SparseRows:
     """Return a leaf as an array: floats in Keras' floatx, a pandas column as (n, 1), text unchanged."""
     if isinstance(leaf, tf.RaggedTensor):
-        raise NameplateError(f"{name}: the rows of a ragged tensor differ in size; pad them, x.to_tensor()")
+        raise ByBatchError(f"{name}: the rows of a ragged tensor differ in size; pad them, x.to_tensor()")
     if (rows := sparse_rows(leaf)) is not None:
         return rows
     array = np.asarray(leaf)
@@ -233,7 +239,7 @@ def _size_and_batch(source: Source | Stream, batch: int, steps: int | None) -> t
         return source.size * source.batch, source.batch
     sizes = source.sizes(limit)
     if not sizes or any(size != sizes[0] for size in sizes[:-1]) or sizes[-1] > sizes[0]:
-        raise NameplateError(
+        raise ByBatchError(
             f"the dataset's batches have {sorted(set(sizes)) or 'no'} examples; "
             "all must have the same number; only the last may have fewer"
         )
@@ -243,16 +249,8 @@ def _size_and_batch(source: Source | Stream, batch: int, steps: int | None) -> t
 def _cut(size: int, batch: int, steps: int) -> int:
     held = -(-size // batch)
     if steps > held:
-        raise NameplateError(
+        raise ByBatchError(
             f"{steps} steps an epoch: the data has {size} examples, {held} steps of {batch}; "
             f"at most {held}, or a dataset that repeats"
         )
     return min(size, steps * batch)
-
-
-def _refuse_uneven(batch: int, replicas: int) -> None:
-    if batch % replicas:
-        below, over = batch // replicas * replicas, -(-batch // replicas) * replicas
-        raise NameplateError(
-            f"a batch of {batch} does not divide among {replicas} replicas; the nearest: {below or over} or {over}"
-        )

@@ -14,6 +14,10 @@ class DataError(NameplateError):
     """Data that cannot be used; the message lists every problem found."""
 
 
+class ByBatchError(NameplateError, ValueError):
+    """Data that the loop in the graph does not take: only a loop in Python does, one batch after another."""
+
+
 def refuse(problems: Iterable[str]) -> None:
     """Raise `DataError` with all the problems, if there are any."""
     problems = list(problems)

@@ -8,11 +8,12 @@ graph, step_ranges                                many steps in one call; traini
 replica                                           one step on one replica: forward, backward, update, metrics
 loss_scaling                                      the formula by which a replica's numbers enter the step's
 one_device, local_updates                         Keras' losses, metrics and optimizers follow that formula
+batch_step                                        a step on a batch that Python has, for Keras' own loop
 collectives, statistics                           sums, gradients and batch moments over the replicas, in the graph
 host_collectives                                  exchanges between processes, from Python
 reductions, trial, whole_batch                    a user's own losses, metrics and steps: means, sums, or neither
 dataset_order                                     what a `tf.data` pipeline leaves to chance
 event_files                                       event files and profiles for TensorBoard
 errors                                            errors of Keras and TensorFlow that a user can mend
-private                                           all that is private in Keras and TensorFlow
+private, private_loop                             all that is private in Keras and TensorFlow
 """

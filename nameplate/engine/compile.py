@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -65,11 +66,11 @@ def compile_model(
     return set_rates(model, optimizer.rates, usual=optimizer.learning_rate)
 
 
-def prepare(model: keras.Model, example: tuple[Any, ...]) -> None:
+def prepare(model: keras.Model, example: tuple[Any, ...], *, frozen: bool = False) -> None:
     """Create every variable of a compiled model's training, and freeze its names.
 
     If the model or its optimizer has no variables yet, it gets them here: slots can be restored only once they exist,
-    and the first step is faster.
+    and the first step is faster. A model of which nothing trains is refused, or only warned of if it may be `frozen`.
 
     Raises:
         NameplateError: the data or the objective does not fit the model, or there is nothing to train.
@@ -77,8 +78,11 @@ def prepare(model: keras.Model, example: tuple[Any, ...]) -> None:
     """
     build(model, example)
     if not model.trainable_variables:
-        raise NameplateError(f"nothing to train: every variable of {model.name!r} is frozen")
-    if not model.optimizer.built:
+        told = f"nothing to train: {model.name!r} has no variable that is trainable"
+        if not frozen:
+            raise NameplateError(told)
+        warnings.warn(told, stacklevel=2)
+    elif not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     initialize_averages(model.optimizer)
     recheck(model)

@@ -66,7 +66,7 @@ class TrainGraph:
 
     def logs(self) -> dict[str, Value]:
         """Return what the model's own methods logged in the last step, over the examples of all replicas."""
-        return self._logs.read() | _results(self._step.results[True])
+        return self._logs.read() | results_of(self._step.results[True])
 
     def traces(self) -> int:
         """Return how often the step was traced: once, and once more for a smaller last step that needs its own."""
@@ -133,7 +133,7 @@ class EvaluationGraph:
 
     def measured(self) -> dict[str, Value]:
         """Return what was measured, as Keras does: the logs of the model's own methods, or else its metrics."""
-        logs = self._logs.read() | _results(self._step.results[False])
+        logs = self._logs.read() | results_of(self._step.results[False])
         return logs_or_metrics(metric_values(self._step.model), logs)
 
     def _run(self, *numbers: tf.Tensor, last: bool | None) -> None:
@@ -259,7 +259,8 @@ class StepLogs:
         return logs
 
 
-def _results(results: Mapping[str, Result]) -> dict[str, Value]:
+def results_of(results: Mapping[str, Result]) -> dict[str, Value]:
+    """Return the values of metrics' results that a step has returned, by the names that it gave them."""
     values: dict[str, Value] = {}
     for name, (metric, key) in results.items():
         result = metric.result()

@@ -95,8 +95,9 @@ class Step:
             x, y, weight = unpack(examples)
             scale, variables = LossScale(share), self.model.trainable_variables
             predicted, loss, gradients = self._passes(x, y, weight, scale)
-            gradients = sum_gradients([scale.counted_once(gradient) for gradient in gradients], variables)
-            self.model.optimizer.apply(gradients, variables)
+            if variables:
+                gradients = sum_gradients([scale.counted_once(gradient) for gradient in gradients], variables)
+                self.model.optimizer.apply(gradients, variables)
             logs = self._update_metrics(x, y, weight, predicted, loss, scale)
             return tf.cast(loss, tf.float32), self._scaled_logs(logs, scale, training=True)
 
@@ -259,7 +260,7 @@ class Step:
         A metric adds up over the replicas by itself, so its result is read once the step is over.
         """
         parts: Logs = {}
-        for name, value in _flat_logs(logs):
+        for name, value in flat_logs(logs):
             result = result_behind(value)
             if result is not None:
                 self.results[training][name] = result
@@ -295,18 +296,18 @@ def _unchanged(variables: list[keras.Variable]) -> Iterator[None]:
         variable.assign(value)
 
 
-def _flat_logs(logs: Any) -> Iterator[tuple[str, Any]]:
+def flat_logs(logs: Any) -> Iterator[tuple[str, Any]]:
     """Yield the logs of a model's own step by name: Keras keeps compiled metrics in a dict inside."""
     for name, value in logs.items() if isinstance(logs, dict) else ():
         if isinstance(value, dict):
-            yield from _flat_logs(value)
+            yield from flat_logs(value)
         elif value is not None:
             yield name, value
 
 
 def _own_numbers(logs: Any) -> Logs:
     """Return the logs of a step by name, without the results of metrics: those are read when it is over."""
-    return {name: value for name, value in _flat_logs(logs) if result_behind(value) is None}
+    return {name: value for name, value in flat_logs(logs) if result_behind(value) is None}
 
 
 def _log_reduction(name: str) -> Reduction:
@@ -321,7 +322,7 @@ def _log_reduction(name: str) -> Reduction:
 
 def _loss_of(logs: Any, scale: LossScale) -> tf.Tensor:
     """Return the replica's part of the loss that a model's own step logs, zero if it logs none."""
-    loss = dict(_flat_logs(logs)).get("loss")
+    loss = dict(flat_logs(logs)).get("loss")
     return tf.zeros(()) if loss is None else scale.scaled(tf.reduce_mean(_as_float(loss)))
 
 

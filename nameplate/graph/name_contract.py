@@ -134,6 +134,8 @@ def freeze(model: keras.Model) -> Frozen:
         NameplateError: for anything that is not a model.
     """
     require_model(model)
+    if not isinstance(model, keras.Model):  # a layer that trains is not saved as a model is
+        return Frozen(*_names(model))
     return _frozen(model, growing=False)
 
 

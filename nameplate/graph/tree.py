@@ -128,12 +128,12 @@ def layer(model: keras.Model, name: str) -> keras.Layer:
 
 
 def require_model(model: object) -> None:
-    """Refuse anything but a Keras model.
+    """Refuse anything but a Keras model, or a layer that trains as one does: of a class mixed with Keras' trainer.
 
     Raises:
         NameplateError: with the value and its type.
     """
-    if not isinstance(model, keras.Model):
+    if not isinstance(model, keras.Model) and not (isinstance(model, keras.Layer) and hasattr(model, "train_step")):
         raise NameplateError(f"a keras.Model is needed, not {model!r:.80} ({type(model).__name__})")
 
 

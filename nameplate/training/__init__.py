@@ -4,6 +4,7 @@ Read it in this order:
 
 fit, evaluate, arguments         the public verbs, and the arguments that they share with Keras
 loop                             epochs and events around the steps of the engine
+batch_loop                       batch by batch: what the loop in the graph does not take
 stages, monitor                  what trains when; the value that decides what is best
 state, callbacks, progress       all that a resume restores
 checkpoint_manager, config_diff  saving and restoring; settings that may change in between

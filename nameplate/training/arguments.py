@@ -50,8 +50,6 @@ class Arguments:
         """Raise `NameplateError` with every invalid argument, before anything is changed."""
         require_model(model)
         problems = [] if model.compiled else [f"{model.name!r} is not compiled; call model.compile(...) first"]
-        if model.compiled and model.run_eagerly:
-            problems.append("compile(run_eagerly=True): nameplate.fit trains only in a graph; leave it out")
         problems += count_problems({key: getattr(self, key) for key in _COUNTS})
         if self.initial_epoch < 0:
             problems.append(f"initial_epoch={self.initial_epoch}: at least 0")

@@ -14,12 +14,53 @@ from nameplate.checkpoint import plain_data
 from nameplate.checkpoint.errors import DamagedError
 from nameplate.engine.private import profiles_batches
 from nameplate.errors import NameplateError
+from nameplate.training.monitor import numbers
 
 _NOT_STATE = ("model", "params", "_model")
 _OPERATION = "keras.ops"  # type of a comparison that a callback chose in its first epoch
 _MEMBER, _CONTAINER = "enum", "container"
 _LONGEST = 1 << 20  # characters of a container
 Plain = dict[str, list[str]]  # attribute -> [type, text]; text, because JSON has no infinity
+
+
+def callback_list(
+    model: keras.Model, callbacks: Sequence[keras.callbacks.Callback], *, epochs: int, steps: int, verbose: int = 0
+) -> keras.callbacks.CallbackList:
+    """Return Keras' list of these callbacks and a History, set up for the model and the length of the run."""
+    logger = [keras.callbacks.LambdaCallback(on_epoch_end=_line)] if verbose else []
+    return keras.callbacks.CallbackList(
+        [*callbacks, *logger], add_history=True, add_progbar=False, model=model, epochs=epochs, steps=steps, verbose=0
+    )
+
+
+def callbacks_of(
+    model: keras.Model,
+    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None,
+    *,
+    steps: int,
+) -> keras.callbacks.CallbackList:
+    """Return Keras' list of the callbacks of an evaluation or prediction."""
+    return keras.callbacks.CallbackList(
+        listed(callbacks), add_history=False, add_progbar=False, model=model, epochs=1, steps=steps, verbose=0
+    )
+
+
+def listed(
+    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None,
+) -> Sequence[keras.callbacks.Callback]:
+    """Return callbacks that were given as one, as several or as Keras' list, in a list."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return [each for each in callbacks.callbacks if not isinstance(each, keras.callbacks.ProgbarLogger)]
+    listed = callbacks if isinstance(callbacks, Sequence) else () if callbacks is None else (callbacks,)
+    if wrong := [each for each in listed if not isinstance(each, keras.callbacks.Callback)]:
+        raise NameplateError(
+            f"callbacks: {wrong[0]!r:.80} is not a callback; give instances of keras.callbacks.Callback"
+        )
+    return list(listed)
+
+
+def _line(epoch: int, logs: Mapping[str, float] | None) -> None:
+    print(f"epoch {epoch + 1}  " + "  ".join(f"{name} {value:.4f}" for name, value in numbers(logs or {}).items()))
 
 
 class CallbackState:
@@ -175,11 +216,6 @@ def _decode(encoded: Sequence[str], current: Any) -> Any:
 
 
 # ---- hooks ---------------------------------------------------------------------------------------------------------
-
-
-def stop_on_nan(callbacks: keras.callbacks.CallbackList) -> bool:
-    """Say whether one of the callbacks decides what happens when a loss is NaN or infinite."""
-    return any(isinstance(callback, keras.callbacks.TerminateOnNaN) for callback in callbacks.callbacks)
 
 
 TRAIN_HOOKS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")

@@ -8,8 +8,10 @@ from typing import Any
 import keras
 
 from nameplate.data.adapters import Data, as_source, evaluation_feed, example_of
+from nameplate.data.errors import ByBatchError
 from nameplate.data.feeds import Feed
 from nameplate.data.source import Source, Stream
+from nameplate.engine.batch_step import refuse_eager
 from nameplate.engine.compile import build
 from nameplate.engine.errors import data_errors
 from nameplate.engine.graph import EvaluationGraph, PredictionGraph
@@ -20,8 +22,9 @@ from nameplate.engine.statistics import at_replica_means
 from nameplate.engine.strategy import strategy_of
 from nameplate.errors import NameplateError
 from nameplate.graph.tree import require_model
+from nameplate.training import batch_loop
 from nameplate.training.arguments import count_problems, joined, verbose_problems
-from nameplate.training.fit import callbacks_of
+from nameplate.training.callbacks import callbacks_of
 from nameplate.training.loop import evaluate_all
 from nameplate.training.monitor import numbers
 
@@ -65,10 +68,16 @@ def evaluate(
     require_model(model)
     if not model.compiled:
         raise NameplateError(f"{model.name!r} is not compiled; call model.compile(...) first")
-    strategy = strategy_of(model)
-    with strategy.scope():
-        source = as_source(joined(model, data, x, y, sample_weight))
-        feed = _feed(source, batch_size, steps, verbose, replica_count())
+    given = joined(model, data, x, y, sample_weight)
+    _refuse_invalid(batch_size, steps, verbose)
+    with strategy_of(model).scope():
+        try:
+            refuse_eager(model)
+            source = as_source(given)
+            feed = _feed(source, batch_size, steps, replica_count())
+        except ByBatchError:
+            options = {"verbose": verbose, "callbacks": callbacks, "return_dict": return_dict}
+            return batch_loop.evaluate(model, given, batch_size=batch_size, steps=steps, **options)
         build(model, example_of(source))
         callback_list = callbacks_of(model, callbacks, steps=feed.batches.steps)
         callback_list.on_test_begin()
@@ -114,10 +123,16 @@ def predict(
         NameplateError: the data cannot be predicted on.
     """
     require_model(model)
-    strategy = strategy_of(model)
-    with strategy.scope():
-        source = as_source(joined(model, data, x, None, None, alone=True))
-        feed = _feed(source, batch_size, steps, verbose, replica_count())
+    given = joined(model, data, x, None, None, alone=True)
+    _refuse_invalid(batch_size, steps, verbose)
+    with strategy_of(model).scope():
+        try:
+            refuse_eager(model)
+            source = as_source(given)
+            feed = _feed(source, batch_size, steps, replica_count())
+        except ByBatchError:
+            options = {"verbose": verbose, "callbacks": callbacks}
+            return batch_loop.predict(model, given, batch_size=batch_size, steps=steps, **options)
         if not model.built:
             with data_errors(model):
                 model(example_of(source)[0])
@@ -129,18 +144,15 @@ def predict(
     return outputs
 
 
-def _feed(
-    source: Source | Stream,
-    batch_size: int | None,
-    steps: int | None,
-    verbose: int | str,
-    replicas: int,
-) -> Feed:
+def _refuse_invalid(batch_size: int | None, steps: int | None, verbose: int | str) -> None:
     problems = count_problems({"batch_size": batch_size, "steps": steps}) + verbose_problems(verbose)
-    if isinstance(source, Stream) and source.endless and not steps:
-        problems.append(
-            "the dataset has no end; say how many steps, steps=..., or give one that ends, dataset.take(100)"
-        )
     if problems:
         raise NameplateError("\n".join(problems))
+
+
+def _feed(source: Source | Stream, batch_size: int | None, steps: int | None, replicas: int) -> Feed:
+    if isinstance(source, Stream) and source.endless and not steps:
+        raise NameplateError(
+            "the dataset has no end; say how many steps, steps=..., or give one that ends, dataset.take(100)"
+        )
     return evaluation_feed(source, batch_size, replicas, steps=steps)

@@ -23,8 +23,10 @@ from nameplate.data.adapters import (
 )
 from nameplate.data.batches import Batches
 from nameplate.data.config import Resident
+from nameplate.data.errors import ByBatchError
 from nameplate.data.feeds import by_seed, feed_of, in_file_order
 from nameplate.data.source import Source, Stream
+from nameplate.engine.batch_step import refuse_eager
 from nameplate.engine.compile import class_weights, prepare, refuse_unlike
 from nameplate.engine.dataset_order import runs_python, unordered, unseeded
 from nameplate.engine.errors import data_errors
@@ -36,10 +38,11 @@ from nameplate.errors import NameplateError
 from nameplate.graph.tree import layers, require_model
 from nameplate.io.save import unsavable
 from nameplate.naming.policy import Policy
+from nameplate.training import batch_loop
 from nameplate.training.arguments import Arguments, joined
+from nameplate.training.callbacks import callback_list, listed
 from nameplate.training.config import CheckpointConfig, LogConfig
 from nameplate.training.loop import Loop, Plan
-from nameplate.training.monitor import numbers
 from nameplate.training.progress import Progress
 from nameplate.training.script_run import ScriptRun, run_options
 from nameplate.training.script_settings import fit_settings
@@ -124,10 +127,10 @@ def fit(
         The History of the training, also at `model.history`; of a resumed run, its epochs from the first.
 
     Raises:
-        NameplateError: the model is not compiled, or the data does not fit it or does not divide among the replicas;
-            of a run also: its directory is in use, its checkpoints are of another model or other settings.
+        NameplateError: the model is not compiled, or the data does not fit it; of a run also: its
+            directory is in use, its checkpoints are of another model or other settings, its data cannot be resumed.
         NamingError: the model's names break the policy of the run.
-        NotFiniteError: the loss of a step is NaN or infinite.
+        NotFiniteError: the loss of a step of a run is NaN or infinite; without `run` training goes on.
         StoppedError: a signal ended the run, with everything saved; uncaught, it ends the script without a traceback.
     """
     require_model(model)
@@ -162,22 +165,40 @@ def fit(
         resume_changed=resume_changed,
         quiet=not verbose,
     )
-    data = as_source(joined(model, data, x, y, sample_weight))
+    data = joined(model, data, x, y, sample_weight)
+    if run is not None:
+        data = _resumable(model, data)
     if validation_split and validation_data is None:
-        data, validation_data = split_off(data, validation_split)
+        data, validation_data = split_off(as_source(data), validation_split)
     elif validation_data is not None:
-        validation_data = as_source(joined(model, validation_data, None, None, None), "validation_data")
+        validation_data = joined(model, validation_data, None, None, None)
     with (
         strategy_of(model).scope(),
         _synchronised(model, sync_batch_norm=sync_batch_norm),
         ScriptRun(options) if options else nullcontext() as own,
     ):
-        loop = loop_of(model, data, arguments, validation_data=validation_data, callbacks=callbacks, run=own)
+        try:
+            refuse_eager(model)
+            loop = loop_of(model, data, arguments, validation_data=validation_data, callbacks=callbacks, run=own)
+        except ByBatchError:
+            if own is not None:
+                raise
+            own_callbacks = listed(callbacks)
+            return batch_loop.fit(model, data, arguments, validation_data=validation_data, callbacks=own_callbacks)
         with data_errors(model), loop.checkpoints or nullcontext():
             loop.run()
         if own:
             own.report(loop.progress, loop.checkpoints)
     return model.history
+
+
+def _resumable(model: keras.Model, data: Data) -> Source | Stream:
+    """Return the data of a run as a source; refuse what cannot be resumed in the middle of an epoch."""
+    try:
+        refuse_eager(model)
+        return as_source(data)
+    except ByBatchError as error:
+        raise NameplateError(f"run=: a run resumes exactly, in a graph. {error}. Or leave out run=") from error
 
 
 def loop_of(
@@ -200,7 +221,7 @@ def loop_of(
     example = example_of(source)
     if arguments.class_weight:
         refuse_unclassed(example)
-    prepare(model, example)
+    prepare(model, example, frozen=run is None)
     _refuse_unsavable(model, callbacks)
     if held_out is not None:
         refuse_unlike(model, example, example_of(held_out))
@@ -218,13 +239,13 @@ def loop_of(
         TrainGraph(step, feed),
         _validation(step, held_out, arguments, batches),
         _plan(model, arguments, batches, total_steps=total, run=run),
-        callback_list(model, _listed(callbacks), epochs=epochs, steps=batches.steps, verbose=shown),
+        callback_list(model, listed(callbacks), epochs=epochs, steps=batches.steps, verbose=shown),
         progress=Progress(step=arguments.initial_epoch * batches.steps, epoch=arguments.initial_epoch),
     )
     if run is None:
         return loop
     settings = fit_settings(model, source, arguments, batches)
-    return run.around(loop, settings, _listed(callbacks), validated=held_out is not None)
+    return run.around(loop, settings, listed(callbacks), validated=held_out is not None)
 
 
 def left_to_chance(source: Source | Stream, *, resumes: bool) -> str | None:
@@ -252,28 +273,6 @@ def left_to_chance(source: Source | Stream, *, resumes: bool) -> str | None:
     return None
 
 
-def callback_list(
-    model: keras.Model, callbacks: Sequence[keras.callbacks.Callback], *, epochs: int, steps: int, verbose: int = 0
-) -> keras.callbacks.CallbackList:
-    """Return Keras' list of these callbacks and a History, set up for the model and the length of the run."""
-    logger = [keras.callbacks.LambdaCallback(on_epoch_end=_line)] if verbose else []
-    return keras.callbacks.CallbackList(
-        [*callbacks, *logger], add_history=True, add_progbar=False, model=model, epochs=epochs, steps=steps, verbose=0
-    )
-
-
-def callbacks_of(
-    model: keras.Model,
-    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None,
-    *,
-    steps: int,
-) -> keras.callbacks.CallbackList:
-    """Return Keras' list of the callbacks of an evaluation or prediction."""
-    return keras.callbacks.CallbackList(
-        _listed(callbacks), add_history=False, add_progbar=False, model=model, epochs=1, steps=steps, verbose=0
-    )
-
-
 def _warn_of_chance(
     source: Source | Stream, held_out: Source | Stream | None, arguments: Arguments, *, resumes: bool
 ) -> None:
@@ -290,7 +289,7 @@ def _refuse_unsavable(
     """Refuse a ModelCheckpoint of the whole model, before training, if the model has no configuration to save."""
     whole = [
         callback
-        for callback in _listed(callbacks)
+        for callback in listed(callbacks)
         if isinstance(callback, keras.callbacks.ModelCheckpoint) and not callback.save_weights_only
     ]
     if whole and (lines := unsavable(model)):
@@ -301,7 +300,7 @@ def _refuse_unsavable(
 
 
 def _resumes(callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None) -> bool:
-    return any(isinstance(callback, keras.callbacks.BackupAndRestore) for callback in _listed(callbacks))
+    return any(isinstance(callback, keras.callbacks.BackupAndRestore) for callback in listed(callbacks))
 
 
 def _length(arguments: Arguments, batches: Batches) -> tuple[int, int]:
@@ -327,6 +326,7 @@ def _plan(
         record_every=total_steps if run is None else run.options.log.every_steps,
         steps_per_loop=arguments.steps_per_loop or (per_call if per_call > 1 else None),
         steps_per_hook=per_call,
+        ends_at_nan=run is not None,
         max_rollbacks=arguments.max_rollbacks,
     )
 
@@ -337,8 +337,7 @@ def _portioned(source: Source | Stream, arguments: Arguments, replicas: int) -> 
     per_epoch = within_limit(source, size, arguments.steps_per_epoch)
     if isinstance(source, Stream) and per_epoch and source.held(per_epoch + 1) != per_epoch:
         source = Stream(source.dataset.repeat(), batched=source.batched)
-    even = bool(arguments.batch_size or isinstance(source, Stream))  # otherwise the user did not choose the batch
-    batches = batches_of(source, size, replicas, steps=arguments.steps, steps_per_epoch=per_epoch, even=even)
+    batches = batches_of(source, size, replicas, steps=arguments.steps, steps_per_epoch=per_epoch)
     if isinstance(source, Stream):
         source.first = arguments.initial_epoch * batches.steps
     return source, batches
@@ -354,19 +353,6 @@ def _validation(
     return EvaluationGraph(step, evaluation_feed(source, batch, batches.replicas, steps=steps))
 
 
-def _listed(
-    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None,
-) -> Sequence[keras.callbacks.Callback]:
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        return [each for each in callbacks.callbacks if not isinstance(each, keras.callbacks.ProgbarLogger)]
-    listed = callbacks if isinstance(callbacks, Sequence) else () if callbacks is None else (callbacks,)
-    if wrong := [each for each in listed if not isinstance(each, keras.callbacks.Callback)]:
-        raise NameplateError(
-            f"callbacks: {wrong[0]!r:.80} is not a callback; give instances of keras.callbacks.Callback"
-        )
-    return list(listed)
-
-
 @contextmanager
 def _synchronised(model: keras.Model, *, sync_batch_norm: bool) -> Iterator[None]:
     """Inside, batch statistics are taken over all replicas; afterwards the layers are as they were."""
@@ -379,7 +365,3 @@ def _synchronised(model: keras.Model, *, sync_batch_norm: bool) -> Iterator[None
     finally:
         for norm, own in zip(norms, before, strict=True):
             norm.synchronized = own
-
-
-def _line(epoch: int, logs: Mapping[str, float] | None) -> None:
-    print(f"epoch {epoch + 1}  " + "  ".join(f"{name} {value:.4f}" for name, value in numbers(logs or {}).items()))

@@ -24,7 +24,7 @@ from nameplate.engine.statistics import assign_replica_means, at_replica_means, 
 from nameplate.engine.step_ranges import StepsPerCall
 from nameplate.errors import NotFiniteError, StoppedError
 from nameplate.graph.name_contract import recheck
-from nameplate.training.callbacks import TEST_HOOKS, TRAIN_HOOKS, stop_on_nan, use_hooks
+from nameplate.training.callbacks import TEST_HOOKS, TRAIN_HOOKS, use_hooks
 from nameplate.training.checkpoint_manager import Checkpoints
 from nameplate.training.monitor import numbers
 from nameplate.training.observers import Observer, Record, RunLength
@@ -44,6 +44,7 @@ class Plan:
     record_every: int = 50  # steps
     steps_per_loop: int | None = None  # at most so many steps a call; None: as many as take about half a second
     steps_per_hook: int = 1  # steps between two calls of a callback's hooks of batches
+    ends_at_nan: bool = True  # False: a loss that is no number does not end the training, as in Keras
     max_rollbacks: int = 0  # how often NaN takes the run back to the last good checkpoint before it ends it
 
     def examples(self, step: int) -> int:
@@ -329,7 +330,7 @@ class Loop:
 
     def _refuse_not_finite(self, losses: np.ndarray, first: int) -> None:
         wrong = np.flatnonzero(~np.isfinite(losses))
-        if wrong.size and (self.checkpoints or not stop_on_nan(self.callbacks)):
+        if wrong.size and self.plan.ends_at_nan:
             saved = self.checkpoints.saved() if self.checkpoints else "there are no checkpoints"
             step = first + int(wrong[0]) + 1
             raise NotFiniteError(step, f"the loss of step {step} is {losses[wrong[0]]}", saved)

@@ -121,7 +121,6 @@ class RunConfig:
             if key not in known:
                 yield f"resume_changed: no key or section {key!r}.{did_you_mean(key, known)}"
         yield from self._before_problems()
-        yield from self._batch_problems()
 
     def _before_problems(self) -> Iterator[str]:
         for name, overrides in (self.before or {}).items():
@@ -135,13 +134,6 @@ class RunConfig:
             made = ", ".join(self.before)
             yield f"before: every worker would make {made}; make them first with one process, then before=null"
 
-    def _batch_problems(self) -> Iterator[str]:
-        replicas = self.strategy.replicas or len(self.strategy.gpus or ())
-        if not replicas and self.strategy.kind is StrategyKind.cpu_replicas:
-            replicas = 2
-        if replicas:
-            yield from batch_problems(self.fit, replicas)
-
 
 def dotted(section: Any, prefix: str = "") -> Iterator[str]:
     """Yield the dotted keys of a configuration, of sections and of values."""
@@ -152,15 +144,3 @@ def dotted(section: Any, prefix: str = "") -> Iterator[str]:
         value = getattr(section, own.name)
         if is_dataclass(value):
             yield from dotted(value, f"{prefix}{own.name}.")
-
-
-def batch_problems(fit: FitConfig, replicas: int) -> list[str]:
-    """Return the batches that do not divide among `replicas`, with the nearest that do."""
-    problems = []
-    for key in ("global_batch", "validation_batch"):
-        batch = getattr(fit, key)
-        if batch and batch % replicas:
-            below, over = batch // replicas * replicas, -(-batch // replicas) * replicas
-            near = f"{below} or {over}" if below else f"{over}"
-            problems.append(f"fit.{key}: {batch} examples do not divide among {replicas} replicas; the nearest: {near}")
-    return problems

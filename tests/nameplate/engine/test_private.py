@@ -18,6 +18,7 @@ from tests.private_names import private_imports, private_names
 
 _APPLY = "(self, grads, trainable_variables=None)"
 _WORKERS = "tensorflow.python.distribute.collective_all_reduce_strategy"
+_TRAINER = "keras.src.backend.tensorflow.trainer.TensorFlowTrainer"
 _UPDATE_STATE = "(self, values, sample_weight=None)"
 
 # Functions and methods that are called or replaced: where each is, and its signature.
@@ -59,6 +60,22 @@ CALLABLES = {
     "keras.Model._symbolic_build": "(self, iterator=None, data_batch=None)",
     "keras.Model._compute_loss": "(self, x=None, y=None, y_pred=None, sample_weight=None, training=True)",
     "keras.Model._flatten_metrics_in_order": "(self, logs)",
+    f"{_TRAINER}.fit": (
+        "(self, x=None, y=None, batch_size=None, epochs=1, verbose='auto', callbacks=None, validation_split=0.0, "
+        "validation_data=None, shuffle=True, class_weight=None, sample_weight=None, initial_epoch=0, "
+        "steps_per_epoch=None, validation_steps=None, validation_batch_size=None, validation_freq=1)"
+    ),
+    f"{_TRAINER}.evaluate": (
+        "(self, x=None, y=None, batch_size=None, verbose='auto', sample_weight=None, steps=None, callbacks=None, "
+        "return_dict=False, **kwargs)"
+    ),
+    f"{_TRAINER}.predict": "(self, x, batch_size=None, verbose='auto', steps=None, callbacks=None)",
+    f"{_TRAINER}._maybe_symbolic_build": "(self, iterator=None, data_batch=None)",
+    f"{_TRAINER}.make_train_function": "(self, force=False)",
+    f"{_TRAINER}.make_test_function": "(self, force=False)",
+    f"{_TRAINER}.make_predict_function": "(self, force=False)",
+    "keras.src.backend.tensorflow.trainer.concat": "(tensors, axis=0)",
+    "tensorflow.python.distribute.distribute_lib.StrategyBase.experimental_distribute_dataset": "(self, dataset, options=None)",
     f"{_WORKERS}.CollectiveAllReduceExtended._initialize_local_devices": ("(self, cluster_resolver, worker_device)"),
     "tensorflow.python.eager.record.stop_recording": "()",
     "tensorflow.python.eager.record.record_operation": (
@@ -125,7 +142,7 @@ def _built(layer: Any) -> Any:
 
 
 def _versions(name: str) -> str:
-    return f"{name} of keras {keras.__version__} and tensorflow {tf.__version__} (used in nameplate/engine/private.py)"
+    return f"{name} of keras {keras.__version__} and tensorflow {tf.__version__} (used in nameplate/engine/private*.py)"
 
 
 @pytest.mark.parametrize("name", CALLABLES)
@@ -148,17 +165,19 @@ def test_an_attribute_is_there_with_its_type(name: str) -> None:
 
 
 def test_the_tables_have_all_that_the_module_uses() -> None:
-    used = set(private_names(MODULE))
+    used = {name for module in MODULES for name in private_names(module)}
     assert used == {name for path in CALLABLES if (name := path.rpartition(".")[2]).startswith("_")} | ATTRIBUTES.keys()
 
 
 @pytest.mark.parametrize("room", ["data", "engine", "training", "interpret"])
 def test_no_module_outside_uses_what_is_private(room: str) -> None:
-    outside = [path for path in (MODULE.parents[1] / room).glob("*.py") if path != MODULE]
+    outside = [path for path in (ROOMS / room).glob("*.py") if path not in MODULES]
     strays = [f"{path.name}: {name}" for path in outside for name in private_names(path)]
     strays += [f"{path.name}: {module}" for path in outside for module in private_imports(path)]
     assert outside
     assert not strays, "these belong in nameplate/engine/private.py"
 
 
-MODULE = Path(nameplate.__file__).parent / "engine" / "private.py"  # not imported: a symbol may be gone
+ROOMS = Path(nameplate.__file__).parent
+# Not imported: a symbol may be gone.
+MODULES = [ROOMS / "engine" / "private.py", ROOMS / "engine" / "private_loop.py"]

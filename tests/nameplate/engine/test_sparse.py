@@ -91,16 +91,7 @@ def test_b5_rows_of_any_order_and_rank_are_the_dense_ones() -> None:
     assert sparse_rows(X) is None
 
 
-def ragged() -> tf.RaggedTensor:
-    return tf.RaggedTensor.from_row_lengths(tf.range(20.0), [1] * 19 + [1])
-
-
 MISTAKES: dict[str, tuple[Callable[[keras.Model], Any], str]] = {
-    "a ragged array": (lambda model: nameplate.fit(model, ragged(), Y), "rows of a ragged tensor differ.*to_tensor"),
-    "a ragged dataset": (
-        lambda model: nameplate.fit(model, tf.data.Dataset.from_tensor_slices((ragged(), Y)).batch(4)),
-        "data: elements of RaggedTensorSpec cannot be divided among replicas.*to_tensor",
-    ),
     "a dataset of datasets": (
         lambda model: nameplate.fit(model, tf.data.Dataset.range(9).window(3)),
         "data: elements of DatasetSpec cannot be divided among replicas",

@@ -378,7 +378,6 @@ MISTAKES: dict[str, tuple[Callable[[keras.Model], Any], str]] = {
     "numbers": (lambda model: nameplate.fit(model, X.tolist(), Y.tolist()), "give x, .*arrays"),
     "objects": (lambda model: nameplate.fit(model, np.array([{}] * 20), Y), "not an array of numbers or text"),
     "counts": (lambda model: nameplate.evaluate(model, X, Y, steps=0, verbose=7), "steps=0: at least 1\nverbose=7"),
-    "too many": (lambda model: nameplate.evaluate(model, X, Y, steps=9, batch_size=4), "20 examples, 5 steps of 4"),
     "too narrow": (lambda model: nameplate.predict(model, X[:, :3]), "does not fit 'small': .*axis -1.* value 4"),
     "narrower than before": (
         lambda model: [nameplate.fit(model, X[:, :width], Y, batch_size=4) for width in (4, 3)],

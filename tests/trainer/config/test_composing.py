@@ -141,8 +141,6 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     (["model=mlp", "--epochs=3"], ["--epochs=3: no such option; --hydra-help lists them", "fit.epochs=3"]),
     (["batch_size=32"], ["Did you mean fit.global_batch?"]),
     (["fit.epochs=0"], ["fit.epochs: 0 is too small; at least 1 epoch"]),
-    (["strategy.replicas=2", "fit.global_batch=63"], ["63 examples do not divide among 2 replicas", "62 or 64"]),
-    (["strategy.replicas=4", "fit.global_batch=3"], ["do not divide among 4 replicas; the nearest: 4"]),
     (["strategy=single", "strategy.replicas=2"], ["2 with strategy=single"]),
     (["strategy.gpus=[0,0]"], ["names a device twice"]),
     (["data=image_folder", "data.root=/absent"], ["data.root: no folder at '/absent'"]),

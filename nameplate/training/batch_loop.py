@@ -1,0 +1,140 @@
+"""Batch by batch: what the loop in the graph does not take is trained, evaluated and predicted by Keras' own loop.
+
+That is a model that is to run eagerly, and data of which only Python knows the next batch, or whose batches differ in
+size: generators, `keras.utils.PyDataset`, a `DataLoader`, ragged arrays. Each step is one device's, on any number of
+replicas (`engine/batch_step.py`). It takes a call from Python for every batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from nameplate.data.adapters import BATCH, as_source, batch_for, batches_of
+from nameplate.data.batches import Batches
+from nameplate.data.errors import ByBatchError
+from nameplate.data.feeds import by_seed, in_file_order
+from nameplate.data.ordered_batches import OrderedBatches
+from nameplate.data.source import Source, Stream
+from nameplate.engine import private_loop
+from nameplate.engine.batch_step import stepping_by_batch
+from nameplate.graph.name_contract import freeze, recheck
+from nameplate.training.arguments import Arguments
+
+
+def fit(
+    model: keras.Model,
+    data: Any,
+    arguments: Arguments,
+    *,
+    validation_data: Any = None,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> keras.callbacks.History:
+    """Train as `nameplate.fit` does, batch by batch; `data` and `validation_data` in one piece or as a source."""
+    x, y, weight, steps = _training_data(data, arguments)
+    if arguments.steps:
+        callbacks = [*callbacks, _StopAfter(arguments.steps)]
+    held_out = None
+    if validation_data is not None:
+        batch = arguments.validation_batch_size or arguments.batch_size
+        held_out = keras.utils.pack_x_y_sample_weight(*evaluation_data(validation_data, batch))
+    if model.built:
+        recheck(model)
+    with stepping_by_batch(model):
+        history = private_loop.fit(
+            model,
+            x=x,
+            y=y,
+            sample_weight=weight,
+            batch_size=arguments.batch_size,
+            epochs=arguments.epochs,
+            verbose=arguments.verbose,
+            callbacks=callbacks,
+            validation_data=held_out,
+            shuffle=arguments.shuffle and _is_plain(x),
+            class_weight=arguments.class_weight,
+            initial_epoch=arguments.initial_epoch,
+            steps_per_epoch=steps,
+            validation_steps=arguments.validation_steps,
+            validation_batch_size=arguments.validation_batch_size,
+            validation_freq=arguments.validation_freq,
+        )
+    freeze(model)
+    return history
+
+
+def evaluate(model: keras.Model, data: Any, *, batch_size: int | None, steps: int | None, **options: Any) -> Any:
+    """Evaluate as `nameplate.evaluate` does, batch by batch."""
+    x, y, weight = evaluation_data(data, batch_size)
+    with stepping_by_batch(model):
+        return private_loop.evaluate(
+            model, x=x, y=y, sample_weight=weight, batch_size=batch_size, steps=steps, **options
+        )
+
+
+def predict(model: keras.Model, data: Any, *, batch_size: int | None, steps: int | None, **options: Any) -> Any:
+    """Predict as `nameplate.predict` does, batch by batch."""
+    x, _, _ = evaluation_data(data, batch_size)
+    with stepping_by_batch(model):
+        return private_loop.predict(model, x=x, batch_size=batch_size, steps=steps, **options)
+
+
+def _training_data(data: Any, arguments: Arguments) -> tuple[Any, Any, Any, int | None]:
+    """Return x, y, weight and the steps of an epoch as Keras' loop takes them; a source comes in its own order."""
+    source, steps = _source_of(data), arguments.steps_per_epoch
+    if not isinstance(source, Source):
+        return *_apart(data, source), steps
+    batch = batch_for(source, arguments.batch_size, steps)
+    try:
+        batches, steps = batches_of(source, batch, 1, steps_per_epoch=steps), None
+    except ByBatchError:  # more steps than the data has: Keras' loop says so, and ends
+        batches = batches_of(source, batch, 1)
+    order = by_seed(arguments.seed, source.size) if arguments.shuffle else in_file_order
+    return OrderedBatches(source, batches, order, epoch=arguments.initial_epoch), None, None, steps
+
+
+def evaluation_data(data: Any, batch_size: int | None) -> tuple[Any, Any, Any]:
+    """Return x, y and weight as Keras' loops take them, in file order."""
+    source = _source_of(data)
+    if not isinstance(source, Source):
+        return _apart(data, source)
+    return OrderedBatches(source, Batches(source.size, batch_size or BATCH, 1), in_file_order), None, None
+
+
+def _source_of(data: Any) -> Source | Stream | None:
+    try:
+        return as_source(data)
+    except ByBatchError:
+        return None
+
+
+def _apart(data: Any, source: Source | Stream | None) -> tuple[Any, Any, Any]:
+    """Return x, y and weight of data that is no source with random access."""
+    if isinstance(data, Stream):
+        return (data.dataset if data.batched else data.dataset.batch(BATCH)), None, None
+    if isinstance(source, Stream) or not isinstance(data, tuple | list):
+        return data, None, None
+    parts: tuple[Any, Any, Any] = keras.utils.unpack_x_y_sample_weight(tuple(data))
+    return parts
+
+
+def _is_plain(x: Any) -> bool:
+    """Say whether Keras shuffles x without a warning: arrays and a PyDataset of the user's."""
+    plain = hasattr(x, "shape") or isinstance(x, keras.utils.PyDataset | tuple | list | dict)
+    return plain and not isinstance(x, OrderedBatches)
+
+
+class _StopAfter(keras.callbacks.Callback):
+    """Ends a training after a number of steps."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self._left = steps
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Count the steps of a call."""
+        self._left -= self.model.steps_per_execution
+        if self._left <= 0:
+            self.model.stop_training = True
