@@ -24,7 +24,7 @@ from nameplate.engine.config import (
     ScheduleConfig,
     SgdConfig,
 )
-from nameplate.engine.errors import reason
+from nameplate.engine.errors import misfit, reason
 from nameplate.engine.learning_rate import WarmupDecay, set_rates
 from nameplate.engine.optimizer_state import initialize_averages
 from nameplate.errors import NameplateError
@@ -107,9 +107,10 @@ def build(model: keras.Model, example: tuple[Any, ...]) -> None:
                     "give compile one, e.g. loss='mse'"
                 )
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise NameplateError(
+        raise misfit(
             f"the data or the objective does not fit {model.name!r} with outputs "
-            f"{', '.join(output_names(model))}: {reason(error)}"
+            f"{', '.join(output_names(model))}: {reason(error)}",
+            error,
         ) from error
 
 
@@ -126,8 +127,9 @@ def refuse_unlike(
     try:
         _evaluate_symbolically(model, held_out)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise NameplateError(
-            f"{name} has examples of {_shapes(held_out)}, the training data of {_shapes(example)}: {reason(error)}"
+        raise misfit(
+            f"{name} has examples of {_shapes(held_out)}, the training data of {_shapes(example)}: {reason(error)}",
+            error,
         ) from error
 
 

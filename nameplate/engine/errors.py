@@ -41,13 +41,30 @@ def data_errors(model: keras.Model) -> Iterator[None]:
     except (ValueError, TypeError) as error:
         if _CALLING not in str(error):
             raise
-        raise NameplateError(f"the data does not fit {model.name!r}: {reason(error)}") from error
+        raise misfit(f"the data does not fit {model.name!r}: {reason(error)}", error) from error
+
+
+class MisfitError(NameplateError, ValueError):
+    """Data or an objective that does not fit a model, where Keras raises a ValueError."""
+
+
+class MisfitKeyError(NameplateError, KeyError):
+    """As `MisfitError`, where Keras raises a KeyError."""
+
+    __str__ = Exception.__str__  # of a KeyError it would be the message in quotes
+
+
+def misfit(message: str, error: Exception) -> NameplateError:
+    """Return the error with this message that whoever catches Keras' error catches too."""
+    return MisfitKeyError(message) if isinstance(error, KeyError) else MisfitError(message)
 
 
 def reason(error: Exception) -> str:
-    """Return the sentence of Keras' message that says what is wrong: the last before its list of the arguments."""
+    """Return what Keras' message says, without its list of arguments; the last line if it says first where it was."""
     text = re.sub(r"\x1b\[\d*m", "", str(error)).partition("Arguments received by")[0].strip()
-    return text.splitlines()[-1].strip() if text else type(error).__name__
+    if not text:
+        return type(error).__name__
+    return text.splitlines()[-1].strip() if _CALLING in text else " ".join(text.split())
 
 
 def _label_error(error: tf.errors.OpError) -> DataError | None:

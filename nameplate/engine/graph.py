@@ -6,6 +6,7 @@ not spend its first second on rewriting functions.
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -185,7 +186,7 @@ class PredictionGraph:
         outputs, model = [], self._step.model
         model.stop_predicting = False
         try:
-            for step, output in enumerate(self._outputs(callbacks)):
+            for step, output in self._outputs(callbacks):
                 outputs.append(output)
                 callbacks.on_predict_batch_end(step, {"outputs": output})
                 if model.stop_predicting:
@@ -194,12 +195,22 @@ class PredictionGraph:
             self._feed.release()
         return tf.nest.map_structure(lambda *leaves: np.concatenate([leaf.numpy() for leaf in leaves]), *outputs)
 
-    def _outputs(self, callbacks: keras.callbacks.CallbackList) -> Iterator[Any]:
-        """Yield the outputs of one step after the other."""
-        batches, iterator = self._feed.batches, self._feed.begin(0)
+    def _outputs(self, callbacks: keras.callbacks.CallbackList) -> Iterator[tuple[int, Any]]:
+        """Yield the outputs of as many steps as the model takes in one call, with the index of the last."""
+        iterator, per_call = self._feed.begin(0), self._step.model.steps_per_execution
+        single = self._single_outputs(iterator)
+        for first in range(0, self._feed.batches.steps, per_call):
+            callbacks.on_predict_batch_begin(first)
+            outputs = list(itertools.islice(single, per_call))
+            joined = outputs[0]
+            if len(outputs) > 1:
+                joined = tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *outputs)
+            yield first + per_call - 1, joined
+
+    def _single_outputs(self, iterator: Any) -> Iterator[Any]:
+        batches = self._feed.batches
         for steps in step_ranges(batches, 0, batches.steps):
             for step in range(steps.first, steps.first + steps.count):
-                callbacks.on_predict_batch_begin(step)
                 yield self._steps(iterator, _int64(step), last=steps.last)
 
     def _predict(self, iterator: Any, step: tf.Tensor, *, last: bool | None) -> Any:

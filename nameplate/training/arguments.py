@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,6 @@ _COUNTS = (
     "steps",
     "steps_per_epoch",
     "batch_size",
-    "validation_freq",
     "validation_steps",
     "validation_batch_size",
     "steps_per_loop",
@@ -35,7 +34,7 @@ class Arguments:
     steps: int | None = None  # in all
     steps_per_epoch: int | None = None
     batch_size: int | None = None  # over all replicas together; None: 32, or the dataset's own
-    validation_freq: int = 1  # epochs
+    validation_freq: int | Collection[int] = 1  # epochs, or after which
     validation_steps: int | None = None
     validation_batch_size: int | None = None  # None: batch_size
     class_weight: Mapping[int, float] | None = None
@@ -51,6 +50,8 @@ class Arguments:
         require_model(model)
         problems = [] if model.compiled else [f"{model.name!r} is not compiled; call model.compile(...) first"]
         problems += count_problems({key: getattr(self, key) for key in _COUNTS})
+        if isinstance(self.validation_freq, int) or not isinstance(self.validation_freq, Collection):
+            problems += count_problems({"validation_freq": self.validation_freq})
         if self.initial_epoch < 0:
             problems.append(f"initial_epoch={self.initial_epoch}: at least 0")
         if not isinstance(self.max_rollbacks, int) or self.max_rollbacks < 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -57,7 +57,7 @@ def fit(
     x: Any = None,
     validation_data: Data | None = None,
     validation_split: float = 0.0,
-    validation_freq: int = 1,
+    validation_freq: int | Collection[int] = 1,
     validation_steps: int | None = None,
     validation_batch_size: int | None = None,
     epochs: int = 1,
@@ -98,7 +98,8 @@ def fit(
         x: another name for `data`; a tuple or list of arrays is the inputs, unless the model's graph decides.
         validation_data: as `data`; evaluated at the end of epochs, each example once.
         validation_split: hold out this fraction at the end of the arrays, if there is no `validation_data`.
-        validation_freq: epochs between validations; the last epoch is always validated.
+        validation_freq: epochs between validations, or a list of those after which to validate, counted from 1; a run
+            also validates its last epoch.
         validation_steps: validate on this many steps from the start; None: on all.
         validation_batch_size: examples a validation step; None: `batch_size`.
         epochs: number of the last epoch; passes over the data if `initial_epoch` is 0.
@@ -323,6 +324,7 @@ def _plan(
         examples_per_epoch=batches.size,
         global_batch=batches.batch,
         validate_every=arguments.validation_freq,
+        validate_last=run is not None,
         record_every=total_steps if run is None else run.options.log.every_steps,
         steps_per_loop=arguments.steps_per_loop or (per_call if per_call > 1 else None),
         steps_per_hook=per_call,

@@ -7,7 +7,7 @@ devices and Python does not run. How many steps a call makes does not change wha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -40,12 +40,20 @@ class Plan:
     steps_per_epoch: int
     examples_per_epoch: int
     global_batch: int  # examples a step
-    validate_every: int = 1  # epochs
+    validate_every: int | Collection[int] = 1  # epochs; or after which, counted from 1
+    validate_last: bool = True  # whatever `validate_every` says
     record_every: int = 50  # steps
     steps_per_loop: int | None = None  # at most so many steps a call; None: as many as take about half a second
     steps_per_hook: int = 1  # steps between two calls of a callback's hooks of batches
     ends_at_nan: bool = True  # False: a loss that is no number does not end the training, as in Keras
     max_rollbacks: int = 0  # how often NaN takes the run back to the last good checkpoint before it ends it
+
+    def validates(self, epoch: int, *, last: bool, complete: bool) -> bool:
+        """Say whether to validate at the end of an epoch, the run's last or one that has all its steps."""
+        if self.validate_last and (last or not complete):
+            return last
+        every = self.validate_every
+        return (epoch + 1) % every == 0 if isinstance(every, int) else epoch + 1 in every
 
     def examples(self, step: int) -> int:
         """Return the examples trained on in the first `step` steps; the last step of an epoch has fewer than others."""
@@ -226,7 +234,12 @@ class Loop:
         self._advance(step + count, losses)
         if self._per_call.by_batch:
             with at_replica_means(self._apart):
-                self.callbacks.on_train_batch_end(first + count - 1, self._measured())
+                self.callbacks.on_train_batch_end(self._last_of_call(first, count), self._measured())
+
+    def _last_of_call(self, first: int, count: int) -> int:
+        """Return the index of the step that ends a call, as Keras counts: the last of an epoch as if full."""
+        ends = first + count == self.plan.steps_per_epoch
+        return first + (self.plan.steps_per_hook if ends else count) - 1
 
     def _between_steps(self, epoch: int, end: int) -> None:
         """Do what is due at this step; what is due at the end of an epoch waits for the validation."""
@@ -251,7 +264,7 @@ class Loop:
         complete = self.progress.position == 0
         last = self.progress.step >= self.plan.total_steps or self.model.stop_training
         with self._as_it_counts():
-            if self.validation and (last or (complete and (epoch + 1) % self.plan.validate_every == 0)):
+            if self.validation and self.plan.validates(epoch, last=last, complete=complete):
                 values |= self._validated(keep_metrics=not complete)
             self._values = values
             best = self.checkpoints.better(numbers(values), self.progress.best) if self.checkpoints else None
@@ -371,7 +384,7 @@ def evaluate_all(model: keras.Model, graph: EvaluationGraph, callbacks: keras.ca
         count = min(model.steps_per_execution, graph.steps - first)
         callbacks.on_test_batch_begin(first)
         graph.run_steps(first, count)
-        callbacks.on_test_batch_end(first + count - 1, graph.measured())
+        callbacks.on_test_batch_end(first + model.steps_per_execution - 1, graph.measured())
         if model.stop_evaluating:
             return
 

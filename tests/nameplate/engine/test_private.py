@@ -19,6 +19,7 @@ from tests.private_names import private_imports, private_names
 _APPLY = "(self, grads, trainable_variables=None)"
 _WORKERS = "tensorflow.python.distribute.collective_all_reduce_strategy"
 _TRAINER = "keras.src.backend.tensorflow.trainer.TensorFlowTrainer"
+_STRATEGY = "tensorflow.python.distribute.distribute_lib.StrategyBase"
 _UPDATE_STATE = "(self, values, sample_weight=None)"
 
 # Functions and methods that are called or replaced: where each is, and its signature.
@@ -75,7 +76,7 @@ CALLABLES = {
     f"{_TRAINER}.make_test_function": "(self, force=False)",
     f"{_TRAINER}.make_predict_function": "(self, force=False)",
     "keras.src.backend.tensorflow.trainer.concat": "(tensors, axis=0)",
-    "tensorflow.python.distribute.distribute_lib.StrategyBase.experimental_distribute_dataset": "(self, dataset, options=None)",
+    f"{_STRATEGY}.experimental_distribute_dataset": "(self, dataset, options=None)",
     f"{_WORKERS}.CollectiveAllReduceExtended._initialize_local_devices": ("(self, cluster_resolver, worker_device)"),
     "tensorflow.python.eager.record.stop_recording": "()",
     "tensorflow.python.eager.record.record_operation": (

@@ -137,6 +137,14 @@ def test_a_batch_that_does_not_divide_is_dealt_out_in_shares_that_differ_by_one(
     np.testing.assert_allclose(kernel(model), kernel(alone), rtol=1e-5)
 
 
+@pytest.mark.parametrize("when", [2, [1, 3]])
+def test_epochs_are_validated_when_keras_validates_them(strategy: Any, when: Any) -> None:
+    arguments: dict[str, Any] = {"validation_data": (X, Y), "validation_freq": when, "epochs": 5, "verbose": 0}
+    expected = compiled(tf.distribute.get_strategy()).fit(X, Y, shuffle=False, **arguments).history
+    found = nameplate.fit(compiled(strategy), X, Y, shuffle=False, **arguments).history
+    assert found["val_loss"] == pytest.approx(expected["val_loss"], rel=1e-5)
+
+
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({}, "give the data as second argument or as x="),
     ({"data": X, "x": X, "y": Y}, "one of the two"),
@@ -144,7 +152,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"x": X, "sample_weight": WEIGHT}, "sample_weight without y"),
     ({"data": batched, "validation_split": 0.5}, "validation_split=0.5: a .*Dataset cannot be split"),
     ({"x": X, "y": Y, "validation_split": 1.5}, "leaves one side empty"),
-    ({"x": X, "y": Y, "validation_freq": [1, 3]}, r"validation_freq=\[1, 3\]: a whole number"),
+    ({"x": X, "y": Y, "validation_freq": 0.5}, r"validation_freq=0.5: a whole number"),
     ({"x": X, "y": Y, "verbose": 3, "initial_epoch": -1}, "initial_epoch=-1: at least 0\nverbose=3: 0, 1, 2 or 'auto'"),
     ({"x": X, "y": Y, "validation_data": lambda: batched().repeat()}, "infinite.*validation_steps"),
 ]
