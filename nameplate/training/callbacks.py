@@ -39,7 +39,9 @@ def callbacks_of(
     *,
     steps: int,
 ) -> keras.callbacks.CallbackList:
-    """Return Keras' list of the callbacks of an evaluation or prediction."""
+    """Return Keras' list of the callbacks of an evaluation or prediction; one that is given as such as it is."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return callbacks
     return keras.callbacks.CallbackList(
         listed(callbacks), add_history=False, add_progbar=False, model=model, epochs=1, steps=steps, verbose=0
     )
