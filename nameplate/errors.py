@@ -24,6 +24,25 @@ class NameplateError(Exception):
     """
 
 
+_by_keys = False  # whether a configuration asked for what goes on, not a script
+
+
+@contextmanager
+def configured() -> Iterator[None]:
+    """Inside, advice speaks of the keys of a configuration; outside, of the arguments of a script."""
+    global _by_keys
+    before, _by_keys = _by_keys, True
+    try:
+        yield
+    finally:
+        _by_keys = before
+
+
+def worded(*, keys: str, arguments: str) -> str:
+    """Return the advice for whoever reads it now: a user of keys, inside `configured`, or of arguments."""
+    return keys if _by_keys else arguments
+
+
 def as_path(value: Any, argument: str = "path") -> Path:
     """Return an argument as a path; raise `NameplateError` for what is not the path of anything."""
     if not isinstance(value, str | os.PathLike) or not os.fspath(value) or "\0" in str(value):
@@ -79,6 +98,16 @@ class Exit(enum.IntEnum):
     TERMINATED = 143  # SIGTERM or SIGUSR1, after saving; requeue the job
 
 
+_LOWER_KEYS = (
+    "A lower optimizer.learning_rate, optimizer.global_clipnorm=1.0 or fit.precision=float32 often help; "
+    "fit.on_nan=rollback goes back, at most fit.max_rollbacks times, and skips the data that caused it."
+)
+_LOWER_ARGUMENTS = (
+    "An optimizer with a lower learning_rate or with global_clipnorm=1.0, or float32 in place of mixed precision often "
+    "help; nameplate.fit(..., run=..., max_rollbacks=3) goes back, at most so often, and skips the data that caused it."
+)
+
+
 class NotFiniteError(NameplateError):
     """A loss or weight that is NaN or infinite; nothing was saved after it."""
 
@@ -87,9 +116,7 @@ class NotFiniteError(NameplateError):
     def __init__(self, step: int, what: str, saved: str) -> None:
         self.step, self.what = step, what
         super().__init__(
-            f"{what}. Nothing was saved after that; {saved}. "
-            "A lower optimizer.learning_rate, optimizer.global_clipnorm=1.0 or fit.precision=float32 often help; "
-            "fit.on_nan=rollback goes back, at most fit.max_rollbacks times, and skips the data that caused it."
+            f"{what}. Nothing was saved after that; {saved}. {worded(keys=_LOWER_KEYS, arguments=_LOWER_ARGUMENTS)}"
         )
 
 

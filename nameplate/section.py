@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from nameplate.arguments import CheckedFields
 from nameplate.errors import NameplateError
 
 
 class ConfigError(NameplateError):
     """A configuration that cannot run; the message lists every problem."""
 
-    def __init__(self, problems: list[str]) -> None:
+    def __init__(self, problems: list[str], of: str = "the configuration") -> None:
         self.problems = problems
-        head = "the configuration" if len(problems) != 1 else "one setting of the configuration"
+        head = of if len(problems) != 1 else f"one setting of {of}"
         count = f"{len(problems)} settings of " if len(problems) > 1 else ""
         super().__init__("\n".join([f"{count}{head} cannot be used:", *(f"  {problem}" for problem in problems)]))
 
 
-class Section:
+class Section(CheckedFields):
     """A frozen dataclass of the configuration that can list its problems."""
 
     def problems(self) -> list[str]:

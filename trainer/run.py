@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 import nameplate
+from nameplate.arguments import checked
 from nameplate.data.adapters import batches_of, example_of
 from nameplate.data.dataset import Dataset
 from nameplate.data.registry import open_dataset
@@ -20,7 +21,7 @@ from nameplate.engine.coordinator import Coordinator
 from nameplate.engine.learning_rate import describe_rates
 from nameplate.engine.signals import StopRequest
 from nameplate.engine.strategy import describe, make_strategy
-from nameplate.errors import NameplateError, training
+from nameplate.errors import NameplateError, configured, training
 from nameplate.io.save import round_trip
 from nameplate.section import ConfigError
 from nameplate.training.best_model import export_best
@@ -42,6 +43,7 @@ from trainer.preceding_runs import compare, make_preceding
 from trainer.report import commands, finish
 
 
+@checked
 def train(
     config: RunConfig | Sequence[str] | None = None,
     *,
@@ -87,6 +89,7 @@ def _overrides(config: Any) -> list[str]:
 
 def _train(config: RunConfig, observers: Sequence[Observer]) -> Report:
     with (
+        configured(),
         coordinator_of(config.strategy, config=to_yaml(config)) as coordinator,
         shared_home(_home(config), coordinator) as home,
         StopRequest() as stop,

@@ -72,8 +72,7 @@ def choose(path: str, which: str | int, on_damage: OnDamage) -> Path:
     Raises:
         StoreError: there is none, none is good, or `which` is something else.
     """
-    if isinstance(which, bool) or not (isinstance(which, int) or which in ("best", "latest")):
-        raise StoreError(f"which={which!r}: 'best', 'latest', or the number of a step")
+    require_choice(which)
     found = find(path)
     if isinstance(which, int):
         steps = [layout.step_of(each.name) for each in found.paths]
@@ -89,6 +88,12 @@ def choose(path: str, which: str | int, on_damage: OnDamage) -> Path:
         opened.close()
         chosen = opened.path
     return chosen or found.newest
+
+
+def require_choice(which: str | int) -> None:
+    """Raise `StoreError` for what `choose` does not take as `which`."""
+    if isinstance(which, bool) or not (isinstance(which, int) or which in ("best", "latest")):
+        raise StoreError(f"which={which!r}: 'best', 'latest', or the number of a step")
 
 
 def _steps(directory: Path) -> list[Path]:

@@ -106,7 +106,7 @@ class RunLock:
         if descriptor is None:
             raise LockedError(
                 f"{self.path.parent} is in use by {_holder(self.path)}. "
-                "Wait until it ends, stop it, or choose another run=NAME."
+                "Wait until it ends, stop it, or choose another run."
             )
         try:
             with explained("Locking", self.path):

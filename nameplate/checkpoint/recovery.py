@@ -61,7 +61,7 @@ def load_newest(
     reports = "\n".join(f"  {message}" for message in seen.values())
     raise NothingGoodError(
         f"None of the {len(seen)} checkpoints in {directory} is good:\n{reports}\n"
-        f"Restore one from a backup, or start again: with another run=NAME, or by deleting {directory}."
+        f"Restore one from a backup, or start again: with another run, or by deleting {directory}."
     )
 
 

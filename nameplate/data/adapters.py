@@ -18,7 +18,7 @@ from nameplate.data.feeds import Feed, feed_of, in_file_order
 from nameplate.data.source import Memory, Source, Stream, leaves, mapped
 from nameplate.data.sparse import SparseRows, dense, in_floatx, sparse_rows
 from nameplate.data.splits import take
-from nameplate.errors import NameplateError
+from nameplate.errors import NameplateError, worded
 
 BATCH = 32  # default examples a step, over all replicas together
 Data = Any  # x, (x,), (x, y), (x, y, weight), a tf.data.Dataset of batches of these, or a Source
@@ -67,6 +67,8 @@ def split_off(source: Source | Stream, share: float) -> tuple[Source, Source]:
         raise NameplateError(
             f"validation_split={share}: a tf.data.Dataset cannot be split; give arrays, or validation_data=..."
         )
+    if not 0 < share < 1:
+        raise NameplateError(f"validation_split={share}: a share of the examples, between 0 and 1")
     first = int(np.floor(source.size * (1 - share)))
     if not 0 < first < source.size:
         raise NameplateError(f"validation_split={share} of {source.size} examples leaves one side empty")
@@ -219,8 +221,11 @@ def _array(leaf: Any, name: str) -> np.ndarray | SparseRows:
 def _infinite_size(source: Stream, batch: int, steps: int | None) -> tuple[int, int]:
     if steps is None:
         raise NameplateError(
-            "the dataset is infinite: give the steps to train, steps=... or fit.steps=..., "
-            "or in nameplate.fit the steps of an epoch, steps_per_epoch=... or validation_steps=..."
+            "the dataset is infinite: give the steps to train, "
+            + worded(
+                keys="fit.steps=...",
+                arguments="steps=..., or those of an epoch, steps_per_epoch=... or validation_steps=...",
+            )
         )
     if source.batched:
         batch = source.batch or len(leaves(next(iter(source.dataset)))[0])

@@ -23,7 +23,7 @@ from nameplate.engine import host_collectives
 from nameplate.engine.host_collectives import replica_number
 from nameplate.engine.loss_scaling import current_scale, multiplied
 from nameplate.engine.private import with_gradient
-from nameplate.errors import NameplateError
+from nameplate.errors import NameplateError, worded
 
 SIZES = tuple(4**power for power in range(2, 14))  # rows of a replica that travel in one piece, up to 67 million
 
@@ -142,7 +142,7 @@ def _totals(values: Sequence[Any]) -> Sequence[Any]:
         raise NameplateError(
             "replicas cannot exchange anything inside a tf.function, a condition or a loop of the model's own. Move "
             "the layer with synchronised batch statistics, or the optimizer's step, out of it; or train with "
-            "sync_batch_norm=False, in a run strategy.sync_batch_norm=false"
+            + worded(keys="strategy.sync_batch_norm=false", arguments="sync_batch_norm=False")
         ) from error
     for snapshot in snapshots:
         snapshot.put_back()

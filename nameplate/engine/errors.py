@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from nameplate.data.errors import DataError, data_error
-from nameplate.errors import NameplateError
+from nameplate.errors import NameplateError, worded
 
 _LABEL = re.compile(r"label value of (-?\d+) which is outside the valid range of \[0, (\d+)\)")  # TensorFlow's words
 _CALLING = "Exception encountered when calling"  # Keras' first words when a layer raises
@@ -24,7 +24,11 @@ def device_errors() -> Iterator[None]:
     except tf.errors.ResourceExhaustedError as error:
         raise NameplateError(
             f"out of memory on a device: {str(error).splitlines()[0]} "
-            "A smaller fit.global_batch, fit.precision=mixed_bfloat16 or data.resident=never needs less."
+            + worded(
+                keys="A smaller fit.global_batch, fit.precision=mixed_bfloat16 or data.resident=never needs less.",
+                arguments="A smaller batch_size needs less, and so does "
+                "keras.config.set_dtype_policy('mixed_bfloat16') before the model is made.",
+            )
         ) from error
     except tf.errors.OpError as error:
         known = _label_error(error) or data_error(error)

@@ -8,12 +8,14 @@ from typing import Any
 import keras
 import numpy as np
 
+from nameplate.arguments import checked
 from nameplate.errors import NameplateError, as_names
 from nameplate.graph.tree import Entry, owned_variables, require_model, variables, walk
 from nameplate.naming import names
 from nameplate.weights.named import Weights, matches
 
 
+@checked
 def read(model: keras.Model) -> dict[str, np.ndarray]:
     """Return a copy of every variable by its qualified name; a mirrored variable is read from one replica.
 
@@ -27,6 +29,7 @@ def read(model: keras.Model) -> dict[str, np.ndarray]:
     return {name: np.array(variable.numpy()) for name, variable in variables(model).items()}
 
 
+@checked
 def write(model: keras.Model, weights: Weights) -> None:
     """Assign every variable of the model, on every replica, the array under its qualified name.
 
@@ -50,6 +53,7 @@ def write(model: keras.Model, weights: Weights) -> None:
         variable.assign(weights[name])
 
 
+@checked
 def set_trainable(model: keras.Model, patterns: Sequence[str], trainable: bool = False) -> list[str]:
     """Freeze or thaw the layers that the patterns match, with all that they contain; return the trainable variables.
 

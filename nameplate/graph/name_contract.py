@@ -13,6 +13,7 @@ from typing import Any
 
 import keras
 
+from nameplate.arguments import checked
 from nameplate.graph.global_state import collector_paused
 from nameplate.graph.rename import model_name_violations, rename, repaired
 from nameplate.graph.serializable import lost_names
@@ -31,6 +32,7 @@ _GUARDED = ("fit", "save", "save_weights", "export", "get_compile_config", "get_
 _MANIFEST = "_nameplate_frozen"
 
 
+@checked
 def check(model: keras.Model, policy: Policy | str = "strict") -> list[Violation]:
     """Return every violation of the policy by a name in the model's tree or by its own; nothing under `off`.
 
@@ -55,6 +57,7 @@ def check(model: keras.Model, policy: Policy | str = "strict") -> list[Violation
         return model_name_violations(model, policy) + in_tree + lost_names(entries)
 
 
+@checked
 def enforce(
     model: keras.Model,
     policy: Policy | str = "strict",
@@ -124,6 +127,7 @@ class Frozen:
         )
 
 
+@checked
 def freeze(model: keras.Model) -> Frozen:
     """Return the model's names, and check them from now on whenever Keras trains or saves the model.
 

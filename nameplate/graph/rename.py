@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import keras
 
+from nameplate.arguments import BY_VERB, checked
 from nameplate.graph.clone import clone
 from nameplate.graph.explicit_names import has_given_name
 from nameplate.graph.keras_private import stacked
@@ -18,9 +19,13 @@ from nameplate.naming import policy as policies
 from nameplate.naming.policy import Named, NameKind, NamingError, Policy, Violation
 from nameplate.naming.rules import Changes, Rule, RuleError
 
-To = Sequence[str] | Mapping[str, str] | Callable[[Any], str | None] | Sequence[Rule] | Sequence[tuple[str, str]]
+To = Annotated[
+    Sequence[str] | Mapping[str, str] | Callable[[Any], str | None] | Sequence[Rule] | Sequence[tuple[str, str]],
+    BY_VERB,
+]
 
 
+@checked
 def rename(model: keras.Model, to: To, *, policy: Policy | str | None = None, uncompiled: bool = False) -> keras.Model:
     r"""Return a copy of the model with other names and the same weights, made in the caller's strategy scope.
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import keras
 
+from nameplate.arguments import checked
 from nameplate.errors import NameplateError
 from nameplate.graph import explicit_names, keras_private
 from nameplate.naming import names
@@ -40,6 +41,7 @@ class Entry:
         return int(names.split(self.origin)[1])
 
 
+@checked
 def layers(model: keras.Model) -> dict[str, keras.Layer]:
     """Return `{qualified name: layer}` for the whole tree in build order, containers before their contents.
 
@@ -55,6 +57,7 @@ def layers(model: keras.Model) -> dict[str, keras.Layer]:
     return {entry.name: entry.layer for entry in entries}
 
 
+@checked
 def variables(model: keras.Model) -> dict[str, keras.Variable]:
     """Return `{qualified name: variable}`: every weight and seed state once, without those of metrics.
 
@@ -107,6 +110,7 @@ def seeds(model: keras.Model) -> dict[str, keras.random.SeedGenerator]:
     return generators
 
 
+@checked
 def layer(model: keras.Model, name: str) -> keras.Layer:
     """Return one layer by its qualified name.
 

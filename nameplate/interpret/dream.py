@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
 
+from nameplate.arguments import checked
 from nameplate.interpret.ascent import Ascent, resized
 from nameplate.interpret.layer_outputs import Port
 from nameplate.interpret.objectives import Objective, ObjectiveError, parse
@@ -24,6 +25,7 @@ _FROM_NOISE = Settings(parameters=Parameters.fourier, steps=256)
 _FROM_IMAGE = Settings(parameters=Parameters.pixels, octaves=4)
 
 
+@checked
 def dream(
     model: keras.Model,
     objective: Objective | str,
@@ -62,6 +64,7 @@ def dream(
         ObjectiveError: an unknown layer, with the nearest; a channel, class or size that the model does not have.
         SettingsError: an unknown setting, or a value out of range.
     """
+    _refuse_sizes(size, count)
     wanted = parse(objective) if isinstance(objective, str) else objective
     chosen = settings_of(_defaults(model, wanted, image, inputs), settings)
     dreamer = Dreamer(model, wanted, chosen, inputs=inputs)
@@ -71,6 +74,14 @@ def dream(
     images, _ = dreamer.dream(start, progress=progress)
     single = (image is None and (count or wanted.images or 1) == 1) or (image is not None and np.ndim(image) == 3)
     return images[0] if single else images
+
+
+def _refuse_sizes(size: int | tuple[int, int] | None, count: int | None) -> None:
+    sides = size if isinstance(size, Sequence) else (1 if size is None else size,)
+    if min(sides) < 1:
+        raise ObjectiveError(f"size={size}: a side, or (height, width), of at least 1 pixel")
+    if count is not None and count < 1:
+        raise ObjectiveError(f"count={count}: at least 1 image")
 
 
 class Dreamer:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from nameplate.arguments import checked
 from nameplate.interpret.ascent import resized
 from nameplate.interpret.image_files import maps_sheet
 from nameplate.interpret.layer_outputs import WHOLE, Cut, flat, matching
@@ -18,6 +19,7 @@ from nameplate.interpret.settings import Settings
 Values = tuple[float, float]
 
 
+@checked
 def look(
     model: keras.Model,
     image: np.ndarray,
@@ -40,6 +42,8 @@ def look(
     Raises:
         ObjectiveError: names that match no layer, with the nearest; an image that the model cannot take.
     """
+    if most < 1:
+        raise ObjectiveError(f"most={most}: at least 1 channel of each layer")
     maps = activations(model, image, layers, values=values, inputs=inputs)
     return maps_sheet({f"{name}  {values.shape}": values for name, values in maps.items()}, most=most)
 
@@ -63,6 +67,7 @@ def activations(
     return {name: np.asarray(flat(output, name)[0]) for name, output in single.items()}
 
 
+@checked
 def saliency(
     model: keras.Model,
     image: np.ndarray,
@@ -97,7 +102,7 @@ def saliency(
         if len(keras.tree.flatten(maps)) != 1 or len(maps.shape) != 4:
             shape = [tuple(tensor.shape) for tensor in keras.tree.flatten(maps)]
             raise ObjectiveError(f"{at!r} outputs {shape}; Grad-CAM needs maps (n, height, width, channels)")
-        if scores.shape[-1] <= number:
+        if not 0 <= number < scores.shape[-1]:
             raise ObjectiveError(
                 f"there are {scores.shape[-1]} classes, 0 to {scores.shape[-1] - 1}; there is no {number}"
             )

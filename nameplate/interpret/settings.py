@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nameplate.arguments import CheckedFields
 from nameplate.errors import NameplateError
 from nameplate.naming.names import did_you_mean
 from nameplate.section import above, at_least
@@ -26,7 +27,7 @@ class Parameters(enum.StrEnum):
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(CheckedFields):
     """The settings of a dream."""
 
     parameters: Parameters = Parameters.pixels
@@ -42,12 +43,11 @@ class Settings:
     seed: int = 0  # of noise and jitter
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if problems := list(self._problems()):
             raise SettingsError("\n  ".join(["a dream cannot have", *problems]))
 
     def _problems(self) -> Iterator[str]:
-        if self.parameters not in list(Parameters):
-            yield f"parameters: {self.parameters!r} is not one of {', '.join(Parameters)}"
         yield from at_least("steps", self.steps, 1)
         yield from at_least("octaves", self.octaves, 1)
         yield from above("octave_scale", self.octave_scale, 1)
@@ -76,6 +76,8 @@ class Settings:
     def in_range(self, pixels: np.ndarray) -> np.ndarray:
         """Return pixels as float32 in the range: uint8 is scaled to it, floats are clipped to it."""
         low, high = self.values
+        if pixels.dtype.kind not in "biuf":
+            raise SettingsError(f"an image is an array of numbers, not of {pixels.dtype}")
         if pixels.dtype == np.uint8:
             return (low + (high - low) * (pixels.astype(np.float32) / 255)).astype(np.float32)
         return np.clip(pixels.astype(np.float32), low, high)
@@ -102,9 +104,9 @@ def settings_of(base: Settings, options: dict[str, Any]) -> Settings:
     if unknown:
         problems = "; ".join(f"no setting {name!r}.{did_you_mean(name, known)}" for name in unknown)
         raise SettingsError(f"{problems} There are {', '.join(known)}")
-    if "values" in options:
-        options = options | {"values": tuple(map(float, options["values"]))}
-    return replace(base, **options)
+    changed = replace(base, **options)
+    low, high = changed.values
+    return replace(changed, values=(float(low), float(high)))
 
 
 def _is_range(values: Sequence[float]) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from nameplate.arguments import checked
 from nameplate.checkpoint import durable
 from nameplate.errors import NameplateError, as_path
 from nameplate.formats.registry import open_weights
@@ -27,6 +28,7 @@ class ExportError(NameplateError):
     """A model that cannot be exported as it is."""
 
 
+@checked
 def export(model: keras.Model, path: str | os.PathLike[str]) -> None:
     """Write a SavedModel to a new directory, for TensorFlow Serving and others; it runs without the model's code.
 

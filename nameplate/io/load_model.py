@@ -19,9 +19,10 @@ import keras
 import numpy as np
 
 from nameplate import checkpoint as store
+from nameplate.arguments import checked
 from nameplate.checkpoint import dtypes
 from nameplate.checkpoint.layout import MANIFEST, is_pointer_name
-from nameplate.checkpoint.location import choose
+from nameplate.checkpoint.location import choose, require_choice
 from nameplate.errors import FileFormatError, as_names, as_path, cause
 from nameplate.formats import keras_config, limits
 from nameplate.formats.keras_config import modernized
@@ -47,6 +48,7 @@ _ALL = 'Its names and weights need neither: nameplate.load(path, only=["*"]).'
 _MODULES = {"Functional": keras_private.Functional.__module__, "Sequential": "keras"}
 
 
+@checked
 def load(
     path: str | os.PathLike[str],
     *,
@@ -81,6 +83,7 @@ def load(
         WeightsError: if a pattern of `only` matches nothing.
     """
     only = None if only is None else as_names(only, "only")
+    require_choice(which)
     source = _checkpoint_of(as_path(path), which)
     with keras_private.undisturbed():
         model = None if only is not None else _model(source, custom_objects or {}, trust=trust)
@@ -96,7 +99,7 @@ def _checkpoint_of(path: Path, which: str | int) -> Path:
         return path
 
     def warn(checkpoint: Path, error: Exception) -> None:
-        warnings.warn(f"{checkpoint.name} is damaged and skipped: {error}", stacklevel=5)
+        warnings.warn(f"{checkpoint.name} is damaged and skipped: {error}", stacklevel=6)
 
     return choose(str(path), which, warn)
 

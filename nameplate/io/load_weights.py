@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from nameplate.arguments import checked
 from nameplate.checkpoint import dtypes
 from nameplate.errors import NameplateError, as_names
 from nameplate.formats import pytorch_layouts
@@ -51,6 +52,7 @@ class OrderWarning(UserWarning):
     """An order that cannot be checked: of layers in a file without names, or of the rows of a flattened picture."""
 
 
+@checked
 def load_weights(
     model: keras.Model,
     source: str | os.PathLike[str] | Weights,
@@ -103,6 +105,8 @@ def require_arrays(weights: Weights) -> None:
     """Raise `LoadingError` with every value of a dictionary that is not an array."""
     if not isinstance(weights, dict):
         return
+    if unnamed := [name for name in weights if not isinstance(name, str)]:
+        raise LoadingError(f"weights are NumPy arrays by name; {unnamed[0]!r} is not a name")
     strangers = [f"{name}: a {type(value).__name__}" for name, value in weights.items() if not hasattr(value, "dtype")]
     if strangers:
         raise LoadingError("\n  ".join(["weights are NumPy arrays by name; these are not:", *strangers[:_SHOWN]]))
@@ -207,7 +211,7 @@ def _warn_of_unknown_rows(label: str, converted: Converted) -> None:
     if unknown:
         lines = "".join(f"\n  {name}: {why}" for name, why in unknown.items())
         advice = "If PyTorch flattens a picture there, channels come first; compare the outputs of both."
-        warnings.warn(f"{label}: loaded without knowing the order of some rows:{lines}\n{advice}", OrderWarning, 4)
+        warnings.warn(f"{label}: loaded without knowing the order of some rows:{lines}\n{advice}", OrderWarning, 5)
 
 
 # ---- what every plan for a model needs --------------------------------------------------------------------------
@@ -310,6 +314,6 @@ def _by_order(model: keras.Model, source: Weights, label: str) -> dict[str, str]
     warnings.warn(
         f"{label} has no names; its arrays are taken in the order of each class's layers, which cannot be checked",
         OrderWarning,
-        stacklevel=5,  # the caller of `load_weights`
+        stacklevel=6,  # the caller of `load_weights`
     )
     return {name: named[place] for name, place in source.places.items() if place in named}

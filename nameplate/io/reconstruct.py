@@ -12,11 +12,13 @@ import keras
 import numpy as np
 
 from nameplate import text_table
+from nameplate.arguments import checked
 from nameplate.errors import NameplateError
 from nameplate.formats import open_weights
 from nameplate.graph import model_weights
 from nameplate.graph.functional import is_graph, read, values_in
 from nameplate.graph.tree import owned_variables, seeds, walk
+from nameplate.io.load_weights import require_arrays
 from nameplate.naming import names
 from nameplate.weights.named import Weights
 
@@ -131,6 +133,7 @@ class _Layer:
     place: Hashable = None  # equal for layers at equal positions in their graphs
 
 
+@checked
 def reconstruct(lost: Lost, reference: keras.Model, *, trust_order: bool = False) -> Recovery:
     """Match the layers whose names were lost with those of a reference.
 
@@ -234,6 +237,7 @@ def _layers(side: Lost) -> list[_Layer]:
     if isinstance(side, keras.Model):
         return _of_model(side)
     if isinstance(side, Mapping):
+        require_arrays(side)
         return _of_weights(side)
     with open_weights(side) as arrays:
         return _of_weights({name: np.asarray(arrays[name]) for name in arrays})

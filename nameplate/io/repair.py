@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nameplate.arguments import checked
 from nameplate.checkpoint import durable
 from nameplate.errors import FileFormatError, as_path
 from nameplate.formats import zip_archive as archives
@@ -36,6 +37,7 @@ class Mended:
     new: str
 
 
+@checked
 def mend(path: str | os.PathLike[str], to: str | os.PathLike[str]) -> list[Mended]:
     """Write a copy of a `.keras` file in which no two layers of a container share a name; return what was renamed.
 

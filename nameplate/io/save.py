@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from nameplate import checkpoint as store
+from nameplate.arguments import checked
 from nameplate.checkpoint import durable
 from nameplate.errors import FileFormatError, NameplateError, as_path, cause
 from nameplate.formats.pytorch_file import write_state_dict
@@ -43,6 +44,7 @@ class SavingError(NameplateError):
     """A model that would not come back from the file as it is."""
 
 
+@checked
 def save(
     model: keras.Model,
     path: str | os.PathLike[str],

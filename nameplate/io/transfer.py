@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from nameplate import checkpoint as store
+from nameplate.arguments import checked
 from nameplate.errors import NameplateError
 from nameplate.formats import open_weights
 from nameplate.graph import model_weights
@@ -39,6 +40,7 @@ class TransferError(NameplateError):
     """A transfer that does not account for everything, or does not fit its model."""
 
 
+@checked
 def plan(
     source: Source,
     target: keras.Model,
@@ -89,6 +91,7 @@ def plan(
     return _planned(arrays, target, choice, parse_rules(rules), label=label or where, torch=torch)
 
 
+@checked
 def apply(plan: WeightPlan, model: keras.Model) -> keras.Model:
     """Return an uncompiled copy of the model with the values of the plan, proved equal bit for bit.
 

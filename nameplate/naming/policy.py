@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from nameplate import text_table
+from nameplate.arguments import CheckedFields
 from nameplate.errors import NameplateError
 from nameplate.naming import names
 from nameplate.naming.suggestions import NEUTRAL, Constraints, candidates
@@ -43,7 +44,7 @@ _Word = TypeVar("_Word", PolicyMode, Demand)
 
 
 @dataclass(frozen=True)
-class Policy:
+class Policy(CheckedFields):
     """The rules for the names of a model. Grammar and uniqueness always apply; the fields say what else does."""
 
     mode: PolicyMode = PolicyMode.strict  # what to do about names that break the rules
@@ -59,10 +60,10 @@ class Policy:
     outputs: list[str] = field(default_factory=list)  # output names that the objective uses
 
     def __post_init__(self) -> None:
-        """Convert the words of the command line to enum members: `Policy(mode="repair")`."""
-        object.__setattr__(self, "mode", _member(PolicyMode, self.mode, "mode"))
-        object.__setattr__(self, "weightless", _member(Demand, self.weightless, "weightless"))
-        object.__setattr__(self, "operators", _member(Demand, self.operators, "operators"))
+        """Refuse values of other types, and convert words to enum members: `Policy(mode="repair")`."""
+        if isinstance(self.mode, str):
+            object.__setattr__(self, "mode", _member(PolicyMode, self.mode, "mode"))
+        super().__post_init__()
 
     def problems(self) -> list[str]:
         """Return each setting that cannot be used as `key: what is wrong, what was received, what to do`."""

@@ -101,7 +101,7 @@ class Addresses:
             return calls
         wanted = list(at) if isinstance(at, Sequence) else [at]
         indices = [index for index in wanted if isinstance(index, int)]
-        if indices != wanted:
+        if indices != wanted or not wanted:
             raise SurgeryError(f"at={at!r} is not the index of a call, counted from 0, e.g. 0 or [0, 2]")
         absent = [index for index in indices if not 0 <= index < len(calls)]
         if absent:

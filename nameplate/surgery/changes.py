@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from nameplate.arguments import CheckedFields
 from nameplate.graph import explicit_names, keras_private
 from nameplate.graph.functional import Call, Graph, Head, SurgeryError, Value
 from nameplate.graph.tree import Entry, named
@@ -20,7 +21,7 @@ Given = Any  # a keras.Layer, a keras.Model, or what keras.Input returns; for se
 
 
 @dataclass(frozen=True)
-class Replace:
+class Replace(CheckedFields):
     """Put `layer`, one or several in a chain, in the place of one layer or of the block from one layer to another."""
 
     name: str | tuple[str, str]  # qualified; a pair is the first and the last layer of a block
@@ -29,7 +30,7 @@ class Replace:
 
 
 @dataclass(frozen=True)
-class Insert:
+class Insert(CheckedFields):
     """Put `layer` after `after`, before `before`, or on the edge between the two if both are given."""
 
     layer: Given
@@ -40,7 +41,7 @@ class Insert:
 
 
 @dataclass(frozen=True)
-class Remove:
+class Remove(CheckedFields):
     """Remove `name`; its consumers use its input instead."""
 
     name: str

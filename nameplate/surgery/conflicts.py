@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from nameplate.arguments import checked
 from nameplate.errors import NameplateError
 from nameplate.graph.rename import To, rename
 from nameplate.graph.tree import walk
@@ -31,6 +32,7 @@ class Clash:
     there: str  # the file, and what has the name in it
 
 
+@checked
 def load_beside(
     path: str | os.PathLike[str],
     others: Mapping[str, keras.Model],
@@ -72,6 +74,7 @@ def load_beside(
     return model
 
 
+@checked
 def load_choosing(
     path: str | os.PathLike[str],
     others: Mapping[str, keras.Model],

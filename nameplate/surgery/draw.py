@@ -13,6 +13,7 @@ from typing import Any
 import keras
 
 from nameplate import text_table
+from nameplate.arguments import checked
 from nameplate.checkpoint import durable
 from nameplate.errors import as_path
 from nameplate.graph.functional import Graph, SurgeryError, is_graph, read
@@ -35,13 +36,14 @@ class _Box:
     takes: tuple[str, ...]  # names of the boxes of its inputs
 
 
+@checked
 def draw(
     model: keras.Model,
     around: str | Sequence[str] = (),
     *,
     reach: int = 2,
     style: str = "text",
-    after: Any = None,
+    after: keras.Model | None = None,
     to: str | os.PathLike[str] | None = None,
 ) -> str:
     """Return a drawing of a model's graph: a line a layer, with its shape and inputs.
@@ -59,6 +61,8 @@ def draw(
         SurgeryError: for names that do not exist, a model without a graph, and an image without Graphviz.
     """
     require_model(model)
+    if reach < 0:
+        raise SurgeryError(f"reach={reach}: at least 0 layers before and after them")
     if to is not None:
         drawn = draw(model, around, reach=reach, style="dot", after=after)
         picture(drawn, to)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import keras
 
+from nameplate.arguments import checked
 from nameplate.graph import keras_private
 from nameplate.graph.functional import SurgeryError, is_graph
 from nameplate.graph.global_state import collector_paused
@@ -19,13 +20,12 @@ from nameplate.surgery.rebuild import Blueprint, Built, build
 from nameplate.surgery.replacement import lifted
 from nameplate.surgery.rewrite import rewrite
 from nameplate.surgery.shapes import Rebuild, ShapePropagation
-from nameplate.surgery.verification import EditLine, EditReport, verify_edit, verify_newcomers
+from nameplate.surgery.verification import EditLine, EditReport, Listener, verify_edit, verify_newcomers
 
 _log = logging.getLogger(__name__)
 
-Listener = Callable[[EditReport], None]
 
-
+@checked
 @collector_paused()
 def edit(
     model: keras.Model,
@@ -62,6 +62,7 @@ def edit(
         RebuildError: for layers that cannot be recreated from their configuration.
     """
     addresses = Addresses(model)
+    rebuild = _known(addresses, rebuild)
     invalid = [item for item in edits if not isinstance(item, Edit)]
     if invalid:
         raise SurgeryError(f"{invalid[0]!r} is not an edit; there are nameplate.Replace, Insert and Remove")
@@ -103,6 +104,7 @@ def edit(
     return built.model
 
 
+@checked
 def replace(
     model: keras.Model,
     layers: Mapping[str, Given] | Mapping[tuple[str, str], Given] | Mapping[str | tuple[str, str], Given],
@@ -124,6 +126,7 @@ def replace(
     return edit(model, [Replace(name, layer, at=at) for name, layer in layers.items()], **options)
 
 
+@checked
 def insert(
     model: keras.Model,
     layer: Given,
@@ -148,6 +151,7 @@ def insert(
     return edit(model, [Insert(layer, after=after, before=before, at=at, output=output)], **options)
 
 
+@checked
 def remove(model: keras.Model, *layers: str, at: Sites = None, keep: str | None = None, **options: Any) -> keras.Model:
     """Return an uncompiled copy without these layers; their consumers use their inputs instead.
 
@@ -161,6 +165,16 @@ def remove(model: keras.Model, *layers: str, at: Sites = None, keep: str | None 
     if not layers:
         raise SurgeryError("remove needs the name of at least one layer")
     return edit(model, [Remove(name, at=at, keep=keep) for name in layers], **options)
+
+
+def _known(addresses: Addresses, rebuild: Rebuild) -> Rebuild:
+    """Return the names of `rebuild` as a list, a single one too; raise `SurgeryError` for one that does not exist."""
+    if not isinstance(rebuild, Collection):
+        return bool(rebuild)
+    listed = [rebuild] if isinstance(rebuild, str) else list(rebuild)
+    for name in listed:
+        addresses.layer(name)
+    return listed
 
 
 def _editable(model: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from nameplate.arguments import checked
 from nameplate.graph import keras_private
 from nameplate.naming import names
 from nameplate.surgery.join import JoiningError, join
@@ -22,6 +23,7 @@ COMPARE: dict[str, Any] = {
 }
 
 
+@checked
 def ensemble(
     members: Mapping[str, keras.Model], *, combine: str = "average", name: str = "ensemble", verify: bool = True
 ) -> keras.Model:
@@ -50,6 +52,7 @@ def ensemble(
         return keras.Model(joined.input, _combined(outputs, combine, _taken(joined)), name=name)
 
 
+@checked
 def siamese(
     tower: keras.Model,
     *,

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import tree
 
+from nameplate.arguments import checked
 from nameplate.graph import keras_private
 from nameplate.graph.functional import Graph, Head, SurgeryError, Value, adds_code, is_graph, values_in
 from nameplate.graph.global_state import collector_paused
@@ -15,11 +16,12 @@ from nameplate.graph.tree import require_model
 from nameplate.surgery.addresses import Addresses, is_input
 from nameplate.surgery.rebuild import Blueprint, build
 from nameplate.surgery.shapes import ShapePropagation
-from nameplate.surgery.verification import EditLine, EditReport, verify_edit
+from nameplate.surgery.verification import EditLine, EditReport, Listener, verify_edit
 
 Outputs = str | Sequence[str] | Mapping[str, str]
 
 
+@checked
 @collector_paused()
 def extract(
     model: keras.Model,
@@ -29,7 +31,7 @@ def extract(
     at: Mapping[str, int] | None = None,
     name: str | None = None,
     verify: bool = True,
-    report: Any = None,
+    report: Listener | None = None,
 ) -> keras.Model:
     """Return an uncompiled copy of the part that computes the outputs of these layers, in the caller's strategy scope.
 
@@ -54,6 +56,8 @@ def extract(
     addresses = Addresses(_editable(model))
     wanted = _wanted(outputs)
     inputs = [inputs] if isinstance(inputs, str) else inputs
+    if unused := [layer for layer in at or {} if layer not in {*wanted, *(inputs or ())}]:
+        raise SurgeryError(f"at={at}: {unused[0]!r} is neither among the outputs nor among the inputs")
     if inputs is None:
         graph, opened = _from_the_inputs(addresses, wanted, at or {})
     else:

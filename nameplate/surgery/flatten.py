@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import tree
 
+from nameplate.arguments import checked
 from nameplate.graph import keras_private
 from nameplate.graph.functional import Call, Graph, Head, SurgeryError, Value, adds_code, is_graph, read, values_in
 from nameplate.graph.global_state import collector_paused
@@ -15,11 +16,14 @@ from nameplate.graph.tree import require_model
 from nameplate.naming import names
 from nameplate.surgery.addresses import Addresses
 from nameplate.surgery.rebuild import Blueprint, build
-from nameplate.surgery.verification import EditLine, EditReport, verify_edit
+from nameplate.surgery.verification import EditLine, EditReport, Listener, verify_edit
 
 
+@checked
 @collector_paused()
-def flatten(model: keras.Model, *, separator: str = ".", verify: bool = True, report: Any = None) -> keras.Model:
+def flatten(
+    model: keras.Model, *, separator: str = ".", verify: bool = True, report: Listener | None = None
+) -> keras.Model:
     """Return an uncompiled copy without nested graphs: `backbone/stem` becomes `backbone.stem`, with its weights.
 
     Layers of the user's own classes stay whole. The layers of a container that is called several times are called

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from nameplate.arguments import checked
 from nameplate.errors import NameplateError
 from nameplate.graph import explicit_names, keras_private
 from nameplate.graph.functional import is_graph
@@ -81,6 +82,7 @@ class HeadError(NameplateError):
     """A head that cannot be attached as requested."""
 
 
+@checked
 def attach(
     backbone: keras.Model,
     heads: Mapping[str, int],

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 from keras import tree
 
+from nameplate.arguments import checked
 from nameplate.errors import NameplateError
 from nameplate.graph import equivalence, keras_private
 from nameplate.graph.clone import clone
@@ -26,6 +27,7 @@ class JoiningError(NameplateError):
     """Models that cannot be joined as they are."""
 
 
+@checked
 def prefixed(model: keras.Model, prefix: str) -> keras.Model:
     """Return an uncompiled copy whose own name and whose top-level names begin with `prefix`, with all weights.
 
@@ -55,6 +57,7 @@ def prefixed(model: keras.Model, prefix: str) -> keras.Model:
     return clone(model, renamed=renamed)
 
 
+@checked
 def join(
     branches: Mapping[str, keras.Model],
     *,
@@ -83,13 +86,12 @@ def join(
         JoiningError: for names that clash or are not allowed, models that are not built, and inputs that differ under
             `same`.
     """
-    if not isinstance(branches, Mapping):
-        raise JoiningError(f"branches must be {{name: model}}, not a {type(branches).__name__}: give each a name")
     _refuse(_name_problems(branches, name) + _input_problems(branches, inputs))
     with keras_private.undisturbed():
         return _joined(branches, shared=shared, inputs=inputs, name=name, verify=verify)
 
 
+@checked
 def branch(joined: keras.Model, name: str, *, rename: str | None = None) -> keras.Model:
     """Return a copy of one branch of a joined model, as a separate model.
 

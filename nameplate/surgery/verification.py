@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -56,6 +56,9 @@ class EditReport:
     def warnings(self) -> list[EditLine]:
         """Return what a user should not overlook: second names, new weights, dropped layers, new output names."""
         return [line for line in self.lines if line.what in _WARNINGS]
+
+
+Listener = Callable[[EditReport], None]
 
 
 def verify_edit(original: Any, edited: Any, untouched: Sequence[int]) -> EditLine:

@@ -100,6 +100,8 @@ def joined(model: keras.Model, data: Any, x: Any, y: Any, sample_weight: Any, *,
         raise NameplateError(
             f"{beside} beside a {type(data).__name__}, which holds its targets and weights itself: (x, y, weight)"
         )
+    if sample_weight is not None and not leaves(sample_weight):
+        raise NameplateError(f"sample_weight={sample_weight!r:.40}: give an array with the weight of each example")
     if y is None:
         raise NameplateError("sample_weight without y; give x, y and sample_weight")
     return (data, y) if sample_weight is None else (data, y, sample_weight)

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from nameplate.arguments import checked
 from nameplate.engine.private import start_at_epoch
 from nameplate.errors import NameplateError, StoppedError
 from nameplate.naming.policy import Policy
@@ -34,6 +35,7 @@ class Checkpoint(keras.callbacks.Callback):
     `run=` goes on within the epoch.
     """
 
+    @checked
     def __init__(
         self,
         run: str | os.PathLike[str],
@@ -42,7 +44,7 @@ class Checkpoint(keras.callbacks.Callback):
         naming: Policy | str = "strict",
         resume: bool = True,
         resume_changed: Sequence[str] = (),
-        verbose: int = 1,
+        verbose: bool | int = 1,
     ) -> None:
         """Take where to save, and how.
 

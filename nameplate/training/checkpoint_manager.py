@@ -17,7 +17,7 @@ import numpy as np
 
 from nameplate import checkpoint as store
 from nameplate.engine.statistics import in_host_memory
-from nameplate.errors import NameplateError, NotFiniteError
+from nameplate.errors import NameplateError, NotFiniteError, worded
 from nameplate.training.callbacks import CallbackState
 from nameplate.training.config import CheckpointConfig
 from nameplate.training.config_diff import ConfigDiff, resets_for
@@ -314,10 +314,14 @@ class Checkpoints:
             return
         rules = self._state.bridges(forms)
         run = self.directory.parent
+        goes_on = worded(
+            keys=f"run={run.name}_renamed and resume_changed=[model]",
+            arguments=f"run={f'{run}_renamed'!r} and resume_changed=['model']",
+        )
         bridge = [
             "It would fit under other names. Write it with those into a new run:",
             f"  {tool('ckpt')} {shlex.join(['rename', str(run), f'{run}_renamed', *rules])}",
-            f"and continue there, with run={run.name}_renamed and resume_changed=[model].",
+            f"and continue there, with {goes_on}.",
         ]
         head = f"{run.name} {checkpoint.path.name} belongs to another model:"
         raise ResumeError("\n".join([head, *(f"  {problem}" for problem in problems), *(bridge if rules else [])]))

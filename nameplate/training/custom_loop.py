@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import keras
 import numpy as np
 
+from nameplate.arguments import checked
 from nameplate.data.adapters import Data, as_source, batches_of
 from nameplate.data.batches import Batches
 from nameplate.data.feeds import by_seed, in_file_order, steps_from
@@ -33,8 +34,8 @@ from nameplate.training.script_run import ScriptRun, run_options
 from nameplate.training.script_settings import CALL, as_text, data_settings, described, optimizer_settings
 from nameplate.training.state import joint_state
 
-Models: TypeAlias = "keras.Model | Mapping[str, keras.Model]"
-Optimizers: TypeAlias = "keras.Optimizer | Mapping[str, keras.Optimizer]"
+Models: TypeAlias = keras.Model | Mapping[str, keras.Model]
+Optimizers: TypeAlias = keras.Optimizer | Mapping[str, keras.Optimizer]
 
 
 class Run:
@@ -49,6 +50,7 @@ class Run:
 
     open = staticmethod(open_run)
 
+    @checked
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -64,7 +66,7 @@ class Run:
         resume: bool = True,
         resume_changed: Sequence[str] = (),
         seed: int = 0,
-        verbose: int = 1,
+        verbose: bool | int = 1,
     ) -> None:
         """Take what the loop trains.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from nameplate.arguments import checked
 from nameplate.data.adapters import Data, as_source, evaluation_feed, example_of
 from nameplate.data.errors import ByBatchError
 from nameplate.data.feeds import Feed
@@ -29,6 +30,7 @@ from nameplate.training.loop import evaluate_all
 from nameplate.training.monitor import numbers
 
 
+@checked
 def evaluate(
     model: keras.Model,
     data: Data | None = None,
@@ -38,7 +40,7 @@ def evaluate(
     x: Any = None,
     batch_size: int | None = None,
     steps: int | None = None,
-    verbose: int | str = 0,
+    verbose: bool | int | str = 0,
     callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None = None,
     return_dict: bool = True,
 ) -> Any:
@@ -95,6 +97,7 @@ def evaluate(
     return measured if return_dict else in_keras_order(model, measured)
 
 
+@checked
 def predict(
     model: keras.Model,
     data: Any = None,
@@ -102,7 +105,7 @@ def predict(
     x: Any = None,
     batch_size: int | None = None,
     steps: int | None = None,
-    verbose: int | str = 0,
+    verbose: bool | int | str = 0,
     callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None = None,
 ) -> Any:
     """Return the model's outputs for all examples in their order: arrays of (size, ...) in the model's structure.

@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from nameplate.arguments import checked
 from nameplate.data.adapters import (
     Data,
     as_source,
@@ -48,6 +49,7 @@ from nameplate.training.script_run import ScriptRun, run_options
 from nameplate.training.script_settings import fit_settings
 
 
+@checked
 def fit(
     model: keras.Model,
     data: Data | None = None,
@@ -72,7 +74,7 @@ def fit(
     steps_per_loop: int | None = None,
     xla: bool | None = None,
     sync_batch_norm: bool = True,
-    verbose: int | str = 0,
+    verbose: bool | int | str = 0,
     run: str | os.PathLike[str] | None = None,
     naming: Policy | str = "strict",
     checkpoint: CheckpointConfig | None = None,

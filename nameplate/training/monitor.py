@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from nameplate.errors import worded
 from nameplate.naming.names import did_you_mean
 from nameplate.section import ConfigError
 from nameplate.training.config import CheckpointConfig, EarlyStoppingConfig
@@ -34,7 +35,7 @@ def monitored(
         if name is not None and name not in known
     ]
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(problems, of=worded(keys="the configuration", arguments="the run"))
     callbacks = []
     if early.monitor is not None:
         stopping = keras.callbacks.EarlyStopping(

@@ -14,7 +14,7 @@ from pathlib import Path
 from nameplate import checkpoint as store
 from nameplate.checkpoint import durable
 from nameplate.checkpoint.errors import explained
-from nameplate.errors import NameplateError, StoppedError
+from nameplate.errors import NameplateError, StoppedError, worded
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,8 @@ def _refuse_to_touch(home: RunDirectory, *, resume: bool) -> None:
     if not resume and not home.is_new():
         last = store.checkpoints(home.checkpoints)[-1].name
         raise NameplateError(
-            f"resume=false, and {home.path} has checkpoints up to {last}; nothing was touched. "
-            "Leave resume out to continue from there, or choose another run=NAME."
+            f"resume={worded(keys='false', arguments='False')}, and {home.path} has checkpoints up to {last}; nothing "
+            "was touched. Leave resume out to continue from there, or choose another run."
         )
 
 

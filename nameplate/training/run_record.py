@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nameplate import checkpoint as store
+from nameplate.arguments import checked
 from nameplate.checkpoint.location import NoCheckpointError, choose, find
 from nameplate.errors import as_path
 from nameplate.training.run_directory import RunDirectory
@@ -71,6 +72,7 @@ class RunRecord:
         return choose(str(self.path), which, lambda path, error: None)
 
 
+@checked
 def open_run(path: str | os.PathLike[str]) -> RunRecord:
     """Return the run at a path.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -57,8 +58,13 @@ class RunOptions:
         problems = [*self.checkpoint.problems(), *self.log.problems()]
         if self.log.dream.layers:
             problems.append("log.dream: a configured run dreams, python -m trainer; in a script call nameplate.dream")
+        if self.checkpoint.export_keras:
+            problems.append(
+                "checkpoint.export_keras: a configured run exports, python -m trainer; in a script call "
+                "nameplate.save(nameplate.load(RUN), 'best.keras')"
+            )
         if problems:
-            raise ConfigError(problems)
+            raise ConfigError(problems, of="the run")
 
 
 class ScriptRun:
@@ -241,8 +247,6 @@ def run_options(run: Any, *, quiet: bool, **chosen: Any) -> RunOptions | None:
     Raises:
         NameplateError: with every argument of a wrong type.
     """
-    if run is None:
-        return None
     given = {key: value for key, value in chosen.items() if value is not None}
     kinds = {"checkpoint": CheckpointConfig, "log": LogConfig}
     problems = [
@@ -250,10 +254,13 @@ def run_options(run: Any, *, quiet: bool, **chosen: Any) -> RunOptions | None:
         for key, kind in kinds.items()
         if key in given and not isinstance(given[key], kind)
     ]
-    if not isinstance(run, str | Path) or not str(run) or not Path(run).name:
+    if run is not None and not (isinstance(run, str | os.PathLike) and Path(run).name):
         problems.append(f"run={run!r:.80}: the path of a directory, e.g. 'runs/mine'")
     if isinstance(given.get("resume_changed"), str):
         problems.append(f"resume_changed={given['resume_changed']!r}: a list, e.g. ['optimizer']")
     if problems:
         raise NameplateError("\n".join(problems))
+    policies.named_policy(given.get("naming", "strict"))
+    if run is None:
+        return None
     return RunOptions(Path(run), quiet=quiet, **given)

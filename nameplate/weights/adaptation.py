@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nameplate.arguments import CheckedFields
 from nameplate.errors import NameplateError
 from nameplate.naming.names import did_you_mean
 
@@ -18,7 +19,7 @@ class AdaptError(NameplateError):
 
 
 @dataclass(frozen=True)
-class Classes:
+class Classes(CheckedFields):
     """The class names of a source and a target, each in the order of its outputs."""
 
     source: tuple[str, ...]

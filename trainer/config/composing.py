@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]  # OmegaConf's own parser; it ships no types
 
+from nameplate.arguments import checked
 from nameplate.errors import NameplateError
 from nameplate.naming.names import did_you_mean
 from nameplate.section import ConfigError
@@ -41,6 +42,7 @@ from trainer.config.validation import (
 ONCE = ("run", "resume", "resume_changed", "dry_run")
 
 
+@checked
 def run_config(overrides: Sequence[str] = ()) -> RunConfig:
     """Return the configuration that these overrides select, read as `python -m trainer` reads them.
 
@@ -50,6 +52,8 @@ def run_config(overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         ConfigError: with every key, option and value that cannot be used, and the nearest that can.
     """
+    if isinstance(overrides, str):
+        raise NameplateError(f'overrides={overrides!r:.80}: a list of them is needed, such as ["model=mlp"]')
     register()
     overrides = readable(overrides)
     refuse_places(overrides)

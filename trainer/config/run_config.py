@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
+from nameplate.arguments import CheckedFields
 from nameplate.data.config import DataConfig
 from nameplate.engine.config import ObjectiveConfig, OptimizerConfig, ScheduleConfig, StrategyConfig, StrategyKind
 from nameplate.naming.names import did_you_mean
@@ -73,7 +74,7 @@ class SweepConfig(Section):
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(CheckedFields):
     """Everything that a run depends on."""
 
     strategy: StrategyConfig  # devices

@@ -241,7 +241,7 @@ def test_what_is_no_model_is_refused() -> None:
     ):
         with pytest.raises(NameplateError, match=r"a keras\.Model is needed, not None"):
             use(None)
-    with pytest.raises(NameplateError, match=r"no layer None in 'flat', which has 5 layers"):
+    with pytest.raises(NameplateError, match=r"name=None: a string is needed, not None"):
         nameplate.layer(functional(), None)  # type: ignore[arg-type]
 
 

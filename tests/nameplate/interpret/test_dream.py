@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 import nameplate
+from nameplate.arguments import ArgumentError
 from nameplate.interpret.ascent import grid
 from nameplate.interpret.canvas import Fourier, Pixels, total_variation
 from nameplate.interpret.dream import Dreamer, octave_sizes
@@ -160,14 +161,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no steps": ({"steps": 0}, "steps: 0 is too small"),
     "no range": ({"values": (1, 1)}, "is not a range"),
     "several": ({"rate": 0, "tv": -1}, "tv: -1 is too small"),
-    "parameters": ({"parameters": "wavelets"}, "is not one of pixels, fourier"),
+    "parameters": ({"parameters": "wavelets"}, "'pixels' or 'fourier' is needed, not 'wavelets'"),
 }
 
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_settings_that_cannot_be_meant_are_refused(kind: str) -> None:
     options, message = REFUSED[kind]
-    with pytest.raises(SettingsError, match=message.replace("(", r"\(")):
+    with pytest.raises((SettingsError, ArgumentError), match=message.replace("(", r"\(")):
         nameplate.dream(nested(), "neck", **options)
 
 

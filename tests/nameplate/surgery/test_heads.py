@@ -10,6 +10,7 @@ import pytest
 from keras import layers
 
 import nameplate
+from nameplate.arguments import ArgumentError
 from nameplate.errors import NameplateError
 from nameplate.surgery.heads import HeadError, convention_of
 from tests.nameplate.naming_models import functional, keyed, subclassed, unbuilt
@@ -93,8 +94,8 @@ def test_a_vector_needs_no_pool_and_one_hidden_layer_no_number() -> None:
         (keyed, {"heads": {"x": 2}}, "say which layer the head is attached to with after=NAME"),
         (subclassed, {"heads": {"x": 2}}, "has no graph, its code calls its layers"),
         (unbuilt, {"heads": {"x": 2}}, "is not built; build it first"),
-        (functional, {"heads": ["x"]}, "heads must be {output: units}, not a list"),
-        (functional, {"heads": {"x": "3"}}, "x: '3' is not a number of units"),
+        (functional, {"heads": ["x"]}, "a dictionary {string: whole number} is needed, not a list"),
+        (functional, {"heads": {"x": "3"}}, "whole number} is needed, not 'x': '3'"),
     ],
 )
 def test_a_head_that_cannot_be_is_refused_in_words(make: Any, options: dict[str, Any], part: str) -> None:
@@ -102,7 +103,7 @@ def test_a_head_that_cannot_be_is_refused_in_words(make: Any, options: dict[str,
     with pytest.raises(NameplateError) as refused:
         nameplate.attach(make(), heads, **options)
     assert part in str(refused.value)
-    assert isinstance(refused.value, HeadError) or "after" in options
+    assert isinstance(refused.value, HeadError | ArgumentError) or "after" in options
 
 
 @pytest.mark.parametrize("after", [None, "stem"])

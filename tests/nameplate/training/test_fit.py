@@ -105,7 +105,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"validation_data": (X[:0], Y[:0])}, "validation_data"),
     ({"validation_data": (X[:, :3], Y)}, "validation_data has examples of"),
     ({"batch_size": 0, "epochs": -1, "steps_per_loop": 0}, "epochs=-1: at least 1\nbatch_size=0: at least 1\nsteps_"),
-    ({"class_weight": {"a": 1.0}}, "classes are numbers from 0, not 'a'"),
+    ({"class_weight": {"a": 1.0}}, "{whole number: number} or None is needed, not 'a': 1.0"),
     ({"data": (X[:, :3], Y)}, "does not fit 'small'"),
 ]
 

@@ -269,14 +269,15 @@ def test_resume_false_refuses_a_run_that_has_checkpoints(begun: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"run": 5}, r"run=5: the path of a directory"),
+        ({"run": 5}, r"run=5: a path or None is needed, not an int"),
         ({"run": ""}, r"run='': the path of a directory"),
-        ({"checkpoint": "often"}, r"checkpoint='often': a nameplate.Checkpoint\(...\)"),
-        ({"log": {"every_steps": 1}}, r"log=\{'every_steps': 1\}: a nameplate.Log\(...\)"),
+        ({"checkpoint": "often"}, r"checkpoint='often': a nameplate.Checkpoint or None is needed"),
+        ({"log": {"every_steps": 1}}, r"log=\{'every_steps': 1\}: a nameplate.Log or None is needed"),
         ({"resume_changed": "optimizer"}, r"resume_changed='optimizer': a list, e.g. \['optimizer'\]"),
         ({"checkpoint": nameplate.Checkpoint(keep_last=0)}, r"checkpoint.keep_last: 0 is too small"),
         ({"checkpoint": nameplate.Checkpoint(monitor="val_acuracy")}, r"'val_acuracy' is not measured"),
         ({"naming": "strictly"}, r"strictly"),
+        ({"checkpoint": nameplate.Checkpoint(export_keras="best")}, r"checkpoint.export_keras: .*nameplate.save"),
         ({"max_rollbacks": -1}, r"max_rollbacks=-1: a whole number, at least 0"),
     ],
 )
