@@ -108,7 +108,7 @@ _ADVICE = (
 def agree(changes: Sequence[Change], *, meant: Sequence[str], where: str, advice: str = _ADVICE) -> ConfigDiff:
     """Return the differences if every change is harmless or meant; `where` names the checkpoint.
 
-    `advice` ends the error; it has `{keys}` for what `resume_changed` would have to name.
+    `advice` ends the error; it has `{keys}`, or `{names}` as Python's list, for what `resume_changed` would name.
 
     Raises:
         ConfigDiffError: with every change of the computation that is not in `meant`.
@@ -117,13 +117,13 @@ def agree(changes: Sequence[Change], *, meant: Sequence[str], where: str, advice
     refused = [change for change in matter if not _within(change.key, meant)]
     if refused:
         count = "1 setting is" if len(refused) == 1 else f"{len(refused)} settings are"
-        keys = ",".join(change.key for change in refused)
+        keys = [change.key for change in refused]
         raise ConfigDiffError(
             "\n".join(
                 [
                     f"{count} not what {where} was trained with, and would change what is computed:",
                     *(f"  {change}" for change in refused),
-                    advice.format(keys=keys),
+                    advice.format(keys=",".join(keys), names=keys),
                 ]
             )
         )

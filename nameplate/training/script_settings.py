@@ -26,7 +26,7 @@ from nameplate.training.config_diff import ConfigDiff
 
 _OBJECTIVE = ("loss", "loss_weights", "metrics", "weighted_metrics")
 CALL = "call"  # the key that says which verb wrote the settings; no configuration of `python -m trainer` has it
-_ADVICE = "Set them back, choose another run=..., or resume all the same with resume_changed=[{keys}]"
+_ADVICE = "Set them back, choose another run=..., or resume all the same with resume_changed={names}"
 
 # An optimizer's learning rate changes while it trains, and a notebook may call `fit` again with the same object: as it
 # was given, and as a run left it.

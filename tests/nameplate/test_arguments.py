@@ -139,6 +139,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
         "save": {**one, "path": folder / "s.keras"},
         "set_trainable": {**one, "patterns": ["logits"]},
         "siamese": {"tower": model, "verify": False},
+        "sweep": {"job": lambda **settings: 1.0, "grid": {"a": [1]}, "run": folder / "sweep"},
         "train": {"config": None},
         "variables": one,
         "write": {**one, "weights": N.read(model)},
@@ -157,7 +158,16 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
 
 
 # What verbs return, and errors: nobody calls them.
-RESULTS = {"Frozen", "NameplateError", "NamingError", "NotFiniteError", "StoppedError", "TransferPlan", "Violation"}
+RESULTS = {
+    "Frozen",
+    "NameplateError",
+    "NamingError",
+    "NotFiniteError",
+    "StoppedError",
+    "Sweep",
+    "TransferPlan",
+    "Violation",
+}
 SETTINGS = {
     "dream": [field.name for field in dataclasses.fields(Settings)],
     **{verb: ["rebuild", "share", "policy", "verify", "report"] for verb in ("insert", "remove", "replace")},

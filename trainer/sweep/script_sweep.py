@@ -8,8 +8,9 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from nameplate.arguments import BY_VERB, checked
 from nameplate.errors import Exit, NameplateError, as_path
 from nameplate.naming.names import did_you_mean
 from nameplate.training.config import Mode
@@ -94,9 +95,10 @@ class Sweep:
         return leaderboard.as_html(self.board)
 
 
+@checked
 def sweep(
     job: Function | Sequence[str],
-    grid: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]],
+    grid: Annotated[Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]], BY_VERB],
     *,
     run: str | os.PathLike[str],
     monitor: str | None = None,

@@ -34,6 +34,7 @@ def test_it_stops_at_its_step_whether_that_is_logged_or_not(tmp_path: Path, spoi
         train(tmp_path, *spoilt, f"log.every_steps={every}")
     assert exit_code(error.value) is Exit.NOT_FINITE
     assert f"the loss of step {error.value.step} is nan" in str(error.value)
+    assert "fit.on_nan=rollback goes back" in str(error.value)
     assert "the last good checkpoint is" in str(error.value) or "no checkpoint was saved yet" in str(error.value)
     for path in store.checkpoints(tmp_path / "a" / "checkpoints"):
         assert int(path.name.removeprefix("step_")) < error.value.step

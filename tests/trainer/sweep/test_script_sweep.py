@@ -148,7 +148,7 @@ def _job(rate: float = 0.1, *, width: int) -> float:
         ({"grid": {1: [1]}}, "1 is not the name of a setting"),
         ({"run": 3}, "run=3"),
         ({"mode": "up"}, "mode='up': there are 'auto', 'min', 'max'"),
-        ({"job": 3}, "job=3: a function, or a list of overrides"),
+        ({"job": 3}, "job=3: a function or a list of strings is needed"),
         ({"job": "model=mlp"}, "job='model=mlp': a function, or a list of overrides"),
         ({"job": ["model=mlp"], "monitor": "loss"}, "they are the overrides checkpoint.monitor"),
     ],
