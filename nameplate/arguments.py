@@ -254,7 +254,8 @@ def _plural(hint: Any) -> str:
     if hint is Any:
         return "anything"
     options = [_bare(option) for option in _options(hint)]
-    return " or ".join(option if option.startswith(("(", "list")) else f"{option}s" for option in options)
+    *most, last = (option if option.startswith(("(", "list")) else f"{option}s" for option in options)
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def _class_name(kind: Any) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import keras
 
-from nameplate.arguments import checked
+from nameplate.arguments import BY_VERB, checked
 from nameplate.graph import keras_private
 from nameplate.graph.functional import SurgeryError, is_graph
 from nameplate.graph.global_state import collector_paused
@@ -107,7 +107,9 @@ def edit(
 @checked
 def replace(
     model: keras.Model,
-    layers: Mapping[str, Given] | Mapping[tuple[str, str], Given] | Mapping[str | tuple[str, str], Given],
+    layers: Annotated[
+        Mapping[str, Given] | Mapping[tuple[str, str], Given] | Mapping[str | tuple[str, str], Given], BY_VERB
+    ],
     *,
     at: Sites = None,
     **options: Any,
