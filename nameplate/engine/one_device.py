@@ -121,6 +121,8 @@ def _reduced(original: Any) -> Any:
                 "a loss with reduction=None gives a number an example, but a step is trained by a single number; "
                 'give the loss reduction="sum_over_batch_size"'
             )
+        if not hasattr(values, "shape"):  # a plain number of a user's loss
+            values = tf.convert_to_tensor(values, keras.config.floatx())
         loss = original(values, sample_weight, mask, reduction, dtype)  # a mean is scaled in there, a sum is not
         if reduction == "sum":
             return scale.of_sum(loss)

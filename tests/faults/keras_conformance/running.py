@@ -197,6 +197,7 @@ def main(package: str, way: str, out: str, chosen: str | None = None) -> int:
     """Run a package's tests one way in this process; `chosen` is a JSON file of names."""
     import keras  # noqa: F401  before the stand-ins, which it would ask for other backends
     import tensorflow as tf
+    from tensorflow.python.framework import ops
 
     _stand_in_for_missing()
 
@@ -208,7 +209,8 @@ def main(package: str, way: str, out: str, chosen: str | None = None) -> int:
             ["CPU:0", "CPU:1"], cross_device_ops=tf.distribute.ReductionToOneDevice()
         )
         scope = strategy.scope
-        tf.compat.v1.reset_default_graph = lambda: None  # by which Keras' tests clear the session, and would the scope
+        # By which Keras' tests clear the session, and would leave the scope.
+        ops._default_graph_stack.reset = lambda: None
     if way != "stock":
         _replace_verbs()
     only = None if chosen is None else set(json.loads(Path(chosen).read_text()))

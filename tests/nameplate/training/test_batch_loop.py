@@ -150,6 +150,14 @@ def test_ragged_examples_are_divided_by_rows(strategy: Any) -> None:
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:nothing to train")
+def test_a_loss_may_be_a_plain_number(strategy: Any) -> None:
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((4,)), keras.layers.ReLU(name="relu")], name="constant")
+        model.compile("sgd", loss=lambda y_true, y_pred: 3)
+    assert nameplate.fit(model, X, X, batch_size=8).history["loss"] == [pytest.approx(3.0)]
+
+
 def test_steps_in_all_end_it(strategy: Any) -> None:
     with strategy.scope():
         model = compiled()
