@@ -10,7 +10,8 @@ from typing import Any
 
 from nameplate.formats import keras_variables
 from nameplate.naming import names
-from nameplate.naming.policy import Named, NameKind
+from nameplate.naming import policy as policies
+from nameplate.naming.policy import Named, NameKind, Policy, PolicyMode, Violation
 
 _Child = tuple[str, str, NameKind, Mapping[str, Any]]  # own name, class, kind, configuration
 
@@ -38,6 +39,18 @@ class NameTable:
     layers: list[Named]
     arrays: list[Array] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
+    model_class: str = ""  # empty in a file of weights, which does not name its model
+
+    def violations(self, policy: Policy) -> list[Violation]:
+        """Return every violation of a policy by the model's own name and by its layers; nothing under `off`.
+
+        Who chose a name is unknown in a file, so its form decides.
+        """
+        if policy.mode is PolicyMode.off:
+            return []
+        made_up_for = "" if policy.automatic else self.model_class
+        own = policies.model_name_violations(self.model, made_up_for=made_up_for) if self.model_class else []
+        return own + policies.violations(policy, self.layers, outputs=self.outputs)
 
     def arrays_of(self, layer: str) -> list[Array]:
         """Return the arrays that belong to the layer itself, not to layers inside it."""
@@ -74,7 +87,13 @@ def of_config(
     tree.add(_children(config))
     tree.add_unlisted(arrays, classes or {})
     outputs = [str(leaf[0]) for leaf in _leaves(inner.get("output_layers", [])) if leaf]
-    return NameTable(str(inner.get("name", "")), tree.layers, tree.arrays(arrays), outputs)
+    return NameTable(
+        str(inner.get("name", "")),
+        tree.layers,
+        tree.arrays(arrays),
+        outputs,
+        model_class=str(config.get("class_name", "")) if "name" in inner else "",
+    )
 
 
 def of_arrays(model: str, arrays: Sequence[Array], classes: Mapping[str, str] | None = None) -> NameTable:

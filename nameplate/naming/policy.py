@@ -38,6 +38,7 @@ class Demand(enum.StrEnum):
     grammar = "grammar"  # the grammar and uniqueness only
 
 
+MODEL_NAME = "the model's own name"  # begins the messages about it
 REMEDY = "Or take these names: nameplate.enforce(model, 'repair') gives a model that has them."
 
 _Word = TypeVar("_Word", PolicyMode, Demand)
@@ -174,10 +175,10 @@ def model_name_violations(name: object, *, made_up_for: str = "") -> list[Violat
     `made_up_for` is the model's class if an automatic name is one, and it is not known to be the caller's.
     """
     if reason := names.fault(name):
-        return [Violation(str(name), "grammar", f"the model's own name: {reason}", names.sanitized(name) or "model")]
+        return [Violation(str(name), "grammar", f"{MODEL_NAME}: {reason}", names.sanitized(name) or "model")]
     if names.is_automatic(name, made_up_for):
         better = names.model_name(made_up_for)
-        message = f"the model's own name: made up by Keras; pass name={better!r}"
+        message = f"{MODEL_NAME}: made up by Keras; pass name={better!r}"
         return [Violation(str(name), "automatic", message, better)]
     return []
 
@@ -231,7 +232,7 @@ def text(found: Sequence[Violation], *, model: str, policy: Policy, remedy: str 
 def _advice(violation: Violation) -> str:
     if not violation.suggestion:
         return ""
-    container = "" if violation.message.startswith("the model's own name") else names.split(violation.name)[0]
+    container = "" if violation.message.startswith(MODEL_NAME) else names.split(violation.name)[0]
     return f"e.g. {names.join(container, violation.suggestion)}"
 
 

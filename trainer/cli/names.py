@@ -34,8 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         policy = _policy(arguments.policy)
         table = read_table(arguments.path)
-        off = policy.mode is PolicyMode.off
-        violations = [] if off else policies.violations(policy, table.layers, outputs=table.outputs)
+        violations = table.violations(policy)
         if arguments.fix:
             print(
                 f"names: {console.printable(_fix(arguments.path, table, policy, Path(arguments.fix)))}",
@@ -99,14 +98,16 @@ def _print_table(table: tables.NameTable, violations: Sequence[Violation]) -> No
         parameters = sum(array.size for array in arrays)
         total += parameters
         shapes = ", ".join(f"{names.split(array.name)[1]} {array.shape}" for array in arrays)
-        problems = "; ".join(_with_suggestion(violation) for violation in by_name.get(item.name, []))
+        own = (each for each in by_name.get(item.name, []) if not each.message.startswith(policies.MODEL_NAME))
+        problems = "; ".join(map(_with_suggestion, own))
         rows.append([item.name, item.classes[0], shapes, f"{parameters:,}" if arrays else "", problems])
     console.table(table.model, ["layer", "class", "variables", ">parameters", "violation"], rows)
     counts = _counted(len(table.layers), "layer"), _counted(total, "parameter"), _counted(len(violations), "violation")
     console.line(", ".join(counts))
-    absent = [violation for violation in violations if violation.rule in ("required", "output")]
-    for violation in absent:
-        console.line(f"{violation.name}: {violation.message}")
+    listed = {item.name for item in table.layers}
+    for violation in violations:
+        if violation.name not in listed or violation.message.startswith(policies.MODEL_NAME):
+            console.line(f"{violation.name}: {violation.message}")
 
 
 def _with_suggestion(violation: Violation) -> str:
