@@ -6,6 +6,7 @@
   `hdf5` and `hdf5_process` (HDF5 in a process of its own), `keras_variables` and `keras_config`.
 - PyTorch: `pytorch_file`, read by `pytorch_pickle`; `pytorch_weights` and `pytorch_layouts` convert to Keras and back,
   with `torchvision_resnet` for torchvision's names.
+- `policy_file`: a naming policy as YAML or JSON; `plain_yaml` reads YAML as data.
 - `safetensors_file`; `saved_model`, which reads TensorFlow's `tensor_bundle`.
 """
 

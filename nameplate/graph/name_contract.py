@@ -14,13 +14,14 @@ from typing import Any
 import keras
 
 from nameplate.arguments import checked
+from nameplate.formats.policy_file import AnyPolicy, policy_of
 from nameplate.graph.global_state import collector_paused
 from nameplate.graph.rename import model_name_violations, rename, repaired
 from nameplate.graph.serializable import lost_names
 from nameplate.graph.tree import named, output_names, require_model, walk
 from nameplate.naming import names
 from nameplate.naming import policy as policies
-from nameplate.naming.policy import NamingError, Policy, PolicyMode, Violation
+from nameplate.naming.policy import NamingError, PolicyMode, Violation
 
 __all__ = ["Frozen", "NamingError", "check", "enforce", "freeze", "rename"]
 
@@ -33,7 +34,7 @@ _MANIFEST = "_nameplate_frozen"
 
 
 @checked
-def check(model: keras.Model, policy: Policy | str = "strict") -> list[Violation]:
+def check(model: keras.Model, policy: AnyPolicy = "strict") -> list[Violation]:
     """Return every violation of the policy by a name in the model's tree or by its own; nothing under `off`.
 
     A name that the caller chose is not automatic, even if it looks like one of Keras'. In a model from a file it is
@@ -42,13 +43,13 @@ def check(model: keras.Model, policy: Policy | str = "strict") -> list[Violation
 
     Args:
         model: any Keras model, built or not.
-        policy: a `Policy`, or the name of a mode: `strict`, `report`, `repair`, `off`.
+        policy: a `Policy`, the name of a mode (`strict`, `report`, `repair`, `off`), or the path of a policy file.
 
     Raises:
         NameplateError: for anything that is not a model, and for a policy that does not exist or cannot be used.
     """
     require_model(model)
-    policy = policies.named_policy(policy)
+    policy = policy_of(policy)
     if policy.mode is PolicyMode.off:
         return []
     with collector_paused():  # which would scan a large model once every few layers
@@ -60,7 +61,7 @@ def check(model: keras.Model, policy: Policy | str = "strict") -> list[Violation
 @checked
 def enforce(
     model: keras.Model,
-    policy: Policy | str = "strict",
+    policy: AnyPolicy = "strict",
     *,
     report: Callable[[list[Violation]], None] | None = None,
     remedy: str = policies.REMEDY,
@@ -73,14 +74,14 @@ def enforce(
 
     Args:
         model: any Keras model, not compiled yet.
-        policy: a `Policy`, or the name of a mode: `strict`, `report`, `repair`, `off`.
+        policy: a `Policy`, the name of a mode (`strict`, `report`, `repair`, `off`), or the path of a policy file.
         report: called with the violations under `report`; by default they are logged as a table.
         remedy: the advice in the error if all names can be repaired.
 
     Raises:
         NamingError: with every violation, under `strict`.
     """
-    policy = policies.named_policy(policy)
+    policy = policy_of(policy)
     if policy.mode is PolicyMode.off:
         return model
     violations = check(model, policy)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import keras
 
 from nameplate.arguments import BY_VERB, checked
+from nameplate.formats.policy_file import AnyPolicy, policy_of
 from nameplate.graph.clone import clone
 from nameplate.graph.explicit_names import has_given_name
 from nameplate.graph.keras_private import stacked
@@ -26,7 +27,7 @@ To = Annotated[
 
 
 @checked
-def rename(model: keras.Model, to: To, *, policy: Policy | str | None = None, uncompiled: bool = False) -> keras.Model:
+def rename(model: keras.Model, to: To, *, policy: AnyPolicy | None = None, uncompiled: bool = False) -> keras.Model:
     r"""Return a copy of the model with other names and the same weights, made in the caller's strategy scope.
 
     Proved: names, variables and which layers share them, each layer's configuration and constructor arguments;
@@ -183,9 +184,9 @@ def _refuse_parts(entries: Sequence[Entry], changes: Changes) -> None:
         raise NamingError("\n".join(["nothing was renamed: Keras chooses these names itself:", *rows]))
 
 
-def _refuse_broken(model: Any, entries: Sequence[Entry], changes: Changes, policy: Policy | str | None) -> None:
+def _refuse_broken(model: Any, entries: Sequence[Entry], changes: Changes, policy: AnyPolicy | None) -> None:
     """Refuse names that break the policy and did not break it before."""
-    policy = Policy(automatic=True) if policy is None else policies.named_policy(policy)
+    policy = Policy(automatic=True) if policy is None else policy_of(policy)
     before = named(entries)
     after = _renamed(before, changes)
     known = {index: {rule for rule, _ in reasons} for index, reasons in policies.broken(policy, before).items()}

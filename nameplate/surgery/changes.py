@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from nameplate.arguments import CheckedFields
+from nameplate.formats.policy_file import AnyPolicy, policy_of
 from nameplate.graph import explicit_names, keras_private
 from nameplate.graph.functional import Call, Graph, Head, SurgeryError, Value
 from nameplate.graph.tree import Entry, named
@@ -134,7 +135,7 @@ def class_names(layers: Sequence[Any]) -> str:
 # ---- the names of new layers ------------------------------------------------------------------------------------
 
 
-def newcomer_names(addresses: Addresses, done: EditLog, policy: Policy | str) -> dict[int, str]:
+def newcomer_names(addresses: Addresses, done: EditLog, policy: AnyPolicy) -> dict[int, str]:
     """Return `{id(layer): own name}` for every new layer.
 
     A layer without a name of its own takes that of the layer it replaces, or a similar one with a warning if other
@@ -143,7 +144,7 @@ def newcomer_names(addresses: Addresses, done: EditLog, policy: Policy | str) ->
     Raises:
         NamingError: for names that break the policy or clash with a sibling, each with a suggestion.
     """
-    policy = policies.named_policy(policy)
+    policy = policy_of(policy)
     chosen: dict[int, str] = {}
     violations: list[Violation] = []
     newcomers = list(done.newcomers.values())

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import keras
 
 from nameplate.arguments import BY_VERB, checked
+from nameplate.formats.policy_file import AnyPolicy
 from nameplate.graph import keras_private
 from nameplate.graph.functional import SurgeryError, is_graph
 from nameplate.graph.global_state import collector_paused
 from nameplate.naming import names
-from nameplate.naming.policy import Policy
 from nameplate.surgery.addresses import Addresses, Sites
 from nameplate.surgery.changes import Edit, EditLog, Given, Insert, Remove, Replace, newcomer_names
 from nameplate.surgery.rebuild import Blueprint, Built, build
@@ -33,7 +33,7 @@ def edit(
     *,
     rebuild: Rebuild = False,
     share: bool = False,
-    policy: Policy | str = "strict",
+    policy: AnyPolicy = "strict",
     verify: bool = True,
     report: Listener | None = None,
 ) -> keras.Model:

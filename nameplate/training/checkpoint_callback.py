@@ -14,7 +14,7 @@ import numpy as np
 from nameplate.arguments import checked
 from nameplate.engine.private import start_at_epoch
 from nameplate.errors import NameplateError, StoppedError
-from nameplate.naming.policy import Policy
+from nameplate.formats.policy_file import AnyPolicy
 from nameplate.training.checkpoint_manager import Checkpoints
 from nameplate.training.config import CheckpointConfig, LogConfig
 from nameplate.training.layer_table import classes_by_variable
@@ -41,7 +41,7 @@ class Checkpoint(keras.callbacks.Callback):
         run: str | os.PathLike[str],
         checkpoint: CheckpointConfig | None = None,
         *,
-        naming: Policy | str = "strict",
+        naming: AnyPolicy = "strict",
         resume: bool = True,
         resume_changed: Sequence[str] = (),
         verbose: bool | int = 1,
@@ -51,7 +51,7 @@ class Checkpoint(keras.callbacks.Callback):
         Args:
             run: directory of the run, e.g. "runs/mine".
             checkpoint: `nameplate.Checkpoint(every_steps=..., keep_last=..., monitor=...)`.
-            naming: policy that the names must satisfy: strict, report, off, or a `nameplate.Policy`.
+            naming: policy that the names must satisfy: strict, report, off, a `nameplate.Policy`, or a file of one.
             resume: False refuses a directory that has checkpoints.
             resume_changed: settings that may differ from those of the checkpoint, e.g. ["optimizer"].
             verbose: 0 says nothing of a resume.

@@ -21,8 +21,8 @@ from nameplate.data.batches import Batches
 from nameplate.data.feeds import by_seed, in_file_order, steps_from
 from nameplate.data.source import Source, Stream
 from nameplate.errors import NameplateError, NotFiniteError, StoppedError
+from nameplate.formats.policy_file import AnyPolicy
 from nameplate.naming import names
-from nameplate.naming.policy import Policy
 from nameplate.training.arguments import count_problems
 from nameplate.training.checkpoint_manager import Checkpoints
 from nameplate.training.config import CheckpointConfig, LogConfig
@@ -60,7 +60,7 @@ class Run:
         metrics: Iterable[keras.metrics.Metric] = (),
         variables: Mapping[str, keras.Variable | keras.random.SeedGenerator] | None = None,
         settings: Mapping[str, Any] | None = None,
-        naming: Policy | str = "strict",
+        naming: AnyPolicy = "strict",
         checkpoint: CheckpointConfig | None = None,
         log: LogConfig | None = None,
         resume: bool = True,
@@ -77,7 +77,7 @@ class Run:
             metrics: metrics that the loop updates and resets.
             variables: what else it remembers from step to step, e.g. the generator of its noise.
             settings: plain values that decide what is computed; a resume with others is refused.
-            naming: policy that the names must satisfy: strict, report, off, or a `nameplate.Policy`.
+            naming: policy that the names must satisfy: strict, report, off, a `nameplate.Policy`, or a file of one.
             checkpoint: when to save, what to keep, what is best, as in `nameplate.fit`; `monitor` is a recorded name.
             log: what is recorded, and how often.
             resume: False refuses a directory that has checkpoints.

@@ -36,9 +36,9 @@ from nameplate.engine.host_collectives import replica_count
 from nameplate.engine.replica import Step
 from nameplate.engine.strategy import strategy_of
 from nameplate.errors import NameplateError
+from nameplate.formats.policy_file import AnyPolicy
 from nameplate.graph.tree import layers, require_model
 from nameplate.io.save import unsavable
-from nameplate.naming.policy import Policy
 from nameplate.training import batch_loop
 from nameplate.training.arguments import Arguments, joined
 from nameplate.training.callbacks import callback_list, listed
@@ -76,7 +76,7 @@ def fit(
     sync_batch_norm: bool = True,
     verbose: bool | int | str = 0,
     run: str | os.PathLike[str] | None = None,
-    naming: Policy | str = "strict",
+    naming: AnyPolicy = "strict",
     checkpoint: CheckpointConfig | None = None,
     log: LogConfig | None = None,
     resume: bool = True,
@@ -119,7 +119,7 @@ def fit(
         sync_batch_norm: take batch statistics over all replicas, as one device would; False: each over its share.
         verbose: 0 silent; 1, 2 or "auto" one line an epoch.
         run: directory of the run, e.g. "runs/mine"; None: nothing is written.
-        naming: policy that the names must satisfy: strict, report, off, or a `nameplate.Policy`.
+        naming: policy that the names must satisfy: strict, report, off, a `nameplate.Policy`, or the path of its file.
         checkpoint: when to save, what to keep, what is best: `nameplate.Checkpoint(every_steps=..., monitor=...)`.
         log: what is recorded, and how often: `nameplate.Log(every_steps=..., tensorboard=...)`.
         resume: False refuses a directory that has checkpoints.

@@ -18,10 +18,11 @@ from nameplate import checkpoint as store
 from nameplate.engine.host_collectives import agreed_stop, is_chief, several_workers
 from nameplate.engine.signals import StopRequest
 from nameplate.errors import NameplateError, ScriptStoppedError, StoppedError
+from nameplate.formats.policy_file import AnyPolicy, policy_of
 from nameplate.graph.name_contract import check
 from nameplate.io.save import unsavable
 from nameplate.naming import policy as policies
-from nameplate.naming.policy import NamingError, Policy, PolicyMode
+from nameplate.naming.policy import NamingError, PolicyMode
 from nameplate.section import ConfigError
 from nameplate.training.checkpoint_manager import Checkpoints
 from nameplate.training.config import CheckpointConfig, EarlyStoppingConfig, LogConfig
@@ -46,7 +47,7 @@ class RunOptions:
     """What the caller of `fit` chose about its run."""
 
     path: Path
-    naming: Policy | str = "strict"
+    naming: AnyPolicy = "strict"
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     log: LogConfig = field(default_factory=LogConfig)
     resume: bool = True
@@ -162,7 +163,7 @@ class ScriptRun:
 
     def require_names(self, model: keras.Model) -> None:
         """Raise `NamingError` if the model's names break the run's policy; under `report` print it."""
-        policy = policies.named_policy(self.options.naming)
+        policy = policy_of(self.options.naming)
         violations = check(model, policy)
         if not violations:
             return
@@ -260,7 +261,7 @@ def run_options(run: Any, *, quiet: bool, **chosen: Any) -> RunOptions | None:
         problems.append(f"resume_changed={given['resume_changed']!r}: a list, e.g. ['optimizer']")
     if problems:
         raise NameplateError("\n".join(problems))
-    policies.named_policy(given.get("naming", "strict"))
+    policy_of(given.get("naming", "strict"))
     if run is None:
         return None
     return RunOptions(Path(run), quiet=quiet, **given)

@@ -18,6 +18,7 @@ from nameplate.checkpoint import location
 from nameplate.errors import NameplateError
 from nameplate.formats import limits, registry
 from nameplate.formats import name_table as tables
+from nameplate.formats.policy_file import is_policy_file, policy_of
 from nameplate.naming import names, rules
 from nameplate.naming import policy as policies
 from nameplate.naming.policy import Policy, PolicyMode, Violation
@@ -75,9 +76,9 @@ def _checkpoint_table(path: Path) -> tables.NameTable:
 
 
 def _policy(word: str) -> Policy:
-    """Return the policy of an option of the group `naming`: strict, or one that was added to conf/naming."""
-    if word in [mode.value for mode in PolicyMode]:
-        return policies.named_policy(word)
+    """Return the policy in a file, or that of an option of `naming`: strict, or one that was added to conf/naming."""
+    if word in [mode.value for mode in PolicyMode] or is_policy_file(word):
+        return policy_of(word)
     from trainer.config import run_config
 
     return run_config([f"naming={word}"]).naming
@@ -190,7 +191,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE|CHECKPOINT",
         help=f"{', '.join(registry.TABLES)}, a SavedModel, a run or one of its checkpoints",
     )
-    parser.add_argument("--policy", default="strict", help="strict, or another option of conf/naming")
+    parser.add_argument(
+        "--policy", default="strict", help="strict, another option of conf/naming, or the file of a policy"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument(
         "--fix", metavar="OUT", help="write the repaired .keras file (uncompiled), or the rename map as JSON"

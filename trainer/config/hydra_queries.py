@@ -16,9 +16,11 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError  # type: ignore[import-untyped]  # OmegaConf's own parser; it ships no types
 
+from nameplate.errors import FileFormatError
+from nameplate.formats.policy_file import is_policy_file, policy_settings, read_policy
 from nameplate.section import ConfigError
 from trainer.config.hydra_private import apply_values, chooses, parsed, sets_value
-from trainer.config.overrides import explain, key_of, sweeps
+from trainer.config.overrides import explain, key_of, spelt, sweeps
 from trainer.config.schemas import keys_of, lacks_schema_of
 from trainer.config.search_path import FILE, file_problem, merged, options_in, root_of
 
@@ -157,7 +159,7 @@ def readable(overrides: Sequence[str]) -> list[str]:
         return True
 
     result = []
-    for override in overrides:
+    for override in with_policy_file(overrides):
         if key_of(override) in _SPELT:
             override = override.replace(key_of(override), _SPELT[key_of(override)], 1)
         key, equals, value = override.partition("=")
@@ -167,6 +169,38 @@ def readable(overrides: Sequence[str]) -> list[str]:
         needed = equals and not override.startswith("-") and not reads(override) and reads(quoted)
         result.append(quoted if needed else override)
     return result
+
+
+def with_policy_file(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides with the settings in the file in the place of `naming=FILE`, so that a run keeps them.
+
+    Raises:
+        FileFormatError: the file cannot be read, or is not a policy.
+    """
+    result = []
+    for override in overrides:
+        key, _, word = override.partition("=")
+        if key != "naming" or not is_policy_file(word := word.strip("'\"")):
+            result.append(override)
+            continue
+        path = Path(word)
+        mode = read_policy(path).mode
+        if "${" in str(policy_settings(path)):
+            raise FileFormatError(f"{path}: nothing is looked up for a policy, and no name or pattern needs ${{...}}")
+        settings = {name: value for name, value in policy_settings(path).items() if name != "mode"}
+        result.append(f"naming={mode}")
+        for name, value in settings.items():
+            result += _settings_of(f"naming.{name}", value)
+    return result
+
+
+def _settings_of(key: str, value: Any) -> list[str]:
+    """Return the overrides that give a setting its value; a key of digits is a number within Hydra's braces."""
+    if not isinstance(value, dict):
+        return [f"{key}={spelt(value)}"]
+    numbered = {name for name in value if name.isdigit()}
+    whole = {name: inner for name, inner in value.items() if name not in numbered}
+    return [f"{key}={spelt(whole)}", *(f"++{key}.{name}={spelt(value[name])}" for name in numbered)]
 
 
 def _quoted_list(values: Sequence[str]) -> str:

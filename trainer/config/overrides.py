@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -212,3 +213,24 @@ def dotted_keys(node: Any, prefix: str = "") -> Iterator[str]:
         inner = child(node, key)
         if hasattr(inner, "keys") and is_given(inner):
             yield from dotted_keys(inner, f"{prefix}{key}.")
+
+
+_BARE = re.compile(r"[A-Za-z_./-][\w./ @:?&|-]*\Z", re.ASCII)  # text that Hydra's grammar reads without quotes
+_WORDS = ("null", "true", "false", "nan", "inf")
+
+
+def spelt(value: Any) -> str:
+    """Return a value in the grammar of Hydra's overrides."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{spelt(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(spelt, value)) + "]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int | float):
+        return repr(value)
+    text = str(value)
+    if _BARE.match(text) and text.casefold() not in _WORDS and text == text.strip():
+        return text
+    escaped = re.sub(r"(\\+)(?='|\Z)", r"\1\1", text).replace("'", "\\'")  # a backslash escapes only before a quote
+    return f"'{escaped}'"

@@ -18,24 +18,21 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from nameplate.data import targets
+from nameplate.formats.plain_yaml import require_plain
 from nameplate.section import ConfigError
 from nameplate.training import config_diff
 from nameplate.training.config_diff import ConfigDiff
 from trainer.config.composing import run_config
 from trainer.config.hydra_queries import first_line, option_files, tried
+from trainer.config.overrides import spelt
 from trainer.config.run_config import RunConfig
 from trainer.config.schemas import SCHEMAS, writable
-
-LARGEST = 256 << 10  # bytes; ours have about 2 KiB
-MOST_NODES = 10_000  # values, keys included
-DEEPEST = 32
 
 _OPENING = "${"
 _HIDDEN = "$\N{WORD JOINER}{"  # stands for it while OmegaConf has the text
 _REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")  # to another key; a resolver would have a colon
 _LONGEST = 256  # characters of a value that a reference is replaced with
 _MOST_REFERENCES = 16  # in one value
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def parsed(text: str) -> Any:
@@ -44,10 +41,8 @@ def parsed(text: str) -> Any:
     Raises:
         ConfigError: it is not YAML, or it is larger or deeper than a configuration, or has aliases or tags.
     """
-    if len(text) > LARGEST:
-        raise _refused(f"it has {len(text)} characters; at most {LARGEST} are read")
     try:
-        _measure(text)
+        require_plain(text)
         tree = OmegaConf.to_container(OmegaConf.create(text.replace(_OPENING, _HIDDEN)), resolve=False)
     except (OmegaConfBaseException, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise _refused((str(error).splitlines() or [type(error).__name__])[0]) from None
@@ -88,21 +83,6 @@ def _looked_up(key: str, tree: Any, written: str) -> Any:
         tree = tree[part]
     plain = tree is None or isinstance(tree, bool | int | float | str)
     return tree if plain and _OPENING not in str(tree) and len(str(tree)) <= _LONGEST else written
-
-
-def _measure(text: str) -> None:
-    nodes = depth = 0
-    for event in yaml.parse(text, Loader=_LOADER):
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise ValueError("it has an anchor or an alias; a configuration has none")
-        if isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
-            nodes += 1
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            if event.tag is not None:
-                raise ValueError(f"it has the tag {event.tag!r:.80}; a configuration has none")
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if nodes > MOST_NODES or depth > DEEPEST:
-            raise ValueError(f"it has more than {MOST_NODES} values, or is nested deeper than {DEEPEST} levels")
 
 
 def _replaced(value: Any, old: str, new: str) -> Any:
@@ -240,10 +220,6 @@ def agreement(config: RunConfig, *, say: Callable[[str], None]) -> Callable[[str
     return agree
 
 
-_BARE = re.compile(r"[A-Za-z_./-][\w./ @:?&|-]*\Z", re.ASCII)  # text that Hydra's grammar reads without quotes
-_WORDS = ("null", "true", "false", "nan", "inf")
-
-
 def overrides_of(config: RunConfig) -> list[str] | None:
     """Return the overrides from which `run_config` composes this configuration, without those of `ONCE`.
 
@@ -291,23 +267,6 @@ def _differing(wanted: Mapping[str, Any], usual: Mapping[str, Any], prefix: str 
         else:
             name = "init.from" if f"{prefix}{key}" == "init.from_" else f"{prefix}{key}"
             yield f"{name}={spelt(value)}"
-
-
-def spelt(value: Any) -> str:
-    """Return a value in the grammar of Hydra's overrides."""
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{spelt(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(map(spelt, value)) + "]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, int | float):
-        return repr(value)
-    text = str(value)
-    if _BARE.match(text) and text.casefold() not in _WORDS and text == text.strip():
-        return text
-    escaped = re.sub(r"(\\+)(?='|\Z)", r"\1\1", text).replace("'", "\\'")  # a backslash escapes only before a quote
-    return f"'{escaped}'"
 
 
 def _keyed_by_text(value: Any) -> Any:

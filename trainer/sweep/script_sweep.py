@@ -16,7 +16,7 @@ from nameplate.naming.names import did_you_mean
 from nameplate.training.config import Mode
 from nameplate.training.report import imported
 from nameplate.training.run_record import RunRecord
-from trainer.config.serialization import spelt
+from trainer.config.overrides import spelt
 from trainer.ledger import leaderboard
 from trainer.ledger.leaderboard import Board, SweepError, best_job, board_of
 from trainer.ledger.ledger import Ledger
