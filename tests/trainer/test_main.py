@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from nameplate import checkpoint as store
+from tests.jobs import run_module
 from tests.long import cases
 from tests.trainer.running import QUICK, assert_same, command, content, records
 
@@ -49,7 +50,7 @@ def test_a_mistake_is_one_screen_without_traceback_and_exit_code_2(tmp_path: Pat
 
 
 def test_the_main_job_reaches_98_percent_and_says_how_to_go_on(tmp_path: Path) -> None:
-    done = command("run=digits", cwd=tmp_path)
+    done = run_module(["trainer", "run=digits"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     best = re.search(r"done: 276 steps in runs/digits, best val_accuracy ([\d.]+)", done.stdout)
     assert best is not None
@@ -91,8 +92,8 @@ def test_kill_9_and_the_same_command_end_where_an_uninterrupted_run_does(tmp_pat
     killed = started(tmp_path / "killed", "fit.epochs=40")
     killed.kill()
     killed.communicate()
-    assert command(f"runs={tmp_path / 'killed'}", "run=job", *LONG, "fit.epochs=40").returncode == 0
-    assert command(f"runs={tmp_path / 'whole'}", "run=job", *LONG, "fit.epochs=40").returncode == 0
+    for runs in (tmp_path / "killed", tmp_path / "whole"):
+        assert run_module(["trainer", f"runs={runs}", "run=job", *LONG, "fit.epochs=40"]).returncode == 0
     assert_same(content(tmp_path / "killed" / "job"), content(tmp_path / "whole" / "job"))
     assert records(tmp_path / "killed" / "job") == records(tmp_path / "whole" / "job")
 
@@ -125,14 +126,15 @@ def test_a_second_job_in_the_same_run_is_refused_at_once(tmp_path: Path) -> None
 
 
 def test_a_loss_that_is_not_finite_has_an_exit_code_of_its_own(tmp_path: Path) -> None:
-    done = command(f"runs={tmp_path}", "run=a", *QUICK, "model=mlp", "optimizer=sgd", "optimizer.learning_rate=1e30")
+    options = ["run=a", *QUICK, "model=mlp", "optimizer=sgd", "optimizer.learning_rate=1e30"]
+    done = run_module(["trainer", f"runs={tmp_path}", *options])
     assert done.returncode == 3
     assert "the loss of step" in done.stderr
 
 
 def test_a_directory_that_cannot_be_written_is_found_before_training(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    done = command(f"runs={tmp_path / 'file'}", "run=a", *QUICK, "model=mlp")
+    done = run_module(["trainer", f"runs={tmp_path / 'file'}", "run=a", *QUICK, "model=mlp"])
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "epoch 1" not in done.stdout

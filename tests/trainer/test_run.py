@@ -20,6 +20,8 @@ from tests.trainer.running import about, assert_same, content, records, train
 
 pytestmark = pytest.mark.usefixtures("strategy")
 
+ALONE = ["strategy=single"]  # where the number of replicas does not matter
+
 SMALL: dict[str, list[str]] = {
     "mlp": ["model=mlp", "model.dropout=0.2"],
     "convnet": ["model=convnet", "model.width=8"],
@@ -39,7 +41,7 @@ SMALL: dict[str, list[str]] = {
 
 @pytest.mark.parametrize("model", cases(SMALL, short=["two_tower", "subclassed"]))
 def test_every_architecture_trains_saves_and_resumes_to_the_same_bits(tmp_path: Path, model: str) -> None:
-    options = [*SMALL[model], "run=one", "checkpoint.every_steps=2", "fit.steps=4"]
+    options = [*SMALL[model], *ALONE, "run=one", "checkpoint.every_steps=2", "fit.steps=4"]
     train(tmp_path, *options)
     whole, told = content(tmp_path / "one"), about(tmp_path / "one")["history"]
     shutil.rmtree(store.checkpoints(tmp_path / "one" / "checkpoints")[-1])
@@ -86,8 +88,9 @@ def test_a_run_cut_in_mid_epoch_ends_as_if_it_had_not_been(tmp_path: Path, optio
 
 
 def test_neither_checkpoints_nor_records_nor_the_loop_change_what_is_computed(tmp_path: Path) -> None:
-    train(tmp_path, *STATEFUL, "run=a")
-    train(tmp_path, *STATEFUL, "run=b", "checkpoint.every_steps=1", "log.every_steps=3", "fit.steps_per_loop=1")
+    options = ["model=mlp", *RANDOM]
+    train(tmp_path, *options, "run=a")
+    train(tmp_path, *options, "run=b", "checkpoint.every_steps=1", "log.every_steps=3", "fit.steps_per_loop=1")
     assert_same(content(tmp_path / "a"), content(tmp_path / "b"))
 
 
@@ -98,11 +101,11 @@ def test_held_in_memory_or_through_the_pipeline_the_numbers_are_the_same(tmp_pat
 
 
 def test_a_finished_run_is_not_trained_again_and_a_longer_plan_goes_on(tmp_path: Path) -> None:
-    train(tmp_path, "model=mlp", "run=a", "fit.steps=3")
+    train(tmp_path, "model=mlp", *ALONE, "run=a", "fit.steps=3")
     before = content(tmp_path / "a")
-    assert train(tmp_path, "model=mlp", "run=a", "fit.steps=3").steps == 3
+    assert train(tmp_path, "model=mlp", *ALONE, "run=a", "fit.steps=3").steps == 3
     assert_same(content(tmp_path / "a"), before)
-    assert train(tmp_path, "model=mlp", "run=a", "fit.steps=5").steps == 5
+    assert train(tmp_path, "model=mlp", *ALONE, "run=a", "fit.steps=5").steps == 5
 
 
 def test_a_run_holds_what_its_directory_promises(tmp_path: Path) -> None:
@@ -131,7 +134,7 @@ def test_a_run_holds_what_its_directory_promises(tmp_path: Path) -> None:
 
 
 def test_tensorboard_has_scalars_histograms_by_name_and_the_run_in_words(tmp_path: Path) -> None:
-    options = ["model=mlp", "run=a", "data.limit=24", "log.tensorboard=true", "log.every_steps=1"]
+    options = ["model=mlp", *ALONE, "run=a", "data.limit=24", "log.tensorboard=true", "log.every_steps=1"]
     train(tmp_path, *options, "fit.epochs=1")
     train(tmp_path, *options, "fit.epochs=2")
     steps, tags = _events(tmp_path / "a" / "tensorboard" / "train")
@@ -156,7 +159,7 @@ def _events(directory: Path) -> tuple[list[int], set[str]]:
 
 
 def test_early_stopping_ends_the_run_for_good_with_its_best_weights(tmp_path: Path) -> None:
-    options = ["model=mlp", "run=a", "data.limit=24", "fit.epochs=40", "optimizer.learning_rate=1.0"]
+    options = ["model=mlp", *ALONE, "run=a", "data.limit=24", "fit.epochs=40", "optimizer.learning_rate=1.0"]
     options += ["fit.early_stopping.monitor=val_loss", "fit.early_stopping.patience=1"]
     report = train(tmp_path, *options)
     assert report.steps < 120
@@ -167,7 +170,7 @@ def test_early_stopping_ends_the_run_for_good_with_its_best_weights(tmp_path: Pa
 
 def test_the_best_value_outlives_a_restart(tmp_path: Path) -> None:
     """A worse epoch after a resume must not take the place of the best (keras#17012)."""
-    options = ["model=mlp", "run=a", "data.limit=64", "checkpoint.keep_last=1", "optimizer.learning_rate=0.3"]
+    options = ["model=mlp", *ALONE, "run=a", "data.limit=64", "checkpoint.keep_last=1", "optimizer.learning_rate=0.3"]
     for epochs in range(1, 7):
         report = train(tmp_path, *options, f"fit.epochs={epochs}")
         assert report.best == max(report.history["val_accuracy"])
@@ -180,12 +183,21 @@ def test_the_best_value_outlives_a_restart(tmp_path: Path) -> None:
 
 
 def test_weights_come_from_another_run_by_name(tmp_path: Path) -> None:
-    train(tmp_path, "model=mlp", "run=a", "fit.steps=3")
+    train(tmp_path, "model=mlp", *ALONE, "run=a", "fit.steps=3")
     taken = ["init=checkpoint", f"init.path={tmp_path / 'a'}"]
-    train(tmp_path, "model=mlp", "run=whole", "fit.steps=1", "optimizer=sgd", "optimizer.learning_rate=1e-30", *taken)
+    train(
+        tmp_path,
+        "model=mlp",
+        *ALONE,
+        "run=whole",
+        "fit.steps=1",
+        "optimizer=sgd",
+        "optimizer.learning_rate=1e-30",
+        *taken,
+    )
     _same_weights(tmp_path, "whole", ["hidden1/kernel", "label/kernel"])
     options = [*taken, "init.only=[hidden*]", "seed=7", "optimizer=sgd", "optimizer.learning_rate=1e-30"]
-    train(tmp_path, "model=mlp", "run=part", "fit.steps=1", *options)
+    train(tmp_path, "model=mlp", *ALONE, "run=part", "fit.steps=1", *options)
     _same_weights(tmp_path, "part", ["hidden1/kernel"])
     own = content(tmp_path / "part")["weights:label/kernel"]
     assert not np.array_equal(own, content(tmp_path / "a")["weights:label/kernel"])
@@ -213,10 +225,10 @@ def test_a_callable_of_the_users_own_builds_the_model(tmp_path: Path, monkeypatc
         "    return keras.Model(image, keras.layers.Dense(classes, name='label')(x), name='mine')\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    train(tmp_path, "model._target_=user_nets.build", "trust=[user_nets]", "run=a", "fit.steps=1")
+    train(tmp_path, "model._target_=user_nets.build", "trust=[user_nets]", *ALONE, "run=a", "fit.steps=1")
     assert content(tmp_path / "a")["weights:body/kernel"].shape == (64, 64)  # the default model's width, asked for
     custom = ["model=custom", "model._target_=user_nets.build", "model.arguments.width=5", "trust=[user_nets]"]
-    train(tmp_path, *custom, "run=b", "fit.steps=1")
+    train(tmp_path, *custom, *ALONE, "run=b", "fit.steps=1")
     assert content(tmp_path / "b")["weights:body/kernel"].shape == (64, 5)
     with pytest.raises(NameplateError, match=r"trust=\[user_nets\]"):
         train(tmp_path, *custom[:-1], "run=c")
@@ -288,23 +300,23 @@ def test_automatic_names_are_refused_before_compile(tmp_path: Path) -> None:
 
 
 def test_a_run_with_checkpoints_is_not_touched_without_resume(tmp_path: Path) -> None:
-    train(tmp_path, "model=mlp", "run=a", "fit.steps=1")
+    train(tmp_path, "model=mlp", *ALONE, "run=a", "fit.steps=1")
     before = content(tmp_path / "a")
     with pytest.raises(NameplateError, match="resume=false"):
-        train(tmp_path, "model=mlp", "run=a", "fit.steps=2", "resume=false")
+        train(tmp_path, "model=mlp", *ALONE, "run=a", "fit.steps=2", "resume=false")
     assert_same(content(tmp_path / "a"), before)
 
 
 def test_another_model_cannot_resume_a_run(tmp_path: Path) -> None:
-    train(tmp_path, "model=mlp", "run=a", "fit.steps=1")
+    train(tmp_path, "model=mlp", *ALONE, "run=a", "fit.steps=1")
     with pytest.raises(NameplateError) as error:
-        train(tmp_path, "model=mlp", "model.hidden=[128]", "run=a", "fit.steps=2")
+        train(tmp_path, "model=mlp", *ALONE, "model.hidden=[128]", "run=a", "fit.steps=2")
     assert "hidden2/kernel: only in the checkpoint" in str(error.value)
     assert "label/kernel: the model has (128, 10) float32, the checkpoint (64, 10) float32" in str(error.value)
 
 
 def test_a_damaged_checkpoint_is_passed_over_aloud(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["model=mlp", "run=a", "fit.steps=4", "checkpoint.every_steps=2"]
+    options = ["model=mlp", *ALONE, "run=a", "fit.steps=4", "checkpoint.every_steps=2"]
     train(tmp_path, *options)
     whole = content(tmp_path / "a")
     last = store.checkpoints(tmp_path / "a" / "checkpoints")[-1]

@@ -8,12 +8,13 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from nameplate import checkpoint as store
 from nameplate.checkpoint import dtypes
+from tests.long import drawn
 from tests.nameplate.checkpoint.samples import array, same, snapshot
 
 PART = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,12}", fullmatch=True)
@@ -42,7 +43,7 @@ def any_array(draw: st.DrawFn) -> np.ndarray:
     return found.T if draw(st.booleans()) else found
 
 
-@settings(max_examples=60, deadline=None)
+@drawn(few=20, many=60)
 @given(weights=st.dictionaries(NAME, any_array(), max_size=6), about=st.dictionaries(PART, PLAIN, max_size=4))
 def test_anything_that_is_accepted_comes_back(weights: dict[str, np.ndarray], about: dict[str, object]) -> None:
     with tempfile.TemporaryDirectory() as directory:
@@ -55,7 +56,7 @@ def test_anything_that_is_accepted_comes_back(weights: dict[str, np.ndarray], ab
             assert repr(opened.manifest.about) == repr(about)
 
 
-@settings(max_examples=300, deadline=None)
+@drawn(few=100, many=300)
 @given(data=st.binary(max_size=400))
 def test_no_bytes_in_the_place_of_a_file_do_more_than_be_refused(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as directory:

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers
 
@@ -18,6 +18,7 @@ from nameplate.graph.clone import RebuildError
 from nameplate.graph.rename import rename
 from nameplate.naming.policy import NamingError, Policy
 from nameplate.naming.rules import Rule, RuleError
+from tests.long import drawn
 from tests.nameplate.naming_models import KINDS, Net, example, functional, keyed, nested, sequential, shared, wrapped
 
 EVERY = pytest.mark.parametrize("make", KINDS.values(), ids=KINDS.keys())
@@ -427,7 +428,7 @@ def shuffled(model: keras.Model, random: Any) -> dict[str, str]:
 RANDOM = st.randoms(use_true_random=False)
 
 
-@settings(max_examples=40, deadline=None)
+@drawn(few=10, many=40)
 @given(STEPS, RANDOM)
 def test_any_permutation_of_any_graph_can_be_undone(steps: list[tuple[str, int, int]], random: Any) -> None:
     model = graph(steps)
@@ -438,7 +439,7 @@ def test_any_permutation_of_any_graph_can_be_undone(steps: list[tuple[str, int, 
     assert np.array_equal(model(np.ones((1, 3))), renamed(np.ones((1, 3))))
 
 
-@settings(max_examples=20, deadline=None)
+@drawn(few=6, many=20)
 @given(STEPS, RANDOM)
 def test_two_renamings_are_their_composition(steps: list[tuple[str, int, int]], random: Any) -> None:
     model = graph(steps)
@@ -449,7 +450,7 @@ def test_two_renamings_are_their_composition(steps: list[tuple[str, int, int]], 
     )
 
 
-@settings(max_examples=20, deadline=None)
+@drawn(few=6, many=20)
 @given(STEPS)
 def test_repair_is_idempotent_and_keeps_the_function(steps: list[tuple[str, int, int]]) -> None:
     model = rename(graph(steps), lambda layer: f"dense_{layer.name[1:]}" if isinstance(layer, layers.Dense) else None)

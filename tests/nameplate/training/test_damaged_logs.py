@@ -12,7 +12,7 @@ from tests.trainer.running import content, records, train
 
 pytestmark = pytest.mark.usefixtures("strategy")
 
-OPTIONS = ["model=mlp", "data.limit=16", "run=a", "log.every_steps=1", "log.tensorboard=true"]
+OPTIONS = ["model=mlp", "data.limit=16", "run=a", "strategy=single", "log.every_steps=1", "log.tensorboard=true"]
 
 
 def flip(path: Path) -> None:

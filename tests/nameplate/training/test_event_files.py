@@ -14,7 +14,15 @@ from tests.trainer.running import train
 
 pytestmark = pytest.mark.usefixtures("strategy")
 
-OPTIONS = ["model=mlp", "run=a", "data.limit=24", "log.tensorboard=true", "log.every_steps=1", "fit.epochs=3"]
+OPTIONS = [
+    "model=mlp",
+    "run=a",
+    "strategy=single",
+    "data.limit=24",
+    "log.tensorboard=true",
+    "log.every_steps=1",
+    "fit.epochs=3",
+]
 
 
 def steps(run: Path, part: str, tag: str) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,24 @@ from tests.trainer.running import about, content, train
 pytestmark = pytest.mark.usefixtures("strategy")
 
 STILL = ["fit.steps=1", "optimizer=sgd", "optimizer.learning_rate=1e-30"]  # so that the weights stay as they came
-MODEL = ["fit.steps=2", "data.limit=16"]
+MODEL = ["fit.steps=2", "data.limit=16", "strategy=single"]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of layers `body` and `label`."""
+    place = tmp_path_factory.mktemp("source")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        write_nets(place, monkeypatch)
+        train(place, *CUSTOM, *MODEL, "run=a", "optimizer=adam")
+    return place / "a"
 
 
 @pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run `a` of layers `body` and `label` to take from."""
+def runs(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Runs of a test's own, with `a` to take from."""
     write_nets(tmp_path, monkeypatch)
-    train(tmp_path, *CUSTOM, *MODEL, "run=a", "optimizer=adam")
+    shutil.copytree(source, tmp_path / "a", symlinks=True)
     return tmp_path
 
 

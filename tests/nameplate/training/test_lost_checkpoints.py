@@ -17,7 +17,7 @@ from trainer.cli.ckpt import main as ckpt
 
 pytestmark = pytest.mark.usefixtures("strategy")
 
-OPTIONS = ["model=mlp", "data.limit=16", "run=a", "checkpoint.keep_last=9"]
+OPTIONS = ["model=mlp", "data.limit=16", "run=a", "strategy=single", "checkpoint.keep_last=9"]
 
 
 def checkpoints(tmp_path: Path) -> Path:
@@ -90,7 +90,7 @@ def test_e2_first_weights_are_the_best_that_is_good(tmp_path: Path, capsys: pyte
     second = min(left, key=lambda name: (-left[name], name))
     capsys.readouterr()
     begins = ["run=b", "init=checkpoint", f"init.path={tmp_path / 'a'}", "optimizer.learning_rate=1e-12"]
-    train(tmp_path, *OPTIONS[:2], *begins, "fit.steps=1")
+    train(tmp_path, *OPTIONS[:2], "strategy=single", *begins, "fit.steps=1")
     said = capsys.readouterr().out
     assert f"damaged in {tmp_path / 'a'}, and skipped" in said
     assert damaged in said

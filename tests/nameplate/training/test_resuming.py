@@ -25,6 +25,7 @@ from trainer.cli.ckpt import main as ckpt
 pytestmark = pytest.mark.usefixtures("strategy")
 
 RUN = ["model=mlp", "run=a", "data.limit=40", "fit.steps=7", "log.every_steps=1"]  # five steps an epoch
+ALONE = [*RUN, "strategy=single"]  # where the number of replicas does not matter
 
 
 def cut(run: Path, step: int) -> None:
@@ -37,26 +38,26 @@ def cut(run: Path, step: int) -> None:
 def test_a_changed_learning_rate_is_refused_and_where_it_is_meant_it_is_used(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train(tmp_path, *RUN, "fit.steps=4")
+    train(tmp_path, *ALONE, "fit.steps=4")
     before = content(tmp_path / "a")
     with pytest.raises(ConfigDiffError, match=r"optimizer.learning_rate: 0.001 -> 0.25"):
-        train(tmp_path, *RUN, "optimizer.learning_rate=0.25")
+        train(tmp_path, *ALONE, "optimizer.learning_rate=0.25")
     assert_same(content(tmp_path / "a"), before)
     capsys.readouterr()
-    train(tmp_path, *RUN, "optimizer.learning_rate=0.25", "resume_changed=[optimizer.learning_rate]")
+    train(tmp_path, *ALONE, "optimizer.learning_rate=0.25", "resume_changed=[optimizer.learning_rate]")
     assert "optimizer.learning_rate: 0.001 -> 0.25" in capsys.readouterr().out
     assert content(tmp_path / "a")["state:optimizer/learning_rate"] == np.float32(0.25)
     assert {line["step"]: line["learning_rate"] for line in records(tmp_path / "a")}[5] == np.float32(0.25)
     # What was meant once is in the checkpoint now, and nothing has to be meant again.
-    assert train(tmp_path, *RUN, "optimizer.learning_rate=0.25", "fit.steps=8").steps == 8
+    assert train(tmp_path, *ALONE, "optimizer.learning_rate=0.25", "fit.steps=8").steps == 8
 
 
 def test_another_optimizer_begins_its_slots_anew_and_says_which(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train(tmp_path, *RUN, "fit.steps=4", "optimizer=adam")
+    train(tmp_path, *ALONE, "fit.steps=4", "optimizer=adam")
     before = content(tmp_path / "a")
-    options = [*RUN, "optimizer=sgd", "optimizer.ema_momentum=0.5", "fit.steps=5", "optimizer.learning_rate=1e-30"]
+    options = [*ALONE, "optimizer=sgd", "optimizer.ema_momentum=0.5", "fit.steps=5", "optimizer.learning_rate=1e-30"]
     with pytest.raises(ConfigDiffError, match='optimizer: "adam" -> "sgd"'):
         train(tmp_path, *options)
     capsys.readouterr()
@@ -72,10 +73,10 @@ def test_another_optimizer_begins_its_slots_anew_and_says_which(
 
 
 def test_another_seed_or_batch_takes_effect_only_where_it_is_meant(tmp_path: Path) -> None:
-    train(tmp_path, *RUN, "fit.steps=4", "model.dropout=0.3")
+    train(tmp_path, *ALONE, "fit.steps=4", "model.dropout=0.3")
     for change in ("seed=9", "fit.global_batch=4"):
         shutil.copytree(tmp_path / "a", tmp_path / "b")
-        own = [*RUN, "run=b", "model.dropout=0.3", change, "fit.steps=6"]
+        own = [*ALONE, "run=b", "model.dropout=0.3", change, "fit.steps=6"]
         with pytest.raises(ConfigDiffError):
             train(tmp_path, *own)
         assert train(tmp_path, *own, f"resume_changed=[{change.partition('=')[0]}]").steps == 6
@@ -86,7 +87,7 @@ def test_a_model_with_other_names_is_refused_with_the_rules_that_bridge_it_and_t
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_nets(tmp_path, monkeypatch)
-    options = [*CUSTOM, "data.limit=40", "run=a", "checkpoint.every_steps=3"]
+    options = [*CUSTOM, "strategy=single", "data.limit=40", "run=a", "checkpoint.every_steps=3"]
     train(tmp_path, *options, "fit.steps=3")
     shutil.copytree(tmp_path / "a", tmp_path / "same")
     train(tmp_path, *options, "run=same", "fit.steps=7")
@@ -112,11 +113,11 @@ CHANGED_MODELS = {
 
 def test_a_changed_model_is_refused_with_both_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_nets(tmp_path, monkeypatch)
-    train(tmp_path, *CUSTOM, "data.limit=40", "run=a", "fit.steps=2")
+    train(tmp_path, *CUSTOM, "strategy=single", "data.limit=40", "run=a", "fit.steps=2")
     for change, says in CHANGED_MODELS.items():
         for meant in ([], ["resume_changed=[model]"]):
             with pytest.raises(NameplateError) as error:
-                train(tmp_path, *CUSTOM, "data.limit=40", "run=a", "fit.steps=3", change, *meant)
+                train(tmp_path, *CUSTOM, "strategy=single", "data.limit=40", "run=a", "fit.steps=3", change, *meant)
             assert says in str(error.value)
 
 
@@ -214,7 +215,7 @@ def test_the_next_examples_are_the_same_ids_after_any_cut(tmp_path: Path, monkey
 
 
 def test_a_resume_is_told_in_the_history_as_if_it_had_not_been(tmp_path: Path) -> None:
-    options = [*RUN, "fit.steps=15", "checkpoint.every_steps=4", "checkpoint.keep_last=9"]
+    options = [*ALONE, "fit.steps=15", "checkpoint.every_steps=4", "checkpoint.keep_last=9"]
     whole = train(tmp_path, *options)
     cut(tmp_path / "a", 8)
     assert train(tmp_path, *options).history == whole.history

@@ -29,6 +29,7 @@ SHORT = {
 
 # Two of what others of the table have alone.
 REPEATING = {
+    "two outputs, means by weight",
     "two outputs, batch statistics",
     "own train_step with batch statistics",
     "own train_step, one example left",
