@@ -11,7 +11,7 @@ import keras
 from nameplate.data.adapters import batches_of, example_of
 from nameplate.data.batches import Batches
 from nameplate.data.dataset import Dataset
-from nameplate.data.feeds import Feed, by_seed, feed_of, in_file_order
+from nameplate.data.feeds import BySeed, Feed, feed_of, in_file_order
 from nameplate.data.images import augmentation, image_inputs
 from nameplate.data.source import Stream
 from nameplate.engine.compile import class_weights, refuse_unlike
@@ -167,7 +167,7 @@ def _plan(job: Job) -> Plan:
 
 def _training_feed(job: Job) -> Feed:
     source = job.dataset.train
-    order = in_file_order if isinstance(source, Stream) else by_seed(job.config.seed, job.batches.size)
+    order = in_file_order if isinstance(source, Stream) else BySeed(job.config.seed, job.batches.size)
     return feed_of(source, job.batches, order, job.config.data.resident)
 
 

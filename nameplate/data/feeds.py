@@ -8,7 +8,8 @@ share.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -31,6 +32,13 @@ class Feed(Protocol):
 
     batches: Batches
 
+    @property
+    def signature(self) -> Hashable:
+        """What a graph has of the feed once it is traced; equal for feeds that the same graph can serve."""
+
+    def hold(self, place: Any) -> None:
+        """Make the examples ready, in the place that a feed of the same signature left, or in one of its own."""
+
     def begin(self, step: int) -> Any:
         """Return an iterator that starts at this step of the run; None if the position is all that a step needs."""
 
@@ -43,8 +51,8 @@ class Feed(Protocol):
     def examples(self, taken: Take, share: Share) -> Any:
         """Return a replica's share in the structure of the source's examples; called on the replica."""
 
-    def release(self) -> None:
-        """Free the examples; the feed is not used again."""
+    def release(self) -> Any:
+        """Free the examples, and return the place where they were; the feed is not used again."""
 
 
 def in_file_order(positions: tf.Tensor, epoch: Any) -> tf.Tensor:
@@ -53,13 +61,16 @@ def in_file_order(positions: tf.Tensor, epoch: Any) -> tf.Tensor:
     return positions
 
 
-def by_seed(seed: int, size: int) -> Order:
-    """Return the order of training: each epoch its own permutation, a function of seed, epoch and position."""
+@dataclass(frozen=True)
+class BySeed:
+    """The order of training: each epoch its own permutation, a function of seed, epoch and position."""
 
-    def order(positions: tf.Tensor, epoch: Any) -> tf.Tensor:
-        return shuffled(positions, epoch=epoch, seed=seed, size=size)
+    seed: int
+    size: int
 
-    return order
+    def __call__(self, positions: tf.Tensor, epoch: Any) -> tf.Tensor:
+        """Return the indices of the examples at these positions."""
+        return shuffled(positions, epoch=epoch, seed=self.seed, size=self.size)
 
 
 def feed_of(source: Source | Stream, batches: Batches, order: Order, resident: Resident) -> Feed:
@@ -94,8 +105,24 @@ class ResidentFeed:
 
     def __init__(self, arrays: Any, batches: Batches, order: Order) -> None:
         self.batches = batches
-        self._order = order
-        self._held = mapped(lambda array: tf.Variable(array, trainable=False), arrays)
+        self._order, self._arrays = order, arrays
+        self._held: Any = None
+        self._shapes = repr(mapped(lambda array: f"{array.shape} {array.dtype}", arrays))
+
+    @property
+    def signature(self) -> Hashable:
+        """Graphs have the variables, whose shapes are fixed, and the order."""
+        return type(self), self.batches, self._order, self._shapes
+
+    def hold(self, place: Any) -> None:
+        """Copy the examples to the devices: into the variables of an earlier feed, which its graphs know."""
+        if place is not None:
+            self._held = place
+            for variable, array in zip(leaves(self._held), leaves(self._arrays), strict=True):
+                _assign(variable, array)
+        else:
+            self._held = mapped(lambda array: tf.Variable(array, trainable=False), self._arrays)
+        self._arrays = None
 
     def begin(self, step: int) -> None:
         """Do nothing: every call gets the position."""
@@ -116,15 +143,32 @@ class ResidentFeed:
         own = tf.slice(indices, [begin + share.start], [share.length])
         return mapped(lambda held: tf.gather(held, own), self._held)
 
-    def release(self) -> None:
-        """Empty the variables on every device: graphs keep them alive until Python collects cycles."""
+    def release(self) -> Any:
+        """Empty the variables on every device: graphs keep them alive."""
         for variable in leaves(self._held):
-            for copy in tf.distribute.get_strategy().experimental_local_results(variable):
-                tf.raw_ops.AssignVariableOp(resource=copy.handle, value=tf.zeros([0], copy.dtype))
+            _assign(variable, tf.zeros([0], variable.dtype))
+        return self._held
+
+
+def _assign(variable: tf.Variable, value: Any) -> None:
+    """Set every replica's copy to a value of any shape."""
+    for copy in tf.distribute.get_strategy().experimental_local_results(variable):
+        with tf.device(copy.device):
+            tf.raw_ops.AssignVariableOp(resource=copy.handle, value=tf.constant(value, copy.dtype))
 
 
 class _IteratorFeed:
     """A feed through one iterator, whose state is the position of the run."""
+
+    batches: Batches
+
+    @property
+    def signature(self) -> Hashable:
+        """Graphs get the iterator as an argument."""
+        return type(self), self.batches
+
+    def hold(self, place: Any) -> None:
+        """Do nothing: the examples come when they are asked for."""
 
     def ahead(self, epoch: tf.Tensor, position: tf.Tensor, examples: tf.Tensor) -> None:
         """Do nothing: the iterator has the position."""

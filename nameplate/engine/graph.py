@@ -18,6 +18,7 @@ import tensorflow as tf
 from nameplate.data.batches import Batches, Share
 from nameplate.data.feeds import Feed
 from nameplate.engine import host_collectives
+from nameplate.engine.graph_cache import Signature, keep
 from nameplate.engine.one_device import as_one_device
 from nameplate.engine.private import trace_often
 from nameplate.engine.reductions import UntriedStepError
@@ -38,10 +39,19 @@ class TrainGraph:
         self._strategy = tf.distribute.get_strategy()
         self._iterator: Any = None
         self._logs = StepLogs()
-        self.retrace()
+        self._steps = graph_of(self._train)
+        self.signature: Signature | None = None
+        self._place: Any = None  # where the examples of an earlier feed were
+        feed.hold(None)
+
+    def serve(self, feed: Feed) -> None:
+        """Take the examples of another feed from now on."""
+        feed.hold(self._place)
+        self._feed = feed
 
     def retrace(self) -> None:
         """Trace the step again when it runs next, since other layers train."""
+        self.signature = None
         self._steps = graph_of(self._train)
 
     def begin(self, step: int) -> None:
@@ -62,7 +72,7 @@ class TrainGraph:
             return self._steps(self._iterator, *numbers, last=last)
         except UntriedStepError as untried:
             self._step.try_out(untried.examples, training=True)
-        self.retrace()
+        self._steps = graph_of(self._train)
         return self._steps(self._iterator, *numbers, last=last)
 
     def logs(self) -> dict[str, Value]:
@@ -74,9 +84,11 @@ class TrainGraph:
         return self._steps.experimental_get_tracing_count()
 
     def release(self) -> None:
-        """Drop the data, which a graph keeps until Python collects cycles; nothing can be run afterwards."""
+        """Drop the data, and leave the graph to the model, to serve again."""
         self._iterator = None
-        self._feed.release()
+        self._place = self._feed.release()
+        keep(self, self._step, self._feed)
+        del self._feed
 
     def _train(
         self, iterator: Any, epoch: tf.Tensor, first: tf.Tensor, count: tf.Tensor, *, last: bool | None
@@ -114,6 +126,14 @@ class EvaluationGraph:
         self._iterator: Any = None
         self._logs = StepLogs()
         self._steps = graph_of(self._evaluate)
+        self.signature: Signature | None = None
+        self._place: Any = None  # where the examples of an earlier feed were
+        feed.hold(None)
+
+    def serve(self, feed: Feed) -> None:
+        """Take the examples of another feed from now on."""
+        feed.hold(self._place)
+        self._feed = feed
 
     @property
     def steps(self) -> int:
@@ -148,9 +168,11 @@ class EvaluationGraph:
         self._steps(self._iterator, *numbers, last=last)
 
     def release(self) -> None:
-        """Drop the data, which a graph keeps until Python collects cycles; nothing can be run afterwards."""
+        """Drop the data, and leave the graph to the model, to serve again."""
         self._iterator = None
-        self._feed.release()
+        self._place = self._feed.release()
+        keep(self, self._step, self._feed)
+        del self._feed
 
     def _evaluate(self, iterator: Any, first: tf.Tensor, count: tf.Tensor, *, last: bool | None) -> None:
         batches = self._feed.batches
@@ -180,6 +202,14 @@ class PredictionGraph:
         self._step, self._feed = step, feed
         self._strategy = tf.distribute.get_strategy()
         self._steps = graph_of(self._predict)
+        self.signature: Signature | None = None
+        self._place: Any = None  # where the examples of an earlier feed were
+        feed.hold(None)
+
+    def serve(self, feed: Feed) -> None:
+        """Take the examples of another feed from now on."""
+        feed.hold(self._place)
+        self._feed = feed
 
     def run(self, callbacks: keras.callbacks.CallbackList) -> Any:
         """Return the outputs of all examples in their order, arrays of (size, ...) in the model's structure."""
@@ -192,7 +222,9 @@ class PredictionGraph:
                 if model.stop_predicting:
                     break
         finally:
-            self._feed.release()
+            self._place = self._feed.release()
+            keep(self, self._step, self._feed)
+            del self._feed
         return tf.nest.map_structure(lambda *leaves: np.concatenate([leaf.numpy() for leaf in leaves]), *outputs)
 
     def _outputs(self, callbacks: keras.callbacks.CallbackList) -> Iterator[tuple[int, Any]]:

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 # Keras' methods that pass names on; in a frozen model each compares the names with the manifest first. The last two are
 # what `keras.saving.save_model` calls when it writes a `.keras` file, and an `.h5` file.
-_GUARDED = ("fit", "save", "save_weights", "export", "get_compile_config", "get_config")
+GUARDED = ("fit", "save", "save_weights", "export", "get_compile_config", "get_config")
 _MANIFEST = "_nameplate_frozen"
 
 
@@ -162,7 +162,7 @@ def arm(model: keras.Model) -> keras.Model:
 def _frozen(model: keras.Model, *, growing: bool) -> Frozen:
     frozen = Frozen(*_names(model), growing)
     vars(model)[_MANIFEST] = frozen
-    for method in _GUARDED:
+    for method in GUARDED:
         vars(model)[method] = _guarded(getattr(type(model), method).__get__(model), frozen, model)
     return frozen
 

@@ -15,7 +15,7 @@ import keras
 from nameplate.data.adapters import BATCH, as_source, batch_for, batches_of
 from nameplate.data.batches import Batches
 from nameplate.data.errors import ByBatchError
-from nameplate.data.feeds import by_seed, in_file_order
+from nameplate.data.feeds import BySeed, in_file_order
 from nameplate.data.ordered_batches import OrderedBatches
 from nameplate.data.source import Source, Stream
 from nameplate.engine import private_loop
@@ -91,7 +91,7 @@ def _training_data(data: Any, arguments: Arguments) -> tuple[Any, Any, Any, int 
         batches, steps = batches_of(source, batch, 1, steps_per_epoch=steps), None
     except ByBatchError:  # more steps than the data has: Keras' loop says so, and ends
         batches = batches_of(source, batch, 1)
-    order = by_seed(arguments.seed, source.size) if arguments.shuffle else in_file_order
+    order = BySeed(arguments.seed, source.size) if arguments.shuffle else in_file_order
     return OrderedBatches(source, batches, order, epoch=arguments.initial_epoch), None, None, steps
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from nameplate.arguments import checked
 from nameplate.data.adapters import Data, as_source, batches_of
 from nameplate.data.batches import Batches
-from nameplate.data.feeds import by_seed, in_file_order, steps_from
+from nameplate.data.feeds import BySeed, in_file_order, steps_from
 from nameplate.data.source import Source, Stream
 from nameplate.errors import NameplateError, NotFiniteError, StoppedError
 from nameplate.formats.policy_file import AnyPolicy
@@ -165,7 +165,7 @@ class Run:
         total = epochs * batches.steps
         self._restore(source, batches, epochs=epochs, shuffle=shuffle)
         ordered = shuffle and not isinstance(source, Stream)
-        order = by_seed(self._seed, source.size or 0) if ordered else in_file_order
+        order = BySeed(self._seed, source.size or 0) if ordered else in_file_order
         observers = self._observers
         length = RunLength(self.step, total, batches.steps)
         if self.step >= total:

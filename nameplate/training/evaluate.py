@@ -16,6 +16,7 @@ from nameplate.engine.batch_step import refuse_eager
 from nameplate.engine.compile import build
 from nameplate.engine.errors import data_errors
 from nameplate.engine.graph import EvaluationGraph, PredictionGraph
+from nameplate.engine.graph_cache import graph_for
 from nameplate.engine.host_collectives import replica_count
 from nameplate.engine.private import in_keras_order
 from nameplate.engine.replica import Step
@@ -84,7 +85,7 @@ def evaluate(
         callback_list = callbacks_of(model, callbacks, steps=feed.batches.steps)
         callback_list.on_test_begin()
         model.reset_metrics()
-        graph = EvaluationGraph(Step(model), feed)
+        graph = graph_for(EvaluationGraph, Step(model), feed)
         try:
             with data_errors(model), at_replica_means(model.non_trainable_variables):
                 evaluate_all(model, graph, callback_list)
@@ -142,7 +143,7 @@ def predict(
         callback_list = callbacks_of(model, callbacks, steps=feed.batches.steps)
         callback_list.on_predict_begin()
         with data_errors(model), at_replica_means(model.non_trainable_variables):
-            outputs = PredictionGraph(Step(model), feed).run(callback_list)
+            outputs = graph_for(PredictionGraph, Step(model), feed).run(callback_list)
         callback_list.on_predict_end()
     return outputs
 

@@ -25,13 +25,14 @@ from nameplate.data.adapters import (
 from nameplate.data.batches import Batches
 from nameplate.data.config import Resident
 from nameplate.data.errors import ByBatchError
-from nameplate.data.feeds import by_seed, feed_of, in_file_order
+from nameplate.data.feeds import BySeed, feed_of, in_file_order
 from nameplate.data.source import Source, Stream
 from nameplate.engine.batch_step import refuse_eager
 from nameplate.engine.compile import class_weights, prepare, refuse_unlike
 from nameplate.engine.dataset_order import runs_python, unordered, unseeded
 from nameplate.engine.errors import data_errors
 from nameplate.engine.graph import EvaluationGraph, TrainGraph
+from nameplate.engine.graph_cache import graph_for
 from nameplate.engine.host_collectives import replica_count
 from nameplate.engine.replica import Step
 from nameplate.engine.strategy import strategy_of
@@ -230,7 +231,7 @@ def loop_of(
         refuse_unlike(model, example, example_of(held_out))
     _warn_of_chance(source, held_out, arguments, resumes=_resumes(callbacks))
     random = arguments.shuffle and not isinstance(source, Stream)
-    order = by_seed(arguments.seed, source.size or 0) if random else in_file_order
+    order = BySeed(arguments.seed, source.size or 0) if random else in_file_order
     feed = feed_of(source, batches, order, Resident.auto)
     step = Step(model, class_weights=class_weights(arguments.class_weight), xla=arguments.xla)
     if reason := step.uncompiled():
@@ -239,7 +240,7 @@ def loop_of(
     shown = bool(arguments.verbose) and run is None
     loop = Loop(
         model,
-        TrainGraph(step, feed),
+        graph_for(TrainGraph, step, feed),
         _validation(step, held_out, arguments, batches),
         _plan(model, arguments, batches, total_steps=total, run=run),
         callback_list(model, listed(callbacks), epochs=epochs, steps=batches.steps, verbose=shown),
@@ -354,7 +355,7 @@ def _validation(
         return None
     steps = arguments.validation_steps
     batch = arguments.validation_batch_size or arguments.batch_size or (None if steps else batches.batch)
-    return EvaluationGraph(step, evaluation_feed(source, batch, batches.replicas, steps=steps))
+    return graph_for(EvaluationGraph, step, evaluation_feed(source, batch, batches.replicas, steps=steps))
 
 
 @contextmanager

@@ -73,8 +73,13 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Seen]:
         found.objects.append(weakref.ref(iterator))
         return iterator
 
-    begins = feeds.HostFeed.begin
-    watch(feeds.ResidentFeed, of_replicas)
+    def hold(resident: feeds.ResidentFeed, place: Any) -> None:
+        holds(resident, place)
+        found.handles.extend(of_replicas(resident))
+
+    begins, holds = feeds.HostFeed.begin, feeds.ResidentFeed.hold
+    monkeypatch.setattr(feeds.ResidentFeed, "hold", hold)
+    watch(feeds.ResidentFeed, lambda _: [])
     watch(feeds.HostFeed, lambda _: [])
     watch(source._Held, lambda held: [held._handle])
     monkeypatch.setattr(feeds.HostFeed, "begin", begin)
