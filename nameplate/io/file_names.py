@@ -28,9 +28,8 @@ def better_names(
     """
     saved = _saved_names(model)
     known = {name for name, _, _ in owned_variables(model)}
-    places = {names.split(name)[0]: None for name in [*known, *saved]}
     better: dict[str, str] = {}
-    outer = _outermost(model, file_names, places, by_path=format_ in _BY_PATH)
+    outer = outermost(model, file_names, format_=format_)
     for old, new in apply_rules(file_names, rules).names.items():
         if new in known:
             continue
@@ -118,15 +117,17 @@ def _numbered(layer: Any) -> dict[str, Any]:
     return numbered
 
 
-def _outermost(model: keras.Model, file_names: Sequence[str], layers: Mapping[str, Any], *, by_path: bool) -> str:
+def outermost(model: keras.Model, file_names: Sequence[str], *, format_: str = "") -> str:
     """Return the prefix of every name in the file that is a model's own name, as Keras' paths may have it, or "".
 
     It is a model's name if it is this model's, if Keras makes up such names for models, or if the format has one.
     """
+    known = [name for name, _, _ in owned_variables(model)]
+    layers = {names.split(name)[0] for name in [*known, *_saved_names(model)]}
     tops = {name.partition(names.SEPARATOR)[0] for name in file_names}
     top = tops.pop() if len(tops) == 1 else ""
     kinds = ("Functional", "Sequential", "Model", type(model).__name__)
-    is_models = by_path or top == model.name or any(names.is_automatic(top, kind) for kind in kinds)
+    is_models = format_ in _BY_PATH or top == model.name or any(names.is_automatic(top, kind) for kind in kinds)
     if not top or not is_models or any(layer == top or layer.startswith(f"{top}/") for layer in layers):
         return ""
     return f"{top}/"

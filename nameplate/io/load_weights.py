@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -21,6 +21,7 @@ from nameplate.formats.arrays import Arrays
 from nameplate.formats.pytorch_weights import ROWS_UNKNOWN, Converted, to_keras, torch_rules
 from nameplate.formats.registry import open_weights
 from nameplate.graph.tree import owned_variables, require_built, variables, walk
+from nameplate.io.automatic_pairs import advice, pair_rules
 from nameplate.io.channel_order import rows_by_layer
 from nameplate.io.file_names import better_names, once_each, seed_states
 from nameplate.io.lora_files import merged_adapters, reset_adapters
@@ -63,6 +64,7 @@ def load_weights(
     cast: bool = False,
     by_order: bool = False,
     layout: str | None = None,
+    automatic: Literal["pair"] | None = None,
 ) -> WeightPlan:
     """Write each array of a file to the variable of its name, and return the plan with what became of every name.
 
@@ -81,6 +83,8 @@ def load_weights(
         layout: "keras" or "torch", the order of the arrays' axes; by default what the file or its names say. With
             PyTorch's, the rows of a Dense behind a flattened picture go into Keras' order where the graph shows the
             Flatten; where it does not, an `OrderWarning` names the variable.
+        automatic: "pair" takes names that Keras made up on both sides (`dense_3`) for each other, in each container by
+            class and in the order of their numbers, where both have as many with the same shapes; `rename` goes first.
 
     Raises:
         LoadingError: with everything that is missing, unexpected or of another shape, or when nothing fits.
@@ -91,7 +95,7 @@ def load_weights(
         raise LoadingError(f"layout={layout!r}: it is 'keras' or 'torch'")
     require_built(model)
     only = None if only is None else as_names(only, "only")
-    options = _Options(only, parse_rules(rename), partial, cast, by_order)
+    options = _Options(only, parse_rules(rename), partial, cast, by_order, automatic is not None)
     if isinstance(source, Mapping):
         require_arrays(source)
         return _load(model, source, "weights", layout or layout_of(source), options)
@@ -131,11 +135,21 @@ class _Options:
     partial: bool
     cast: bool
     by_order: bool
+    paired: bool = False  # whether automatic names are paired by class and order
+    pairs: Sequence[Rule] = ()  # these
+
+    @property
+    def every_rule(self) -> list[Rule]:
+        """The caller's rules, then the pairs."""
+        return [*self.rules, *self.pairs]
 
 
 def _load(model: keras.Model, source: Weights, label: str, layout: str, options: _Options) -> WeightPlan:
     forms = forms_of(source)
-    targets = _targets(model, forms)
+    if options.paired:
+        options = replace(options, pairs=_pairs(model, source, layout, options))
+    paired = {rule.apply(name) for rule in options.pairs for name in forms if rule.matches(name)}
+    targets = _targets(model, {*forms, *paired})
     merged = merged_adapters(targets, source)
     there = {name: form for name, form in forms_of(targets).items() if name not in merged}
     drawn = [name for name in forms if name.endswith(_DRAWN) and name not in there]
@@ -149,12 +163,32 @@ def _load(model: keras.Model, source: Weights, label: str, layout: str, options:
         plan = _planned_by_name(model, source, label, offered, there, options)
     ignored = [Line(None, name, "dropped", reason="a random generator, named by a count") for name in drawn]
     plan = plan.with_lines([*plan.lines, *ignored])
-    _require_fit(plan, model, source, partial=options.partial)
+    try:
+        _require_fit(plan, model, source, partial=options.partial)
+    except LoadingError as error:
+        hint = _pairing_would(model, source, plan, layout, options)
+        raise (LoadingError(f"{error}\n{hint}") if hint else error) from None
     if converted:
         _warn_of_unknown_rows(label, converted)
     assign(plan, targets)
     reset_adapters(merged, targets, plan.loaded)
     return replace(plan, arrays={})  # what a caller keeps does not hold the source in memory
+
+
+def _pairs(model: keras.Model, source: Weights, layout: str, options: _Options) -> list[Rule]:
+    if layout == "torch":
+        raise LoadingError("automatic='pair' is for names that Keras made up, and these are PyTorch's; give rename=")
+    if options.by_order:
+        raise LoadingError("by_order=True takes every layer in order already; leave automatic= out")
+    return pair_rules(model, forms_of(source), options.rules, format_=getattr(source, "format", ""))
+
+
+def _pairing_would(model: keras.Model, source: Weights, plan: WeightPlan, layout: str, options: _Options) -> str | None:
+    """Return the advice to pair automatic names, if that would solve something."""
+    if options.paired or options.by_order or layout == "torch":
+        return None
+    rules = _pairs(model, source, layout, options)
+    return advice(rules, plan, remedy="load_weights(..., automatic='pair') pairs them by class and order.")
 
 
 def _planned_by_name(
@@ -168,12 +202,12 @@ def _planned_by_name(
     """Return the plan of arrays in Keras' layout, in whose file names may be numbers or lack containers."""
     aliases = _by_order(model, source, label) if options.by_order else {}
     aliased = [aliases.get(name, name) for name in forms]
-    aliases |= better_names(model, aliased, options.rules, format_=getattr(source, "format", ""))
+    aliases |= better_names(model, aliased, options.every_rule, format_=getattr(source, "format", ""))
     better = {name: aliases.get(step := aliases.get(name, name), step) for name in forms}
     better, again = once_each(source, better)
     places = {new: name for name, new in better.items()}
     here = {new: forms[name] for new, name in places.items()}
-    plan = match(here, there, rules=options.rules, label=label, arrays=under(source, places))
+    plan = match(here, there, rules=options.every_rule, label=label, arrays=under(source, places))
     changed = {new: name for new, name in places.items() if new != name}
     repeated = {name: f"the same variable as {first}" for name, first in again.items()}
     return with_file_names(_chosen(plan, options, there), changed, dropped=repeated)
@@ -294,7 +328,7 @@ def layout_of(weights: Weights) -> str:
     return "torch" if plain and any(name.endswith((".weight", ".bias")) for name in weights) else "keras"
 
 
-def _targets(model: keras.Model, forms: Mapping[str, Form]) -> dict[str, Any]:
+def _targets(model: keras.Model, forms: Collection[str]) -> dict[str, Any]:
     """Return the model's variables; states of seed generators only where the source has them."""
     drawn = seed_states(model)
     return {name: variable for name, variable, _ in owned_variables(model) if name not in drawn or name in forms}

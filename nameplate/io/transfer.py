@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import keras
 import numpy as np
@@ -18,6 +18,7 @@ from nameplate.formats import open_weights
 from nameplate.graph import model_weights
 from nameplate.graph.clone import clone
 from nameplate.graph.tree import require_built, variables
+from nameplate.io.automatic_pairs import advice, pair_rules
 from nameplate.io.file_names import seed_states
 from nameplate.io.load_weights import (
     assign,
@@ -53,6 +54,7 @@ def plan(
     label: str = "",
     layout: str | None = None,
     cast: bool = False,
+    automatic: Literal["pair"] | None = None,
 ) -> WeightPlan:
     """Return what a transfer would do; nothing is written.
 
@@ -74,6 +76,7 @@ def plan(
             arrays are transposed by the role of each layer, and the rows behind a flattened picture put into Keras'
             order; the details of the plan say so.
         cast: whether floating-point numbers are turned into the target's types.
+        automatic: "pair" takes names that Keras made up on both sides for each other, as in `load_weights`.
 
     Raises:
         NameplateError: for rules and patterns that match nothing, and a path without a source.
@@ -88,7 +91,12 @@ def plan(
         require_matches(wanted, patterns)
     choice = _Choice(wanted, take, keep, adapt or {}, classes, cast)
     torch = (layout or layout_of(arrays)) == "torch"
-    return _planned(arrays, target, choice, parse_rules(rules), label=label or where, torch=torch)
+    chosen = parse_rules(rules)
+    if automatic and torch:
+        raise TransferError("automatic='pair' is for names that Keras made up, and these are PyTorch's; give rules")
+    if automatic:
+        chosen += pair_rules(target, forms_of(arrays), chosen, format_=getattr(arrays, "format", ""))
+    return _planned(arrays, target, choice, chosen, label=label or where, torch=torch)
 
 
 @checked
@@ -207,7 +215,10 @@ def _require_fit(plan: WeightPlan, model: Any) -> None:
     ways = "Rename with rules OLD=NEW, drop with OLD=, keep=[...] what is new here, or adapt={NAME: rule} a shape."
     if any(line.verdict == "dtype" for line in plan.problems):
         ways += " cast=True turns floating-point numbers into the model's types."
-    raise TransferError("\n".join([head, *listing(plan.problems), ways]))
+    forms = {line.source: line.have for line in plan.lines if line.source and line.have}
+    pairs = [] if any(line.rule for line in plan.lines) else pair_rules(model, forms)
+    hint = advice(pairs, plan, remedy="plan(..., automatic='pair') pairs them by class and order.")
+    raise TransferError("\n".join([head, *listing(plan.problems), ways, *([hint] if hint else [])]))
 
 
 def _opened(source: Source) -> tuple[Weights, str]:

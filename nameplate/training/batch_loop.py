@@ -7,14 +7,16 @@ replicas (`engine/batch_step.py`). It takes a call from Python for every batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import keras
 
+from nameplate.arguments import kind_of, shown
 from nameplate.data.adapters import BATCH, as_source, batch_for, batches_of
 from nameplate.data.batches import Batches
-from nameplate.data.errors import ByBatchError
+from nameplate.data.errors import ByBatchError, DataError
 from nameplate.data.feeds import BySeed, in_file_order
 from nameplate.data.ordered_batches import OrderedBatches
 from nameplate.data.source import Source, Stream
@@ -22,6 +24,8 @@ from nameplate.engine import private_loop
 from nameplate.engine.batch_step import stepping_by_batch
 from nameplate.graph.name_contract import freeze, recheck
 from nameplate.training.arguments import Arguments
+
+_UNKNOWN = "Unrecognized data type"  # Keras' words (trainers/data_adapters)
 
 
 def fit(
@@ -42,7 +46,7 @@ def fit(
         held_out = keras.utils.pack_x_y_sample_weight(*evaluation_data(validation_data, batch))
     if model.built:
         recheck(model)
-    with stepping_by_batch(model):
+    with _known(data), stepping_by_batch(model):
         history = private_loop.fit(
             model,
             x=x,
@@ -68,7 +72,7 @@ def fit(
 def evaluate(model: keras.Model, data: Any, *, batch_size: int | None, steps: int | None, **options: Any) -> Any:
     """Evaluate as `nameplate.evaluate` does, batch by batch."""
     x, y, weight = evaluation_data(data, batch_size)
-    with stepping_by_batch(model):
+    with _known(data), stepping_by_batch(model):
         return private_loop.evaluate(
             model, x=x, y=y, sample_weight=weight, batch_size=batch_size, steps=steps, **options
         )
@@ -77,8 +81,22 @@ def evaluate(model: keras.Model, data: Any, *, batch_size: int | None, steps: in
 def predict(model: keras.Model, data: Any, *, batch_size: int | None, steps: int | None, **options: Any) -> Any:
     """Predict as `nameplate.predict` does, batch by batch."""
     x, _, _ = evaluation_data(data, batch_size)
-    with stepping_by_batch(model):
+    with _known(data), stepping_by_batch(model):
         return private_loop.predict(model, x=x, batch_size=batch_size, steps=steps, **options)
+
+
+@contextmanager
+def _known(data: Any) -> Iterator[None]:
+    """Raise a `DataError` for data of a kind that Keras does not know."""
+    try:
+        yield
+    except ValueError as error:
+        if _UNKNOWN not in str(error):
+            raise
+        raise DataError(
+            f"data={shown(data)}: {kind_of(data)}, not data; give arrays, a tf.data.Dataset of batches, a generator, a "
+            "keras.utils.PyDataset, a DataLoader, or a source with random access"
+        ) from None
 
 
 def _training_data(data: Any, arguments: Arguments) -> tuple[Any, Any, Any, int | None]:

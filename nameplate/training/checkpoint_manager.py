@@ -18,6 +18,7 @@ import numpy as np
 from nameplate import checkpoint as store
 from nameplate.engine.statistics import in_host_memory
 from nameplate.errors import NameplateError, NotFiniteError, worded
+from nameplate.io.automatic_pairs import ANEW
 from nameplate.training.callbacks import CallbackState
 from nameplate.training.config import CheckpointConfig
 from nameplate.training.config_diff import ConfigDiff, resets_for
@@ -324,11 +325,20 @@ class Checkpoints:
             f"and continue there, with {goes_on}.",
         ]
         head = f"{run.name} {checkpoint.path.name} belongs to another model:"
-        raise ResumeError("\n".join([head, *(f"  {problem}" for problem in problems), *(bridge if rules else [])]))
+        lines = [*(f"  {problem}" for problem in problems), *(bridge if rules else [])]
+        if self._state.differs_in_automatic_names(forms):
+            lines.append(_MADE_UP)
+        raise ResumeError("\n".join([head, *lines]))
 
     def _report_damage(self, path: Path, error: Exception) -> None:
         self._reported.add(path)
         self.say(f"{path.name} is damaged and skipped; the one before it is used: {error}")
+
+
+_MADE_UP = (
+    f"All that differs are names that Keras made up, {ANEW}: call keras.utils.clear_session() before the model is "
+    "built again, start the script or notebook anew, or name the layers."
+)
 
 
 @contextmanager

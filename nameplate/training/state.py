@@ -23,6 +23,7 @@ from nameplate.graph.tree import seeds
 from nameplate.naming.names import did_you_mean
 from nameplate.naming.rules import parse_rules
 from nameplate.training.config_diff import Resets
+from nameplate.weights.automatic_names import paired
 from nameplate.weights.plan import Form, Line, bridges, forms_of, match
 
 Arrays = dict[str, np.ndarray]
@@ -117,6 +118,12 @@ class TrainState:
         own = forms_of(self.weights)
         rules = bridges(weights, own)
         return rules if rules and match(weights, own, rules=parse_rules(rules)).fits else []
+
+    def differs_in_automatic_names(self, weights: Mapping[str, Form]) -> bool:
+        """Return whether a checkpoint's weights would fit if automatic names were paired by class and order."""
+        own = forms_of(self.weights)
+        rules = paired(weights, own)
+        return bool(rules) and match(weights, own, rules=rules).fits
 
     def _metric_problems(self, state: Mapping[str, Any], resets: Resets) -> list[str]:
         if "metrics/" in resets.free:
