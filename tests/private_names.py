@@ -9,7 +9,7 @@ from pathlib import Path
 
 # Names with an underscore that are public after all, or our own: of named tuples and of `os`, an attribute of callbacks
 # that is not saved, a method of another object of the same class.
-OURS = {"_replace", "_exit", "_model", "_renamed"}
+OURS = {"_replace", "_exit", "_model", "_renamed", "_nameplate_graphs"}
 
 
 def private_names(path: Path) -> Iterator[str]:

@@ -15,6 +15,7 @@ import keras
 
 from nameplate.data.feeds import Feed
 from nameplate.engine.host_collectives import several_workers
+from nameplate.engine.private_loop import CHANGED_BY_CALLS
 from nameplate.engine.replica import Step
 from nameplate.graph.name_contract import GUARDED
 from nameplate.graph.tree import layers
@@ -23,16 +24,7 @@ _DEEPEST = 4  # levels of lists among the settings of a layer
 MOST = 6  # graphs that a model keeps: those of training, validation and prediction, for two sizes of data
 _NAME = "_nameplate_graphs"  # the attribute of the model
 # Attributes that a call changes and no trace reads.
-_CHANGING = {
-    "_called",
-    "stop_training",
-    "stop_evaluating",
-    "stop_predicting",
-    "history",
-    "_initial_epoch",
-    _NAME,
-    *GUARDED,
-}
+_CHANGING = {*CHANGED_BY_CALLS, *GUARDED, _NAME}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from keras.src.backend.tensorflow import trainer
 from nameplate.engine.private import shadowed
 
 _LOOPS = trainer.TensorFlowTrainer
+# Attributes of models and layers that calls and loops change, and that no trace reads (layers/layer.py, trainer.py).
+CHANGED_BY_CALLS = ("_called", "_initial_epoch", "stop_training", "stop_evaluating", "stop_predicting", "history")
 _FIT, _EVALUATE, _PREDICT = _LOOPS.fit, _LOOPS.evaluate, _LOOPS.predict
 
 

@@ -114,6 +114,7 @@ ATTRIBUTES: dict[str, tuple[Callable[[], Any], type | tuple[type, ...]]] = {
     "_aggregation": (lambda: keras.Variable(1.0).value, object),
     "_call_has_training_arg": (_model, bool),
     "_compile_config": (_model, object),
+    "_called": (_model, bool),
     "_compile_loss": (_model, keras.losses.Loss),
     "_compile_metrics": (_model, keras.metrics.Metric),
     "_deterministic": (_parallel, str),

@@ -151,7 +151,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"data": batched, "y": Y}, "y beside a .*Dataset, which holds its targets"),
     ({"x": X, "sample_weight": WEIGHT}, "sample_weight without y"),
     ({"data": batched, "validation_split": 0.5}, "validation_split=0.5: a .*Dataset cannot be split"),
-    ({"x": X, "y": Y, "validation_split": 1.5}, "leaves one side empty"),
+    ({"x": X, "y": Y, "validation_split": 1.5}, "validation_split=1.5: a share of the examples, between 0 and 1"),
     ({"x": X, "y": Y, "validation_freq": 0.5}, r"validation_freq=0.5: a whole number"),
     ({"x": X, "y": Y, "verbose": 3, "initial_epoch": -1}, "initial_epoch=-1: at least 0\nverbose=3: 0, 1, 2 or 'auto'"),
     ({"x": X, "y": Y, "validation_data": lambda: batched().repeat()}, "infinite.*validation_steps"),

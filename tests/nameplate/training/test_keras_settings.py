@@ -93,7 +93,7 @@ class Hears(keras.callbacks.Callback):
 def test_a19_callbacks_hear_every_steps_per_execution_batches(strategy: Any) -> None:
     hears, model = Hears(), compiled(strategy, steps_per_execution=2)
     nameplate.fit(model, X, Y, batch_size=4, shuffle=False, callbacks=[hears], validation_data=(X[:16], Y[:16]))
-    assert hears.heard == [0, 1, 2, 3, 4, 4, 0, 1, 2, 3]
+    assert hears.heard == [0, 1, 2, 3, 4, 5, 0, 1, 2, 3]  # a last call of fewer steps ends as Keras counts it
     same = compiled(strategy)
     nameplate.fit(same, X, Y, batch_size=4, shuffle=False)
     np.testing.assert_array_equal(kernel(model), kernel(same))
