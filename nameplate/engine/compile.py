@@ -78,10 +78,10 @@ def prepare(model: keras.Model, example: tuple[Any, ...], *, frozen: bool = Fals
     """
     build(model, example)
     if not model.trainable_variables:
-        told = f"nothing to train: {model.name!r} has no variable that is trainable"
+        message = f"nothing to train: {model.name!r} has no variable that is trainable"
         if not frozen:
-            raise NameplateError(told)
-        warnings.warn(told, stacklevel=2)
+            raise NameplateError(message)
+        warnings.warn(message, stacklevel=2)
     elif not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     initialize_averages(model.optimizer)

@@ -95,10 +95,11 @@ class _Untracked:
 def signature_of(make: Any, step: Step, feed: Feed) -> Signature:
     """Return the signature of a graph of this class for a step and a feed."""
     model = step.model
+    objects = list(_identified(model))
+    settings = tuple(_settings(part, objects) for part in _parts(model))
     weights = None if step.class_weights is None else tuple(step.class_weights.numpy().tolist())
-    settings = tuple(map(_settings, _parts(model)))
     config = keras.config.floatx(), keras.config.epsilon(), keras.config.image_data_format()
-    return Signature(tuple(_identified(model)), (make, step.xla, weights, feed.signature, config, settings))
+    return Signature(tuple(objects), (make, step.xla, weights, feed.signature, config, settings))
 
 
 def _parts(model: keras.Model) -> Iterator[Any]:
@@ -117,16 +118,22 @@ def _identified(model: keras.Model) -> Iterator[Any]:
     yield from getattr(getattr(model, "optimizer", None), "variables", [])
 
 
-def _settings(part: Any) -> Hashable:
-    """Return the plain attributes of a layer, metric or optimizer, and which functions it has."""
-    return frozenset((name, _plain(value)) for name, value in vars(part).items() if name not in _CHANGING)
+def _settings(part: Any, objects: list[Any]) -> Hashable:
+    """Return the plain attributes of a layer, metric or optimizer; add its functions and policies to the objects.
+
+    An object is held, not just its address: of an old schedule that is freed, a new one may get the address.
+    """
+    attributes = sorted(vars(part).items(), key=lambda item: item[0])
+    return tuple((name, _plain(value, objects)) for name, value in attributes if name not in _CHANGING)
 
 
-def _plain(value: Any, depth: int = 0) -> Hashable:
+def _plain(value: Any, objects: list[Any], depth: int = 0) -> Hashable:
     if value is None or isinstance(value, bool | int | float | str):
-        return value
+        return type(value), value
     if isinstance(value, tuple | list) and depth < _DEEPEST:
-        return tuple(_plain(inner, depth + 1) for inner in value)
+        return tuple(_plain(inner, objects, depth + 1) for inner in value)
     if isinstance(value, dict) and depth < _DEEPEST:
-        return tuple((key, _plain(inner, depth + 1)) for key, inner in value.items() if isinstance(key, str))
-    return id(value) if callable(value) else type(value).__name__
+        return tuple((str(key), _plain(inner, objects, depth + 1)) for key, inner in value.items())
+    if callable(value) or isinstance(value, keras.DTypePolicy):
+        objects.append(value)
+    return type(value).__name__

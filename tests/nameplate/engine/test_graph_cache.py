@@ -109,6 +109,8 @@ CHANGES: dict[str, Callable[[keras.Model], Any]] = {
     "an activation": lambda model: setattr(model.get_layer("body"), "activation", keras.ops.relu),
     "compile": _recompiled,
     "clipping": lambda model: setattr(model.optimizer, "clipnorm", 1e-3),
+    "a precision": lambda model: setattr(model.get_layer("body"), "dtype_policy", keras.DTypePolicy("mixed_bfloat16")),
+    "a regularizer": lambda model: setattr(model.get_layer("body"), "kernel_regularizer", keras.regularizers.L2(0.1)),
     "a constant of the optimizer": lambda model: setattr(model.optimizer, "beta_1", 0.5),
 }
 
