@@ -48,6 +48,8 @@ def test_random_trainings_give_the_numbers_of_one_device(trainers: Trainers) -> 
             print(findings[-1], flush=True)
         for way, answer in answers.items():
             compared[way] += bool(answer.numbers)
+        if len(tried) % 10 == 0:
+            print(f"{len(tried)} cases, {len(findings)} findings", flush=True)
 
     train()
     print(f"compared: {compared}")
