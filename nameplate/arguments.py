@@ -1,6 +1,6 @@
 """Arguments checked at the door against annotations: `checked` for a verb, `CheckedFields` for a dataclass.
 
-A signature says what is possible; whoever passes anything else is told the argument, what was received and what is
+A signature says what is possible. The error for anything else names the argument, what was received and what is
 needed, for all arguments at once. Ranges, shapes and what exists are the verb's own to check.
 """
 

@@ -24,11 +24,11 @@ from nameplate.engine.graph import (
     StepLogs,
     Value,
     as_logged,
-    graph_of,
     logs_or_metrics,
     metric_values,
     results_of,
 )
+from nameplate.engine.graph_cache import graph_of
 from nameplate.engine.host_collectives import several_workers
 from nameplate.engine.local_updates import updating_locally
 from nameplate.engine.one_device import as_one_device

@@ -7,8 +7,7 @@ not spend its first second on rewriting functions.
 from __future__ import annotations
 
 import itertools
-import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -18,10 +17,8 @@ import tensorflow as tf
 from nameplate.data.batches import Batches, Share
 from nameplate.data.feeds import Feed
 from nameplate.engine import host_collectives
-from nameplate.engine.graph_cache import Signature, keep
+from nameplate.engine.graph_cache import Graph
 from nameplate.engine.one_device import as_one_device
-from nameplate.engine.private import trace_often
-from nameplate.engine.reductions import UntriedStepError
 from nameplate.engine.replica import Logs, Step, share_of_this_replica
 from nameplate.engine.step_ranges import shares_at, step_ranges
 from nameplate.engine.whole_batch import Result, over_whole_steps
@@ -31,28 +28,19 @@ from nameplate.graph.global_state import collector_paused
 Value = float | np.ndarray  # of a metric: an array if it gives several numbers
 
 
-class TrainGraph:
+class TrainGraph(Graph):
     """Training steps of a feed, from where the run stands."""
 
-    def __init__(self, step: Step, feed: Feed) -> None:
-        self._step, self._feed = step, feed
-        self._strategy = tf.distribute.get_strategy()
-        self._iterator: Any = None
-        self._logs = StepLogs()
-        self._steps = graph_of(self._train)
-        self.signature: Signature | None = None
-        self._place: Any = None  # where the examples of an earlier feed were
-        feed.hold(None)
+    training = True
 
-    def serve(self, feed: Feed) -> None:
-        """Take the examples of another feed from now on."""
-        feed.hold(self._place)
-        self._feed = feed
+    def __init__(self, step: Step, feed: Feed) -> None:
+        super().__init__(step, feed)
+        self._logs = StepLogs()
 
     def retrace(self) -> None:
         """Trace the step again when it runs next, since other layers train."""
         self.signature = None
-        self._steps = graph_of(self._train)
+        self.trace_again()
 
     def begin(self, step: int) -> None:
         """Continue at this step of the run."""
@@ -64,16 +52,8 @@ class TrainGraph:
         with collector_paused():
             for steps in step_ranges(self._feed.batches, first, count, by_shape=self._step.xla):
                 numbers = _int64(epoch), _int64(steps.first), _int64(steps.count)
-                losses.append(self._run(*numbers, last=steps.last).numpy())
+                losses.append(self._call(self._iterator, *numbers, last=steps.last).numpy())
         return np.concatenate(losses)
-
-    def _run(self, *numbers: tf.Tensor, last: bool | None) -> tf.Tensor:
-        try:
-            return self._steps(self._iterator, *numbers, last=last)
-        except UntriedStepError as untried:
-            self._step.try_out(untried.examples, training=True)
-        self._steps = graph_of(self._train)
-        return self._steps(self._iterator, *numbers, last=last)
 
     def logs(self) -> dict[str, Value]:
         """Return what the model's own methods logged in the last step, over the examples of all replicas."""
@@ -81,16 +61,9 @@ class TrainGraph:
 
     def traces(self) -> int:
         """Return how often the step was traced: once, and once more for a smaller last step that needs its own."""
-        return self._steps.experimental_get_tracing_count()
+        return self._graph.experimental_get_tracing_count()
 
-    def release(self) -> None:
-        """Drop the data, and leave the graph to the model, to serve again."""
-        self._iterator = None
-        self._place = self._feed.release()
-        keep(self, self._step, self._feed)
-        del self._feed
-
-    def _train(
+    def _steps(
         self, iterator: Any, epoch: tf.Tensor, first: tf.Tensor, count: tf.Tensor, *, last: bool | None
     ) -> tf.Tensor:
         batches = self._feed.batches
@@ -117,23 +90,12 @@ class TrainGraph:
         return tf.add_n(self._strategy.experimental_local_results(loss))  # parts of the step's loss
 
 
-class EvaluationGraph:
+class EvaluationGraph(Graph):
     """One pass over a feed, for its metrics."""
 
     def __init__(self, step: Step, feed: Feed) -> None:
-        self._step, self._feed = step, feed
-        self._strategy = tf.distribute.get_strategy()
-        self._iterator: Any = None
+        super().__init__(step, feed)
         self._logs = StepLogs()
-        self._steps = graph_of(self._evaluate)
-        self.signature: Signature | None = None
-        self._place: Any = None  # where the examples of an earlier feed were
-        feed.hold(None)
-
-    def serve(self, feed: Feed) -> None:
-        """Take the examples of another feed from now on."""
-        feed.hold(self._place)
-        self._feed = feed
 
     @property
     def steps(self) -> int:
@@ -150,31 +112,14 @@ class EvaluationGraph:
             self._iterator = self._feed.begin(0)
         with collector_paused():
             for steps in step_ranges(self._feed.batches, first, count):
-                self._run(_int64(steps.first), _int64(steps.count), last=steps.last)
+                self._call(self._iterator, _int64(steps.first), _int64(steps.count), last=steps.last)
 
     def measured(self) -> dict[str, Value]:
         """Return what was measured, as Keras does: the logs of the model's own methods, or else its metrics."""
         logs = self._logs.read() | results_of(self._step.results[False])
         return logs_or_metrics(metric_values(self._step.model), logs)
 
-    def _run(self, *numbers: tf.Tensor, last: bool | None) -> None:
-        try:
-            self._steps(self._iterator, *numbers, last=last)
-        except UntriedStepError as untried:
-            self._step.try_out(untried.examples, training=False)
-        else:
-            return
-        self._steps = graph_of(self._evaluate)
-        self._steps(self._iterator, *numbers, last=last)
-
-    def release(self) -> None:
-        """Drop the data, and leave the graph to the model, to serve again."""
-        self._iterator = None
-        self._place = self._feed.release()
-        keep(self, self._step, self._feed)
-        del self._feed
-
-    def _evaluate(self, iterator: Any, first: tf.Tensor, count: tf.Tensor, *, last: bool | None) -> None:
+    def _steps(self, iterator: Any, first: tf.Tensor, count: tf.Tensor, *, last: bool | None) -> None:
         batches = self._feed.batches
         ahead = self._feed.ahead(_int64(0), first * batches.batch, _examples(batches, first, count))
 
@@ -195,21 +140,8 @@ class EvaluationGraph:
         self._logs.keep(self._strategy.run(of_replica, taken))
 
 
-class PredictionGraph:
+class PredictionGraph(Graph):
     """One pass over a feed, for the model's outputs."""
-
-    def __init__(self, step: Step, feed: Feed) -> None:
-        self._step, self._feed = step, feed
-        self._strategy = tf.distribute.get_strategy()
-        self._steps = graph_of(self._predict)
-        self.signature: Signature | None = None
-        self._place: Any = None  # where the examples of an earlier feed were
-        feed.hold(None)
-
-    def serve(self, feed: Feed) -> None:
-        """Take the examples of another feed from now on."""
-        feed.hold(self._place)
-        self._feed = feed
 
     def run(self, callbacks: keras.callbacks.CallbackList) -> Any:
         """Return the outputs of all examples in their order, arrays of (size, ...) in the model's structure."""
@@ -222,9 +154,7 @@ class PredictionGraph:
                 if model.stop_predicting:
                     break
         finally:
-            self._place = self._feed.release()
-            keep(self, self._step, self._feed)
-            del self._feed
+            self.release()
         return tf.nest.map_structure(lambda *leaves: np.concatenate([leaf.numpy() for leaf in leaves]), *outputs)
 
     def _outputs(self, callbacks: keras.callbacks.CallbackList) -> Iterator[tuple[int, Any]]:
@@ -243,9 +173,9 @@ class PredictionGraph:
         batches = self._feed.batches
         for steps in step_ranges(batches, 0, batches.steps):
             for step in range(steps.first, steps.first + steps.count):
-                yield self._steps(iterator, _int64(step), last=steps.last)
+                yield self._call(iterator, _int64(step), last=steps.last)
 
-    def _predict(self, iterator: Any, step: tf.Tensor, *, last: bool | None) -> Any:
+    def _steps(self, iterator: Any, step: tf.Tensor, *, last: bool | None) -> Any:
         batches = self._feed.batches
         shares = shares_at(batches, step, last=last)
         examples = _examples(batches, step, 1)
@@ -372,30 +302,3 @@ def as_logged(value: Any) -> float | np.ndarray:
         value = tf.cast(value, tf.float32) if value.dtype.size < 4 else value  # NumPy has no bfloat16
     array = np.asarray(value)
     return float(array) if array.ndim == 0 else array
-
-
-def graph_of(steps: Callable[..., Any]) -> Any:
-    """Return a bound method as a `tf.function` that its object may hold: both are freed when the object is dropped.
-
-    TensorFlow counts traces by the address of a function. It would mistake a function that is created at the address of
-    an earlier one for the same, and warn of frequent tracing.
-
-    Raises:
-        NameplateError: functions run eagerly, where replicas cannot exchange anything.
-    """
-    if tf.config.functions_run_eagerly():
-        raise NameplateError(
-            "tf.config.run_functions_eagerly(True): replicas run only in a graph; "
-            "call tf.config.run_functions_eagerly(False) first"
-        )
-    method = weakref.WeakMethod(steps)
-
-    def of_object(*arguments: Any, **keywords: Any) -> Any:
-        held = method()
-        assert held is not None  # it is the object that runs the graph
-        return held(*arguments, **keywords)
-
-    of_object.__name__ = steps.__name__
-    graph = tf.function(of_object, autograph=False, reduce_retracing=True)
-    trace_often(graph)
-    return graph

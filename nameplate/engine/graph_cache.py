@@ -7,16 +7,21 @@ serves again only if all of it is the same, and it is out of the cache while it 
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import keras
+import tensorflow as tf
 
 from nameplate.data.feeds import Feed
 from nameplate.engine.host_collectives import several_workers
+from nameplate.engine.private import trace_often
 from nameplate.engine.private_loop import CHANGED_BY_CALLS
+from nameplate.engine.reductions import UntriedStepError
 from nameplate.engine.replica import Step
+from nameplate.errors import NameplateError
 from nameplate.graph.name_contract import GUARDED
 from nameplate.graph.tree import layers
 
@@ -40,19 +45,54 @@ class Signature:
         return same and all(mine is its for mine, its in zip(self.objects, other.objects, strict=True))
 
 
-class Graph(Protocol):
-    """A graph that can serve one feed after another."""
+class Graph:
+    """Steps of a model on all replicas, in a graph that serves one feed after another."""
 
-    signature: Signature | None
+    training = False
+    _steps: Callable[..., Any]  # runs steps on all replicas; a method, which is traced
+
+    def __init__(self, step: Step, feed: Feed) -> None:
+        self._step, self._feed = step, feed
+        self._strategy = tf.distribute.get_strategy()
+        self._iterator: Any = None
+        self._place: Any = None  # where the examples of an earlier feed were
+        self.signature: Signature | None = None
+        self.trace_again()
+        feed.hold(None)
+
+    def _call(self, *arguments: Any, last: bool | None) -> Any:
+        try:
+            return self._graph(*arguments, last=last)
+        except UntriedStepError as untried:
+            self._step.try_out(untried.examples, training=self.training)
+        self.trace_again()
+        return self._graph(*arguments, last=last)
+
+    def trace_again(self) -> None:
+        """Trace the steps when they run next."""
+        self._graph = graph_of(self._steps)
 
     def serve(self, feed: Feed) -> None:
         """Take the examples of another feed from now on."""
+        feed.hold(self._place)
+        self._feed = feed
+
+    def release(self) -> None:
+        """Drop the data; leave the graph to the model, to serve again unless the model has changed since the trace."""
+        self._iterator = None
+        self._place = self._feed.release()
+        signature = signature_of(type(self), self._step, self._feed)
+        if self.signature is not None and self.signature.matches(signature):
+            kept = _graphs(self._step.model)
+            kept.append(self)
+            del kept[:-MOST]
+        del self._feed
 
 
 G = TypeVar("G", bound=Graph)
 
 
-def graph_for(make: Callable[[Step, Feed], G], step: Step, feed: Feed) -> G:
+def graph_for(make: type[G], step: Step, feed: Feed) -> G:
     """Return a graph for this feed: one that the model keeps from an earlier call, or a new one."""
     if several_workers() or step.augmentation is not None:
         return make(step, feed)  # workers must trace together; augmentation is a configured run's, which trains once
@@ -66,15 +106,6 @@ def graph_for(make: Callable[[Step, Feed], G], step: Step, feed: Feed) -> G:
     graph = make(step, feed)
     graph.signature = signature
     return graph
-
-
-def keep(graph: Graph, step: Step, feed: Feed) -> None:
-    """Keep a graph that has served, unless its model is not as it was traced any more."""
-    if graph.signature is None or not graph.signature.matches(signature_of(type(graph), step, feed)):
-        return
-    kept = _graphs(step.model)
-    kept.append(graph)
-    del kept[:-MOST]
 
 
 def _graphs(model: keras.Model) -> list[Any]:
@@ -137,3 +168,30 @@ def _plain(value: Any, objects: list[Any], depth: int = 0) -> Hashable:
     if callable(value) or isinstance(value, keras.DTypePolicy):
         objects.append(value)
     return type(value).__name__
+
+
+def graph_of(steps: Callable[..., Any]) -> Any:
+    """Return a bound method as a `tf.function` that its object may hold: both are freed when the object is dropped.
+
+    TensorFlow counts traces by the address of a function. It would mistake a function that is created at the address of
+    an earlier one for the same, and warn of frequent tracing.
+
+    Raises:
+        NameplateError: functions run eagerly, where replicas cannot exchange anything.
+    """
+    if tf.config.functions_run_eagerly():
+        raise NameplateError(
+            "tf.config.run_functions_eagerly(True): replicas run only in a graph; "
+            "call tf.config.run_functions_eagerly(False) first"
+        )
+    method = weakref.WeakMethod(steps)
+
+    def of_object(*arguments: Any, **keywords: Any) -> Any:
+        held = method()
+        assert held is not None  # it is the object that runs the graph
+        return held(*arguments, **keywords)
+
+    of_object.__name__ = steps.__name__
+    graph = tf.function(of_object, autograph=False, reduce_retracing=True)
+    trace_often(graph)
+    return graph

@@ -14,7 +14,7 @@ from nameplate.naming.rules import Rule, apply_rules
 from nameplate.weights.automatic_names import Owners, paired
 from nameplate.weights.plan import Form, WeightPlan, forms_of
 
-ANEW = "and it numbers them anew for every model of a process"
+RENUMBERED = "and a model built again in the same process gets other numbers"
 _SHOWN = 3
 
 
@@ -55,4 +55,4 @@ def advice(rules: Sequence[Rule], plan: WeightPlan, *, remedy: str) -> str | Non
     shown = ", ".join(f"{rule.old} for {rule.new}" for rule in rules[:_SHOWN])
     more = f" and {len(rules) - _SHOWN} more" if len(rules) > _SHOWN else ""
     what = "All that differs are" if all(solved) else "Among what differs are"
-    return f"{what} names that Keras made up, {ANEW}: {shown}{more}. {remedy}"
+    return f"{what} names that Keras made up, {RENUMBERED}: {shown}{more}. {remedy}"

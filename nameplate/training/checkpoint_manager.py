@@ -18,7 +18,7 @@ import numpy as np
 from nameplate import checkpoint as store
 from nameplate.engine.statistics import in_host_memory
 from nameplate.errors import NameplateError, NotFiniteError, worded
-from nameplate.io.automatic_pairs import ANEW
+from nameplate.io.automatic_pairs import RENUMBERED
 from nameplate.training.callbacks import CallbackState
 from nameplate.training.config import CheckpointConfig
 from nameplate.training.config_diff import ConfigDiff, resets_for
@@ -336,8 +336,8 @@ class Checkpoints:
 
 
 _MADE_UP = (
-    f"All that differs are names that Keras made up, {ANEW}: call keras.utils.clear_session() before the model is "
-    "built again, start the script or notebook anew, or name the layers."
+    f"All that differs are names that Keras made up, {RENUMBERED}: call keras.utils.clear_session() before "
+    "that, restart the script or the notebook, or name the layers."
 )
 
 

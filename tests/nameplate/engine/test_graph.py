@@ -15,7 +15,8 @@ import tensorflow as tf
 from tensorflow.python.autograph.impl import api as autograph
 
 from nameplate.data.feeds import HostFeed
-from nameplate.engine.graph import TrainGraph, graph_of, metric_values
+from nameplate.engine.graph import TrainGraph, metric_values
+from nameplate.engine.graph_cache import graph_of
 from nameplate.training.arguments import Arguments
 from nameplate.training.fit import loop_of
 
@@ -35,7 +36,7 @@ def compiled(strategy: Any) -> keras.Model:
 
 def body_of(graph: TrainGraph) -> Counter[str]:
     """Return the operations of one step, by kind."""
-    (concrete,) = graph._steps._list_all_concrete_functions()
+    (concrete,) = graph._graph._list_all_concrete_functions()
     functions = concrete.graph.as_graph_def().library.function
     body = max((each for each in functions if "while_body" in each.signature.name), key=lambda each: len(each.node_def))
     return Counter(node.op for node in body.node_def)

@@ -86,7 +86,7 @@ def test_a_model_built_again_takes_its_weights(make: Callable[[], keras.Model], 
     else:
         nameplate.save(first, path)
     before = outputs(second)
-    with pytest.raises(LoadingError, match=r"made up, and it numbers them anew .* for .*automatic='pair'"):
+    with pytest.raises(LoadingError, match=r"made up, and a model built again .* for .*automatic='pair'"):
         nameplate.load_weights(second, source)
     assert np.array_equal(outputs(second), before)
     plan = nameplate.load_weights(second, source, automatic="pair")
