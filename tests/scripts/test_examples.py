@@ -1,0 +1,65 @@
+"""The example scripts do what they say, as a stranger would run them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nameplate.training.loop import Loop
+from scripts.examples import mirrored_keras, mirrored_nameplate
+from tests.jobs import CONTEXT
+from tests.trainer.running import assert_same, content
+
+EPOCHS = 3  # of 24 steps
+
+
+def test_the_twin_of_a_keras_script_has_its_numbers(tmp_path: Path, strategy: Any) -> None:
+    """Two replicas against stock Keras on one device; in a third epoch, rounding grows beyond what can be compared."""
+    import tensorflow as tf
+
+    given = {"epochs": 2, "shuffle": False, "verbose": 0}
+    stock = mirrored_keras.train(str(tmp_path / "keras"), tf.distribute.OneDeviceStrategy("CPU:0"), **given)
+    twin = mirrored_nameplate.train(str(tmp_path / "twin"), strategy, **given)
+    assert twin.epoch == stock.epoch
+    assert twin.history == {name: pytest.approx(series, rel=1e-3) for name, series in stock.history.items()}
+
+
+def test_the_twin_killed_three_times_ends_as_if_nothing_had_happened(tmp_path: Path, strategy: Any) -> None:
+    whole = mirrored_nameplate.train(str(tmp_path / "whole"), strategy, epochs=EPOCHS)
+    for step in (7, 26, 61):  # before the first checkpoint, in the second epoch, in the last
+        assert _killed(tmp_path / "killed", step) == -signal.SIGKILL
+    resumed = mirrored_nameplate.train(str(tmp_path / "killed"), strategy, epochs=EPOCHS)
+    assert_same(content(tmp_path / "killed"), content(tmp_path / "whole"))
+    assert (resumed.epoch, resumed.history) == (whole.epoch, whole.history)
+    for one, other in zip(resumed.model.get_weights(), whole.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def _killed(run: Path, step: int) -> int | None:
+    """Start the script in a process of its own, which kills itself at this step; return its exit code."""
+    process = CONTEXT.Process(target=_train_to, args=(str(run), step))
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def _train_to(run: str, step: int) -> None:
+    import tensorflow as tf
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], cross_device_ops=tf.distribute.ReductionToOneDevice())
+    advance = Loop._advance
+
+    def advance_or_die(self: Loop, reached: int, losses: np.ndarray) -> None:
+        advance(self, reached, losses)
+        if reached >= step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Loop._advance = advance_or_die  # type: ignore[assignment, method-assign]
+    mirrored_nameplate.train(run, strategy, epochs=EPOCHS)
