@@ -167,6 +167,28 @@ def is_graph(layer: Any) -> bool:
     return type(layer) is keras.Sequential
 
 
+def has_graph(layer: Any) -> bool:
+    """Return whether the graph of a container is what it computes, also if its class's constructor made the layers.
+
+    Models in the style of KerasHub are such: their classes call `super().__init__(inputs, outputs)`. Their graphs can
+    be read, and a part of one can be taken as a plain model; but an edited graph cannot be of that class.
+    """
+    return is_graph(layer) or (isinstance(layer, keras_private.Functional) and not adds_code(layer))
+
+
+def why_closed(container: Any, *, top: bool) -> str:
+    """Return why the graph of a container cannot be edited, and what can be done; `top`: it is the whole model."""
+    kind = type(container).__name__
+    if not has_graph(container):
+        return f"the code of {kind} calls its layers. Only replace works there, if its configuration contains the layer"
+    why = f"the constructor of {kind} makes its layers"
+    if not top:
+        return f"{why}. Only replace works there, if its configuration contains the layer"
+    output = keras_private.source(container.outputs[0]).name
+    way = f"nameplate.extract(model, {output!r}) gives a plain model to edit"
+    return f"{why}, so an edited one would not be a {kind}. {way}"
+
+
 def adds_code(container: Any) -> bool:
     """Return whether a class of the user's overrides `call`, so that it computes more than its graph."""
     return isinstance(container, keras_private.Functional) and type(container).call is not keras_private.Functional.call

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from nameplate.graph.functional import Call, Graph, Head, SurgeryError, is_graph, read
+from nameplate.graph.functional import Call, Graph, Head, SurgeryError, has_graph, is_graph, read, why_closed
 from nameplate.graph.tree import Entry, direct, require_model, walk
 from nameplate.naming import names
 
@@ -16,11 +16,15 @@ Sites = int | Sequence[int] | None  # which calls of a shared layer, counted fro
 
 
 class Addresses:
-    """The names in a model's tree, and its graphs, each read on first use."""
+    """The names in a model's tree, and its graphs, each read on first use.
 
-    def __init__(self, model: keras.Model) -> None:
+    With `part` only a part of the model's own graph is taken, so it may be one that the constructor of a class made.
+    """
+
+    def __init__(self, model: keras.Model, *, part: bool = False) -> None:
         require_model(model)
         self.model = model
+        self._taken = model if part and has_graph(model) else None
         self.entries = walk(model)
         self.names = {id(model): ""} | {id(entry.layer): entry.name for entry in self.entries}
         self._by_name: dict[str, list[Entry]] = defaultdict(list)
@@ -80,13 +84,11 @@ class Addresses:
         Raises:
             SurgeryError: for a layer inside a subclassed model, whose code calls it.
         """
-        subclassed = [holder for holder in self.holders(layer) if not is_graph(holder)]
+        subclassed = [holder for holder in self.holders(layer) if not self._is_read(holder)]
         if subclassed:
-            kind = type(subclassed[0]).__name__
-            raise SurgeryError(
-                f"cannot {what} {self.name(layer)!r}: it is in {self.name(subclassed[0]) or 'the model'!r}, and the "
-                f"code of {kind} calls it. Only replace works there, if the configuration of {kind} contains the layer"
-            )
+            place = repr(self.name(subclassed[0])) if self.name(subclassed[0]) else "the model itself"
+            why = why_closed(subclassed[0], top=subclassed[0] is self.model)
+            raise SurgeryError(f"cannot {what} {self.name(layer)!r}: it is in {place}, and {why}")
         return [self.graph(holder) for holder in self.holders(layer)]
 
     def sites(self, layer: Any, at: Sites, *, what: str) -> list[tuple[Graph, Call]]:
@@ -114,8 +116,11 @@ class Addresses:
 
     def heads(self, layer: Any) -> list[tuple[Graph, Head]]:
         """Return the graphs that an input belongs to, with its place in each."""
-        graphs = [self.graph(holder) for holder in self.holders(layer) if is_graph(holder)]
+        graphs = [self.graph(holder) for holder in self.holders(layer) if self._is_read(holder)]
         return [(graph, head) for graph in graphs for head in graph.heads if head.layer is layer]
+
+    def _is_read(self, container: Any) -> bool:
+        return container is self._taken or is_graph(container)
 
     def with_holders(self, ids: Iterable[int]) -> list[Any]:
         """Return these containers and all that contain one of them, at any depth, each once.

@@ -16,7 +16,7 @@ from nameplate import text_table
 from nameplate.arguments import checked
 from nameplate.checkpoint import durable
 from nameplate.errors import as_path
-from nameplate.graph.functional import Graph, SurgeryError, is_graph, read
+from nameplate.graph.functional import Graph, SurgeryError, has_graph, read
 from nameplate.graph.tree import require_model
 from nameplate.naming import names
 from nameplate.naming.names import did_you_mean
@@ -118,7 +118,7 @@ def _graph(model: Any, wanted: Sequence[str]) -> Graph:
         raise SurgeryError(f"a drawing shows one container; these names are in {', '.join(sorted(containers))}")
     where = containers.pop()
     container = Addresses(model).layer(where) if where else model
-    if not is_graph(container) or not getattr(container, "inputs", None):
+    if not has_graph(container) or not getattr(container, "inputs", None):
         raise SurgeryError(f"{container.name!r}, a {type(container).__name__}, has no graph to draw")
     return read(container)
 

@@ -11,7 +11,7 @@ import keras
 from nameplate.arguments import BY_VERB, checked
 from nameplate.formats.policy_file import AnyPolicy
 from nameplate.graph import keras_private
-from nameplate.graph.functional import SurgeryError, is_graph
+from nameplate.graph.functional import SurgeryError, is_graph, why_closed
 from nameplate.graph.global_state import collector_paused
 from nameplate.naming import names
 from nameplate.surgery.addresses import Addresses, Sites
@@ -182,11 +182,7 @@ def _known(addresses: Addresses, rebuild: Rebuild) -> Rebuild:
 def _editable(model: Any) -> Any:
     if is_graph(model):
         return model
-    kind = type(model).__name__
-    raise SurgeryError(
-        f"{getattr(model, 'name', model)!r} is a {kind}, whose code calls its layers: there is no graph to edit. "
-        "Only replace works there, if its configuration contains the layer"
-    )
+    raise SurgeryError(f"{model.name!r} cannot be edited: {why_closed(model, top=True)}")
 
 
 def _lines(addresses: Addresses, done: EditLog, dropped: Any, shapes: ShapePropagation, built: Built) -> list[EditLine]:

@@ -10,7 +10,7 @@ from keras import tree
 
 from nameplate.arguments import checked
 from nameplate.graph import keras_private
-from nameplate.graph.functional import Graph, Head, SurgeryError, Value, adds_code, is_graph, values_in
+from nameplate.graph.functional import Graph, Head, SurgeryError, Value, adds_code, has_graph, values_in
 from nameplate.graph.global_state import collector_paused
 from nameplate.graph.tree import require_model
 from nameplate.surgery.addresses import Addresses, is_input
@@ -53,7 +53,7 @@ def extract(
         SurgeryError: for names that do not exist, and for a part that depends on something else too.
     """
     require_model(model)
-    addresses = Addresses(_editable(model))
+    addresses = Addresses(_editable(model), part=True)
     wanted = _wanted(outputs)
     inputs = [inputs] if isinstance(inputs, str) else inputs
     if unused := [layer for layer in at or {} if layer not in {*wanted, *(inputs or ())}]:
@@ -84,9 +84,9 @@ def extract(
 
 
 def _editable(model: Any) -> Any:
-    if is_graph(model) and getattr(model, "inputs", None):
+    if has_graph(model) and getattr(model, "inputs", None):
         return model
-    why = "it is not built yet; build it first" if is_graph(model) else "its code calls its layers"
+    why = "it is not built yet; build it first" if has_graph(model) else "its code calls its layers"
     raise SurgeryError(f"nothing can be extracted from the {type(model).__name__} {model.name!r}: {why}")
 
 

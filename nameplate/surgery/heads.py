@@ -16,7 +16,7 @@ from keras import layers
 from nameplate.arguments import checked
 from nameplate.errors import NameplateError
 from nameplate.graph import explicit_names, keras_private
-from nameplate.graph.functional import is_graph
+from nameplate.graph.functional import has_graph
 from nameplate.graph.tree import require_model, walk
 from nameplate.naming import names
 from nameplate.naming.policy import NameKind
@@ -155,7 +155,7 @@ def _last(backbone: Any) -> str:
     """Return the layer whose output is the backbone's output."""
     ends = [str(keras_private.source(tensor).name) for tensor in getattr(backbone, "outputs", None) or []]
     if len(ends) != 1:
-        reason = "is not built; build it first" if is_graph(backbone) else "has no graph, its code calls its layers"
+        reason = "is not built; build it first" if has_graph(backbone) else "has no graph, its code calls its layers"
         if ends:
             reason = f"has the outputs {', '.join(ends)}: say which layer the head is attached to with after=NAME"
         raise HeadError(f"{backbone.name!r} {reason}")

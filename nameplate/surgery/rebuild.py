@@ -19,7 +19,7 @@ from nameplate.graph.clone import Copier, clone, paired, prove_equivalent, refus
 from nameplate.graph.constructor_arguments import completed, graph_arguments
 from nameplate.graph.copy_state import copy_names, copy_state, held, own_copy, restore_initializers
 from nameplate.graph.equivalence import copy_attributes, untied
-from nameplate.graph.functional import Call, Graph, SurgeryError, Value, adds_code, same
+from nameplate.graph.functional import Call, Graph, SurgeryError, Value, adds_code, is_graph, same
 from nameplate.graph.global_state import collector_paused, deep_graphs
 from nameplate.graph.serializable import custom_objects
 from nameplate.graph.tree import owned_variables, seeds, walk
@@ -152,8 +152,9 @@ class _Maker:
         )
         self._keys[id(graph.container)] = _moved_keys(graph, heads)
         inputs = rekeyed(inputs, self._keys[id(graph.container)])
-        inside = self._blueprint.part and graph is self._blueprint.top and adds_code(graph.container)
-        whole = isinstance(graph.container, keras_private.Functional) and not inside
+        part = self._blueprint.part and graph is self._blueprint.top
+        plain = part and (adds_code(graph.container) or not is_graph(graph.container))
+        whole = isinstance(graph.container, keras_private.Functional) and not plain
         kind = type(graph.container) if whole else keras.Model
         with warnings.catch_warnings():  # keys that differ from the inputs' names, as in the original
             warnings.filterwarnings("ignore", message="When providing `inputs` as a dict")

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import nameplate
 from nameplate.training.loop import Loop
-from scripts.examples import mirrored_keras, mirrored_nameplate
+from scripts.examples import cross_validation, hub, mirrored_keras, mirrored_nameplate
 from tests.jobs import CONTEXT
 from tests.trainer.running import assert_same, content
 
@@ -38,6 +39,27 @@ def test_the_twin_killed_three_times_ends_as_if_nothing_had_happened(tmp_path: P
     assert (resumed.epoch, resumed.history) == (whole.epoch, whole.history)
     for one, other in zip(resumed.model.get_weights(), whole.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_model_in_the_style_of_keras_hub_is_trained_saved_and_gets_another_head(tmp_path: Path) -> None:
+    task, digits = hub.train(str(tmp_path), epochs=1)
+    loaded = nameplate.load(tmp_path / "parity.keras")
+    assert [type(each) for each in (loaded, loaded.backbone)] == [hub.DigitsClassifier, hub.DigitsBackbone]
+    before, after = nameplate.read(task), nameplate.read(digits)
+    assert {name for name in after if name not in before} == {"digit/kernel", "digit/bias"}
+    assert {name for name in before if name not in after} >= {"logits/kernel", "logits/bias"}
+    assert_same(*({name: each[name] for name in before if name.startswith("backbone/")} for each in (before, after)))
+    assert type(nameplate.layer(digits, "backbone")) is hub.DigitsBackbone
+
+
+def test_each_fold_of_a_cross_validation_is_a_run_and_none_is_trained_twice(tmp_path: Path) -> None:
+    first = cross_validation.cross_validate(str(tmp_path), count=3, epochs=1)
+    assert len({report.values["val_accuracy"] for report in first}) > 1
+    again = cross_validation.cross_validate(str(tmp_path), count=3, epochs=1)
+    assert [report.history for report in again] == [report.history for report in first]
+    assert [report.steps for report in again] == [19, 19, 19]
+    held_out = np.concatenate([held for _, held in cross_validation.folds(1797, 3)])
+    assert sorted(held_out) == list(range(1797))
 
 
 def _killed(run: Path, step: int) -> int | None:

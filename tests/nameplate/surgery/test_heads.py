@@ -106,6 +106,44 @@ def test_a_head_that_cannot_be_is_refused_in_words(make: Any, options: dict[str,
     assert isinstance(refused.value, HeadError | ArgumentError) or "after" in options
 
 
+class Constructed(keras.Model):
+    """A model whose constructor makes its graph, as those of KerasHub do."""
+
+    def __init__(self, width: int = 4, **options: Any) -> None:
+        self.stem = layers.Dense(width, name="stem")
+        self.drop = layers.Dropout(0.5, seed=1, name="drop")
+        self.old = layers.Dense(2, name="old")
+        x = keras.Input((3,), name="x")
+        super().__init__(inputs=x, outputs=self.old(self.drop(self.stem(x))), **options)
+        self.width = width
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, "width": self.width}
+
+
+def test_a_head_stands_on_a_model_whose_constructor_makes_its_graph() -> None:
+    backbone = Constructed(5, name="made")
+    model = nameplate.attach(backbone, {"label": 3}, after="stem")
+    assert list(nameplate.layers(model)) == ["x", "stem", "label"]
+    assert np.array_equal(nameplate.read(model)["stem/kernel"], nameplate.read(backbone)["stem/kernel"])
+    assert "stem" in nameplate.draw(backbone)
+    assert list(nameplate.layers(nameplate.attach(backbone, {"label": 3}))) == ["x", "stem", "drop", "old", "label"]
+
+
+def test_any_other_edit_of_such_a_model_is_made_on_its_graph_taken_out() -> None:
+    backbone = Constructed(5, name="made")
+    with pytest.raises(NameplateError, match="nothing was edited") as refused:
+        nameplate.remove(backbone, "drop")
+    assert (
+        "cannot remove 'drop': it is in the model itself, and the constructor of Constructed makes its layers, so an "
+        "edited one would not be a Constructed. nameplate.extract(model, 'old') gives a plain model to edit"
+    ) in str(refused.value)
+    plain = nameplate.extract(backbone, "old")
+    x = np.ones((2, 3), "float32")
+    assert np.array_equal(plain(x), backbone(x))
+    assert list(nameplate.layers(nameplate.remove(plain, "drop"))) == ["x", "stem", "old"]
+
+
 @pytest.mark.parametrize("after", [None, "stem"])
 def test_d1_a_head_stands_on_a_sequential(after: str | None) -> None:
     backbone = keras.Sequential(

@@ -44,7 +44,11 @@ MESSAGES: list[tuple[Callable[[], keras.Model], Callable[[keras.Model], Any], st
     (nested, lambda m: nameplate.remove(m, "c1"), "backbone/c1"),
     (subclassed, lambda m: nameplate.extract(m, "stem"), "its code calls its layers"),
     (unbuilt, lambda m: nameplate.extract(m, "hidden"), "it is not built yet; build it first"),
-    (subclassed, lambda m: nameplate.insert(m, layers.ReLU(name="act"), after="stem"), "the code of Net calls it"),
+    (
+        subclassed,
+        lambda m: nameplate.insert(m, layers.ReLU(name="act"), after="stem"),
+        "the code of Net calls its layers",
+    ),
     # which call
     (shared, lambda m: nameplate.replace(m, {"project": layers.Dense(3)}, at=[0, 7]), "at 7: it is called 3 times"),
     (shared, lambda m: nameplate.extract(m, "project"), "is called 3 times; say which call with at={'project': 0}"),
