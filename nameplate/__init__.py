@@ -64,6 +64,7 @@ if TYPE_CHECKING:  # for type checkers and editors; what runs is below, and a te
     from nameplate.training.evaluate import evaluate as evaluate
     from nameplate.training.evaluate import predict as predict
     from nameplate.training.fit import fit as fit
+    from nameplate.training.report import Report as Report
     from nameplate.weights.adaptation import Classes as Classes
     from trainer.config.composing import run_config as run_config
     from trainer.config.run_config import RunConfig as RunConfig
@@ -100,6 +101,7 @@ _HOMES = {
     "nameplate.training.config": "Checkpoint Log",
     "nameplate.training.custom_loop": "Run",
     "nameplate.training.fit": "fit",
+    "nameplate.training.report": "Report",
     "nameplate.training.evaluate": "evaluate predict",
     "nameplate.interpret.dream": "dream",
     "nameplate.interpret.look": "look saliency",

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from nameplate import checkpoint as store
+from nameplate.checkpoint.location import NoCheckpointError, choose
 from nameplate.errors import FileFormatError, as_path
 from nameplate.formats.arrays import Arrays
 from nameplate.formats.keras_file import open_keras, read_keras_table
@@ -48,7 +51,7 @@ TABLES: dict[str, Callable[[Path], NameTable]] = {
 
 
 def open_weights(path: str | os.PathLike[str]) -> Arrays:
-    """Open the arrays of any file of a known format, or of a SavedModel or checkpoint directory, by name.
+    """Open the arrays of any file of a known format, or of a SavedModel, a checkpoint or a run's best one, by name.
 
     Nothing in the file is executed or imported, and each array is read on demand. Use the result in a `with` block,
     which closes the file.
@@ -57,14 +60,31 @@ def open_weights(path: str | os.PathLike[str]) -> Arrays:
         FileFormatError: when the file does not exist, is damaged, has an unknown format, or is refused as unsafe.
     """
     path = as_path(path)
+    with suppress(NoCheckpointError):
+        path = checkpoint_of(path)
     if path.is_dir():
         return _directory(path)
     ending = kind(path)
     if ending is None:
-        raise FileFormatError(f"{path}: weights are read from {', '.join(OPENERS)}, SavedModels and checkpoints")
+        raise FileFormatError(f"{path}: weights are read from {', '.join(OPENERS)}, SavedModels, checkpoints and runs")
     if not path.is_file():
         raise FileFormatError(f"{path}: there is no such file")
     return OPENERS[ending](path)
+
+
+def checkpoint_of(path: Path, which: str | int = "best") -> Path:
+    """Return the checkpoint that the path of a run or a pointer means; any other path as it is.
+
+    Raises:
+        StoreError: a directory that is nothing else has no such checkpoint, or no good one.
+    """
+    if is_weights(path) or kind(path) is not None or not (path.is_dir() or store.layout.is_pointer_name(path.name)):
+        return path
+
+    def warn(checkpoint: Path, error: Exception) -> None:
+        warnings.warn(f"{checkpoint.name} is damaged and skipped: {error}", stacklevel=6)
+
+    return choose(str(path), which, warn)
 
 
 def kind(path: Path) -> str | None:
@@ -103,7 +123,7 @@ def _directory(path: Path) -> Arrays:
     indexes = _indexes(path)
     if len(indexes) != 1:
         raise FileFormatError(
-            f"{path} is a directory, but neither a SavedModel ({GRAPH}) nor a checkpoint ({store.layout.MANIFEST}); "
+            f"{path} is a directory, but no SavedModel ({GRAPH}), no checkpoint ({store.layout.MANIFEST}) and no run; "
             f"it has {len(indexes)} files *{INDEX}"
         )
     return open_safetensors(indexes[0])

@@ -21,15 +21,15 @@ import numpy as np
 from nameplate import checkpoint as store
 from nameplate.arguments import checked
 from nameplate.checkpoint import dtypes
-from nameplate.checkpoint.layout import MANIFEST, is_pointer_name
-from nameplate.checkpoint.location import choose, require_choice
+from nameplate.checkpoint.layout import MANIFEST
+from nameplate.checkpoint.location import require_choice
 from nameplate.errors import FileFormatError, as_names, as_path, cause
 from nameplate.formats import keras_config, limits
 from nameplate.formats.keras_config import modernized
 from nameplate.formats.keras_file import write_copy
 from nameplate.formats.keras_weights import legacy_config
 from nameplate.formats.limits import Budget
-from nameplate.formats.registry import is_weights, kind, open_weights
+from nameplate.formats.registry import checkpoint_of, open_weights
 from nameplate.graph import keras_private
 from nameplate.graph import rename as renaming
 from nameplate.graph.global_state import deep_graphs
@@ -84,24 +84,13 @@ def load(
     """
     only = None if only is None else as_names(only, "only")
     require_choice(which)
-    source = _checkpoint_of(as_path(path), which)
+    source = checkpoint_of(as_path(path), which)
     with keras_private.undisturbed():
         model = None if only is not None else _model(source, custom_objects or {}, trust=trust)
     if model is None:
         return _weights(source, only, rename or ())
     _reserve(model)
     return model if rename is None else renaming.rename(model, rename)
-
-
-def _checkpoint_of(path: Path, which: str | int) -> Path:
-    """Return the checkpoint that a path to a run or a pointer means; any other path as it is."""
-    if is_weights(path) or kind(path) is not None or not (path.is_dir() or is_pointer_name(path.name)):
-        return path
-
-    def warn(checkpoint: Path, error: Exception) -> None:
-        warnings.warn(f"{checkpoint.name} is damaged and skipped: {error}", stacklevel=6)
-
-    return choose(str(path), which, warn)
 
 
 def loaded(path: Path, source: Path, objects: Mapping[str, Any]) -> keras.Model:

@@ -73,7 +73,7 @@ def load_weights(
 
     Args:
         model: a built model; all its variables change, on every replica, or none does.
-        source: a file that `nameplate.formats.open_weights` knows, or weights by name.
+        source: a file that `nameplate.formats.open_weights` knows, a run or checkpoint, or weights by name.
         only: variables, layers, containers or shell patterns of the model; the rest is left as it is.
         rename: `{old: new}` or rules (`OLD=NEW`, `OLD=` to drop, `re:PATTERN=REPLACEMENT`) from names of the file to
             names of the model; the dots in PyTorch's names count as slashes.

@@ -11,7 +11,6 @@ from typing import Any, Literal, TypeAlias
 import keras
 import numpy as np
 
-from nameplate import checkpoint as store
 from nameplate.arguments import checked
 from nameplate.errors import NameplateError
 from nameplate.formats import open_weights
@@ -62,7 +61,7 @@ def plan(
     what its name says.
 
     Args:
-        source: a model, weights by name, or the path of a checkpoint or of any file of weights.
+        source: a model, weights by name, or a path: a run (its best checkpoint), a checkpoint, or a file of weights.
         target: a built model; it is left as it is.
         rules: `{old: new}`, or `OLD=NEW`, `OLD=` to drop, `re:PATTERN=REPLACEMENT`, on the source's names.
         take: patterns of the target's names that are wanted, such as a backbone; by default all are. The rest of the
@@ -233,8 +232,6 @@ def _opened(source: Source) -> tuple[Weights, str]:
     if not isinstance(source, str | os.PathLike):
         raise TransferError(f"a source is a model, weights by name or a path, not a {type(source).__name__}")
     path = Path(source)
-    if (path / "manifest.json").is_file():
-        return store.open(path).weights, str(path)
     return open_weights(path), str(path)
 
 

@@ -94,6 +94,9 @@ class Violation:
     message: str  # what is wrong, in a few words
     suggestion: str  # an own name that would pass without conflict; empty where there is none
 
+    def __str__(self) -> str:
+        return "  ".join(filter(None, [self.name, self.message, _advice(self)]))
+
 
 class NamingError(NameplateError):
     """Names that break the contract; `violations` lists them where a policy was checked."""

@@ -163,6 +163,7 @@ RESULTS = {
     "NameplateError",
     "NamingError",
     "NotFiniteError",
+    "Report",
     "StoppedError",
     "Sweep",
     "TransferPlan",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ import nameplate
 from nameplate.training.loop import Loop
 from scripts.examples import cross_validation, hub, mirrored_keras, mirrored_nameplate
 from tests.jobs import CONTEXT
+from tests.scripts.regenerate_tour import TOUR, executed
 from tests.trainer.running import assert_same, content
 
 EPOCHS = 3  # of 24 steps
@@ -60,6 +63,23 @@ def test_each_fold_of_a_cross_validation_is_a_run_and_none_is_trained_twice(tmp_
     assert [report.steps for report in again] == [19, 19, 19]
     held_out = np.concatenate([held for _, held in cross_validation.folds(1797, 3)])
     assert sorted(held_out) == list(range(1797))
+
+
+def test_the_notebook_runs_and_holds_the_outputs_that_it_has(tmp_path: Path) -> None:
+    kept = nbformat.read(TOUR, as_version=4)
+    again = executed(tmp_path)
+    assert [cell.source for cell in again.cells] == [cell.source for cell in kept.cells]
+    assert list(map(_shown, again.cells)) == list(map(_shown, kept.cells))
+    assert sum("image/png" in _shown(cell) for cell in kept.cells) == 2
+    assert not re.search(r"/(home|root|tmp|usr|work|Users)/", nbformat.writes(kept))
+
+
+def _shown(cell: nbformat.NotebookNode) -> list[str]:
+    """Return what a cell shows: kinds of outputs, and texts without the digits of measured numbers."""
+    outputs = cell.get("outputs", [])
+    kinds = [kind for output in outputs for kind in sorted(output.get("data", [output.output_type]))]
+    texts = [output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in outputs]
+    return kinds + [re.sub(r"\d+\.\d+", "#", text) for text in texts]
 
 
 def _killed(run: Path, step: int) -> int | None:

@@ -40,6 +40,20 @@ def whole(strategy: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.mark.parametrize("which", ["", "latest", "checkpoints/best"])
+def test_a_run_is_a_source_of_weights(whole: Path, which: str) -> None:
+    best = nameplate.read(nameplate.load(whole, which=which if which == "latest" else "best"))
+    model = network()
+    nameplate.load_weights(model, whole / which)
+    planned = nameplate.plan(whole / which, network())
+    for taken in (model, nameplate.apply(planned, network())):
+        values = nameplate.read(taken)
+        assert_same(*({name: each[name] for name in each if name.startswith(KERNELS)} for each in (values, best)))
+
+
+KERNELS = ("hidden/", "classes/")
+
+
 class FailedError(Exception):
     """The user's program fails."""
 
