@@ -18,14 +18,20 @@ pytestmark = pytest.mark.usefixtures("strategy")
 
 MOMENTUM = 0.6
 RUN = ["model=mlp", "model.dropout=0", "run=a", "data.limit=40", "optimizer=sgd", "optimizer.learning_rate=0.05"]
-RUN += ["optimizer.momentum=0", "checkpoint.every_steps=1", "checkpoint.keep_last=99", "checkpoint.monitor=val_loss"]
+RUN += [
+    "strategy=single",
+    "optimizer.momentum=0",
+    "checkpoint.every_steps=1",
+    "checkpoint.keep_last=99",
+    "checkpoint.monitor=val_loss",
+]
 AVERAGED = [*RUN, f"optimizer.ema_momentum={MOMENTUM}"]
 KERNEL = "hidden1/kernel"
 
 
 def test_a3_the_average_is_what_readers_get_and_raw_weights_train(tmp_path: Path) -> None:
-    train(tmp_path, *AVERAGED, "fit.steps=6")
-    train(tmp_path, *RUN, "run=plain", "fit.steps=6")
+    train(tmp_path, *AVERAGED, "strategy=auto", "fit.steps=6")
+    train(tmp_path, *RUN, "strategy=auto", "run=plain", "fit.steps=6")
     average = None
     for step in range(1, 7):
         found, plain = content(tmp_path / "a", step), content(tmp_path / "plain", step)

@@ -45,7 +45,15 @@ def test_nan_in_a_weight_behind_a_finite_loss_is_never_saved(tmp_path: Path, mon
     write_nets(tmp_path, monkeypatch)
     data = write_data(tmp_path / "data.npz", {7: -1.0})
     with pytest.raises(NotFiniteError) as error:
-        train(tmp_path, *SHORT, *CUSTOM, *data, "model.arguments.spoils=true", "checkpoint.every_steps=1")
+        train(
+            tmp_path,
+            *SHORT,
+            *CUSTOM,
+            *data,
+            "model.arguments.spoils=true",
+            "checkpoint.every_steps=1",
+            "strategy=single",
+        )
     assert "body/kernel" in str(error.value)
     assert f"after step {error.value.step}" in str(error.value)
     for path in store.checkpoints(tmp_path / "a" / "checkpoints"):
@@ -74,7 +82,7 @@ def test_a_rollback_passes_over_the_data_and_ends_the_run_well(
 
 
 def test_a_run_cut_anywhere_around_a_rollback_ends_the_same(tmp_path: Path, spoilt: list[str]) -> None:
-    options = [*spoilt, "fit.on_nan=rollback"]
+    options = [*spoilt, "fit.on_nan=rollback", "strategy=single"]
     train(tmp_path, *options)
     whole, told = content(tmp_path / "a"), about(tmp_path / "a")
     held = store.checkpoints(tmp_path / "a" / "checkpoints")

@@ -24,6 +24,7 @@ STAGED = [
     "before=null",
     "~init.unfreeze.30",
     *TOWER,
+    "strategy=single",
     "data.limit=16",
     "fit.epochs=4",
     "fit.global_batch=8",
@@ -39,7 +40,7 @@ STAGED = [
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return runs with one called `pairs`, and one called `staged` that thawed its tower in three stages."""
     folder = tmp_path_factory.mktemp("runs")
-    train(folder, "experiment=digit_pairs", "data.pairs=1", *TOWER, "fit.steps=1", "run=pairs")
+    train(folder, "experiment=digit_pairs", "data.pairs=1", *TOWER, "fit.steps=1", "strategy=single", "run=pairs")
     train(folder, *STAGED, f"init.path={folder / 'pairs'}", "run=staged")
     return folder
 

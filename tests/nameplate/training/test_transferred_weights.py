@@ -16,7 +16,7 @@ from trainer.config import run_config
 
 pytestmark = pytest.mark.usefixtures("strategy")
 
-TOWER = ["model.width=4", "model.features=8", "fit.steps=2"]
+TOWER = ["model.width=4", "model.features=8", "fit.steps=2", "strategy=single"]
 MOVED = [
     "experiment=transfer_digits",
     "before=null",
