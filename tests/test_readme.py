@@ -102,7 +102,7 @@ def test_the_python_of_the_readme_works(tmp_path: Path, monkeypatch: pytest.Monk
     numbers = np.random.default_rng(0)
     x, y = numbers.normal(size=(100, 4)).astype("float32"), numbers.integers(0, 2, 100)
     held = {"model": model, "x": x, "y": y, "x_val": x, "y_val": y}
-    scripted, looped, sweeping, naming, fitting = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    scripted, of_table, looped, sweeping, naming, fitting = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     exec(naming, held)
     assert held["model"].get_layer("head")
     held["model"].compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -111,6 +111,8 @@ def test_the_python_of_the_readme_works(tmp_path: Path, monkeypatch: pytest.Monk
     exec(scripted, held)
     assert len(held["history"].history["val_accuracy"]) == 5
     assert held["best"].get_layer("head")
+    exec(of_table, held)
+    assert held["training"].size == held["validation"].size == 2
     exec(looped, held)
     exec(sweeping, held)
     assert len(held["sweep"].jobs) == 4

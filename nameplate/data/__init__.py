@@ -3,9 +3,10 @@
 Read `source` first: a `Source` has random access, a `Stream` does not. `config` has the settings of each kind of data
 (`specs` parses their values), `registry` opens what they describe: `arrays`, `csv_table`, `image_folder` (`images`),
 `tfrecords`, `digits`, `synthetic`, `custom`. They give a `dataset`, divided by `splits`. `adapters` turns the data that
-users pass to `fit` into the same sources (`sparse` its sparse parts). `batches` has the order of an epoch and each
-replica's share of a step, `feeds` brings the shares to the replicas, and `ordered_batches` whole steps to a loop in
-Python. `targets` resolves a `_target_` that is trusted.
+users pass to `fit` into the same sources (`sparse` its sparse parts, `indexed` objects with `__getitem__`);
+`user_data` chooses inputs and targets in it, and makes folds. `batches` has the order of an epoch and each replica's
+share of a step, `feeds` brings the shares to the replicas, and `ordered_batches` whole steps to a loop in Python.
+`targets` resolves a `_target_` that is trusted.
 """
 
 from importlib import import_module
@@ -19,7 +20,10 @@ _PLACES = {
     "Stream": "source",
     "TargetKind": "dataset",
     "augmentation": "images",
+    "balanced": "user_data",
     "data_error": "errors",
+    "examples": "user_data",
+    "folds": "user_data",
     "open_dataset": "registry",
     "shuffled": "batches",
 }

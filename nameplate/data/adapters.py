@@ -15,6 +15,7 @@ from nameplate.data.config import Resident
 from nameplate.data.dataset import Column
 from nameplate.data.errors import ByBatchError
 from nameplate.data.feeds import Feed, feed_of, in_file_order
+from nameplate.data.indexed import Indexed, is_indexed
 from nameplate.data.source import Memory, Source, Stream, leaves, mapped
 from nameplate.data.sparse import SparseRows, dense, in_floatx, sparse_rows
 from nameplate.data.splits import take
@@ -44,16 +45,18 @@ def as_source(data: Data, name: str = "data") -> Source | Stream:
         return Stream(dense(data, name), batched=True)
     if isinstance(data, Source | Stream):
         return data
+    if is_indexed(data):
+        return Indexed(data, name)
     if not isinstance(data, tuple | list | dict) and not _is_array(data):
         raise ByBatchError(
             f"{name}: the order of a {type(data).__name__} is known only to Python, batch by batch; "
             "here give x, (x, y), (x, y, sample_weight), a tf.data.Dataset of batches, or a source with random access"
         )
     arrays = _packed(data, name)
-    if not any(isinstance(array, SparseRows) for array in leaves(arrays)):
+    if not any(isinstance(array, SparseRows | np.memmap) for array in leaves(arrays)):
         return Memory(arrays)
     return MappedArrays(
-        mapped(lambda array: array if isinstance(array, SparseRows) else Column(name, array, array.dtype), arrays)
+        mapped(lambda array: array if isinstance(array, SparseRows) else Column(name, array, _dtype(array)), arrays)
     )
 
 
@@ -210,12 +213,18 @@ def _array(leaf: Any, name: str) -> np.ndarray | SparseRows:
         raise ByBatchError(f"{name}: the rows of a ragged tensor differ in size; pad them, x.to_tensor()")
     if (rows := sparse_rows(leaf)) is not None:
         return rows
+    if isinstance(leaf, np.memmap):
+        return leaf  # its rows are read, and floats converted, when they are needed
     array = np.asarray(leaf)
     if array.dtype == object and not all(isinstance(entry, str | bytes) for entry in array.flat):
         raise NameplateError(f"{name}: {type(leaf).__name__} is not an array of numbers or text")
     if array.ndim == 1 and type(leaf).__module__.startswith("pandas."):
         array = array[:, None]  # as Keras does
     return in_floatx(array)
+
+
+def _dtype(array: np.ndarray) -> np.dtype:
+    return in_floatx(np.empty(0, array.dtype)).dtype
 
 
 def _infinite_size(source: Stream, batch: int, steps: int | None) -> tuple[int, int]:

@@ -137,16 +137,21 @@ class SyntheticConfig(DataConfig):
 
 @dataclass(frozen=True)
 class CustomDataConfig(DataConfig):
-    """Data from your own callable: arrays, a source, a `tf.data.Dataset`, or several of these."""
+    """Data from your own callable: arrays, a dataset with random access, a `tf.data.Dataset`, a table, or several."""
 
     validation: float = 0.0  # share of what the callable returns; needs random access
     # Dotted name of the callable.
     _target_: str = field(default=MISSING, metadata=example("data._target_=pets.data trust=[pets]"))
     arguments: dict[str, Any] = field(default_factory=dict)  # keyword arguments of the callable
     classes: dict[str, int] = field(default_factory=dict)  # of an integer target; arrays: largest label + 1
+    inputs: list[str] = field(default_factory=list)  # keys, if examples are dicts or rows, e.g. [image]; empty: tuples
+    targets: list[str] = field(default_factory=list)  # keys of the targets, beside `inputs`, e.g. [label]
+    sample_weight: str | None = None  # key of the weight of an example, beside `inputs`
 
     def source_problems(self) -> Iterator[str]:
-        """Yield a `_target_` that is not a dotted name."""
+        """Yield a `_target_` that is not a dotted name, and inputs without targets or the reverse."""
+        if bool(self.inputs) != bool(self.targets) or (self.sample_weight and not self.inputs):
+            yield "data.inputs, data.targets: both choose keys of examples that are dicts; give both, or none"
         if self._target_ != MISSING and not all(part.isidentifier() for part in self._target_.split(".")):
             yield f"data._target_: {self._target_!r} is not a dotted name; e.g. my_package.my_module.my_data"
         elif self._target_ != MISSING and "." not in self._target_:

@@ -24,22 +24,26 @@ from nameplate.data.dataset import (
     weight_column,
 )
 from nameplate.data.errors import DataError, refuse
+from nameplate.data.indexed import is_indexed
 from nameplate.data.source import Memory, Source, Stream, bundle, named
 from nameplate.data.sparse import dense
 from nameplate.data.splits import Splits, split
 from nameplate.data.targets import call
+from nameplate.data.user_data import examples, is_table
 
 PARTS = ("train", "validation", "test")
 FORMS = (
-    "arrays (x, y) or (x, y, sample_weight), a tf.data.Dataset of single examples, a source (size, spec,"
-    " load, arrays), a dict of these by 'train', 'validation' and 'test', or a whole nameplate.data.Dataset"
+    "arrays (x, y) or (x, y, sample_weight), an object with __len__ and __getitem__, a tf.data.Dataset of single "
+    "examples, a data frame, what nameplate.data.examples gives, a dict of these by 'train', 'validation' and 'test', "
+    "or a whole nameplate.data.Dataset"
 )
 
 
 def open_custom(config: CustomDataConfig, *, allow: Allow) -> Dataset:
     """Return the data that the callable `data._target_` returns when called with `data.arguments`.
 
-    A bare x is named `x` and a bare y `y`; the keys of a dict are names.
+    A bare x is named `x` and a bare y `y`; the keys of a dict are names. `data.inputs` and `data.targets` choose among
+    the keys of examples that are dicts, and of tables.
 
     Raises:
         DataError: the callable does not take the arguments, or returns something that is not data, or no examples.
@@ -50,13 +54,42 @@ def open_custom(config: CustomDataConfig, *, allow: Allow) -> Dataset:
         refuse(_empty(config._target_, {part: getattr(returned, part) for part in PARTS}))
         return returned
     parts = dict(returned) if isinstance(returned, Mapping) else {"train": returned}
+    classes = _class_names(parts.get("train"), config)
+    parts = {part: _examples(data, config) for part, data in parts.items()}
     refuse(_part_problems(config._target_, parts))
     refuse(_empty(config._target_, parts))
-    columns = {part: _columns(data) for part, data in parts.items() if isinstance(data, tuple | list)}
+    columns = {part: _columns(data, config) for part, data in parts.items() if isinstance(data, tuple | list)}
     sources = {part: _source(data, columns.get(part)) for part, data in parts.items() if data is not None}
     spec = sources["train"].spec()
-    outputs = _outputs_of_arrays(columns, config) or _outputs_of_spec(spec[1], config)
-    return describe(_split(sources, config), inputs=list(named(spec[0], "x")), outputs=outputs)
+    outputs = _outputs_of_arrays(columns, config) or _outputs_of_spec(spec[1], config, classes)
+    inputs = list(named(spec[0], _one(config.inputs) or "x"))
+    return describe(_split(sources, config), inputs=inputs, outputs=outputs)
+
+
+def _examples(data: Any, config: CustomDataConfig) -> Any:
+    """Return arrays or a source of data that is a table or has `__getitem__`, or in which keys are chosen."""
+    if data is None or not (config.inputs or is_indexed(data) or is_table(data)):
+        return data
+    chosen: dict[str, Any] = {}
+    if config.inputs:
+        groups = {"inputs": config.inputs, "targets": config.targets}
+        chosen = {key: _one(names) or names for key, names in groups.items()}
+    source = examples(data, **chosen, sample_weight=config.sample_weight, batched=False)
+    return source.arrays() if isinstance(source, Memory) else source
+
+
+def _one(names: list[str]) -> str | None:
+    """Return the only name; None if there are several, or none."""
+    return names[0] if len(names) == 1 else None
+
+
+def _class_names(data: Any, config: CustomDataConfig) -> dict[str, tuple[str, ...]]:
+    """Return the classes that a dataset declares: `features` in Hugging Face's way, `classes` in torchvision's."""
+    features = getattr(data, "features", None)
+    found = {name: getattr(features[name], "names", None) for name in config.targets if features and name in features}
+    if not config.targets and isinstance(names := getattr(data, "classes", None), list | tuple):
+        found["y"] = names
+    return {name: tuple(map(str, names)) for name, names in found.items() if names}
 
 
 def _called(factory: Any, config: CustomDataConfig) -> Any:
@@ -117,12 +150,12 @@ def _has_examples(element: Any) -> bool:
     return all(isinstance(spec, tf.TensorSpec | tf.SparseTensorSpec | tf.RaggedTensorSpec) for spec in specs)
 
 
-def _columns(example: Any) -> tuple[list[Column], list[Column], list[Column]]:
+def _columns(example: Any, config: CustomDataConfig) -> tuple[list[Column], list[Column], list[Column]]:
     """Return the columns of inputs, targets and weights."""
     x, y, *weight = example
     return (
-        [input_column(name, np.asarray(array)) for name, array in named(x, "x").items()],
-        [target_column(name, np.asarray(array)) for name, array in named(y, "y").items()],
+        [input_column(name, np.asarray(array)) for name, array in named(x, _one(config.inputs) or "x").items()],
+        [target_column(name, np.asarray(array)) for name, array in named(y, _one(config.targets) or "y").items()],
         [weight_column("sample_weight", np.asarray(array)) for array in weight],
     )
 
@@ -155,14 +188,20 @@ def _source(data: Any, columns: tuple[list[Column], list[Column], list[Column]] 
     return Memory((x, y, *(column.rows(slice(None)) for column in weights)))
 
 
-def _outputs_of_spec(targets: Any, config: CustomDataConfig) -> dict[str, Output]:
-    """Return the outputs that the targets of a source or stream ask for; the configuration gives the classes."""
+def _outputs_of_spec(
+    targets: Any, config: CustomDataConfig, classes: Mapping[str, tuple[str, ...]]
+) -> dict[str, Output]:
+    """Return the outputs that the targets of a source or stream ask for; the configuration or the data has classes."""
     outputs, problems = {}, []
-    for name, spec in named(targets, "y").items():
-        if not spec.dtype.is_integer:
+    for name, spec in named(targets, _one(config.targets) or "y").items():
+        if spec.dtype == tf.string:
+            problems.append(f"the target {name!r} is text; give the index of its class, from 0")
+        elif not spec.dtype.is_integer:
             outputs[name] = Output(spec.shape[-1] if spec.shape.rank else 1, TargetKind.VALUES)
         elif name in config.classes:
             outputs[name] = Output(config.classes[name], TargetKind.CLASSES)
+        elif name in classes:
+            outputs[name] = Output(len(classes[name]), TargetKind.CLASSES, classes[name])
         else:
             problems.append(f"how many classes has the target {name!r}? e.g. 'data.classes={{{name}: 10}}'")
     refuse(problems)

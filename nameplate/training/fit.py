@@ -26,6 +26,7 @@ from nameplate.data.batches import Batches
 from nameplate.data.config import Resident
 from nameplate.data.errors import ByBatchError
 from nameplate.data.feeds import BySeed, feed_of, in_file_order
+from nameplate.data.indexed import Indexed
 from nameplate.data.source import Source, Stream
 from nameplate.engine.batch_step import refuse_eager
 from nameplate.engine.compile import class_weights, prepare, refuse_unlike
@@ -229,7 +230,7 @@ def loop_of(
     _refuse_unsavable(model, callbacks)
     if held_out is not None:
         refuse_unlike(model, example, example_of(held_out))
-    _warn_of_chance(source, held_out, arguments, resumes=_resumes(callbacks))
+    _warn_of_chance(source, held_out, arguments, resumes=run is not None or _resumes(callbacks))
     random = arguments.shuffle and not isinstance(source, Stream)
     order = BySeed(arguments.seed, source.size or 0) if random else in_file_order
     feed = feed_of(source, batches, order, Resident.auto)
@@ -257,6 +258,11 @@ def left_to_chance(source: Source | Stream, *, resumes: bool) -> str | None:
 
     If the training `resumes` and Python produces the stream, the beginnings of two passes are compared.
     """
+    if isinstance(source, Indexed) and resumes and source.differs():
+        return (
+            "the first example is another one when it is read again: unless what changes follows from a seed, a "
+            "training that resumes sees other examples than an uninterrupted one; augment in layers, or by the index"
+        )
     if not isinstance(source, Stream):
         return None
     if operations := unseeded(source.dataset):

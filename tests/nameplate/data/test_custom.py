@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 import tensorflow as tf
 
@@ -61,6 +63,54 @@ def test_the_callable_gets_its_arguments() -> None:
 
     data = opened(factory, arguments={"size": 6, "factor": 2.0})
     np.testing.assert_array_equal(whole(data.train)[0], (X[:6] * 2).astype(np.float32))
+
+
+class Rows:
+    """A dataset with random access, of dicts; its classes as Hugging Face's `features` declare them."""
+
+    def __init__(self, names: list[str] | None = None) -> None:
+        self.features = {"label": SimpleNamespace(names=names)}
+
+    def __len__(self) -> int:
+        return len(X)
+
+    def __getitem__(self, index: int) -> Any:
+        return {"picture": X[index], "label": int(Y[index])}
+
+
+CHOSEN: dict[str, Any] = {"inputs": ["picture"], "targets": ["label"]}
+
+
+def test_keys_of_examples_that_are_dicts_are_chosen_and_name_inputs_and_outputs() -> None:
+    data = opened(Rows(["ant", "bee", "cat", "dog"]), **CHOSEN, validation=0.2)
+    assert (list(data.inputs), data.outputs) == (["picture"], {"label": 4})
+    assert data.classes == {"label": ("ant", "bee", "cat", "dog")}
+    assert (data.train.size, data.validation.size) == (8, 2)
+    x, y = opened(Rows(), **CHOSEN, classes={"label": 4}).train.load(tf.constant([3, 1], tf.int64))
+    np.testing.assert_array_equal(x, X[[3, 1]].astype(np.float32))
+    assert y.numpy().tolist() == [3, 1]
+
+
+def test_examples_that_are_tuples_need_no_choice() -> None:
+    pairs = [(row, int(label)) for row, label in zip(X, Y, strict=True)]
+    data = opened(type("Pairs", (), {"__len__": lambda self: 10, "__getitem__": lambda self, index: pairs[index],
+                                     "classes": ["a", "b", "c", "d"]})())  # fmt: skip
+    assert (list(data.inputs), data.outputs, data.classes) == (["x"], {"y": 4}, {"y": ("a", "b", "c", "d")})
+
+
+def test_a_table_has_its_classes_counted_and_its_labels_checked() -> None:
+    rows = {"a": X[:, 0], "b": X[:, 1], "label": Y}
+    data = opened(pyarrow.table(rows), inputs=["a", "b"], targets=["label"])
+    assert (list(data.inputs), data.outputs) == (["a", "b"], {"label": 4})
+    with pytest.raises(DataError, match="the target 'label' has the label -1"):
+        opened(pyarrow.table(rows | {"label": Y - 1}), inputs=["a", "b"], targets=["label"])
+    with pytest.raises(DataError, match="inputs: the examples have no 'c'; they have a, b, label"):
+        opened(pyarrow.table(rows), inputs=["c"], targets=["label"])
+
+
+def test_inputs_without_targets_are_refused() -> None:
+    problems = CustomDataConfig(_target_="mine.data", inputs=["a"]).problems()
+    assert problems == ["data.inputs, data.targets: both choose keys of examples that are dicts; give both, or none"]
 
 
 def test_a_whole_data_set_goes_through() -> None:
