@@ -19,7 +19,8 @@ from nameplate.checkpoint import location
 from nameplate.data.dataset import Dataset, Field, Shapes, TargetKind
 from nameplate.data.registry import open_dataset
 from nameplate.data.targets import TargetError, call, resolver
-from nameplate.engine.config import ObjectiveConfig, Precision
+from nameplate.engine.config import Precision
+from nameplate.engine.objective_config import ObjectiveConfig
 from nameplate.errors import NameplateError
 from nameplate.formats import limits
 from nameplate.graph import model_weights
@@ -98,11 +99,9 @@ def output_problems(model: keras.Model, dataset: Dataset, objective: ObjectiveCo
         width = shapes[output][-1] if len(shapes[output]) > 1 else None
         if width is None or (output != name and len(shapes) > 1):  # unknown, or a name that is refused elsewhere
             continue
-        loss = objective.losses.get(output, objective.loss)
+        needs = objective.needs(output)
         classes = dataset.kinds[name] is TargetKind.CLASSES
-        if (classes and loss == "sparse_categorical_crossentropy" and width < units) or (
-            not classes and loss != "binary_crossentropy" and width != units
-        ):
+        if (classes and needs == "classes" and width < units) or (not classes and needs == "values" and width != units):
             has = f"{units} classes" if classes else f"values of width {units}"
             problems.append(
                 f"model: the output {output!r} has {width} unit{'s' if width != 1 else ''}, and the target {name!r} "

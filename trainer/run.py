@@ -19,6 +19,7 @@ from nameplate.data.targets import resolver
 from nameplate.engine.compile import compile_model
 from nameplate.engine.coordinator import Coordinator
 from nameplate.engine.learning_rate import describe_rates
+from nameplate.engine.objects import refuse_unusable
 from nameplate.engine.signals import StopRequest
 from nameplate.engine.strategy import describe, make_strategy
 from nameplate.errors import NameplateError, configured, training
@@ -104,6 +105,7 @@ def _train(config: RunConfig, observers: Sequence[Observer]) -> Report:
         replicas = strategy.num_replicas_in_sync
         screen.say(f"{describe(strategy)}; {config.fit.precision} precision; seed {config.seed}")
         keras.utils.set_random_seed(config.seed)  # for custom data that draws random numbers
+        refuse_unusable(config.named_objects(), trust=config.trust)
         dataset = open_dataset(config.data, seed=config.seed, allow=resolver(config.trust))
         _refuse_unsuited(config, dataset)
         with strategy.scope():
@@ -164,6 +166,7 @@ def compile_for(job: Job, model: keras.Model) -> None:
         precision=job.config.fit.precision,
         steps=job.total_steps,
         example=example_of(job.dataset.train),
+        trust=job.config.trust,
     )
     if job.config.optimizer.rates:
         job.screen.say(describe_rates(job.config.optimizer.rates, rates))

@@ -41,14 +41,15 @@ def current(path: str) -> str:
     return _FORMER.get(path, path)
 
 
-def resolver(trust: Sequence[str], *, stored: bool = False) -> Callable[[str], Any]:
+def resolver(trust: Sequence[str], *, stored: bool = False, instead: str = "") -> Callable[[str], Any]:
     """Return the function that resolves a dotted name to its object, given the trusted packages.
 
     `stored` is for names that come from a run or a checkpoint: without trust, these may only be our own architectures.
+    With `instead`, what may be named in the place of models, in words, only the trusted packages are resolved.
     The function raises TargetError for any other name before it imports anything.
     """
     prefixes = tuple(f"{package.rstrip('.')}." for package in trust)
-    listed = OURS if stored else OURS | KERAS
+    listed = frozenset() if instead else OURS if stored else OURS | KERAS
 
     def resolve(path: str) -> Any:
         parts = path.split(".")
@@ -57,21 +58,22 @@ def resolver(trust: Sequence[str], *, stored: bool = False) -> Callable[[str], A
         trusted = path.startswith(prefixes)
         path = path if trusted else current(path)
         if not trusted and path not in listed:
-            raise TargetError(_refusal(path, parts[0], prefixes, stored=stored))
+            raise TargetError(_refusal(path, parts[0], prefixes, stored=stored, instead=instead))
         target = _load(path)
         return target if trusted or path not in KERAS else _without_files(target, path)
 
     return resolve
 
 
-def _refusal(path: str, package: str, prefixes: Sequence[str], *, stored: bool) -> str:
+def _refusal(path: str, package: str, prefixes: Sequence[str], *, stored: bool, instead: str) -> str:
     if stored:
         return (
             f"_target_: {path!r} is named by a stored configuration, and only the project's own architectures are "
             f"built from one. To run its author's code, trust it: --trust {package} "
             f"(in Python trust=[{package!r}])"
         )
-    allowed = ["trainer.models.*.build", "keras.applications.*", *(f"{prefix}*" for prefix in prefixes)]
+    ours = [instead] if instead else ["trainer.models.*.build", "keras.applications.*"]
+    allowed = [*ours, *(f"{prefix}*" for prefix in prefixes)]
     return (
         f"_target_: {path!r} is not among what may be run: {', '.join(allowed)}. "
         f"To run it, trust it on the command line: trust=[{package}]"
@@ -107,10 +109,25 @@ def call(function: Callable[..., Any], path: str, *, offered: Mapping[str, Any],
         TargetError: `given` arguments that it does not take, or required ones that are missing; or the error that it
             raised itself, and where.
     """
+    arguments = bound(function, path, offered=offered, given=given)
+    try:
+        return function(**arguments)
+    except NameplateError:
+        raise
+    except Exception as error:
+        *_, frame = traceback.extract_tb(error.__traceback__)
+        where = f"{frame.filename}, line {frame.lineno}, in {frame.name}"
+        raise TargetError(f"{path} raised {type(error).__name__}: {error}\n  at {where}") from error
+
+
+def bound(
+    function: Callable[..., Any], path: str, *, offered: Mapping[str, Any], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the arguments with which `call` would call a function; raise TargetError for those that it cannot."""
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
-        return function(**given)
+        return dict(given)
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     unknown = [] if takes_any else sorted(given.keys() - parameters.keys())
     arguments = {name: value for name, value in offered.items() if name in parameters} | dict(given)
@@ -122,17 +139,11 @@ def call(function: Callable[..., Any], path: str, *, offered: Mapping[str, Any],
     ]
     missing = [name for name in required if name not in arguments]
     problems = [f"it takes no {name!r}.{did_you_mean(name, parameters)}" for name in unknown]
-    problems += [f"it needs {name!r}, which is neither given nor one of {', '.join(offered)}" for name in missing]
+    nor = f", which is neither given nor one of {', '.join(offered)}" if offered else ""
+    problems += [f"it needs {name!r}{nor}" for name in missing]
     if problems:
         raise TargetError("\n  ".join([f"{path}({', '.join(parameters)}) cannot be called:", *problems]))
-    try:
-        return function(**arguments)
-    except NameplateError:
-        raise
-    except Exception as error:
-        *_, frame = traceback.extract_tb(error.__traceback__)
-        where = f"{frame.filename}, line {frame.lineno}, in {frame.name}"
-        raise TargetError(f"{path} raised {type(error).__name__}: {error}\n  at {where}") from error
+    return arguments
 
 
 def _load(path: str) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import keras
@@ -13,23 +15,36 @@ import tensorflow as tf
 from nameplate.data.source import leaves, mapped
 from nameplate.engine import private
 from nameplate.engine.config import (
+    AdadeltaConfig,
+    AdafactorConfig,
+    AdagradConfig,
+    AdamaxConfig,
     AdamConfig,
     AdamWConfig,
+    CustomOptimizerConfig,
     Decay,
+    FtrlConfig,
+    LambConfig,
     LionConfig,
-    ObjectiveConfig,
+    MuonConfig,
+    NadamConfig,
     OptimizerConfig,
     Precision,
     RmsPropConfig,
     ScheduleConfig,
+    ScheduleFreeAdamWConfig,
     SgdConfig,
 )
 from nameplate.engine.errors import misfit, reason
 from nameplate.engine.learning_rate import WarmupDecay, set_rates
+from nameplate.engine.objective_config import ObjectiveConfig
+from nameplate.engine.objects import make, make_all
 from nameplate.engine.optimizer_state import initialize_averages
 from nameplate.errors import NameplateError
 from nameplate.graph.global_state import collector_paused
 from nameplate.graph.name_contract import freeze, recheck
+from nameplate.naming.keras_objects import LOSSES, METRICS, TARGET
+from nameplate.naming.names import snake
 from nameplate.section import ConfigError
 
 _LOSS_METHODS = ("train_step", "compute_loss")
@@ -44,24 +59,27 @@ def compile_model(
     precision: Precision,
     steps: int,
     example: tuple[Any, ...],
+    trust: Sequence[str] = (),
 ) -> dict[str, float]:
     """Compile a model inside the strategy's scope and create every variable of its training.
 
-    `steps` is the length of the run; `example` holds KerasTensors (x, y[, weight]) of one batch. Returns the highest
-    learning rate of every variable that trains.
+    `steps` is the length of the run; `example` holds KerasTensors (x, y[, weight]) of one batch; `trust` has the
+    packages whose losses, metrics and optimizers may be made. Returns the highest learning rate of every variable that
+    trains.
 
     Raises:
-        ConfigError: an objective is for an output that the model does not have.
+        ConfigError: an objective is for an output that the model does not have, or cannot be made.
         NameplateError: a loss or metric does not fit the model's outputs, or a learning rate is unused.
     """
     outputs = output_names(model)
     problems = objective.outputs_problems(outputs)
     if problems:
         raise ConfigError(problems)
-    chosen = make_optimizer(optimizer, learning_rate=make_schedule(schedule, optimizer.learning_rate, steps))
+    rate = make_schedule(schedule, optimizer.learning_rate, steps, trust=trust)
+    chosen = make_optimizer(optimizer, learning_rate=rate, trust=trust)
     if precision is Precision.mixed_float16:
         chosen = keras.optimizers.LossScaleOptimizer(chosen, name="loss_scale")
-    model.compile(chosen, **_objective(objective, outputs), jit_compile=False)
+    model.compile(chosen, **make_objective(objective, outputs, trust=trust), jit_compile=False)
     prepare(model, example)
     return set_rates(model, optimizer.rates, usual=optimizer.learning_rate)
 
@@ -133,34 +151,52 @@ def refuse_unlike(
         ) from error
 
 
-def make_optimizer(config: OptimizerConfig, *, learning_rate: Any) -> keras.Optimizer:
-    """Return the optimizer of a configuration."""
-    common = {
-        "learning_rate": learning_rate,
-        "weight_decay": config.weight_decay,
-        "clipnorm": config.clipnorm,
-        "global_clipnorm": config.global_clipnorm,
-        "clipvalue": config.clipvalue,
-        "use_ema": config.ema_momentum is not None,
-        "ema_momentum": 0.99 if config.ema_momentum is None else config.ema_momentum,
-    }
-    match config:
-        case SgdConfig():
-            return keras.optimizers.SGD(momentum=config.momentum, nesterov=config.nesterov, **common)
-        case AdamWConfig() | AdamConfig():
-            kind = keras.optimizers.AdamW if isinstance(config, AdamWConfig) else keras.optimizers.Adam
-            adam = {key: getattr(config, key) for key in ("beta_1", "beta_2", "epsilon", "amsgrad")}
-            return kind(**adam, **common)
-        case RmsPropConfig():
-            own = {key: getattr(config, key) for key in ("rho", "momentum", "epsilon")}
-            return keras.optimizers.RMSprop(**own, **common)
-        case LionConfig():
-            return keras.optimizers.Lion(beta_1=config.beta_1, beta_2=config.beta_2, **common)
-    raise TypeError(f"no optimizer for {type(config).__name__}")
+def make_optimizer(config: OptimizerConfig, *, learning_rate: Any, trust: Sequence[str] = ()) -> keras.Optimizer:
+    """Return the optimizer of a configuration.
+
+    Raises:
+        TargetError: it is a class of the user's own that is not trusted, or its arguments do not fit.
+    """
+    common = {key: getattr(config, key) for key in ("weight_decay", "clipnorm", "global_clipnorm", "clipvalue")}
+    common |= {"use_ema": True, "ema_momentum": config.ema_momentum} if config.ema_momentum is not None else {}
+    given = {"learning_rate": learning_rate} | {key: value for key, value in common.items() if value is not None}
+    if isinstance(config, CustomOptimizerConfig):
+        [(kind, key, value)] = config.named_objects()
+        return make(kind, key, value | given, trust=trust)
+    own = {own.name: getattr(config, own.name) for own in fields(config)}
+    given |= {name: value for name, value in own.items() if name not in _OF_ALL}
+    given["weight_decay"] = config.weight_decay  # also None: a class may have another default
+    return getattr(keras.optimizers, _OPTIMIZERS[type(config)])(**given)
 
 
-def make_schedule(config: ScheduleConfig, rate: float, steps: int) -> Any:
-    """Return the learning rate as a number, or as a schedule if it changes over the `steps` of a run."""
+_OF_ALL = [own.name for own in fields(OptimizerConfig)]
+_OPTIMIZERS = {
+    AdadeltaConfig: "Adadelta",
+    AdafactorConfig: "Adafactor",
+    AdagradConfig: "Adagrad",
+    AdamConfig: "Adam",
+    AdamWConfig: "AdamW",
+    AdamaxConfig: "Adamax",
+    FtrlConfig: "Ftrl",
+    LambConfig: "Lamb",
+    LionConfig: "Lion",
+    MuonConfig: "Muon",
+    NadamConfig: "Nadam",
+    RmsPropConfig: "RMSprop",
+    ScheduleFreeAdamWConfig: "ScheduleFreeAdamW",
+    SgdConfig: "SGD",
+}
+
+
+def make_schedule(config: ScheduleConfig, rate: float, steps: int, *, trust: Sequence[str] = ()) -> Any:
+    """Return the learning rate as a number, or as a schedule if it changes over the `steps` of a run.
+
+    Raises:
+        TargetError: as `make_optimizer`.
+    """
+    if config.decay is Decay.custom:
+        [(kind, key, value)] = config.named_objects()
+        return make(kind, key, value, trust=trust, offered={"initial_learning_rate": rate, "decay_steps": steps})
     if config.decay is Decay.constant and not config.warmup_steps:
         return rate
     return WarmupDecay(
@@ -219,31 +255,71 @@ def _shapes(example: tuple[Any, ...]) -> str:
     return str(mapped(lambda leaf: f"{leaf.dtype} {tuple(leaf.shape[1:])}", example[:2]))
 
 
-def _objective(config: ObjectiveConfig, outputs: list[str]) -> dict[str, Any]:
-    losses = {name: _loss(config, config.losses.get(name, config.loss)) for name in outputs}
-    metrics = {name: list(config.output_metrics.get(name, config.metrics)) for name in outputs}
+def make_objective(config: ObjectiveConfig, outputs: Sequence[str], *, trust: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the arguments of `model.compile` for these outputs; call it in the strategy's scope.
+
+    Raises:
+        ConfigError: with everything that cannot be made.
+    """
+
+    def loss(output: str) -> Callable[[], Any]:
+        key = f"objective.losses.{output}" if output in config.losses else "objective.loss"
+        value = config.losses.get(output, config.loss)
+        options = {"from_logits": config.from_logits, "label_smoothing": config.label_smoothing}
+        return lambda: None if value is None else make(LOSSES, key, value, trust=trust, offered=options)
+
+    def metric(key: str, value: Any) -> Callable[[], Any]:
+        options = {"from_logits": config.from_logits}
+        return lambda: make_metric(key, value, trust=trust, offered=options)
+
+    makers: dict[tuple[str, str], list[Callable[[], Any]]] = {}
+    for output in outputs:
+        makers["loss", output] = [loss(output)]
+        for name in ("metrics", "weighted_metrics"):
+            by_output = getattr(config, f"output_{name}")
+            own = by_output.get(output, getattr(config, name))
+            key = f"objective.output_{name}.{output}" if output in by_output else f"objective.{name}"
+            makers[name, output] = [metric(key, value) for value in own]
+    made = iter(make_all([maker for several in makers.values() for maker in several]))
+    found = {key: [next(made) for _ in several] for key, several in makers.items()}
+    names = ("metrics", "weighted_metrics")
+    if problems := [problem for key, metrics in found.items() for problem in _twice(key, metrics)]:
+        raise ConfigError(problems)
     if len(outputs) == 1:
-        return {"loss": losses[outputs[0]], "metrics": metrics[outputs[0]]}
-    weights = {name: config.loss_weights.get(name, 1.0) for name in outputs}
-    return {"loss": losses, "metrics": metrics, "loss_weights": weights}
-
-
-def _loss(config: ObjectiveConfig, name: str) -> Any:
-    options: dict[str, Any] = {}
-    if name.endswith("crossentropy"):
-        options["from_logits"] = config.from_logits
-    if name == "categorical_crossentropy":
-        options["label_smoothing"] = config.label_smoothing
-    kinds = {
-        "sparse_categorical_crossentropy": keras.losses.SparseCategoricalCrossentropy,
-        "categorical_crossentropy": keras.losses.CategoricalCrossentropy,
-        "binary_crossentropy": keras.losses.BinaryCrossentropy,
-        "mean_squared_error": keras.losses.MeanSquaredError,
-        "mean_absolute_error": keras.losses.MeanAbsoluteError,
-        "huber": keras.losses.Huber,
-        "log_cosh": keras.losses.LogCosh,
+        only = outputs[0]
+        return {"loss": found["loss", only][0], **{name: found[name, only] for name in names}}
+    return {
+        "loss": {output: found["loss", output][0] for output in outputs},
+        **{name: {output: found[name, output] for output in outputs} for name in names},
+        "loss_weights": {output: config.loss_weights.get(output, 1.0) for output in outputs},
     }
-    return kinds[name](**options)
+
+
+def make_metric(key: str, value: Any, *, trust: Sequence[str], offered: Mapping[str, Any]) -> Any:
+    """Return a metric; one that is a word of Keras' is called by it, as `compile` would call it.
+
+    `accuracy` stays a word: Keras chooses the class by the shapes of target and output.
+    """
+    own, word = METRICS.keras_class(value), value if isinstance(value, str) and "." not in value else ""
+    if own == "Accuracy" and word:
+        return word.lower()
+    name: dict[str, Any] = {}
+    if word.islower():
+        name = {"name": word}
+    elif own and inspect.signature(getattr(keras.metrics, own)).parameters["name"].default is None:
+        name = {"name": snake(own)}  # Keras would number it by what the process has made before
+    return make(METRICS, key, value, trust=trust, offered={**offered, **name} if own else offered)
+
+
+def _twice(key: tuple[str, str], metrics: Sequence[Any]) -> Iterator[str]:
+    """Yield the names that two metrics of an output share: Keras would report one of them."""
+    names = [each if isinstance(each, str) else getattr(each, "name", "") for each in metrics]
+    for name in dict.fromkeys(name for name in names if name and names.count(name) > 1):
+        which, output = key
+        yield (
+            f"objective.{which}: two metrics of {output!r} are called {name!r}; give one a name of its own: "
+            f"{{{TARGET}: ..., name: my_{name}}}"
+        )
 
 
 # ---- weights of classes --------------------------------------------------------------------------------------------

@@ -1,12 +1,16 @@
-"""The sections of a run for its devices, its optimizer and schedule, and its objective."""
+"""The sections of a run for its devices, its optimizer and its schedule."""
 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any
 
-from nameplate.naming.names import did_you_mean
+from nameplate.naming.keras_objects import OPTIMIZERS, SCHEDULES, TARGET, Kind
 from nameplate.section import Section, above, at_least
+
+MISSING = "???"  # what OmegaConf calls a value that has to be given
 
 
 class StrategyKind(enum.StrEnum):
@@ -98,6 +102,10 @@ class OptimizerConfig(Section):
             problems.append(f"optimizer.ema_momentum: {self.ema_momentum} is not in [0, 1)")
         return problems
 
+    def named_objects(self) -> Iterator[tuple[Kind, str, Any]]:
+        """Yield (kind, key, value) of what is named by `_target_`."""
+        yield from ()
+
 
 @dataclass(frozen=True)
 class SgdConfig(OptimizerConfig):
@@ -132,6 +140,7 @@ class RmsPropConfig(OptimizerConfig):
     rho: float = 0.9  # decay of the mean of squared gradients
     momentum: float = 0.0  # 0: none
     epsilon: float = 1e-7  # added to the denominator
+    centered: bool = False  # divide by the variance of gradients instead of the mean of their squares
 
 
 @dataclass(frozen=True)
@@ -143,12 +152,144 @@ class LionConfig(OptimizerConfig):
     beta_2: float = 0.99  # decay of the momentum
 
 
+@dataclass(frozen=True)
+class NadamConfig(OptimizerConfig):
+    """Adam with Nesterov's momentum (Dozat, 2016)."""
+
+    beta_1: float = 0.9  # decay of the mean of gradients
+    beta_2: float = 0.999  # decay of the mean of squared gradients
+    epsilon: float = 1e-7  # added to the denominator
+
+
+@dataclass(frozen=True)
+class AdamaxConfig(OptimizerConfig):
+    """Adam with the infinity norm (Kingma and Ba, 2014)."""
+
+    beta_1: float = 0.9  # decay of the mean of gradients
+    beta_2: float = 0.999  # decay of the largest gradient
+    epsilon: float = 1e-7  # added to the denominator
+
+
+@dataclass(frozen=True)
+class LambConfig(OptimizerConfig):
+    """Adam with a trust ratio for each variable (You et al., 2019), for large batches."""
+
+    beta_1: float = 0.9  # decay of the mean of gradients
+    beta_2: float = 0.999  # decay of the mean of squared gradients
+    epsilon: float = 1e-7  # added to the denominator
+
+
+@dataclass(frozen=True)
+class AdagradConfig(OptimizerConfig):
+    """Adagrad (Duchi et al., 2011)."""
+
+    initial_accumulator_value: float = 0.1  # of the sum of squared gradients
+    epsilon: float = 1e-7  # added to the denominator
+
+
+@dataclass(frozen=True)
+class AdadeltaConfig(OptimizerConfig):
+    """Adadelta (Zeiler, 2012)."""
+
+    learning_rate: float = 1.0
+    rho: float = 0.95  # decay of the means of squared gradients and updates
+    epsilon: float = 1e-7  # added to both means
+
+
+@dataclass(frozen=True)
+class AdafactorConfig(OptimizerConfig):
+    """Adafactor (Shazeer and Stern, 2018)."""
+
+    beta_2_decay: float = -0.8  # exponent of the step in the decay of the mean of squared gradients
+    # Added to squared gradients. With Keras' 1e-30 float32 underflows, to NaN, where an input is always 0.
+    epsilon_1: float = 1e-16
+    epsilon_2: float = 1e-3  # the least size of a weight by which its update is scaled
+    clip_threshold: float = 1.0  # the largest root mean square of an update
+    relative_step: bool = True  # at most 1 / sqrt(step) as the learning rate
+
+
+@dataclass(frozen=True)
+class FtrlConfig(OptimizerConfig):
+    """FTRL-Proximal (McMahan et al., 2013)."""
+
+    learning_rate_power: float = -0.5  # exponent of the step in the learning rate; at most 0
+    initial_accumulator_value: float = 0.1  # of the sum of squared gradients
+    l1_regularization_strength: float = 0.0  # of the absolute values of weights
+    l2_regularization_strength: float = 0.0  # of the squares of weights, as a part of the loss
+    l2_shrinkage_regularization_strength: float = 0.0  # of the squares of weights, for the update alone
+    beta: float = 0.0  # added to the accumulator's root
+
+
+@dataclass(frozen=True)
+class MuonConfig(OptimizerConfig):
+    """Muon (Jordan, 2024) for matrices, AdamW for the rest."""
+
+    weight_decay: float | None = 4e-3
+    momentum: float = 0.95  # of the updates of matrices
+    nesterov: bool = True  # look ahead along the momentum
+    ns_steps: int = 5  # iterations that make an update orthogonal
+    muon_a: float = 3.4445  # of such an iteration, a x + b x^3 + c x^5
+    muon_b: float = -4.775  # see muon_a
+    muon_c: float = 2.0315  # see muon_a
+    rms_rate: float = 0.2  # root mean square of an update of a matrix, to compare with AdamW's
+    adam_beta_1: float = 0.9  # decay of the mean of gradients, of AdamW
+    adam_beta_2: float = 0.999  # decay of the mean of squared gradients, of AdamW
+    adam_weight_decay: float = 4e-3  # of AdamW
+    adam_lr_ratio: float = 1.0  # AdamW's learning rate as a multiple of `learning_rate`
+    exclude_layers: list[str] = field(default_factory=list)  # regular expressions of variables for AdamW
+    exclude_embeddings: bool = True  # embeddings are for AdamW
+    epsilon: float = 1e-7  # added to denominators
+
+
+@dataclass(frozen=True)
+class ScheduleFreeAdamWConfig(OptimizerConfig):
+    """Schedule-free AdamW (Defazio et al., 2024); it warms up by itself and needs schedule=constant."""
+
+    learning_rate: float = 2.5e-3
+    beta_1: float = 0.9  # weight of the average in the weights that are trained
+    beta_2: float = 0.999  # decay of the mean of squared gradients
+    epsilon: float = 1e-8  # added to the denominator
+    warmup_steps: int = 0  # steps from zero to the full rate
+
+
+@dataclass(frozen=True)
+class CustomOptimizerConfig(OptimizerConfig):
+    """Any optimizer of Keras by its name, or a class of yours."""
+
+    # Dotted name of a class of yours, or a name of Keras'.
+    _target_: str = field(default=MISSING, metadata={"example": "optimizer._target_=pets.Mine trust=[pets]"})
+    arguments: dict[str, Any] = field(default_factory=dict)  # of the class, without the settings that all have
+
+    def problems(self) -> list[str]:
+        """Return a class that Keras does not have, arguments that it does not take or that are settings themselves."""
+        problems = super().problems()
+        for name in sorted(self.arguments.keys() & {own.name for own in fields(OptimizerConfig)}):
+            problems.append(f"optimizer.arguments.{name}: write optimizer.{name}={self.arguments[name]}")
+        if self._target_ != MISSING:
+            problems += [problem for kind, key, value in self.named_objects() for problem in kind.problems(key, value)]
+        return problems
+
+    def named_objects(self) -> Iterator[tuple[Kind, str, Any]]:
+        """Yield the optimizer."""
+        yield OPTIMIZERS, "optimizer", {TARGET: self._target_, **self.arguments}
+
+
 OPTIMIZER_SCHEMAS: dict[str, type[OptimizerConfig]] = {
     "sgd": SgdConfig,
     "adam": AdamConfig,
     "adamw": AdamWConfig,
     "rmsprop": RmsPropConfig,
     "lion": LionConfig,
+    "nadam": NadamConfig,
+    "adamax": AdamaxConfig,
+    "lamb": LambConfig,
+    "adagrad": AdagradConfig,
+    "adadelta": AdadeltaConfig,
+    "adafactor": AdafactorConfig,
+    "ftrl": FtrlConfig,
+    "muon": MuonConfig,
+    "schedule_free_adamw": ScheduleFreeAdamWConfig,
+    "custom": CustomOptimizerConfig,
 }
 
 
@@ -160,6 +301,7 @@ class Decay(enum.StrEnum):
     cosine = "cosine"
     linear = "linear"
     exponential = "exponential"
+    custom = "custom"  # one of Keras' schedules, or a class of yours
 
 
 @dataclass(frozen=True)
@@ -170,121 +312,39 @@ class ScheduleConfig(Section):
     warmup_steps: int = 0  # steps from zero to the full rate
     decay_steps: int | None = None  # steps from the full to the final rate; None: the rest of the run
     final: float = 0.0  # the last rate, as a fraction of the full one
+    # With decay=custom: the name of a schedule of Keras', or the dotted name of a class of yours. It gets the rate as
+    # `initial_learning_rate` and the steps of the run as `decay_steps`, if it takes them.
+    _target_: str | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)  # of that class
 
     def problems(self) -> list[str]:
-        """Return step counts and fractions outside their ranges."""
+        """Return step counts and fractions outside their ranges, and settings that do not go together."""
+        if self.decay is Decay.custom:
+            return self._custom_problems()
         problems = at_least("schedule.warmup_steps", self.warmup_steps, 0, unit="steps")
         problems += at_least("schedule.decay_steps", self.decay_steps, 1, unit="step")
         if not 0 <= self.final <= 1:
             problems.append(f"schedule.final: {self.final} is not a fraction of the full rate, 0 to 1")
         if self.decay is Decay.exponential and self.final == 0:
             problems.append("schedule.final: an exponential decay never reaches 0; e.g. schedule.final=0.01")
+        for key in ("_target_", "arguments"):
+            if value := getattr(self, key):
+                problems.append(f"schedule.{key}: {value} is unused with schedule={self.decay}; add schedule=custom")
         return problems
 
+    def named_objects(self) -> Iterator[tuple[Kind, str, Any]]:
+        """Yield (kind, key, value) of a schedule that is named by `_target_`."""
+        if self._target_ is not None:
+            yield SCHEDULES, "schedule", {TARGET: self._target_, **self.arguments}
 
-LOSSES = {
-    "sparse_categorical_crossentropy": "classes as integers",
-    "categorical_crossentropy": "classes one-hot",
-    "binary_crossentropy": "0 or 1 per unit",
-    "mean_squared_error": "values",
-    "mean_absolute_error": "values",
-    "huber": "values",
-    "log_cosh": "values",
-}
-# What a loss needs its target to be; binary_crossentropy takes either.
-_NEEDS = {loss: "values" for loss in LOSSES if loss != "binary_crossentropy"}
-_NEEDS["sparse_categorical_crossentropy"] = "classes"
-METRICS = {
-    "accuracy",
-    "sparse_top_k_categorical_accuracy",
-    "top_k_categorical_accuracy",
-    "mean_squared_error",
-    "mean_absolute_error",
-    "root_mean_squared_error",
-    "r2_score",
-    "auc",
-    "precision",
-    "recall",
-    "cosine_similarity",
-}
-
-
-@dataclass(frozen=True)
-class ObjectiveConfig(Section):
-    """The loss and the metrics, for all outputs or for each output by its name."""
-
-    loss: str = "sparse_categorical_crossentropy"  # of every output that `losses` does not name
-    losses: dict[str, str] = field(default_factory=dict)  # output name -> loss
-    loss_weights: dict[str, float] = field(default_factory=dict)  # output name -> factor in the total; else 1
-    metrics: list[str] = field(default_factory=list)  # of every output that `output_metrics` does not name
-    output_metrics: dict[str, list[str]] = field(default_factory=dict)  # output name -> its metrics
-    label_smoothing: float = 0.0  # of categorical losses, 0 to 1
-    from_logits: bool = True  # outputs are logits, not probabilities
-    class_weights: dict[int, float] = field(default_factory=dict)  # class -> weight in the loss; else 1
-
-    def problems(self) -> list[str]:
-        """Return losses, metrics and weights that do not exist; outputs are checked against the model."""
-        problems = []
-        named = {"objective.loss": self.loss} | {f"objective.losses.{k}": v for k, v in self.losses.items()}
-        for key, loss in named.items():
-            if loss not in LOSSES:
-                known = ", ".join(sorted(LOSSES))
-                problems.append(f"{key}: no loss is called {loss!r}.{did_you_mean(loss, LOSSES)} There are {known}")
-        lists = {"objective.metrics": self.metrics}
-        lists |= {f"objective.output_metrics.{k}": v for k, v in self.output_metrics.items()}
-        for key, metrics in lists.items():
-            for metric in metrics:
-                if metric not in METRICS:
-                    known = ", ".join(sorted(METRICS))
-                    problems.append(
-                        f"{key}: no metric is called {metric!r}.{did_you_mean(metric, METRICS)} There are {known}"
-                    )
-        if not 0 <= self.label_smoothing < 1:
-            problems.append(f"objective.label_smoothing: {self.label_smoothing} is not in [0, 1)")
-        if self.label_smoothing and any(not loss.endswith("categorical_crossentropy") for loss in named.values()):
-            problems.append("objective.label_smoothing: only categorical losses take it; set it to 0")
-        for key, weight in self.loss_weights.items():
-            problems += at_least(f"objective.loss_weights.{key}", weight, 0)
-        for label, weight in self.class_weights.items():
-            problems += at_least(f"objective.class_weights.{label}", weight, 0)
-        return problems
-
-    def kinds_problems(self, kinds: dict[str, str]) -> list[str]:
-        """Return every loss that does not fit its target; `kinds` has `classes` or `values` for each output."""
-        problems = []
-        for name, kind in kinds.items():
-            loss = self.losses.get(name, self.loss)
-            needs = _NEEDS.get(loss, kind)
-            if needs != kind:
-                suits = ", ".join(sorted(loss for loss in LOSSES if _NEEDS.get(loss, kind) == kind))
-                held = "class numbers" if kind == "classes" else "values"
-                problems.append(
-                    f"objective: the loss {loss!r} needs {needs}, and the target {name!r} holds {held}; use {suits}"
-                )
-        return problems
-
-    def classes_problems(self, outputs: dict[str, int], kinds: dict[str, str]) -> list[str]:
-        """Return class weights without a class; `outputs` has the number of classes of each output."""
-        key = "objective.class_weights"
-        if not self.class_weights:
-            return []
-        if len(outputs) > 1:
-            return [f"{key}: only for data with one output; this data has {', '.join(outputs)}"]
-        [(name, units)] = outputs.items()
-        if kinds[name] != "classes":
-            return [f"{key}: the target {name!r} holds values, not classes"]
-        return [
-            f"{key}: there is no class {label}; {name!r} has {units}, numbered 0 to {units - 1}"
-            for label in self.class_weights
-            if not 0 <= label < units
+    def _custom_problems(self) -> list[str]:
+        problems = [
+            f"schedule.{key}: unused with schedule=custom; give it to the schedule itself, in schedule.arguments"
+            for key in ("warmup_steps", "decay_steps", "final")
+            if getattr(self, key)
         ]
-
-    def outputs_problems(self, outputs: list[str]) -> list[str]:
-        """Return every mention of an output that a model with these outputs does not have."""
-        return [
-            f"objective.{group}.{name}: the model has no output {name!r}."
-            f"{did_you_mean(name, outputs)} It has {', '.join(outputs)}"
-            for group in ("losses", "loss_weights", "output_metrics")
-            for name in getattr(self, group)
-            if name not in outputs
+        if self._target_ is None:
+            problems.append(f"schedule._target_: required and not given; e.g. {SCHEDULES.sample}")
+        return problems + [
+            problem for kind, key, value in self.named_objects() for problem in kind.problems(key, value)
         ]

@@ -67,7 +67,10 @@ def _own_name(optimizer: keras.Optimizer, variable: keras.Variable) -> str:
 def _watched(optimizer: keras.Optimizer, variables: Mapping[str, keras.Variable]) -> dict[int, str]:
     """Return the slot at each position of `optimizer.variables` that is created from a variable as reference."""
     names = {id(variable): name for name, variable in variables.items()}
-    probe = type(optimizer).from_config(optimizer.get_config())
+    config = optimizer.get_config()
+    if "learning_rate" in config:  # else Keras would look for the class of a schedule of the user's own
+        config["learning_rate"] = 1.0
+    probe = type(optimizer).from_config(config)
     keys: dict[int, str] = {}
 
     def watch(reference_variable: Any, name: str | None = None, initializer: Any = "zeros") -> keras.Variable:
@@ -77,6 +80,7 @@ def _watched(optimizer: keras.Optimizer, variables: Mapping[str, keras.Variable]
         return probe.add_variable(shape=(), dtype=reference_variable.dtype, name=name)
 
     probe.add_variable_from_reference = watch
+    probe.assign = lambda variable, value: None  # ScheduleFreeAdamW's slots begin as the weights, the scalars as zeros
     probe.build(private.built_for(optimizer))
     return keys
 

@@ -252,6 +252,28 @@ def test_f1_a_stored_model_runs_and_opens_nothing_at_any_door(
     assert raised["load only"] == raised["open_weights"] == ""
 
 
+OBJECTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "a loss": lambda evil: {"objective": {"loss": evil}},
+    "a metric": lambda evil: {"objective": {"metrics": [evil]}},
+    "an optimizer": lambda evil: {"optimizer": {"_option_": "custom", "_target_": evil["_target_"], "arguments": evil}},
+    "a schedule": lambda evil: {"schedule": {"decay": "custom", "_target_": evil["_target_"], "arguments": evil}},
+}
+
+
+@pytest.mark.parametrize("what", OBJECTS)
+def test_f1_objects_that_a_stored_configuration_names_are_made_at_no_door(
+    what: str, honest: Path, canary: Canary, tmp_path: Path
+) -> None:
+    evil = {"_target_": "keras.layers.TFSMLayer", "filepath": str(canary.program), "call_endpoint": "serving_default"}
+    run = foreign.copied(honest, tmp_path / "theirs")
+    foreign.with_config(run, **OBJECTS[what](evil), trust=["keras"])
+
+    raised = walked_through(run, BUILDING | TRAINING)
+    assert not canary.sings()
+    assert raised["rebuild"] == raised["names"] == raised["load only"] == raised["first weights"] == ""
+    assert "not what" in raised["resume"]
+
+
 def test_f1_what_the_command_line_trusts_is_built(
     honest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

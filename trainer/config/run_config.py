@@ -10,7 +10,9 @@ from typing import Any
 
 from nameplate.arguments import CheckedFields
 from nameplate.data.config import DataConfig
-from nameplate.engine.config import ObjectiveConfig, OptimizerConfig, ScheduleConfig, StrategyConfig, StrategyKind
+from nameplate.engine.config import OptimizerConfig, ScheduleConfig, StrategyConfig, StrategyKind
+from nameplate.engine.objective_config import ObjectiveConfig
+from nameplate.naming.keras_objects import Kind
 from nameplate.naming.names import did_you_mean
 from nameplate.naming.policy import Policy
 from nameplate.section import ConfigError, Section, at_least
@@ -119,9 +121,14 @@ class RunConfig(CheckedFields):
             yield f"seed: {self.seed} is out of range; 0 to {2**31 - 1}"
         known = set(dotted(self))
         for key in self.resume_changed:
-            if key not in known:
+            if key not in known and not any(key.startswith(f"{free}.") for free in free_keys(self)):
                 yield f"resume_changed: no key or section {key!r}.{did_you_mean(key, known)}"
         yield from self._before_problems()
+
+    def named_objects(self) -> Iterator[tuple[Kind, str, Any]]:
+        """Yield (kind, key, value) of every object that the configuration names: losses, metrics, an optimizer, ..."""
+        for section in (self.objective, self.optimizer, self.schedule):
+            yield from section.named_objects()
 
     def _before_problems(self) -> Iterator[str]:
         for name, overrides in (self.before or {}).items():
@@ -134,6 +141,16 @@ class RunConfig(CheckedFields):
         if self.before and self.strategy.kind is StrategyKind.multi_worker:
             made = ", ".join(self.before)
             yield f"before: every worker would make {made}; make them first with one process, then before=null"
+
+
+def free_keys(section: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted keys of values that have keys of their own, such as an object with arguments."""
+    for own in fields(section):
+        value = getattr(section, own.name)
+        if isinstance(value, dict):
+            yield f"{prefix}{own.name}"
+        elif is_dataclass(value):
+            yield from free_keys(value, f"{prefix}{own.name}.")
 
 
 def dotted(section: Any, prefix: str = "") -> Iterator[str]:

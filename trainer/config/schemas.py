@@ -9,7 +9,8 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from nameplate.data.config import DATA_SCHEMAS
-from nameplate.engine.config import OPTIMIZER_SCHEMAS, ObjectiveConfig, ScheduleConfig, StrategyConfig
+from nameplate.engine.config import OPTIMIZER_SCHEMAS, ScheduleConfig, StrategyConfig
+from nameplate.engine.objective_config import ObjectiveConfig
 from nameplate.naming.policy import Policy
 from nameplate.training.config import INIT_SCHEMAS, CheckpointConfig, FitConfig, LogConfig
 from trainer.config.hydra_private import child, is_given, written

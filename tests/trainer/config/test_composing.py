@@ -26,6 +26,8 @@ REQUIRED = {
     "model=custom",
     "init=checkpoint",
     "init=transfer",
+    "optimizer=custom",
+    "schedule=custom",
 }
 
 
@@ -150,7 +152,32 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     (["model=mlp,convnet"], ["model=mlp,convnet: several values; add -m for a sweep"]),
     (["fit.epochs=1,2"], ["fit.epochs=1,2: several values; add -m for a sweep", "a list as [1,2]"]),
     (["objective.metrics=[acuracy]"], ["Did you mean 'accuracy'"]),
-    (["objective.loss=mse"], ["objective.loss: no loss is called 'mse'"]),
+    (["objective.loss=msee"], ["objective.loss: no loss is called 'msee'. Did you mean 'mse'"]),
+    (
+        ["objective.loss={_target_: Huber, dleta: 2}"],
+        ["Huber takes no 'dleta'. Did you mean 'delta'? It takes delta, "],
+    ),
+    (["objective.loss={name: Huber, delta: 2}"], ["the class is its _target_: {_target_: Huber, delta: 2}"]),
+    (["objective.loss=3"], ["objective.loss: 3; write a name, or a name with arguments: objective.loss=huber or"]),
+    (["objective.loss={_target_: Huber, delta: {class_name: x}}"], ["objective.loss.delta: {'class_name': 'x'} would"]),
+    (["objective.label_smoothing=0.1"], ["sparse_categorical_crossentropy, objective.loss, does not take it"]),
+    (["objective.metrics=[MeanIoU,Mean,mean_io]"], ["MeanIoU needs num_classes", "Mean: it averages", "'mean_io'"]),
+    (["objective.weighted_metrics=[acuracy]"], ["objective.weighted_metrics: no metric is called 'acuracy'."]),
+    (["optimizer=custom"], ["optimizer._target_: required and not given; e.g. optimizer._target_=pets.Mine"]),
+    (
+        ["optimizer=custom", "optimizer._target_=Nadm", "optimizer.arguments={learning_rate: 1}"],
+        ["no optimizer is called 'Nadm'. Did you mean 'Nadam'", "write optimizer.learning_rate=1"],
+    ),
+    (["optimizer=custom", "optimizer._target_=LossScaleOptimizer"], ["fit.precision=mixed_float16 puts it around"]),
+    (["schedule=custom"], ["schedule._target_: required and not given; e.g. schedule=custom schedule._target_="]),
+    (
+        ["schedule=custom", "schedule._target_=ExponentialDecay", "schedule.warmup_steps=3"],
+        [
+            "ExponentialDecay needs decay_rate; e.g. 'schedule.arguments={decay_rate: ...}'",
+            "schedule.warmup_steps: unused",
+        ],
+    ),
+    (["schedule._target_=CosineDecay"], ["CosineDecay is unused with schedule=cosine; add schedule=custom"]),
     (["optimizer.clipnorm=1", "optimizer.clipvalue=1"], ["only one of them may be set"]),
     (["optimizer.learning_rate=-1", "seed=-1"], ["optimizer.learning_rate: -1.0", "seed: -1 is out of range"]),
     (["schedule=exponential", "schedule.final=0"], ["never reaches 0"]),

@@ -1,0 +1,201 @@
+"""Whatever is an object in Keras is named on the command line, Keras' own and the user's, and trains and resumes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from nameplate.data.digits import read_digits
+from nameplate.section import ConfigError
+from tests.long import cases
+from tests.nameplate.training.test_resuming import cut
+from tests.trainer.running import about, assert_same, content, train
+
+OWN = """
+import keras
+
+
+@keras.saving.register_keras_serializable(package="my_parts")
+class Scaled(keras.losses.Loss):
+    def __init__(self, by=2.0, **more):
+        super().__init__(**more)
+        self.by = by
+
+    def call(self, y_true, y_pred):
+        return self.by * keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
+
+
+def scaled(y_true, y_pred, by=2.0):
+    return by * keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
+
+
+def made(by=2.0):
+    return lambda y_true, y_pred: scaled(y_true, y_pred, by)
+
+
+def largest(y_true, y_pred):
+    return keras.ops.max(y_pred, axis=-1)
+
+
+class Slow(keras.optimizers.SGD):
+    def __init__(self, learning_rate=0.1, share=0.5, **more):
+        super().__init__(learning_rate, **more)
+        self.share = share
+
+    def update_step(self, gradient, variable, learning_rate):
+        super().update_step(self.share * gradient, variable, learning_rate)
+
+    def get_config(self):
+        return super().get_config() | {"share": self.share}
+
+
+class Halving(keras.optimizers.schedules.LearningRateSchedule):
+    def __init__(self, initial_learning_rate, every):
+        self.first, self.every = initial_learning_rate, every
+
+    def __call__(self, step):
+        return self.first * 0.5 ** keras.ops.floor(keras.ops.cast(step, "float32") / self.every)
+
+    def get_config(self):
+        return {"initial_learning_rate": self.first, "every": self.every}
+
+
+def word():
+    return "text"
+"""
+SMALL = ["model=mlp", "model.hidden=[4]", "data.limit=16", "fit.global_batch=16", "optimizer=sgd"]
+
+
+@pytest.fixture(autouse=True)
+def _parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_parts.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+def weights(run: Path) -> dict[str, np.ndarray]:
+    return {name: each for name, each in content(run).items() if name.startswith("weights:")}
+
+
+OBJECTS: dict[str, list[str]] = {
+    "a class": ["objective.loss={_target_: my_parts.Scaled, by: 3}"],
+    "a function": ["objective.loss={_target_: my_parts.scaled, by: 3}"],
+    "a function that makes one": ["objective.loss={_target_: my_parts.made, by: 3}"],
+}
+
+
+@pytest.mark.parametrize("own", OBJECTS)
+def test_a_loss_of_the_users_own_trains_as_keras_trains_with_it(own: str, tmp_path: Path) -> None:
+    train(tmp_path, *SMALL, *OBJECTS[own], "trust=[my_parts]", "fit.steps=1", "run=a")
+    train(tmp_path, *SMALL, "optimizer.learning_rate=0.3", "optimizer.momentum=0", "fit.steps=1", "run=b")
+    # The first step of momentum is a plain one, so three times the loss is three times the rate.
+    ours, stock = weights(tmp_path / "a"), weights(tmp_path / "b")
+    for name, value in ours.items():
+        np.testing.assert_allclose(value, stock[name], atol=1e-6)
+
+
+def test_metrics_optimizers_and_schedules_of_the_users_own(tmp_path: Path) -> None:
+    options = [
+        *(each for each in SMALL if each != "optimizer=sgd"),
+        *("objective.metrics=[my_parts.largest,accuracy]", "objective.weighted_metrics=[acc]"),
+        *("optimizer=custom", "optimizer._target_=my_parts.Slow", "optimizer.arguments={share: 0.25}"),
+        *("schedule=custom", "schedule._target_=my_parts.Halving", "schedule.arguments={every: 1}"),
+        *("optimizer.learning_rate=0.5", "trust=[my_parts]", "checkpoint.every_steps=1", "fit.steps=3"),
+    ]
+    report = train(tmp_path, *options, "run=a")
+    assert {"largest", "accuracy", "acc", "val_largest"} <= set(report.values)
+    plain = [*SMALL, "optimizer.momentum=0", "schedule=custom", "schedule._target_=PiecewiseConstantDecay"]
+    rates = "schedule.arguments={boundaries: [0, 1], values: [0.125, 0.0625, 0.03125]}"
+    train(tmp_path, *plain, rates, "fit.steps=3", "run=b")
+    ours, stock = weights(tmp_path / "a"), weights(tmp_path / "b")
+    for name, value in ours.items():
+        np.testing.assert_allclose(value, stock[name], atol=1e-6)
+
+
+def test_a_configured_objective_trains_as_the_same_objects_in_keras(tmp_path: Path) -> None:
+    """One batch an epoch, so that the order of the examples is no matter."""
+    options = ["model=mlp", "model.hidden=[4]", "data.limit=16", "fit.global_batch=16", "data.validation=0"]
+    begun = train(tmp_path, *options, "optimizer.learning_rate=1e-12", "fit.steps=1", "run=begun").model
+    assert begun is not None
+    named = ["objective.loss={_target_: SparseCategoricalCrossentropy, ignore_class: 3}", "optimizer=nadam"]
+    named += ["optimizer.beta_1=0.8", "optimizer.learning_rate=0.01", "fit.steps=4", "run=a"]
+    named += ["objective.metrics=[{_target_: SparseTopKCategoricalAccuracy, k: 2, name: top2}]"]
+    report = train(tmp_path, *options, *named)
+    stock = keras.models.clone_model(begun)
+    stock.set_weights(begun.get_weights())
+    stock.compile(
+        keras.optimizers.Nadam(0.01, beta_1=0.8),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=3),
+        metrics=[keras.metrics.SparseTopKCategoricalAccuracy(2, name="top2")],
+    )
+    x, y = (each[:16] for each in read_digits())
+    history = stock.fit(x, y, batch_size=16, epochs=4, verbose=0).history
+    np.testing.assert_allclose(report.history["loss"], history["loss"], rtol=1e-4)
+    np.testing.assert_allclose(report.history["top2"][1:], history["top2"][1:])  # at first there are ties
+
+
+NAMED: dict[str, list[str]] = {
+    option: [f"optimizer={option}"]
+    for option in ("nadam", "adamax", "lamb", "adagrad", "adadelta", "adafactor", "ftrl", "muon", "schedule_free_adamw")
+}
+NAMED["schedule"] = ["schedule=custom", "schedule._target_=CosineDecayRestarts"]
+NAMED["schedule"] += ["schedule.arguments={first_decay_steps: 2}"]
+NAMED["by name"] = ["optimizer=custom", "optimizer._target_=Lamb", "optimizer.arguments={beta_1: 0.5}"]
+
+
+@pytest.mark.parametrize("named", cases(NAMED, short=["adafactor", "schedule_free_adamw", "schedule"]))
+def test_what_is_named_resumes_bit_for_bit(named: str, tmp_path: Path) -> None:
+    options = ["model=mlp", "model.hidden=[4]", "data.limit=32", *NAMED[named], "checkpoint.every_steps=3"]
+    train(tmp_path, *options, "fit.steps=6", "fit.epochs=9", "run=whole", "checkpoint.keep_last=9")
+    whole = content(tmp_path / "whole")
+    assert all(np.isfinite(each).all() for each in whole.values() if each.dtype.kind == "f")
+    cut(tmp_path / "whole", 3)
+    train(tmp_path, *options, "fit.steps=6", "fit.epochs=9", "run=whole", "checkpoint.keep_last=9")
+    assert_same(content(tmp_path / "whole"), whole)
+    assert about(tmp_path / "whole")
+
+
+def test_everything_that_cannot_be_made_is_refused_at_once_before_the_data(tmp_path: Path) -> None:
+    options = [
+        *("objective.loss={_target_: my_parts.Scaled, bye: 3}", "objective.metrics=[my_parts.absent,their_parts.x]"),
+        *("optimizer=custom", "optimizer._target_=my_parts.Slow", "optimizer.arguments={shar: 1}"),
+        *("schedule=custom", "schedule._target_=my_parts.Halving", "data=custom", "data._target_=no.such"),
+    ]
+    with pytest.raises(ConfigError) as error:
+        train(tmp_path, "model=mlp", *options, "trust=[my_parts]", "run=a")
+    text = str(error.value)
+    assert "objective.loss: my_parts.Scaled(" not in text  # it takes any keyword, and its base class refuses it later
+    assert "objective.metrics._target_: my_parts has no 'absent'" in text
+    assert "objective.metrics._target_: 'their_parts.x' is not among what may be run: keras.metrics.*" in text
+    assert "trust=[their_parts]" in text
+    assert "schedule: my_parts.Halving(initial_learning_rate, every) cannot be called:\n  it needs 'every'" in text
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["objective.loss=my_parts.word"], "objective.loss: my_parts.word returned str; it must return a keras.losses"),
+        (["objective.loss={_target_: my_parts.Scaled, bye: 3}"], "objective.loss: my_parts.Scaled raised TypeError"),
+        (["objective.metrics=[mse]", "objective.losses={label: null}"], "no output has a loss"),
+        (["objective.losses={label: mse}"], "the loss 'mse' needs values, and the target 'label' holds class numbers"),
+    ],
+)
+def test_what_cannot_be_trained_with_is_refused(options: list[str], says: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        train(tmp_path, "model=mlp", *options, "trust=[my_parts]", "run=a")
+    assert says in str(error.value)
+
+
+def test_a_changed_argument_is_refused_by_its_key_and_may_be_meant(tmp_path: Path) -> None:
+    def run(ignored: int, *more: str) -> Any:
+        loss = f"objective.loss={{_target_: SparseCategoricalCrossentropy, ignore_class: {ignored}}}"
+        return train(tmp_path, *SMALL, loss, "run=a", *more)
+
+    run(3, "fit.steps=1")
+    with pytest.raises(Exception, match=r"objective.loss.ignore_class: 3 -> 4"):
+        run(4, "fit.steps=2")
+    assert run(4, "fit.steps=2", "resume_changed=[objective.loss.ignore_class]").steps == 2
