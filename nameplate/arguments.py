@@ -179,12 +179,19 @@ def _is_a(value: Any, kind: Any) -> bool:
         return isinstance(value, list | tuple) or (hasattr(value, "__array__") and not isinstance(value, type))
     if _is_enum(kind):
         return isinstance(value, kind) or (isinstance(value, str) and value in [member.value for member in kind])
+    if _is_model(kind) and hasattr(value, "train_step") and not isinstance(value, type):
+        return True  # a layer mixed with Keras' trainer
     return not isinstance(kind, type) or isinstance(value, kind)
 
 
 def _is_array(kind: Any) -> bool:
     """Return whether a class is NumPy's array, without importing NumPy."""
     return isinstance(kind, type) and kind.__module__ == "numpy" and kind.__name__ == "ndarray"
+
+
+def _is_model(kind: Any) -> bool:
+    """Return whether a class is Keras' model, without importing Keras."""
+    return isinstance(kind, type) and kind.__module__.startswith("keras.") and kind.__name__ == "Model"
 
 
 def _is_enum(hint: Any) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import keras
 
 from nameplate.data.adapters import batches_of, example_of
-from nameplate.data.batches import Batches
+from nameplate.data.batches import Batches, Epochs
 from nameplate.data.dataset import Dataset
 from nameplate.data.feeds import BySeed, Feed, feed_of, in_file_order
 from nameplate.data.images import augmentation, image_inputs
@@ -25,9 +25,10 @@ from nameplate.training.config import CheckpointInitConfig, OnNan
 from nameplate.training.console import Screen
 from nameplate.training.initial_weights import Origins, take_slots
 from nameplate.training.layer_table import classes_by_variable
-from nameplate.training.loop import Loop, Plan
+from nameplate.training.loop import Loop
 from nameplate.training.monitor import known_values, monitored
 from nameplate.training.observers import Observer
+from nameplate.training.plan import Plan
 from nameplate.training.progress import Progress, Texts, about, model_json
 from nameplate.training.run_directory import RunDirectory
 from nameplate.training.shared_run import same_start
@@ -155,8 +156,8 @@ def _plan(job: Job) -> Plan:
     fit = job.config.fit
     return Plan(
         total_steps=job.total_steps,
-        steps_per_epoch=job.batches.steps,
-        examples_per_epoch=job.batches.size,
+        epochs=Epochs(job.batches.steps),
+        examples_per_pass=job.batches.size,
         global_batch=job.batches.batch,
         validate_every=fit.validate_every,
         record_every=job.config.log.every_steps,

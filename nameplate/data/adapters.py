@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from nameplate.data.arrays import MappedArrays
-from nameplate.data.batches import Batches
+from nameplate.data.batches import Batches, in_whole_calls
 from nameplate.data.config import Resident
 from nameplate.data.dataset import Column
 from nameplate.data.errors import ByBatchError
@@ -113,13 +113,24 @@ def batches_of(
     return Batches(size, batch, replicas)
 
 
-def evaluation_feed(source: Source | Stream, batch: int | None, replicas: int, *, steps: int | None = None) -> Feed:
-    """Return the feed of an evaluation: in file order, in steps of `batch` unless the data is batched already."""
+def evaluation_feed(
+    source: Source | Stream, batch: int | None, replicas: int, *, steps: int | None = None, per_call: int = 1
+) -> Feed:
+    """Return the feed of an evaluation: in file order, in steps of `batch` unless the data is batched already.
+
+    It has so many `steps`, as Keras takes them in whole calls of `per_call`, or those that the data has, with a warning
+    if they are fewer.
+    """
     batch = batch_for(source, batch, steps)
     steps = within_limit(source, batch, steps)
-    if isinstance(source, Stream) and steps:
-        source, steps = Stream(source.dataset.take(steps), batched=source.batched), None
-    own = batches_of(source, batch, replicas, steps_per_epoch=steps)
+    taken = steps and in_whole_calls(steps, per_call)
+    if isinstance(source, Stream) and taken:
+        source = Stream(source.dataset.take(taken if source.batched else taken * batch), batched=source.batched)
+    own = batches_of(source, batch, replicas)
+    if steps and own.steps < steps:
+        warnings.warn(f"Your input ran out of data: it has {own.steps} of the {steps} steps", stacklevel=2)  # as Keras
+    if taken and taken < own.steps:
+        own = Batches(taken * own.batch, own.batch, replicas)
     return feed_of(source, own, in_file_order, Resident.auto)
 
 

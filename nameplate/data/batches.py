@@ -1,4 +1,4 @@
-"""The order of an epoch, a permutation that is computed, not stored; and each replica's share of a step."""
+"""The order of a pass over the data, computed and not stored; its steps, in epochs; and each replica's share."""
 
 from __future__ import annotations
 
@@ -84,3 +84,60 @@ class Batches:
             Share(replica * size + min(replica, more), length, length / examples, step=examples)
             for replica, length in enumerate(lengths)
         ]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch of a training, and the pass over the data that it is part of; steps count over the whole training."""
+
+    index: int
+    first: int  # step
+    end: int  # step after the last
+    of_pass: int
+    pass_first: int  # step at which the pass begins
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """How the steps of passes over the data make epochs, as Keras counts them.
+
+    An epoch has `steps`, or a whole pass. It continues in the pass of the one before, and the last of a pass ends with
+    it, however few steps are left. `first` is the epoch that the training begins with, at the start of a pass.
+    """
+
+    pass_steps: int
+    steps: int | None = None
+    first: int = 0
+    per_call: int = 1  # steps that Keras takes at a time, even beyond `steps`
+
+    @property
+    def most(self) -> int:
+        """Steps of an epoch unless the data ends before."""
+        return min(in_whole_calls(self.steps or self.pass_steps, self.per_call), self.pass_steps)
+
+    def short(self, epoch: Epoch) -> bool:
+        """Say whether the data ends before the epoch has its steps."""
+        return self.steps is not None and in_whole_calls(epoch.end - epoch.first, self.per_call) < self.steps
+
+    def number(self, index: int) -> Epoch:
+        """Return the epoch of an index."""
+        passes, part = divmod(max(index - self.first, 0), self._of_a_pass)
+        of_pass = min(index, self.first) + passes
+        begins = of_pass * self.pass_steps
+        first = begins + part * self.most
+        return Epoch(index, first, min(first + self.most, begins + self.pass_steps), of_pass, begins)
+
+    def at(self, step: int) -> Epoch:
+        """Return the epoch that the step after the first `step` steps belongs to."""
+        of_pass, within = divmod(step, self.pass_steps)
+        before = min(of_pass, self.first)
+        return self.number(before + (of_pass - before) * self._of_a_pass + within // self.most)
+
+    @property
+    def _of_a_pass(self) -> int:
+        return -(-self.pass_steps // self.most)
+
+
+def in_whole_calls(steps: int, per_call: int) -> int:
+    """Return the steps that Keras takes where so many are asked for, `per_call` at a time."""
+    return -(-steps // per_call) * per_call

@@ -67,8 +67,8 @@ def runs_eagerly(model: keras.Model) -> bool:
 def refuse_eager(model: keras.Model) -> None:
     """Raise `ByBatchError` for a model that is to run eagerly."""
     if runs_eagerly(model):
-        told = "tf.config.run_functions_eagerly(True)" if tf.config.functions_run_eagerly() else "run_eagerly=True"
-        raise ByBatchError(f"{told}: leave it out to train in a graph")
+        setting = "tf.config.run_functions_eagerly(True)" if tf.config.functions_run_eagerly() else "run_eagerly=True"
+        raise ByBatchError(f"{setting}: leave it out to train in a graph")
 
 
 class _Steps:

@@ -19,7 +19,7 @@ _FIT, _EVALUATE, _PREDICT = _LOOPS.fit, _LOOPS.evaluate, _LOOPS.predict
 
 
 def fit(model: keras.Model, **arguments: Any) -> keras.callbacks.History:
-    """Train a model by Keras' own loop, whatever stands in the place of its `fit`."""
+    """Train a model by Keras' own loop, even if its `fit` is replaced."""
     return _FIT(model, **arguments)
 
 

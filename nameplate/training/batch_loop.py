@@ -15,7 +15,7 @@ import keras
 
 from nameplate.arguments import kind_of, shown
 from nameplate.data.adapters import BATCH, as_source, batch_for, batches_of
-from nameplate.data.batches import Batches
+from nameplate.data.batches import Batches, Epochs
 from nameplate.data.errors import ByBatchError, DataError
 from nameplate.data.feeds import BySeed, in_file_order
 from nameplate.data.ordered_batches import OrderedBatches
@@ -37,7 +37,7 @@ def fit(
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> keras.callbacks.History:
     """Train as `nameplate.fit` does, batch by batch; `data` and `validation_data` in one piece or as a source."""
-    x, y, weight, steps = _training_data(data, arguments)
+    x, y, weight = _training_data(data, arguments, per_call=model.steps_per_execution)
     if arguments.steps:
         callbacks = [*callbacks, _StopAfter(arguments.steps)]
     held_out = None
@@ -60,7 +60,7 @@ def fit(
             shuffle=arguments.shuffle and _is_plain(x),
             class_weight=arguments.class_weight,
             initial_epoch=arguments.initial_epoch,
-            steps_per_epoch=steps,
+            steps_per_epoch=arguments.steps_per_epoch,
             validation_steps=arguments.validation_steps,
             validation_batch_size=arguments.validation_batch_size,
             validation_freq=arguments.validation_freq,
@@ -99,18 +99,16 @@ def _known(data: Any) -> Iterator[None]:
         ) from None
 
 
-def _training_data(data: Any, arguments: Arguments) -> tuple[Any, Any, Any, int | None]:
-    """Return x, y, weight and the steps of an epoch as Keras' loop takes them; a source comes in its own order."""
-    source, steps = _source_of(data), arguments.steps_per_epoch
+def _training_data(data: Any, arguments: Arguments, *, per_call: int) -> tuple[Any, Any, Any]:
+    """Return x, y and weight as Keras' loop takes them; a source comes in its own order."""
+    source = _source_of(data)
     if not isinstance(source, Source):
-        return *_apart(data, source), steps
-    batch = batch_for(source, arguments.batch_size, steps)
-    try:
-        batches, steps = batches_of(source, batch, 1, steps_per_epoch=steps), None
-    except ByBatchError:  # more steps than the data has: Keras' loop says so, and ends
-        batches = batches_of(source, batch, 1)
+        return _apart(data, source)
+    batches = batches_of(source, batch_for(source, arguments.batch_size, arguments.steps_per_epoch), 1)
+    limits = [steps for steps in (arguments.steps_per_epoch, keras.config.max_steps_per_epoch()) if steps]
     order = BySeed(arguments.seed, source.size) if arguments.shuffle else in_file_order
-    return OrderedBatches(source, batches, order, epoch=arguments.initial_epoch), None, None, steps
+    epochs = Epochs(batches.steps, min(limits, default=None), arguments.initial_epoch, per_call)
+    return OrderedBatches(source, batches, order, epochs), None, None
 
 
 def evaluation_data(data: Any, batch_size: int | None) -> tuple[Any, Any, Any]:
@@ -129,7 +127,7 @@ def _source_of(data: Any) -> Source | Stream | None:
 
 
 def _apart(data: Any, source: Source | Stream | None) -> tuple[Any, Any, Any]:
-    """Return x, y and weight of data that is no source with random access."""
+    """Return x, y and weight of data that has no random access."""
     if isinstance(data, Stream):
         return (data.dataset if data.batched else data.dataset.batch(BATCH)), None, None
     if isinstance(source, Stream) or not isinstance(data, tuple | list):

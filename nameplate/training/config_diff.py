@@ -33,6 +33,7 @@ _HARMLESS = {
     "strategy": "any number of replicas gives the same numbers, to rounding",
     "data.resident": "",
     "fit.epochs": "",
+    "fit.epochs_continue": "",  # a run keeps what it began with
     "fit.steps": "",
     "fit.steps_per_loop": "",
     "fit.validate_every": "",

@@ -167,7 +167,7 @@ class Run:
         ordered = shuffle and not isinstance(source, Stream)
         order = BySeed(self._seed, source.size or 0) if ordered else in_file_order
         observers = self._observers
-        length = RunLength(self.step, total, batches.steps)
+        length = RunLength(self.step, total, epochs)
         if self.step >= total:
             return
         try:

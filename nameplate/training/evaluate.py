@@ -77,7 +77,7 @@ def evaluate(
         try:
             refuse_eager(model)
             source = as_source(given)
-            feed = _feed(source, batch_size, steps, replica_count())
+            feed = _feed(model, source, batch_size, steps)
         except ByBatchError:
             options = {"verbose": verbose, "callbacks": callbacks, "return_dict": return_dict}
             return batch_loop.evaluate(model, given, batch_size=batch_size, steps=steps, **options)
@@ -133,7 +133,7 @@ def predict(
         try:
             refuse_eager(model)
             source = as_source(given)
-            feed = _feed(source, batch_size, steps, replica_count())
+            feed = _feed(model, source, batch_size, steps)
         except ByBatchError:
             options = {"verbose": verbose, "callbacks": callbacks}
             return batch_loop.predict(model, given, batch_size=batch_size, steps=steps, **options)
@@ -154,9 +154,9 @@ def _refuse_invalid(batch_size: int | None, steps: int | None, verbose: int | st
         raise NameplateError("\n".join(problems))
 
 
-def _feed(source: Source | Stream, batch_size: int | None, steps: int | None, replicas: int) -> Feed:
+def _feed(model: keras.Model, source: Source | Stream, batch_size: int | None, steps: int | None) -> Feed:
     if isinstance(source, Stream) and source.endless and not steps:
         raise NameplateError(
             "the dataset has no end; say how many steps, steps=..., or give one that ends, dataset.take(100)"
         )
-    return evaluation_feed(source, batch_size, replicas, steps=steps)
+    return evaluation_feed(source, batch_size, replica_count(), steps=steps, per_call=model.steps_per_execution)

@@ -22,7 +22,7 @@ from nameplate.data.adapters import (
     split_off,
     within_limit,
 )
-from nameplate.data.batches import Batches
+from nameplate.data.batches import Batches, Epochs, in_whole_calls
 from nameplate.data.config import Resident
 from nameplate.data.errors import ByBatchError
 from nameplate.data.feeds import BySeed, feed_of, in_file_order
@@ -34,7 +34,7 @@ from nameplate.engine.dataset_order import runs_python, unordered, unseeded
 from nameplate.engine.errors import data_errors
 from nameplate.engine.graph import EvaluationGraph, TrainGraph
 from nameplate.engine.graph_cache import graph_for
-from nameplate.engine.host_collectives import replica_count
+from nameplate.engine.host_collectives import replica_count, several_workers
 from nameplate.engine.replica import Step
 from nameplate.engine.strategy import strategy_of
 from nameplate.errors import NameplateError
@@ -45,7 +45,8 @@ from nameplate.training import batch_loop
 from nameplate.training.arguments import Arguments, joined
 from nameplate.training.callbacks import callback_list, listed
 from nameplate.training.config import CheckpointConfig, LogConfig
-from nameplate.training.loop import Loop, Plan
+from nameplate.training.loop import Loop
+from nameplate.training.plan import Plan
 from nameplate.training.progress import Progress
 from nameplate.training.script_run import ScriptRun, run_options
 from nameplate.training.script_settings import fit_settings
@@ -108,7 +109,9 @@ def fit(
         validation_batch_size: examples a validation step; None: `batch_size`.
         epochs: number of the last epoch; passes over the data if `initial_epoch` is 0.
         initial_epoch: epochs that are done already, for orders and schedules; a dataset starts at its beginning.
-        steps_per_epoch: steps of an epoch; a dataset continues from one to the next, and repeats at its end.
+        steps_per_epoch: steps of an epoch; the data continues from one to the next, and where it ends the epoch does,
+            with a warning. As in Keras, whole calls of `compile(steps_per_execution=...)`. Of a run, a dataset of
+            unknown length begins again instead.
         steps: end after this many steps in all, whatever `epochs` says.
         batch_size: examples a step over all replicas together; None: as many as make `steps_per_epoch` steps of all
             arrays, else 32. A `tf.data.Dataset` has its own.
@@ -222,7 +225,7 @@ def loop_of(
     replicas = replica_count()
     source = as_source(data)
     held_out = None if validation_data is None else as_source(validation_data, "validation_data")
-    source, batches = _portioned(source, arguments, replicas)
+    source, batches, epochs = _portioned(source, arguments, replicas, per_call=model.steps_per_execution, run=run)
     example = example_of(source)
     if arguments.class_weight:
         refuse_unclassed(example)
@@ -237,19 +240,19 @@ def loop_of(
     step = Step(model, class_weights=class_weights(arguments.class_weight), xla=arguments.xla)
     if reason := step.uncompiled():
         warnings.warn(reason, stacklevel=2)
-    epochs, total = _length(arguments, batches)
+    last_epoch, total = _length(arguments, epochs)
     shown = bool(arguments.verbose) and run is None
     loop = Loop(
         model,
         graph_for(TrainGraph, step, feed),
         _validation(step, held_out, arguments, batches),
-        _plan(model, arguments, batches, total_steps=total, run=run),
-        callback_list(model, listed(callbacks), epochs=epochs, steps=batches.steps, verbose=shown),
-        progress=Progress(step=arguments.initial_epoch * batches.steps, epoch=arguments.initial_epoch),
+        _plan(model, arguments, batches, epochs, total_steps=total, run=run),
+        callback_list(model, listed(callbacks), epochs=last_epoch, steps=epochs.steps or batches.steps, verbose=shown),
+        progress=Progress(step=epochs.number(arguments.initial_epoch).first, epoch=arguments.initial_epoch),
     )
     if run is None:
         return loop
-    settings = fit_settings(model, source, arguments, batches)
+    settings = fit_settings(model, source, arguments, batches, continues=not run.has_own_epochs())
     return run.around(loop, settings, listed(callbacks), validated=held_out is not None)
 
 
@@ -313,24 +316,30 @@ def _resumes(callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Cal
     return any(isinstance(callback, keras.callbacks.BackupAndRestore) for callback in listed(callbacks))
 
 
-def _length(arguments: Arguments, batches: Batches) -> tuple[int, int]:
+def _length(arguments: Arguments, epochs: Epochs) -> tuple[int, int]:
     """Return the epochs and steps of a training, limited by `keras.config.max_epochs()`, with a warning if they are."""
-    epochs, limit = arguments.epochs, keras.config.max_epochs()
-    total = arguments.steps or epochs * batches.steps
-    if limit and limit * batches.steps < total:
+    total = arguments.steps or epochs.number(arguments.epochs).first
+    limit = keras.config.max_epochs()
+    if limit and (limited := epochs.number(limit).first) < total:
         warnings.warn(f"keras.config.max_epochs() ends the training after {limit} epochs", stacklevel=2)
-        return min(epochs, limit), limit * batches.steps
-    return epochs, total
+        return min(arguments.epochs, limit), limited
+    return arguments.epochs, total
 
 
 def _plan(
-    model: keras.Model, arguments: Arguments, batches: Batches, *, total_steps: int, run: ScriptRun | None
+    model: keras.Model,
+    arguments: Arguments,
+    batches: Batches,
+    epochs: Epochs,
+    *,
+    total_steps: int,
+    run: ScriptRun | None,
 ) -> Plan:
     per_call = model.steps_per_execution
     return Plan(
         total_steps=total_steps,
-        steps_per_epoch=batches.steps,
-        examples_per_epoch=batches.size,
+        epochs=epochs,
+        examples_per_pass=batches.size,
         global_batch=batches.batch,
         validate_every=arguments.validation_freq,
         validate_last=run is not None,
@@ -342,16 +351,34 @@ def _plan(
     )
 
 
-def _portioned(source: Source | Stream, arguments: Arguments, replicas: int) -> tuple[Source | Stream, Batches]:
-    """Return the data as it is trained on, and how it is divided into steps."""
+def _portioned(
+    source: Source | Stream, arguments: Arguments, replicas: int, *, per_call: int, run: ScriptRun | None
+) -> tuple[Source | Stream, Batches, Epochs]:
+    """Return the data as it is trained on, and how it is divided into steps and epochs.
+
+    Raises:
+        ByBatchError: `steps_per_epoch` of a dataset that may end at any step.
+    """
     size = batch_for(source, arguments.batch_size, arguments.steps_per_epoch)
-    per_epoch = within_limit(source, size, arguments.steps_per_epoch)
-    if isinstance(source, Stream) and per_epoch and source.held(per_epoch + 1) != per_epoch:
-        source = Stream(source.dataset.repeat(), batched=source.batched)
-    batches = batches_of(source, size, replicas, steps=arguments.steps, steps_per_epoch=per_epoch)
+    most = within_limit(source, size, arguments.steps_per_epoch)
+    own_epochs = run is not None and run.has_own_epochs()
+    unknown = isinstance(source, Stream) and source.size is None and not source.endless
+    if most and unknown and run is None and not several_workers():
+        raise ByBatchError(f"steps_per_epoch={most}: nothing says how many batches the dataset has")
+    if most and (own_epochs or unknown):
+        if isinstance(source, Stream) and source.held(most + 1) != most:
+            source = Stream(source.dataset.repeat(), batched=source.batched)
+        batches, most = batches_of(source, size, replicas, steps=arguments.steps, steps_per_epoch=most), None
+    elif isinstance(source, Stream) and source.endless:
+        taken = most and in_whole_calls(most, per_call)
+        batches = batches_of(source, size, replicas, steps=arguments.steps, steps_per_epoch=taken)
+    else:
+        steps = most and max(arguments.epochs - arguments.initial_epoch, 0) * in_whole_calls(most, per_call)
+        batches = batches_of(source, size, replicas, steps=arguments.steps or steps)
+    epochs = Epochs(batches.steps, most, arguments.initial_epoch, per_call)
     if isinstance(source, Stream):
-        source.first = arguments.initial_epoch * batches.steps
-    return source, batches
+        source.first = epochs.number(arguments.initial_epoch).first
+    return source, batches, epochs
 
 
 def _validation(
@@ -361,7 +388,8 @@ def _validation(
         return None
     steps = arguments.validation_steps
     batch = arguments.validation_batch_size or arguments.batch_size or (None if steps else batches.batch)
-    return graph_for(EvaluationGraph, step, evaluation_feed(source, batch, batches.replicas, steps=steps))
+    feed = evaluation_feed(source, batch, batches.replicas, steps=steps, per_call=step.model.steps_per_execution)
+    return graph_for(EvaluationGraph, step, feed)
 
 
 @contextmanager

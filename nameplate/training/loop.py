@@ -7,7 +7,8 @@ devices and Python does not run. How many steps a call makes does not change wha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from nameplate.data.batches import Epoch
 from nameplate.engine.errors import device_errors
 from nameplate.engine.graph import EvaluationGraph, TrainGraph, Value, logs_or_metrics, metric_values
 from nameplate.engine.optimizer_state import averages_in_place, finalize
@@ -28,37 +30,9 @@ from nameplate.training.callbacks import TEST_HOOKS, TRAIN_HOOKS, use_hooks
 from nameplate.training.checkpoint_manager import Checkpoints
 from nameplate.training.monitor import numbers
 from nameplate.training.observers import Observer, Record, RunLength
+from nameplate.training.plan import Plan
 from nameplate.training.progress import Progress, history_of, restore_history
 from nameplate.training.stages import Stages
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How far to train, and what happens when."""
-
-    total_steps: int  # over the whole run
-    steps_per_epoch: int
-    examples_per_epoch: int
-    global_batch: int  # examples a step
-    validate_every: int | Collection[int] = 1  # epochs; or after which, counted from 1
-    validate_last: bool = True  # whatever `validate_every` says
-    record_every: int = 50  # steps
-    steps_per_loop: int | None = None  # at most so many steps a call; None: as many as take about half a second
-    steps_per_hook: int = 1  # steps between two calls of a callback's hooks of batches
-    ends_at_nan: bool = True  # False: a loss that is no number does not end the training, as in Keras
-    max_rollbacks: int = 0  # how often NaN takes the run back to the last good checkpoint before it ends it
-
-    def validates(self, epoch: int, *, last: bool, complete: bool) -> bool:
-        """Say whether to validate at the end of an epoch, the run's last or one that has all its steps."""
-        if self.validate_last and (last or not complete):
-            return last
-        every = self.validate_every
-        return (epoch + 1) % every == 0 if isinstance(every, int) else epoch + 1 in every
-
-    def examples(self, step: int) -> int:
-        """Return the examples trained on in the first `step` steps; the last step of an epoch has fewer than others."""
-        epoch, within = divmod(step, self.steps_per_epoch)
-        return epoch * self.examples_per_epoch + min(within * self.global_batch, self.examples_per_epoch)
 
 
 @dataclass
@@ -124,7 +98,8 @@ class Loop:
             self.validation.release()
 
     def _observed(self) -> None:
-        run_length = RunLength(self.progress.step, self.plan.total_steps, self.plan.steps_per_epoch)
+        total = self.plan.total_steps
+        run_length = RunLength(self.progress.step, total, self.plan.epochs.at(total - 1).index + 1)
         with self._as_it_counts():
             for observer in self.observers:
                 observer.began(self.model, run_length)
@@ -186,23 +161,32 @@ class Loop:
     def _continue_at(self, epoch: int | None) -> None:
         """Continue at the epoch that a callback has restored, if any; our own checkpoints take precedence."""
         if epoch is not None and not self.checkpoints:
-            self.progress = replace(self.progress, step=epoch * self.plan.steps_per_epoch, epoch=epoch)
+            self.progress = replace(self.progress, step=self.plan.epochs.number(epoch).first, epoch=epoch)
 
     def _as_it_counts(self) -> AbstractContextManager[None]:
         """Inside, the model has the weights that are validated and saved: the averages, if they are asked for."""
         return averages_in_place(self.model.optimizer) if self.averaged else nullcontext()
 
     def _epoch(self) -> None:
-        epoch, first = divmod(self.progress.step, self.plan.steps_per_epoch)
-        end = min((epoch + 1) * self.plan.steps_per_epoch, self.plan.total_steps)
-        if first == 0:
+        epoch = self.plan.epochs.at(self.progress.step)
+        end = min(epoch.end, self.plan.total_steps)
+        if self.progress.step == epoch.first:
             self.model.reset_metrics()
-        self._enter_stage(epoch)
-        self.callbacks.on_epoch_begin(epoch)
+        self._enter_stage(epoch.index)
+        self.callbacks.on_epoch_begin(epoch.index)
         while self.progress.step < end and not self.model.stop_training:
             self._steps(epoch, self._next_event(end))
-            self._between_steps(epoch, end)
-        self._end_epoch(epoch)
+            self._between_steps(epoch.index, end)
+        if self.progress.step == epoch.end and self.plan.epochs.short(epoch):
+            warnings.warn(self._ran_out(), stacklevel=2)
+        self._end_epoch(epoch.index)
+
+    def _ran_out(self) -> str:
+        steps, held = self.plan.epochs.steps, self.plan.epochs.pass_steps
+        return (  # the first words are Keras'
+            f"Your input ran out of data: a pass over it has {held} steps, so that not every epoch has "
+            f"steps_per_epoch={steps}; the next epoch begins it again. dataset.repeat() has no end"
+        )
 
     def _enter_stage(self, epoch: int) -> None:
         """Make the layers of the epoch's stage trainable, and no others."""
@@ -213,19 +197,19 @@ class Loop:
             self.train.retrace()
             self._stage = stage
 
-    def _steps(self, epoch: int, event: int) -> None:
+    def _steps(self, epoch: Epoch, event: int) -> None:
         """Train up to the event, or part of the way if the call would take too long."""
         step = self.progress.step
         if step < self.progress.passed_over[1]:
             self._advance(min(event, self.progress.passed_over[1]), np.array([np.nan]))
             return
-        first = step - epoch * self.plan.steps_per_epoch
+        first = step - epoch.first
         count = self._per_call.steps(event - step)
         if self._per_call.by_batch:
             self.callbacks.on_train_batch_begin(first)
         began = time.perf_counter()
         with device_errors():
-            losses = self.train.run(epoch, first, count)
+            losses = self.train.run(epoch.of_pass, step - epoch.pass_first, count)
         seconds = time.perf_counter() - began
         self._per_call.took(count, seconds)
         examples = self.plan.examples(step + count) - self.plan.examples(step)
@@ -234,12 +218,9 @@ class Loop:
         self._advance(step + count, losses)
         if self._per_call.by_batch:
             with at_replica_means(self._apart):
-                self.callbacks.on_train_batch_end(self._last_of_call(first, count), self._measured())
-
-    def _last_of_call(self, first: int, count: int) -> int:
-        """Return the index of the step that ends a call, as Keras counts: the last of an epoch as if full."""
-        ends = first + count == self.plan.steps_per_epoch
-        return first + (self.plan.steps_per_hook if ends else count) - 1
+                # As Keras counts: the last call of an epoch as if it were full.
+                counted = self.plan.steps_per_hook if step + count == epoch.end else count
+                self.callbacks.on_train_batch_end(first + counted - 1, self._measured())
 
     def _between_steps(self, epoch: int, end: int) -> None:
         """Do what is due at this step; what is due at the end of an epoch waits for the validation."""
@@ -315,7 +296,7 @@ class Loop:
     def _measured(self) -> dict[str, Value]:
         """Read the metrics from the devices; nothing else is ever read from them while training."""
         values = logs_or_metrics(metric_values(self.model), self.train.logs())
-        begun = (self.progress.step - 1) // self.plan.steps_per_epoch * self.plan.steps_per_epoch
+        begun = self.plan.epochs.at(self.progress.step - 1).first
         after, last = self.progress.passed_over
         skipped = (
             after <= begun and self.progress.step <= last
@@ -336,10 +317,10 @@ class Loop:
             observer.recorded(record)
 
     def _advance(self, step: int, losses: np.ndarray) -> None:
-        epoch, within = divmod(step, self.plan.steps_per_epoch)
-        position = within * self.plan.global_batch
+        epoch = self.plan.epochs.at(step)
+        position = (step - epoch.first) * self.plan.global_batch
         self._step_loss = float(losses[-1])
-        self.progress = replace(self.progress, step=step, epoch=epoch, position=position)
+        self.progress = replace(self.progress, step=step, epoch=epoch.index, position=position)
 
     def _refuse_not_finite(self, losses: np.ndarray, first: int) -> None:
         wrong = np.flatnonzero(~np.isfinite(losses))

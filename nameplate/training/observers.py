@@ -35,7 +35,7 @@ class RunLength:
 
     first_step: int  # steps done before this process started
     total_steps: int  # steps of the whole run
-    steps_per_epoch: int
+    epochs: int  # of the whole run
 
 
 class Observer:
@@ -138,9 +138,9 @@ class ShowProgress(Observer):
 
     def recorded(self, record: Record) -> None:
         """Write a line an epoch; between epochs only if there is no bar."""
-        epochs = -(-self._run_length.total_steps // self._run_length.steps_per_epoch)
         shown = {name: value for name, value in record.values.items() if name not in _NOT_SHOWN}
         if record.of_epoch:
+            epochs = self._run_length.epochs
             self._screen.say(f"epoch {record.epoch + 1}/{epochs}  step {record.step}  {in_words(shown)}")
         elif self._bar:
             self._bar.update(self._task, description=in_words(dict(list(shown.items())[:2])))

@@ -34,7 +34,7 @@ from nameplate.training.monitor import known_values, monitored
 from nameplate.training.observers import JsonLines, Observer, Profile, ShowProgress
 from nameplate.training.progress import Progress, Texts, about, model_json
 from nameplate.training.run_directory import RunDirectory, marked, open_run_directory
-from nameplate.training.script_settings import agreement, as_text, note_left
+from nameplate.training.script_settings import agreement, as_text, has_own_epochs, note_left
 from nameplate.training.shared_run import same_start
 from nameplate.training.state import TrainState, train_state
 from nameplate.training.tensorboard import TensorBoard
@@ -149,6 +149,14 @@ class ScriptRun:
             averaged=bool(getattr(model.optimizer, "use_ema", False)),
             say=self.screen.say,
         )
+
+    def has_own_epochs(self) -> bool:
+        """Say whether the run was begun by a version in which each epoch had `steps_per_epoch` of its own order."""
+        paths = store.checkpoints(self.home.checkpoints)
+        try:
+            return bool(paths) and has_own_epochs((paths[-1] / "config.yaml").read_text("utf-8"))
+        except (OSError, UnicodeDecodeError):  # a damaged checkpoint, which the resume reports
+            return False
 
     def report(self, progress: Progress, checkpoints: Checkpoints | None) -> None:
         """Print what came of the run, and what can be done with it."""

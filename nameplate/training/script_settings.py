@@ -26,6 +26,7 @@ from nameplate.training.config_diff import ConfigDiff
 
 _OBJECTIVE = ("loss", "loss_weights", "metrics", "weighted_metrics")
 CALL = "call"  # the key that says which verb wrote the settings; no configuration of `python -m trainer` has it
+_CONTINUES = "epochs_continue"  # missing in runs of earlier versions, whose epochs have orders of their own
 _ADVICE = "Set them back, choose another run=..., or resume all the same with resume_changed={names}"
 
 # An optimizer's learning rate changes while it trains, and a notebook may call `fit` again with the same object: as it
@@ -34,8 +35,13 @@ _given: weakref.WeakKeyDictionary[keras.Optimizer, dict[str, Any]] = weakref.Wea
 _left: weakref.WeakKeyDictionary[keras.Optimizer, dict[str, Any]] = weakref.WeakKeyDictionary()
 
 
-def fit_settings(model: keras.Model, source: Source | Stream, arguments: Arguments, batches: Batches) -> dict[str, Any]:
-    """Return what decides the numbers of a training, as plain data for its checkpoints."""
+def fit_settings(
+    model: keras.Model, source: Source | Stream, arguments: Arguments, batches: Batches, *, continues: bool
+) -> dict[str, Any]:
+    """Return what decides the numbers of a training, as plain data for its checkpoints.
+
+    `continues` says whether an epoch of `steps_per_epoch` continues in the pass over the data of the one before.
+    """
     weights = None if arguments.class_weight is None else described(dict(arguments.class_weight))
     return {
         CALL: "nameplate.fit",
@@ -47,12 +53,22 @@ def fit_settings(model: keras.Model, source: Source | Stream, arguments: Argumen
             "global_batch": batches.batch,
             "shuffle": arguments.shuffle,
             "class_weight": weights,
+            **({_CONTINUES: True} if continues and arguments.steps_per_epoch else {}),
         },
         "strategy": {"replicas": batches.replicas},
         "optimizer": optimizer_settings(model.optimizer),
         "objective": objective_settings(model),
         "data": data_settings(source),
     }
+
+
+def has_own_epochs(stored: str) -> bool:
+    """Say whether a checkpoint's settings are those of a run whose epochs have `steps_per_epoch` of their own order."""
+    try:
+        fit = _of_script(stored, "the checkpoint").get("fit")
+    except NameplateError:  # which the resume reports
+        return False
+    return isinstance(fit, dict) and fit.get("steps_per_epoch") is not None and not fit.get(_CONTINUES)
 
 
 def optimizer_settings(optimizer: keras.Optimizer) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def test_where_another_profiler_runs_the_run_goes_on_without_one(tmp_path: Path)
     tf.profiler.experimental.start(str(tmp_path / "other"))
     try:
         profile = Profile(tmp_path / "ours", after=0, steps=2, say=told.append)
-        profile.began(keras.Model(), RunLength(5, 9, 4))
+        profile.began(keras.Model(), RunLength(5, 9, 3))
         profile.advanced(7)
         profile.ended()
     finally:

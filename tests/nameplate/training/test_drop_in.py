@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import tensorflow as tf
 import nameplate
 from nameplate.errors import NameplateError
 from nameplate.training.callbacks import TEST_HOOKS, TRAIN_HOOKS, use_hooks
+from tests.long import cases
 
 NUMBERS = np.random.default_rng(0)
 X = NUMBERS.normal(size=(20, 4)).astype("float32")
@@ -71,13 +74,86 @@ def test_an_initial_epoch_counts_on_and_takes_the_orders_of_the_epochs_that_are_
     assert history.epoch == [2, 3]
 
 
-def test_a_dataset_goes_on_from_epoch_to_epoch_and_over_again(strategy: Any) -> None:
-    model, same = compiled(strategy), compiled(strategy)
-    short = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)  # 8, 8, 4
-    nameplate.fit(model, short, steps_per_epoch=2, epochs=3)
-    again = np.concatenate([X, X, X])[:48], np.concatenate([Y, Y, Y])[:48]
-    nameplate.fit(same, again, batch_size=8, shuffle=False)
-    np.testing.assert_allclose(kernel(model), kernel(same), rtol=1e-6)
+def rows(sizes: tuple[int, ...] = (4, 4, 4, 4, 2)) -> Iterator[Any]:
+    """Yield batches whose inputs say which batch they are."""
+    for index, size in enumerate(sizes):
+        yield np.eye(5, dtype="float32")[[index] * size], np.zeros((size, 1), "float32")
+
+
+class Rows(keras.utils.PyDataset):
+    """The batches of `rows`, by index."""
+
+    def __len__(self) -> int:
+        return 5
+
+    def __getitem__(self, index: int) -> Any:
+        return list(rows())[index]
+
+
+ARRAYS = tuple(np.concatenate(parts) for parts in zip(*rows(), strict=True))
+SPEC = tf.TensorSpec((None, 5)), tf.TensorSpec((None, 1))
+FORMS: dict[str, Callable[[], dict[str, Any]]] = {
+    "arrays": lambda: {"x": ARRAYS[0], "y": ARRAYS[1], "batch_size": 4, "shuffle": False},
+    "arrays without a batch size": lambda: {"x": ARRAYS[0], "y": ARRAYS[1], "shuffle": False},
+    "a dataset": lambda: {"x": tf.data.Dataset.from_tensor_slices(ARRAYS).batch(4)},
+    "a dataset of unknown length": lambda: {"x": tf.data.Dataset.from_generator(rows, output_signature=SPEC)},
+    "a dataset that repeats": lambda: {"x": tf.data.Dataset.from_generator(rows, output_signature=SPEC).repeat(2)},
+    "a dataset without end": lambda: {"x": tf.data.Dataset.from_tensor_slices(ARRAYS).batch(3).repeat()},
+    "a generator": lambda: {"x": rows(), "shuffle": False},
+    "a PyDataset": lambda: {"x": Rows(), "shuffle": False},
+}
+
+
+class Visits(keras.callbacks.Callback):
+    """Notes which batches each epoch trains on, from a kernel that each batch changes in a row of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.epochs: list[Any] = []
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.before = kernel(self.model)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        after = kernel(self.model)
+        self.epochs.append([epoch, *np.round(self.before - after, 3)[:, 0].tolist()])
+        self.before = after
+
+
+def visited(model: keras.Model, fit: Callable[..., Any], **given: Any) -> tuple[Any, int, bool]:
+    visits = Visits()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        history = fit(model, verbose=0, callbacks=[visits], **given)
+    ran_out = any("Your input ran out of data" in str(warning.message) for warning in said)
+    return visits.epochs, history.params["steps"], ran_out
+
+
+def counting(per_call: int) -> keras.Model:
+    head = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros", name="head")
+    model = keras.Sequential([keras.Input((5,)), head], name="counting")
+    model.compile(keras.optimizers.SGD(1.0), lambda y, p: keras.ops.sum(p, -1), steps_per_execution=per_call)
+    return model
+
+
+@pytest.mark.parametrize("case", cases([(2, 1, 0), (3, 2, 0), (7, 1, 0), (3, 2, 1), (5, 2, 0)], short=[(3, 2, 1)]))
+@pytest.mark.parametrize("form", FORMS)
+def test_steps_per_epoch_are_counted_as_keras_counts_them(strategy: Any, form: str, case: tuple[int, int, int]) -> None:
+    steps, per_call, first = case
+    given = {"steps_per_epoch": steps, "epochs": 5, "initial_epoch": first}
+    expected = visited(counting(per_call), keras.Model.fit, **FORMS[form](), **given)
+    with strategy.scope():
+        model = counting(per_call)
+    assert visited(model, nameplate.fit, **FORMS[form](), **given) == expected
+
+
+@pytest.mark.filterwarnings("ignore:.*Your input ran out of data")
+def test_a_shuffled_pass_is_shared_by_epochs_in_both_loops(strategy: Any) -> None:
+    whole, parts, eager = compiled(strategy), compiled(strategy), compiled(strategy, run_eagerly=True)
+    nameplate.fit(whole, X, Y, batch_size=4, epochs=2)
+    for model in (parts, eager):
+        nameplate.fit(model, X, Y, batch_size=4, epochs=6, steps_per_epoch=2)
+        np.testing.assert_allclose(kernel(model), kernel(whole), rtol=1e-5)
 
 
 def test_validation_can_be_cut_short_and_have_a_batch_of_its_own(strategy: Any) -> None:
@@ -218,3 +294,19 @@ def test_what_replicas_cannot_exchange_is_told_with_a_way_out(strategy: Any) -> 
 def test_inputs_of_another_shape_are_told_in_keras_words_without_its_list_of_arguments(strategy: Any) -> None:
     with pytest.raises(NameplateError, match="expected axis -1 of input shape to have value 4"):
         nameplate.fit(compiled(strategy), X[:, :3], Y, batch_size=4)
+
+
+def test_a_layer_mixed_with_keras_trainer_trains_as_a_model_does(strategy: Any) -> None:
+    trainer: Any = next(base for base in keras.Model.__mro__ if base.__name__ == "TensorFlowTrainer")
+
+    class Trained(trainer, keras.layers.Dense):  # type: ignore[misc]
+        def __init__(self) -> None:
+            keras.layers.Dense.__init__(self, 2, name="trained")
+            trainer.__init__(self)
+
+    with strategy.scope():
+        model = Trained()
+        model.compile("sgd", "mse")
+    history = nameplate.fit(model, X, Y, batch_size=4).history
+    assert list(history) == ["loss"]
+    assert nameplate.predict(model, X).shape == (20, 2)

@@ -40,6 +40,7 @@ def kernel(model: keras.Model) -> np.ndarray:
     return model.get_layer("head").kernel.numpy()
 
 
+@pytest.mark.filterwarnings("ignore:.*Your input ran out of data")
 def test_a19_the_limits_of_keras_config_end_a_training(strategy: Any, limits: None) -> None:
     limited, same = compiled(strategy), compiled(strategy)
     keras.config.set_max_epochs(2)
@@ -56,7 +57,7 @@ def test_a19_the_limits_of_keras_config_end_a_training(strategy: Any, limits: No
         assert len(nameplate.predict(limited, X, batch_size=4)) == 12
     keras.config.set_max_epochs(None)
     keras.config.set_max_steps_per_epoch(None)
-    nameplate.fit(same, X[:12], Y[:12], batch_size=4, epochs=2, shuffle=False)
+    nameplate.fit(same, X, Y, batch_size=4, epochs=1, shuffle=False)  # 3 of 5 steps, and the 2 that are left
     np.testing.assert_array_equal(kernel(limited), kernel(same))
     assert measured == nameplate.evaluate(same, X[:12], Y[:12], batch_size=4)
 

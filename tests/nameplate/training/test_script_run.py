@@ -19,6 +19,7 @@ from nameplate.errors import NameplateError, NotFiniteError
 from nameplate.naming.policy import NamingError
 from nameplate.section import ConfigError
 from nameplate.training.config_diff import ConfigDiffError
+from nameplate.training.script_run import ScriptRun
 from nameplate.training.state import ResumeError
 from tests.nameplate.training.script import CHECKPOINT, At, examples, in_process, network, train
 from tests.trainer.running import assert_same, content
@@ -66,6 +67,10 @@ def weights(model: keras.Model) -> list[np.ndarray]:
     return [np.asarray(weight) for weight in model.get_weights()]
 
 
+def lines(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
 def assert_equal(one: keras.Model, other: keras.Model) -> None:
     for a, b in zip(weights(one), weights(other), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -92,6 +97,36 @@ def test_a_longer_training_continues_a_shorter_one(tmp_path: Path, whole: Path) 
     history, _ = train(tmp_path / "a")
     assert history.epoch == [0, 1, 2, 3]
     assert_same(content(tmp_path / "a"), content(whole))
+
+
+@pytest.mark.filterwarnings("default:.*Your input ran out of data")
+def test_epochs_that_share_a_pass_resume_in_the_middle_of_it(tmp_path: Path) -> None:
+    parts: dict[str, Any] = {"steps_per_epoch": 4, "epochs": 5}  # of 6 steps: 4, 2, 4, 2, 4
+    ran_out = pytest.warns(UserWarning, match="Your input ran out of data")
+    with ran_out:
+        history, _ = train(tmp_path / "whole", **parts)
+    assert [line["step"] for line in lines(tmp_path / "whole") if line["kind"] == "epoch"] == [4, 6, 10, 12, 16]
+    for batch in (5, 4, 3):
+        with pytest.raises(FailedError):
+            train(tmp_path / "a", At(batch, fail), **parts)
+    with ran_out:
+        again, _ = train(tmp_path / "a", At(0, fail), **parts)
+    assert again.history == history.history
+    assert_same(content(tmp_path / "a"), content(tmp_path / "whole"))
+
+
+def test_a_run_of_an_earlier_version_keeps_its_epochs_of_orders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts: dict[str, Any] = {"steps_per_epoch": 4, "epochs": 3}
+    with monkeypatch.context() as earlier:
+        earlier.setattr(ScriptRun, "has_own_epochs", lambda self: True)
+        train(tmp_path / "whole", **parts)
+        with pytest.raises(FailedError):
+            train(tmp_path / "a", At(6, fail), **parts)
+    assert "epochs_continue" not in (tmp_path / "a" / "config.yaml").read_text()
+    train(tmp_path / "a", At(0, fail), **parts)
+    assert_same(content(tmp_path / "a"), content(tmp_path / "whole"))
 
 
 def test_killed_and_started_again_it_ends_as_if_nothing_had_happened(tmp_path: Path, whole: Path) -> None:
