@@ -8,7 +8,7 @@ replicas (`engine/batch_step.py`). It takes a call from Python for every batch.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import keras
@@ -22,8 +22,10 @@ from nameplate.data.ordered_batches import OrderedBatches
 from nameplate.data.source import Source, Stream
 from nameplate.engine import private_loop
 from nameplate.engine.batch_step import stepping_by_batch
+from nameplate.engine.statistics import assign_replica_means, at_replica_means, unsynchronised
 from nameplate.graph.name_contract import freeze, recheck
 from nameplate.training.arguments import Arguments
+from nameplate.training.callbacks import TRAIN_HOOKS, use_hooks
 
 _UNKNOWN = "Unrecognized data type"  # Keras' words (trainers/data_adapters)
 
@@ -38,6 +40,7 @@ def fit(
 ) -> keras.callbacks.History:
     """Train as `nameplate.fit` does, batch by batch; `data` and `validation_data` in one piece or as a source."""
     x, y, weight = _training_data(data, arguments, per_call=model.steps_per_execution)
+    callbacks = [_ReplicaMeans(by_batch=use_hooks(callbacks, TRAIN_HOOKS)), *callbacks]
     if arguments.steps:
         callbacks = [*callbacks, _StopAfter(arguments.steps)]
     held_out = None
@@ -72,7 +75,7 @@ def fit(
 def evaluate(model: keras.Model, data: Any, *, batch_size: int | None, steps: int | None, **options: Any) -> Any:
     """Evaluate as `nameplate.evaluate` does, batch by batch."""
     x, y, weight = evaluation_data(data, batch_size)
-    with _known(data), stepping_by_batch(model):
+    with _known(data), stepping_by_batch(model), at_replica_means(model.non_trainable_variables):
         return private_loop.evaluate(
             model, x=x, y=y, sample_weight=weight, batch_size=batch_size, steps=steps, **options
         )
@@ -81,7 +84,7 @@ def evaluate(model: keras.Model, data: Any, *, batch_size: int | None, steps: in
 def predict(model: keras.Model, data: Any, *, batch_size: int | None, steps: int | None, **options: Any) -> Any:
     """Predict as `nameplate.predict` does, batch by batch."""
     x, _, _ = evaluation_data(data, batch_size)
-    with _known(data), stepping_by_batch(model):
+    with _known(data), stepping_by_batch(model), at_replica_means(model.non_trainable_variables):
         return private_loop.predict(model, x=x, batch_size=batch_size, steps=steps, **options)
 
 
@@ -154,3 +157,48 @@ class _StopAfter(keras.callbacks.Callback):
         self._left -= self.model.steps_per_execution
         if self._left <= 0:
             self.model.stop_training = True
+
+
+class _ReplicaMeans(keras.callbacks.Callback):
+    """The first callback: while others look at the model, what differs between replicas has the mean over them."""
+
+    def __init__(self, *, by_batch: bool) -> None:
+        super().__init__()
+        self._by_batch = by_batch
+        self._means: AbstractContextManager[None] | None = None
+
+    def _enter(self) -> None:
+        if self._means is None:
+            self._means = at_replica_means(unsynchronised(self.model))
+            self._means.__enter__()
+
+    def _leave(self) -> None:
+        means, self._means = self._means, None
+        if means is not None:
+            means.__exit__(None, None, None)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Go on with each replica's own values."""
+        self._leave()
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Go on with each replica's own values."""
+        self._leave()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Take the means if a callback acts at batches."""
+        if self._by_batch:
+            self._enter()
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Validate with the means."""
+        self._enter()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Take the means."""
+        self._enter()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Take the means for good."""
+        self._leave()
+        assign_replica_means(unsynchronised(self.model))

@@ -224,13 +224,16 @@ TRAIN_HOOKS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_tra
 TEST_HOOKS = ("on_test_batch_begin", "on_test_batch_end")
 
 
-def use_hooks(callbacks: keras.callbacks.CallbackList, hooks: Sequence[str]) -> bool:
+def use_hooks(
+    callbacks: keras.callbacks.CallbackList | Sequence[keras.callbacks.Callback], hooks: Sequence[str]
+) -> bool:
     """Say whether one of the callbacks has one of the hooks.
 
     A hook is a method of the callback's class or, in a LambdaCallback, an attribute of the instance. Hooks of Keras'
     own callbacks that do nothing as configured (a ModelCheckpoint that saves at epochs) do not count.
     """
-    return any(_has(callback, hook) for callback in callbacks.callbacks for hook in hooks)
+    each = callbacks.callbacks if isinstance(callbacks, keras.callbacks.CallbackList) else callbacks
+    return any(_has(callback, hook) for callback in each for hook in hooks)
 
 
 def _has(callback: keras.callbacks.Callback, hook: str) -> bool:

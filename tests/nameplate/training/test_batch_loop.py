@@ -158,6 +158,36 @@ def test_a_loss_may_be_a_plain_number(strategy: Any) -> None:
     assert nameplate.fit(model, X, X, batch_size=8).history["loss"] == [pytest.approx(3.0)]
 
 
+def test_statistics_of_each_replicas_own_are_averaged_for_validation_as_in_the_graph(strategy: Any) -> None:
+    seen: dict[str, list[Any]] = {}
+
+    class Sees(keras.callbacks.Callback):
+        def __init__(self, key: str) -> None:
+            super().__init__()
+            self.seen = seen.setdefault(key, [])
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            copies = strategy.experimental_local_results(self.model.get_layer("norm").moving_mean.value)
+            self.seen.append([copy.numpy() for copy in copies])
+
+    def even() -> Iterator[Any]:
+        for first in (0, 8) * 3:
+            yield X[first : first + 8], Y[first : first + 8]
+
+    with strategy.scope():
+        in_graph, by_batch = compiled(), compiled()
+    given: dict[str, Any] = {"epochs": 3, "shuffle": False, "sync_batch_norm": False, "validation_data": (X, Y)}
+    options: dict[str, Any] = {"batch_size": 8, "callbacks": [Sees("graph")]}
+    expected = nameplate.fit(in_graph, X[:16], Y[:16], **given, **options).history
+    found = nameplate.fit(by_batch, even(), steps_per_epoch=2, **given, callbacks=[Sees("batches")]).history
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, **SAME)
+    np.testing.assert_allclose(seen["batches"], seen["graph"], **SAME)
+    assert all((one == other).all() for one, other in seen["batches"])
+    for one, other in zip(by_batch.variables, in_graph.variables, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), **SAME)
+
+
 def test_steps_in_all_end_it(strategy: Any) -> None:
     with strategy.scope():
         model = compiled()
