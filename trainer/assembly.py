@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -19,10 +19,11 @@ from nameplate.engine.graph import EvaluationGraph, TrainGraph
 from nameplate.engine.host_collectives import agreed_stop
 from nameplate.engine.replica import Augmentation, Step
 from nameplate.engine.signals import StopRequest
-from nameplate.training.callbacks import callback_list
+from nameplate.training.callbacks import callback_list, configured_callbacks, cut_tables
 from nameplate.training.checkpoint_manager import Checkpoints
 from nameplate.training.config import CheckpointInitConfig, OnNan
 from nameplate.training.console import Screen
+from nameplate.training.fit import refuse_unsavable
 from nameplate.training.initial_weights import Origins, take_slots
 from nameplate.training.layer_table import classes_by_variable
 from nameplate.training.loop import Loop
@@ -78,6 +79,10 @@ def assemble(job: Job, model: keras.Model, origins: Origins, stages: Stages) -> 
     config, screen = job.config, job.screen
     known = known_values(model, validated=job.dataset.validation is not None)
     monitor, callbacks = monitored(config.checkpoint, config.fit.early_stopping, known)
+    named = configured_callbacks(
+        config.callbacks, directory=job.home.path if job.home else None, trust=config.trust, known=known
+    )
+    refuse_unsavable(model, list(named.values()))
     layers = augmentation(config.data, job.dataset.inputs, seed=config.seed)
     step = Step(
         model,
@@ -88,16 +93,18 @@ def assemble(job: Job, model: keras.Model, origins: Origins, stages: Stages) -> 
     describe(screen, config, job.dataset, job.batches, step, resumes=job.home is not None)
     train, validation = TrainGraph(step, _training_feed(job)), _validation(job, step)
     state = _state(job, model, layers, origins)
-    checkpoints = _checkpoints(job, model, state, origins, monitor=monitor, callbacks=callbacks)
+    checkpoints = _checkpoints(job, model, state, origins, monitor=monitor, callbacks=callbacks, named=named)
+    progress = _restored(job, checkpoints)
+    cut_tables(named.values(), epoch=progress.epoch)
     return Loop(
         model,
         train,
         validation,
         _plan(job),
-        callback_list(model, callbacks, epochs=job.epochs, steps=job.batches.steps),
+        callback_list(model, [*callbacks, *named.values()], epochs=job.epochs, steps=job.batches.steps),
         observers=observers_of(config, job.home, screen, model, job.observers) if job.writes else (),
         checkpoints=checkpoints,
-        progress=_restored(job, checkpoints),
+        progress=progress,
         stop=agreed_stop(job.stop),
         stages=stages,
         averaged=config.optimizer.ema_momentum is not None,
@@ -121,6 +128,7 @@ def _checkpoints(
     *,
     monitor: str,
     callbacks: Sequence[keras.callbacks.Callback],
+    named: Mapping[str, keras.callbacks.Callback],
 ) -> Checkpoints | None:
     if job.home is None:
         return None
@@ -133,6 +141,7 @@ def _checkpoints(
         texts=Texts(model_json(model), to_yaml(job.config), classes_by_variable(model), described),
         monitor=monitor,
         callbacks=callbacks,
+        named_callbacks=named,
         say=job.screen.say,
         agree=lambda checkpoint, where: agree(checkpoint.config, where),
         writes=job.writes,

@@ -298,3 +298,35 @@ SCHEDULES = Kind(
     sample="schedule=custom schedule._target_=CosineDecayRestarts 'schedule.arguments={first_decay_steps: 100}'",
     apart="schedule.arguments",
 )
+
+CALLBACKS = Kind(
+    "callback",
+    "keras.callbacks",
+    _table(
+        """
+        CSVLogger filename! separator append
+        EarlyStopping monitor min_delta patience verbose mode baseline restore_best_weights start_from_epoch
+        ModelCheckpoint filepath! monitor verbose save_best_only save_weights_only mode save_freq initial_value_threshold
+        ReduceLROnPlateau monitor factor patience verbose mode min_delta cooldown min_lr
+        TerminateOnNaN raise_error
+        """  # noqa: E501  a class a line
+    ),
+    refused={
+        "Callback": _BASE,
+        "CallbackList": "a run makes the list; name each callback in it",
+        "History": "a run keeps the history; its report has it, and metrics.jsonl",
+        "ProgbarLogger": "a run shows its progress itself",
+        "LambdaCallback": "it is made of functions, and a configuration has none; name a callback of yours",
+        "LearningRateScheduler": "it needs a function; schedule=custom takes a schedule of Keras' or yours",
+        "SwapEMAWeights": "optimizer.ema_momentum=0.999 validates and saves the moving average",
+        "BackupAndRestore": "a run saves and resumes by itself; checkpoint.every_steps says how often",
+    },
+    trusted={
+        "OrbaxCheckpoint": "it writes wherever its directory says, and imports another package",
+        "RemoteMonitor": "it sends what is measured to another machine",
+        "TensorBoard": "it writes wherever its log_dir says; log.tensorboard=true writes into the run",
+    },
+    sample="'callbacks={stop: {_target_: EarlyStopping, patience: 3}}'",
+)
+CALLBACK_PATHS = {"CSVLogger": "filename", "ModelCheckpoint": "filepath"}  # what they write, inside the run's directory
+OBSERVING = ("CSVLogger", "EarlyStopping", "ModelCheckpoint", "TerminateOnNaN")  # callbacks that change no step

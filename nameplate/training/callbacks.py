@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from nameplate.checkpoint import plain_data
+from nameplate.checkpoint import durable, plain_data
 from nameplate.checkpoint.errors import DamagedError
+from nameplate.engine.objects import make, make_all
 from nameplate.engine.private import profiles_batches
 from nameplate.errors import NameplateError
+from nameplate.naming.keras_objects import CALLBACK_PATHS, CALLBACKS
+from nameplate.naming.names import did_you_mean
+from nameplate.section import ConfigError
 from nameplate.training.monitor import numbers
 
 _NOT_STATE = ("model", "params", "_model")
@@ -61,6 +66,61 @@ def listed(
     return list(listed)
 
 
+def configured_callbacks(
+    values: Mapping[str, Any], *, directory: Path | None, trust: Sequence[str], known: Sequence[str]
+) -> dict[str, keras.callbacks.Callback]:
+    """Return the callbacks that a configuration names, in its order.
+
+    Args:
+        values: name to a class and its arguments; None: no callback of this name.
+        directory: of the run, where Keras' callbacks write; None: those that write are left out.
+        trust: packages whose callbacks may be made.
+        known: the values that the run measures at the end of an epoch.
+
+    Raises:
+        ConfigError: with every callback that cannot be made, or that monitors what is not measured.
+    """
+
+    def maker(name: str, value: Any) -> Callable[[], keras.callbacks.Callback]:
+        argument = CALLBACK_PATHS.get(CALLBACKS.keras_class(value) or "")
+        if argument and directory is not None:
+            value = {**value, argument: str(directory / str(value[argument]))}
+            value |= {"append": True} if argument == "filename" else {}  # a resume goes on with the file
+        return lambda: make(CALLBACKS, f"callbacks.{name}", value, trust=trust)
+
+    chosen = {
+        name: value
+        for name, value in values.items()
+        if value is not None and (directory is not None or CALLBACKS.keras_class(value) not in CALLBACK_PATHS)
+    }
+    made = dict(zip(chosen, make_all(maker(*each) for each in chosen.items()), strict=True))
+    unknown = {
+        name: each.monitor
+        for name, each in made.items()
+        if CALLBACKS.keras_class(chosen[name]) and getattr(each, "monitor", None) not in (None, *known)
+    }
+    if unknown:
+        raise ConfigError(
+            [
+                f"callbacks.{name}.monitor: {value!r} is not measured.{did_you_mean(value, known)} "
+                f"There are {', '.join(known)}"
+                for name, value in unknown.items()
+            ]
+        )
+    return made
+
+
+def cut_tables(callbacks: Iterable[keras.callbacks.Callback], *, epoch: int) -> None:
+    """Remove from the files of CSVLoggers the rows of epochs that a resumed run trains again, `epoch` and later."""
+    for callback in callbacks:
+        if isinstance(callback, keras.callbacks.CSVLogger) and Path(callback.filename).is_file():
+            path = Path(callback.filename)
+            head, *rows = path.read_text("utf-8").splitlines(keepends=True) or [""]
+            numbers_of = [(row, row.partition(callback.sep)[0]) for row in rows if row.endswith("\n")]
+            kept = [row for row, number in numbers_of if number.isdecimal() and int(number) < epoch]
+            durable.replace_file(path, "".join([head, *kept]).encode())
+
+
 def _line(epoch: int, logs: Mapping[str, float] | None) -> None:
     print(f"epoch {epoch + 1}  " + "  ".join(f"{name} {value:.4f}" for name, value in numbers(logs or {}).items()))
 
@@ -71,8 +131,12 @@ class CallbackState:
     An attribute that has not changed is a setting: after a resume it has the value that this process configured.
     """
 
-    def __init__(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
+    def __init__(
+        self, callbacks: Sequence[keras.callbacks.Callback], named: Mapping[str, keras.callbacks.Callback] | None = None
+    ) -> None:
+        """Take callbacks, known by their places, and others that are `named`."""
         self._callbacks = {f"{place}_{type(each).__name__}": each for place, each in enumerate(callbacks)}
+        self._callbacks |= {f"{name}_{type(each).__name__}": each for name, each in (named or {}).items()}
         self._first = {key: _plain(callback) for key, callback in self._callbacks.items()}
 
     def capture(self) -> tuple[dict[str, Plain], dict[str, np.ndarray]]:
@@ -98,8 +162,19 @@ class CallbackState:
             saved = (self._first[key] | plain[key]).items()
             found = {name: _decode(encoded, getattr(callback, name, None)) for name, encoded in saved}
             for name, value in (found | _listed(arrays, f"callbacks/{key}/")).items():
-                if _is_captured(name):
+                if _is_captured(name) and (name in plain[key] or not _is_live(callback, name)):
                     _set(callback, name, value)
+
+
+def _is_live(callback: keras.callbacks.Callback, name: str) -> bool:
+    """Say whether `on_train_begin` has set an attribute to what no checkpoint holds, such as an open file.
+
+    Whether a CSVLogger writes the names of columns depends on its file alone.
+    """
+    value = getattr(callback, name, None)
+    if isinstance(callback, keras.callbacks.CSVLogger) and name == "append_header":
+        return True
+    return not _encode(value) and not _is_arrays(value)
 
 
 def _set(callback: keras.callbacks.Callback, name: str, value: Any) -> None:

@@ -71,6 +71,7 @@ class Checkpoints:
         texts: Texts,
         monitor: str,
         callbacks: Sequence[keras.callbacks.Callback],
+        named_callbacks: Mapping[str, keras.callbacks.Callback] | None = None,
         say: Say,
         agree: Agree | None = None,
         writes: bool = True,
@@ -78,7 +79,7 @@ class Checkpoints:
         """Create the checkpoints of a run; `writes` is false in every worker but the chief."""
         self.directory, self.config, self.monitor = directory, config, monitor
         self._state, self._texts, self.say, self._agree = state, texts, say, agree
-        self._callbacks = CallbackState(callbacks)
+        self._callbacks = CallbackState(callbacks, named_callbacks)
         self._writes = writes
         self._upwards = config.improves_upwards(monitor)
         self._mode = "max" if self._upwards else "min"

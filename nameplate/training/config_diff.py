@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nameplate.errors import NameplateError
+from nameplate.naming.keras_objects import CALLBACKS, OBSERVING, TARGET
 
 ABSENT = "(not there)"
 _OPTION = "._option_"
@@ -96,6 +97,9 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], *, defaults: Mapping
         if ABSENT in (was, now) and _within(key, other) and not (_matters(key) and [] not in (was, now)):
             continue  # the change of option, which has this setting or not, says it
         key = key.removesuffix(_OPTION)
+        if _within(key, ["callbacks"]) and _only_observes(key, before, after):
+            found.append(Change(key, was, now, harmless=True))
+            continue
         found.append(_change(key, was, now, decays=after.get("schedule.decay", "constant") != "constant"))
     return found
 
@@ -146,6 +150,13 @@ def _change(key: str, old: Any, new: Any, *, decays: bool) -> Change:
     if key in ("fit.epochs", "fit.steps") and decays:
         note = "the learning rate follows the new length from here on"
     return Change(key, old, new, harmless=True, note=note)
+
+
+def _only_observes(key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Say whether a changed callback, before and after, is one of Keras' that changes no step."""
+    name = ".".join(key.split(".")[:2])
+    targets = [side.get(f"{name}.{TARGET}", side.get(name)) for side in (before, after)]
+    return all(CALLBACKS.keras_class(target) in OBSERVING for target in targets if target is not None)
 
 
 def _matters(key: str) -> bool:

@@ -230,7 +230,7 @@ def loop_of(
     if arguments.class_weight:
         refuse_unclassed(example)
     prepare(model, example, frozen=run is None)
-    _refuse_unsavable(model, callbacks)
+    refuse_unsavable(model, callbacks)
     if held_out is not None:
         refuse_unlike(model, example, example_of(held_out))
     _warn_of_chance(source, held_out, arguments, resumes=run is not None or _resumes(callbacks))
@@ -296,7 +296,7 @@ def _warn_of_chance(
         warnings.warn(f"validation_data: {takes}: {reason}", stacklevel=2)
 
 
-def _refuse_unsavable(
+def refuse_unsavable(
     model: keras.Model, callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None
 ) -> None:
     """Refuse a ModelCheckpoint of the whole model, before training, if the model has no configuration to save."""

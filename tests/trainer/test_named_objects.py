@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from nameplate.data.digits import read_digits
+from nameplate.errors import NameplateError
 from nameplate.section import ConfigError
 from tests.long import cases
 from tests.nameplate.training.test_resuming import cut
@@ -66,6 +67,19 @@ class Halving(keras.optimizers.schedules.LearningRateSchedule):
 
 def word():
     return "text"
+
+
+CALLED = []
+
+
+class Tells(keras.callbacks.Callback):
+    def __init__(self, mark):
+        super().__init__()
+        self.mark, self.epochs = mark, []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs.append(epoch)
+        CALLED.append((self.mark, list(self.epochs)))
 """
 SMALL = ["model=mlp", "model.hidden=[4]", "data.limit=16", "fit.global_batch=16", "optimizer=sgd"]
 
@@ -196,6 +210,80 @@ def test_a_changed_argument_is_refused_by_its_key_and_may_be_meant(tmp_path: Pat
         return train(tmp_path, *SMALL, loss, "run=a", *more)
 
     run(3, "fit.steps=1")
-    with pytest.raises(Exception, match=r"objective.loss.ignore_class: 3 -> 4"):
+    with pytest.raises(NameplateError, match=r"objective.loss.ignore_class: 3 -> 4"):
         run(4, "fit.steps=2")
     assert run(4, "fit.steps=2", "resume_changed=[objective.loss.ignore_class]").steps == 2
+
+
+# ---- callbacks ------------------------------------------------------------------------------------------------------
+
+CALLBACKS = [
+    "schedule=constant",
+    "callbacks={second: {_target_: my_parts.Tells, mark: b}, first: {_target_: my_parts.Tells, mark: a}, "
+    "slower: {_target_: ReduceLROnPlateau, monitor: loss, patience: 1, min_delta: 9, factor: 0.5}, "
+    "table: {_target_: CSVLogger, filename: log.csv}, "
+    "kept: {_target_: ModelCheckpoint, filepath: 'epoch{epoch}.keras', monitor: loss, save_best_only: true}}",
+    "trust=[my_parts]",
+]
+
+
+def test_callbacks_are_called_in_their_order_and_resume_with_their_state(tmp_path: Path) -> None:
+    options = ["model=mlp", "model.hidden=[4]", "data.limit=32", "fit.epochs=4", "checkpoint.keep_last=9", *CALLBACKS]
+    train(tmp_path, *options, "run=a")
+    from my_parts import CALLED  # type: ignore[import-not-found]
+
+    assert CALLED[:3] == [("b", [0]), ("a", [0]), ("b", [0, 1])]
+    files = {name: (tmp_path / "a" / name).read_text() for name in ("log.csv",)}
+    assert (tmp_path / "a" / "epoch4.keras").is_file()
+    whole = content(tmp_path / "a")
+    rates = [line.split('"learning_rate": ')[1].split(",")[0] for line in (tmp_path / "a" / "metrics.jsonl").open()]
+    assert float(rates[-1]) < float(rates[0]) / 3
+
+    cut(tmp_path / "a", 8)
+    CALLED.clear()
+    train(tmp_path, *options, "run=a")
+    assert [(mark, list(range(epoch + 1))) for epoch in (2, 3) for mark in ("b", "a")] == CALLED
+    assert_same(content(tmp_path / "a"), whole)
+    assert files == {name: (tmp_path / "a" / name).read_text() for name in files}
+
+
+def test_a_dry_run_writes_nothing_and_calls_the_others(tmp_path: Path) -> None:
+    train(tmp_path, "model=mlp", "data.limit=32", *CALLBACKS, "dry_run=true")
+    assert [path.name for path in tmp_path.iterdir() if path.name not in ("my_parts.py", "__pycache__")] == []
+
+
+def test_a_callback_that_only_observes_may_change_and_others_only_if_it_is_meant(tmp_path: Path) -> None:
+    def run(callbacks: str, *more: str) -> Any:
+        return train(
+            tmp_path, *SMALL, f"callbacks={callbacks}", "trust=[my_parts]", "schedule=constant", "run=a", *more
+        )
+
+    run("{own: {_target_: my_parts.Tells, mark: a}}", "fit.steps=1")
+    stop = "stop: {_target_: EarlyStopping, monitor: loss}"
+    run(f"{{own: {{_target_: my_parts.Tells, mark: a}}, {stop}}}", "fit.steps=2")
+    with pytest.raises(NameplateError, match=r"callbacks.own.mark: \"a\" -> \"b\""):
+        run(f"{{own: {{_target_: my_parts.Tells, mark: b}}, {stop}}}", "fit.steps=3")
+    assert run(f"{{{stop}}}", "fit.steps=3", "resume_changed=[callbacks]").steps == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (
+            ["callbacks={a: {_target_: my_parts.Scaled}}"],
+            "callbacks.a: my_parts.Scaled returned Scaled; it must return",
+        ),
+        (["callbacks={a: {_target_: my_parts.Tells}}"], "my_parts.Tells(mark) cannot be called:\n  it needs 'mark'"),
+        (
+            ["callbacks={a: {_target_: EarlyStopping, monitor: val_los}}"],
+            "callbacks.a.monitor: 'val_los' is not measured",
+        ),
+        (["callbacks={a: {_target_: ModelCheckpoint, filepath: x}}"], "callbacks.a: ModelCheckpoint: The filepath"),
+        (["callbacks={a: {_target_: os.system, command: ls}}"], "'os.system' is not among what may be run"),
+    ],
+)
+def test_callbacks_that_cannot_be_made_are_refused(options: list[str], says: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        train(tmp_path, *SMALL, *options, "trust=[my_parts]", "run=a")
+    assert says in str(error.value)
+    assert not (tmp_path / "a").exists()

@@ -6,13 +6,14 @@ import enum
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import PurePath
 from typing import Any
 
 from nameplate.arguments import CheckedFields
 from nameplate.data.config import DataConfig
-from nameplate.engine.config import OptimizerConfig, ScheduleConfig, StrategyConfig, StrategyKind
+from nameplate.engine.config import Decay, OptimizerConfig, ScheduleConfig, StrategyConfig, StrategyKind
 from nameplate.engine.objective_config import ObjectiveConfig
-from nameplate.naming.keras_objects import Kind
+from nameplate.naming.keras_objects import CALLBACK_PATHS, CALLBACKS, Kind, arguments_of
 from nameplate.naming.names import did_you_mean
 from nameplate.naming.policy import Policy
 from nameplate.section import ConfigError, Section, at_least
@@ -97,6 +98,8 @@ class RunConfig(CheckedFields):
     resume: bool = True  # resume a run that has checkpoints; false: refuse to touch it
     resume_changed: list[str] = field(default_factory=list)  # keys or sections that may differ from the checkpoint's
     dry_run: bool = False  # build, check and take one step; leave nothing behind
+    # NAME: {_target_: CLASS, its arguments}, in the order in which they are called; null: none of this name.
+    callbacks: dict[str, Any] = field(default_factory=dict)
     # Runs to make first unless they are done, NAME: [overrides]; at the end their best values are compared.
     before: dict[str, list[str]] | None = field(default_factory=dict)
     trust: list[str] = field(default_factory=list)  # packages whose callables `_target_` may name
@@ -123,12 +126,34 @@ class RunConfig(CheckedFields):
         for key in self.resume_changed:
             if key not in known and not any(key.startswith(f"{free}.") for free in free_keys(self)):
                 yield f"resume_changed: no key or section {key!r}.{did_you_mean(key, known)}"
+        yield from self._callback_problems()
         yield from self._before_problems()
 
     def named_objects(self) -> Iterator[tuple[Kind, str, Any]]:
         """Yield (kind, key, value) of every object that the configuration names: losses, metrics, an optimizer, ..."""
         for section in (self.objective, self.optimizer, self.schedule):
             yield from section.named_objects()
+        for name, value in self.callbacks.items():
+            if value is not None:
+                yield CALLBACKS, f"callbacks.{name}", value
+
+    def _callback_problems(self) -> Iterator[str]:
+        several = self.strategy.kind is StrategyKind.multi_worker
+        for name, value in self.callbacks.items():
+            key, own = f"callbacks.{name}", CALLBACKS.keras_class(value)
+            if not name.isidentifier():
+                yield f"{key}: {name!r} cannot name a callback; use letters, digits and '_'"
+            if value is not None:
+                yield from CALLBACKS.problems(key, value, trust="keras" in self.trust)
+            if own == "ReduceLROnPlateau" and (self.schedule.decay is not Decay.constant or self.schedule.warmup_steps):
+                yield f"{key}: {own} sets the learning rate, and so does the schedule; add schedule=constant"
+            if own in CALLBACK_PATHS:
+                path = PurePath(str(arguments_of(value).get(CALLBACK_PATHS[own], "")))
+                if path.is_absolute() or ".." in path.parts:
+                    argument = f"{key}.{CALLBACK_PATHS[own]}"
+                    yield f"{argument}: {str(path)!r} is not inside the run's directory, where {own} writes"
+                if several:
+                    yield f"{key}: every worker would write the same files; {own} is for strategies of one process"
 
     def _before_problems(self) -> Iterator[str]:
         for name, overrides in (self.before or {}).items():

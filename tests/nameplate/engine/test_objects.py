@@ -15,12 +15,13 @@ from nameplate.engine.compile import make_metric, make_objective, make_optimizer
 from nameplate.engine.config import OPTIMIZER_SCHEMAS, CustomOptimizerConfig, Decay, OptimizerConfig, ScheduleConfig
 from nameplate.engine.objective_config import ObjectiveConfig
 from nameplate.engine.objects import make
-from nameplate.naming.keras_objects import LOSSES, METRICS, OPTIMIZERS, SCHEDULES, Kind
+from nameplate.naming.keras_objects import CALLBACKS, LOSSES, METRICS, OPTIMIZERS, SCHEDULES, Kind
 from nameplate.section import ConfigError
 
-KINDS = {kind.module: kind for kind in (LOSSES, METRICS, OPTIMIZERS, SCHEDULES)}
+KINDS = {kind.module: kind for kind in (LOSSES, METRICS, OPTIMIZERS, SCHEDULES, CALLBACKS)}
 VALUES: dict[str, Any] = {"num_classes": 3, "target_class_ids": [0], "boundaries": [2], "values": [0.1, 0.2]}
 VALUES |= dict.fromkeys(["recall", "precision", "specificity", "sensitivity", "decay_rate"], 0.5)
+VALUES |= {"filename": "log.csv", "filepath": "model.keras"}
 VALUES |= {"first_decay_steps": 5, "decay_steps": 5, "initial_learning_rate": 0.1}
 
 
@@ -51,7 +52,7 @@ def test_every_class_is_made_by_its_name_and_its_word(kind: Kind) -> None:
             assert list(kind.problems("key", value)) == []
             made = make(kind, "key", value, trust=())
             assert type(made) is type(expected)
-            assert without_name(made) == without_name(expected)
+            assert kind is CALLBACKS or without_name(made) == without_name(expected)
 
 
 def without_name(made: Any) -> dict[str, Any]:

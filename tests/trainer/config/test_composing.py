@@ -177,6 +177,23 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
             "schedule.warmup_steps: unused",
         ],
     ),
+    (
+        [
+            "callbacks={1a: EarlyStoping, b: {_target_: CSVLogger, filename: ../x}, c: ReduceLROnPlateau, "
+            "d: LambdaCallback, e: RemoteMonitor, f: {_target_: CSVLogger, filename: /x}, g: 3}"
+        ],
+        [
+            "callbacks.1a: '1a' cannot name a callback",
+            "callbacks.1a: no callback is called 'EarlyStoping'. Did you mean 'EarlyStopping'",
+            "callbacks.b.filename: '../x' is not inside the run's directory",
+            "callbacks.c: ReduceLROnPlateau sets the learning rate, and so does the schedule; add schedule=constant",
+            "callbacks.d: LambdaCallback: it is made of functions",
+            "callbacks.e: RemoteMonitor: it sends what is measured to another machine",
+            "_target_: keras.callbacks.RemoteMonitor and trust=[keras]",
+            "callbacks.f.filename: '/x' is not inside",
+            "callbacks.g: 3; write a name, or a name with arguments: 'callbacks={stop: {_target_: EarlyStopping",
+        ],
+    ),
     (["schedule._target_=CosineDecay"], ["CosineDecay is unused with schedule=cosine; add schedule=custom"]),
     (["optimizer.clipnorm=1", "optimizer.clipvalue=1"], ["only one of them may be set"]),
     (["optimizer.learning_rate=-1", "seed=-1"], ["optimizer.learning_rate: -1.0", "seed: -1 is out of range"]),
