@@ -14,7 +14,7 @@ from nameplate.errors import NameplateError
 from nameplate.section import ConfigError
 from tests.long import cases
 from tests.nameplate.training.test_resuming import cut
-from tests.trainer.running import about, assert_same, content, train
+from tests.trainer.running import about, assert_same, content, records, train
 
 OWN = """
 import keras
@@ -236,8 +236,8 @@ def test_callbacks_are_called_in_their_order_and_resume_with_their_state(tmp_pat
     files = {name: (tmp_path / "a" / name).read_text() for name in ("log.csv",)}
     assert (tmp_path / "a" / "epoch4.keras").is_file()
     whole = content(tmp_path / "a")
-    rates = [line.split('"learning_rate": ')[1].split(",")[0] for line in (tmp_path / "a" / "metrics.jsonl").open()]
-    assert float(rates[-1]) < float(rates[0]) / 3
+    rates = [record["learning_rate"] for record in records(tmp_path / "a")]
+    assert rates[-1] < rates[0] / 3
 
     cut(tmp_path / "a", 8)
     CALLED.clear()
