@@ -90,12 +90,12 @@ def assemble(job: Job, model: keras.Model, origins: Origins, stages: Stages) -> 
         class_weights=class_weights(config.objective.class_weights),
         xla=config.fit.xla,
     )
-    describe(screen, config, job.dataset, job.batches, step, resumes=job.home is not None)
     train, validation = TrainGraph(step, _training_feed(job)), _validation(job, step)
     state = _state(job, model, layers, origins)
     checkpoints = _checkpoints(job, model, state, origins, monitor=monitor, callbacks=callbacks, named=named)
-    progress = _restored(job, checkpoints)
+    progress = _restored(job, checkpoints)  # refuses before anything is shown
     cut_tables(named.values(), epoch=progress.epoch)
+    describe(screen, config, job.dataset, job.batches, step, resumes=job.home is not None)
     return Loop(
         model,
         train,

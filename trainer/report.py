@@ -12,7 +12,7 @@ import numpy as np
 
 import nameplate
 from nameplate.data.batches import Batches
-from nameplate.data.dataset import Dataset, not_finite
+from nameplate.data.dataset import Dataset, not_finite, summary
 from nameplate.engine.cluster import LAUNCHED, LAUNCHER
 from nameplate.engine.optimizer_state import named_variables
 from nameplate.engine.replica import Step, crosses_replicas
@@ -23,8 +23,9 @@ from nameplate.training.console import Screen, in_words, plain_table, tool
 from nameplate.training.fit import left_to_chance
 from nameplate.training.layer_table import COLUMNS, layer_rows
 from nameplate.training.monitor import numbers
-from nameplate.training.observers import JsonLines, Observer, Profile, ShowProgress
+from nameplate.training.observers import JsonLines, Observer, Profile
 from nameplate.training.progress import Progress
+from nameplate.training.progress_display import ShowProgress
 from nameplate.training.report import Report
 from nameplate.training.run_directory import RunDirectory
 from nameplate.training.tensorboard import TensorBoard
@@ -37,6 +38,9 @@ def describe(
 ) -> None:
     """Print what will be trained, and where that differs from what was asked for."""
     model, say = step.model, screen.say
+    parts = {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    for line in summary(parts, dataset.classes, target=next(iter(dataset.outputs))):
+        say(line)
     if config.log.layer_table:
         screen.table(f"layers of {model.name}", COLUMNS, layer_rows(model))
     say(estimate_memory(model, batches))
@@ -88,13 +92,16 @@ def finish(
     progress: Progress,
     home: RunDirectory | None,
     checkpoints: Checkpoints | None,
+    ended: Sequence[str] = (),
 ) -> Report:
-    """Print the run's directory, its results and the commands to continue; return the report."""
+    """Print why the run `ended` early, its directory, its results and the commands to continue; return the report."""
     history = dict(progress.history.get("values", {}))
     values = numbers({name: series[-1] for name, series in history.items() if series})
     if home is None or checkpoints is None:
         screen.say(f"dry run: one step of {model.name} works; nothing was written  {in_words(values)}")
         return Report(None, progress.step, None, None, values, history, model)
+    for line in ended:
+        screen.say(line)
     best = "" if progress.best is None else f", best {checkpoints.monitor} {progress.best:.4f}"
     screen.say(f"done: {progress.step} step{'s' if progress.step != 1 else ''} in {home.path}{best}")
     for label, command in commands(config, home).items():
@@ -104,9 +111,10 @@ def finish(
 
 def commands(config: RunConfig, home: RunDirectory) -> dict[str, str]:
     """Return the commands to type next, by purpose."""
+    look = {"look": f"{tool('tensorboard')} --logdir {shlex.quote(str(home.tensorboard))}"}
     return {
         "resume": again(config, run=home.path.name),
-        "look": f"{tool('tensorboard')} --logdir {shlex.quote(str(home.tensorboard))}",
+        **(look if config.log.tensorboard else {}),
         "checkpoints": f"{tool('ckpt')} ls {shlex.quote(str(home.path))}",
     }
 
@@ -134,9 +142,9 @@ def estimate_memory(model: keras.Model, batches: Batches) -> str:
     activations = share * sum(_output_bytes(layer) for layer in nameplate.layers(model).values())
     total = variables + gradients + slots + activations
     return (
-        f"{model.count_params():,} parameters; about {_size(total)} of memory a replica: variables {_size(variables)}, "
-        f"gradients {_size(gradients)}, optimizer {_size(slots)}, "
-        f"activations of {share} example{'s' if share != 1 else ''} {_size(activations)}"
+        f"{model.count_params():,} parameters; about {_size(total)} of memory a replica:\n"
+        f"  variables {_size(variables)}, gradients {_size(gradients)}, optimizer {_size(slots)}, "
+        f"activations {_size(activations)} ({share} example{'s' if share != 1 else ''})"
     )
 
 

@@ -26,6 +26,7 @@ from nameplate.errors import NameplateError, configured, training
 from nameplate.io.save import round_trip
 from nameplate.section import ConfigError
 from nameplate.training.best_model import export_best
+from nameplate.training.callbacks import early_end
 from nameplate.training.config import CheckpointInitConfig, Export
 from nameplate.training.console import Screen
 from nameplate.training.initial_weights import Origins, take_weights
@@ -121,7 +122,8 @@ def _train(config: RunConfig, observers: Sequence[Observer]) -> Report:
             with training(), lost_workers(coordinator), loop.checkpoints or nullcontext():
                 loop.run()
                 _export(job, model)
-        report = finish(screen, config, model, loop.progress, home, loop.checkpoints)
+        ended = early_end(loop.callbacks, loop.progress)
+        report = finish(screen, config, model, loop.progress, home, loop.checkpoints, ended)
         compare(config, home, screen)
         return report
 

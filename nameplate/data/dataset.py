@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,6 +110,52 @@ def _form(source: Source | Stream, *, sizes: bool = True) -> str:
         return f"{part.dtype.name} {part.shape if sizes else part.shape.rank}"
 
     return ", ".join(text(part) for part in source.spec())
+
+
+_LISTED = 4  # classes whose counts are listed; of more, the rarest and the most frequent
+_MOST = 10_000  # larger integers are not classes
+
+
+def summary(
+    parts: Mapping[str, Source | Stream | None],
+    classes: Mapping[str, Sequence[str]] | None = None,
+    *,
+    target: str = "y",
+) -> list[str]:
+    """Return lines about data before it is trained on: examples of each part, and how many each class has.
+
+    `parts` begins with the training data; the classes of arrays in memory are counted there. `classes`
+    names them, and `target` a bare array of targets.
+    """
+    sizes = [f"{name} {_size(source)}" for name, source in parts.items() if source is not None]
+    source = next(iter(parts.values()))
+    targets = named(source.arrays()[1], target) if isinstance(source, Memory) else {}
+    counted = {name: _counts(array) for name, array in targets.items()}
+    lines = [f"  {name}: {_frequencies(each, (classes or {}).get(name))}" for name, each in counted.items() if each]
+    return [f"data: {', '.join(sizes)} examples", *lines]
+
+
+def _size(source: Source | Stream) -> str:
+    return "an unknown number of" if source.size is None else f"{source.size:,}"
+
+
+def _counts(array: np.ndarray | None) -> dict[int, int]:
+    """Return how many examples each label has, in the order of the labels; empty of what cannot be labels."""
+    if array is None or array.dtype.kind not in "iu" or array.size != len(array) or not len(array):
+        return {}
+    if array.min() < 0 or array.max() >= _MOST:
+        return {}
+    return {label: int(count) for label, count in enumerate(np.bincount(array.ravel())) if count}
+
+
+def _frequencies(counts: Mapping[int, int], names: Sequence[str] | None) -> str:
+    def called(label: int) -> str:
+        return names[label] if names and label < len(names) else str(label)
+
+    if len(counts) <= _LISTED:
+        return ", ".join(f"{count:,} of {called(label)}" for label, count in counts.items())
+    few, many = min(counts, key=lambda label: counts[label]), max(counts, key=lambda label: counts[label])
+    return f"{len(counts)} classes, {counts[few]:,} ({called(few)}) to {counts[many]:,} ({called(many)}) examples each"
 
 
 def not_finite(dataset: Dataset) -> Iterator[str]:

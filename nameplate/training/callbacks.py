@@ -15,11 +15,12 @@ from nameplate.checkpoint import durable, plain_data
 from nameplate.checkpoint.errors import DamagedError
 from nameplate.engine.objects import make, make_all
 from nameplate.engine.private import profiles_batches
-from nameplate.errors import NameplateError
+from nameplate.errors import NameplateError, worded
 from nameplate.naming.keras_objects import CALLBACK_PATHS, CALLBACKS
 from nameplate.naming.names import did_you_mean
 from nameplate.section import ConfigError
 from nameplate.training.monitor import numbers
+from nameplate.training.progress import Progress
 
 _NOT_STATE = ("model", "params", "_model")
 _OPERATION = "keras.ops"  # type of a comparison that a callback chose in its first epoch
@@ -123,6 +124,27 @@ def cut_tables(callbacks: Iterable[keras.callbacks.Callback], *, epoch: int) -> 
 
 def _line(epoch: int, logs: Mapping[str, float] | None) -> None:
     print(f"epoch {epoch + 1}  " + "  ".join(f"{name} {value:.4f}" for name, value in numbers(logs or {}).items()))
+
+
+def early_end(callbacks: keras.callbacks.CallbackList, progress: Progress) -> list[str]:
+    """Return lines on why a training ended before its last epoch, and which weights remain; none if it did not."""
+    epochs = progress.history.get("epoch", [])
+    if not progress.finished or not epochs:
+        return []
+    last = epochs[-1]
+    early = [each for each in callbacks.callbacks if isinstance(each, keras.callbacks.EarlyStopping)]
+    stopping = next((each for each in early if each.stopped_epoch == last > 0), None)
+    if stopping is None:
+        return [
+            f"stopped after epoch {last + 1}: a callback set stop_training; the model has the weights of that epoch"
+        ]
+    best = stopping.best_epoch + 1
+    why = f"{stopping.monitor} is no better than {float(stopping.best):.4f} of epoch {best}"
+    lines = [f"stopped early after epoch {last + 1}: {why} (patience {stopping.patience})"]
+    if stopping.restore_best_weights:
+        return [*lines, f"  the model has the weights of epoch {best}"]
+    key = worded(keys="fit.early_stopping.restore_best=true", arguments="restore_best_weights=True")
+    return [*lines, f"  the model has the weights of epoch {last + 1}; with {key} it has those of epoch {best}"]
 
 
 class CallbackState:

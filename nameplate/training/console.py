@@ -122,9 +122,9 @@ def drawn_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str 
     return drawn
 
 
-def in_words(values: Mapping[str, float]) -> str:
-    """Return measured values in one line, e.g. `loss 0.1234  accuracy 0.9876`."""
-    return "  ".join(f"{name} {_number(value)}" for name, value in values.items())
+def in_words(values: Mapping[str, float], *, best: str | None = None) -> str:
+    """Return measured values in one line, e.g. `loss 0.1234  accuracy 0.9876 (best)`; `best` names the one to mark."""
+    return "  ".join(f"{name} {_number(value)}{' (best)' * (name == best)}" for name, value in values.items())
 
 
 def tool(name: str) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 
 from nameplate.arguments import checked
 from nameplate.data.adapters import Data, as_source, batches_of
-from nameplate.data.batches import Batches
+from nameplate.data.batches import Batches, Epochs
 from nameplate.data.feeds import BySeed, in_file_order, steps_from
 from nameplate.data.source import Source, Stream
 from nameplate.errors import NameplateError, NotFiniteError, StoppedError
@@ -167,7 +167,7 @@ class Run:
         ordered = shuffle and not isinstance(source, Stream)
         order = BySeed(self._seed, source.size or 0) if ordered else in_file_order
         observers = self._observers
-        length = RunLength(self.step, total, epochs)
+        length = RunLength(self.step, total, Epochs(batches.steps))
         if self.step >= total:
             return
         try:
@@ -254,8 +254,11 @@ class Run:
         return values
 
     def _note(self, values: Mapping[str, float], epoch: int, *, of_epoch: bool) -> None:
+        assert self._checkpoints is not None
+        improved = of_epoch and self._checkpoints.better(values, self._progress.best) != self._progress.best
+        best = self._checkpoints.monitor if improved else None
         for observer in self._observers:
-            observer.recorded(Record(self.step, epoch, values, of_epoch))
+            observer.recorded(Record(self.step, epoch, values, of_epoch, best))
 
     def _end_epoch(self, values: Mapping[str, float], epoch: int) -> None:
         assert self._checkpoints is not None

@@ -24,6 +24,7 @@ from nameplate.data.adapters import (
 )
 from nameplate.data.batches import Batches, Epochs, in_whole_calls
 from nameplate.data.config import Resident
+from nameplate.data.dataset import summary
 from nameplate.data.errors import ByBatchError
 from nameplate.data.feeds import BySeed, feed_of, in_file_order
 from nameplate.data.indexed import Indexed
@@ -43,7 +44,7 @@ from nameplate.graph.tree import layers, require_model
 from nameplate.io.save import unsavable
 from nameplate.training import batch_loop
 from nameplate.training.arguments import Arguments, joined
-from nameplate.training.callbacks import callback_list, listed
+from nameplate.training.callbacks import callback_list, early_end, listed
 from nameplate.training.config import CheckpointConfig, LogConfig
 from nameplate.training.loop import Loop
 from nameplate.training.plan import Plan
@@ -196,7 +197,7 @@ def fit(
         with data_errors(model), loop.checkpoints or nullcontext():
             loop.run()
         if own:
-            own.report(loop.progress, loop.checkpoints)
+            own.report(loop.progress, loop.checkpoints, early_end(loop.callbacks, loop.progress))
     return model.history
 
 
@@ -253,7 +254,8 @@ def loop_of(
     if run is None:
         return loop
     settings = fit_settings(model, source, arguments, batches, continues=not run.has_own_epochs())
-    return run.around(loop, settings, listed(callbacks), validated=held_out is not None)
+    shown_data = summary({"training": source, "validation": held_out})
+    return run.around(loop, settings, listed(callbacks), validated=held_out is not None, data=shown_data)
 
 
 def left_to_chance(source: Source | Stream, *, resumes: bool) -> str | None:

@@ -98,8 +98,7 @@ class Loop:
             self.validation.release()
 
     def _observed(self) -> None:
-        total = self.plan.total_steps
-        run_length = RunLength(self.progress.step, total, self.plan.epochs.at(total - 1).index + 1)
+        run_length = RunLength(self.progress.step, self.plan.total_steps, self.plan.epochs)
         with self._as_it_counts():
             for observer in self.observers:
                 observer.began(self.model, run_length)
@@ -249,11 +248,12 @@ class Loop:
                 values |= self._validated(keep_metrics=not complete)
             self._values = values
             best = self.checkpoints.better(numbers(values), self.progress.best) if self.checkpoints else None
+            improved = self.checkpoints.monitor if self.checkpoints and best != self.progress.best else None
             self.progress = replace(self.progress, best=best)
             with at_replica_means(self._apart):  # so that a callback saves what was measured
                 self.callbacks.on_epoch_end(epoch, dict(values))
             self.progress = replace(self.progress, history=history_of(self.model))
-            self._record(epoch, values, of_epoch=True)
+            self._record(epoch, values, of_epoch=True, best=improved)
         stage = self._stage_ended(epoch) if complete else None
         if self.checkpoints and (stage or self._save_is_due(epoch)):
             self._save(values, stage=stage)
@@ -303,7 +303,7 @@ class Loop:
         )  # of an epoch whose data is all skipped the metrics are 0
         return dict.fromkeys(values, np.nan) if skipped else values
 
-    def _record(self, epoch: int, values: dict[str, Value], *, of_epoch: bool) -> None:
+    def _record(self, epoch: int, values: dict[str, Value], *, of_epoch: bool, best: str | None = None) -> None:
         examples, seconds = self._since_record
         self._since_record = (0, 0.0)
         extra = {"step_loss": self._step_loss}
@@ -312,7 +312,7 @@ class Loop:
             extra["learning_rate"] = float(np.asarray(rate))
         if examples:
             extra["examples_per_second"] = examples / seconds
-        record = Record(self.progress.step, epoch, {**numbers(values), **extra}, of_epoch)
+        record = Record(self.progress.step, epoch, {**numbers(values), **extra}, of_epoch, best)
         for observer in self.observers:
             observer.recorded(record)
 

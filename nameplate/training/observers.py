@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TextIO
 
 import keras
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nameplate.checkpoint import durable
 from nameplate.checkpoint.errors import explained
+from nameplate.data.batches import Epochs
 from nameplate.engine.event_files import ProfileError, start_profile, stop_profile
-from nameplate.training.console import Screen, in_words
 from nameplate.training.run_directory import aside
 
 
@@ -27,6 +26,7 @@ class Record:
     epoch: int  # index of the epoch that the step belongs to
     values: Mapping[str, float]  # metrics since the start of the epoch, and values of the last step
     of_epoch: bool  # at the end of an epoch, with validation
+    best: str | None = None  # the monitored value, if it is better than ever before
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class RunLength:
 
     first_step: int  # steps done before this process started
     total_steps: int  # steps of the whole run
-    epochs: int  # of the whole run
+    epochs: Epochs
 
 
 class Observer:
@@ -109,48 +109,6 @@ class Profile(Observer):
             return
         reader = "" if any(map(find_spec, _READERS)) else " after `pip install xprof`"
         self._say(f"profile of steps {since + 1} to {step} in {self._directory}; TensorBoard shows it{reader}")
-
-
-_NOT_SHOWN = ("learning_rate", "step_loss")  # in the files, but not on every printed line
-
-
-class ShowProgress(Observer):
-    """Shows the progress of the run on the screen."""
-
-    def __init__(self, screen: Screen) -> None:
-        self._screen = screen
-        self._bar: Progress | None = None
-
-    def began(self, model: keras.Model, run_length: RunLength) -> None:
-        """Start the progress bar if there is a terminal."""
-        self._run_length = run_length
-        if not self._screen.is_terminal:
-            return
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=self._screen.console, transient=True)
-        self._task = self._bar.add_task("training", total=run_length.total_steps, completed=run_length.first_step)
-        self._bar.start()
-
-    def advanced(self, step: int) -> None:
-        """Move the bar."""
-        if self._bar:
-            self._bar.update(self._task, completed=step)
-
-    def recorded(self, record: Record) -> None:
-        """Write a line an epoch; between epochs only if there is no bar."""
-        shown = {name: value for name, value in record.values.items() if name not in _NOT_SHOWN}
-        if record.of_epoch:
-            epochs = self._run_length.epochs
-            self._screen.say(f"epoch {record.epoch + 1}/{epochs}  step {record.step}  {in_words(shown)}")
-        elif self._bar:
-            self._bar.update(self._task, description=in_words(dict(list(shown.items())[:2])))
-        else:
-            self._screen.say(f"step {record.step}/{self._run_length.total_steps}  {in_words(shown)}")
-
-    def ended(self) -> None:
-        """Remove the bar."""
-        if self._bar:
-            self._bar.stop()
 
 
 class JsonLines(Observer):

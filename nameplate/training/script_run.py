@@ -31,8 +31,9 @@ from nameplate.training.console import Screen, plain_table, tool
 from nameplate.training.layer_table import COLUMNS, classes_by_variable, layer_rows
 from nameplate.training.loop import Loop
 from nameplate.training.monitor import known_values, monitored
-from nameplate.training.observers import JsonLines, Observer, Profile, ShowProgress
+from nameplate.training.observers import JsonLines, Observer, Profile
 from nameplate.training.progress import Progress, Texts, about, model_json
+from nameplate.training.progress_display import ShowProgress
 from nameplate.training.run_directory import RunDirectory, marked, open_run_directory
 from nameplate.training.script_settings import agreement, as_text, has_own_epochs, note_left
 from nameplate.training.shared_run import same_start
@@ -117,6 +118,7 @@ class ScriptRun:
         callbacks: Sequence[keras.callbacks.Callback],
         *,
         validated: bool,
+        data: Sequence[str] = (),
     ) -> Loop:
         """Return a loop of a prepared model that saves, logs and stops as this run does, restored to where it stands.
 
@@ -125,6 +127,7 @@ class ScriptRun:
             settings: what decides the numbers; compared with those of the checkpoint.
             callbacks: those whose state is saved and restored.
             validated: whether there is validation data.
+            data: lines about the data, shown before training.
 
         Raises:
             NamingError: the names break the policy.
@@ -140,11 +143,14 @@ class ScriptRun:
         monitor, _ = monitored(self.options.checkpoint, EarlyStoppingConfig(), known)
         texts = Texts(model_json(model), as_text(settings), classes_by_variable(model), about({}))
         checkpoints = self.checkpoints(train_state(model), texts, settings, callbacks, monitor)
+        progress = self.restored(checkpoints, settings, loop.plan.total_steps)  # refuses before anything is shown
+        for line in [] if self.options.quiet else data:
+            self.screen.say(line)
         return replace(
             loop,
             observers=self.observers(model.name, layer_rows(model), settings),
             checkpoints=checkpoints,
-            progress=self.restored(checkpoints, settings, loop.plan.total_steps),
+            progress=progress,
             stop=agreed_stop(self.stop),
             averaged=bool(getattr(model.optimizer, "use_ema", False)),
             say=self.screen.say,
@@ -158,10 +164,12 @@ class ScriptRun:
         except (OSError, UnicodeDecodeError):  # a damaged checkpoint, which the resume reports
             return False
 
-    def report(self, progress: Progress, checkpoints: Checkpoints | None) -> None:
-        """Print what came of the run, and what can be done with it."""
+    def report(self, progress: Progress, checkpoints: Checkpoints | None, ended: Sequence[str] = ()) -> None:
+        """Print what came of the run, why it `ended` before its last epoch, and what can be done with it."""
         if self.options.quiet or checkpoints is None:
             return
+        for line in ended:
+            self.screen.say(line)
         path = self.home.path
         best = "" if progress.best is None else f", best {checkpoints.monitor} {progress.best:.4f}"
         self.screen.say(f"done: {progress.step} step{'s' if progress.step != 1 else ''} in {path}{best}")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from nameplate import checkpoint as store
+from nameplate.data.batches import Epochs
 from nameplate.training.observers import Profile, RunLength
 from tests.jobs import run_job
 from tests.nets import write_nets
@@ -82,7 +83,7 @@ def test_where_another_profiler_runs_the_run_goes_on_without_one(tmp_path: Path)
     tf.profiler.experimental.start(str(tmp_path / "other"))
     try:
         profile = Profile(tmp_path / "ours", after=0, steps=2, say=told.append)
-        profile.began(keras.Model(), RunLength(5, 9, 3))
+        profile.began(keras.Model(), RunLength(5, 9, Epochs(3)))
         profile.advanced(7)
         profile.ended()
     finally:

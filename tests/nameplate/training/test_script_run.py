@@ -161,6 +161,28 @@ def test_a_finished_run_leaves_the_model_as_its_end_did(tmp_path: Path) -> None:
     assert_equal(model, same)
 
 
+@pytest.mark.parametrize("restores", [True, False])
+def test_an_early_stop_says_why_and_which_weights_remain(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], restores: bool
+) -> None:
+    stop = keras.callbacks.EarlyStopping("val_loss", patience=1, restore_best_weights=restores, min_delta=10.0)
+    history, _ = train(tmp_path / "a", stop, verbose=1)
+    said = capsys.readouterr().out
+    best = history.history["val_loss"][0]
+    assert f"stopped early after epoch 2: val_loss is no better than {best:.4f} of epoch 1 (patience 1)\n" in said
+    kept = "1\n" if restores else "2; with restore_best_weights=True it has those of epoch 1\n"
+    assert f"  the model has the weights of epoch {kept}" in said
+    assert "data: training 96, validation 24 examples\n  y: 41 of 0, 27 of 1, 28 of 2\n" in said
+
+
+def test_a_run_that_is_refused_shows_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(tmp_path / "a", epochs=1, verbose=1)
+    assert "layers of net" in capsys.readouterr().out
+    with pytest.raises(ConfigDiffError):
+        train(tmp_path / "a", model=network(rate=0.5), verbose=1)
+    assert "layers of net" not in capsys.readouterr().out
+
+
 def test_moving_averages_are_what_is_saved_and_what_remains(tmp_path: Path) -> None:
     def model() -> keras.Model:
         return network(use_ema=True, ema_momentum=0.9)
