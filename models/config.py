@@ -179,6 +179,22 @@ class CustomModelConfig(ModelConfig):
             yield f"_target_: {self._target_!r} names no module; e.g. my_package.{self._target_}"
 
 
+@dataclass(frozen=True)
+class FileModelConfig(ModelConfig):
+    """The model in a file, with its weights: a `.keras` file, a run (its best checkpoint) or a checkpoint.
+
+    It is built in Keras' safe mode. Classes that are not Keras' own are those that the packages in `trust` register.
+    """
+
+    _target_: str = "nameplate.load"  # what reads it
+    path: str = field(default=MISSING, metadata=example("model.path=edited.keras"))  # of the file, run or checkpoint
+
+    def parameter_problems(self) -> Iterator[str]:
+        """Yield another function in the place of the one that reads the file."""
+        if self._target_ != FileModelConfig._target_:
+            yield f"_target_: {self._target_!r} does not read model.path; model=custom calls a function of yours"
+
+
 MODEL_SCHEMAS: dict[str, type[ModelConfig]] = {
     "mlp": MlpConfig,
     "convnet": ConvnetConfig,
@@ -189,4 +205,5 @@ MODEL_SCHEMAS: dict[str, type[ModelConfig]] = {
     "subclassed": SubclassedConfig,
     "applications": ApplicationsConfig,
     "custom": CustomModelConfig,
+    "file": FileModelConfig,
 }

@@ -32,6 +32,7 @@ from nameplate.training.observers import Observer
 from nameplate.training.plan import Plan
 from nameplate.training.progress import Progress, Texts, about, model_json
 from nameplate.training.run_directory import RunDirectory
+from nameplate.training.script_settings import model_settings
 from nameplate.training.shared_run import same_start
 from nameplate.training.stages import Stages
 from nameplate.training.state import TrainState, train_state
@@ -39,6 +40,7 @@ from trainer.config import to_yaml
 from trainer.config.run_config import RunConfig
 from trainer.config.serialization import agreement
 from trainer.model import plain_shapes
+from trainer.models.config import FileModelConfig
 from trainer.report import describe, observers_of
 
 
@@ -132,18 +134,20 @@ def _checkpoints(
 ) -> Checkpoints | None:
     if job.home is None:
         return None
-    agree = agreement(job.config, say=job.screen.say)
+    text = model_json(model)
+    read = isinstance(job.config.model, FileModelConfig)
+    agree = agreement(job.config, say=job.screen.say, model=text if read else "", layers=model_settings)
     described = about(origins) | {"shapes": plain_shapes(job.dataset)}
     return Checkpoints(
         job.home.checkpoints,
         job.config.checkpoint,
         state=state,
-        texts=Texts(model_json(model), to_yaml(job.config), classes_by_variable(model), described),
+        texts=Texts(text, to_yaml(job.config), classes_by_variable(model), described),
         monitor=monitor,
         callbacks=callbacks,
         named_callbacks=named,
         say=job.screen.say,
-        agree=lambda checkpoint, where: agree(checkpoint.config, where),
+        agree=lambda checkpoint, where: agree(checkpoint.config, where, checkpoint.model),
         writes=job.writes,
     )
 

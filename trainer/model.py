@@ -27,9 +27,10 @@ from nameplate.graph import model_weights
 from nameplate.graph.tree import seeds
 from nameplate.io.load_model import within_budget
 from nameplate.naming.names import fault
+from nameplate.section import ConfigError
 from nameplate.training.script_settings import CALL
 from trainer.config import from_yaml, stored_config
-from trainer.models.config import CustomModelConfig, ModelConfig
+from trainer.models.config import CustomModelConfig, FileModelConfig, ModelConfig
 
 REPAIR = "Or run with naming=repair to take these names."
 
@@ -53,6 +54,8 @@ def build_model(
         "classes": next(iter(dataset.outputs.values())),
         "seed": seed,
     }
+    if isinstance(config, FileModelConfig):
+        raise NameplateError(f"model=file: {config.path!r} is read by a run alone, not from its configuration")
     build = resolve(config._target_)
     keras.utils.set_random_seed(seed)
     before = keras.config.dtype_policy()
@@ -63,6 +66,53 @@ def build_model(
         keras.config.set_dtype_policy(before)
     if not isinstance(model, keras.Model):
         raise TargetError(f"{config._target_} returned {type(model).__name__}; it must return a keras.Model")
+    return _prepared(model, dataset, seed=seed)
+
+
+def model_of_file(
+    config: FileModelConfig, dataset: Dataset, *, precision: Precision, seed: int, trust: Sequence[str]
+) -> keras.Model:
+    """Return the model in a file with its weights; its random layers draw from the run's seed.
+
+    Raises:
+        ConfigError: there is no such file, it may not be built, or its layers compute in another precision.
+    """
+    if not Path(config.path).exists():
+        raise ConfigError([f"model.path: nothing at {config.path!r}; give a .keras file, a run or a checkpoint"])
+    try:
+        model = nameplate.load(config.path, custom_objects=_classes_of(trust), trust="keras" in trust)
+    except NameplateError as error:
+        raise ConfigError(
+            [f"model.path: {error}\n  Classes of yours: trust=[PACKAGE] imports the package that registers them."]
+        ) from None
+    if not isinstance(model, keras.Model):
+        raise ConfigError(
+            [f"model.path: {config.path!r} has weights but no model; model=... init=checkpoint init.path={config.path}"]
+        )
+    computed = sorted({layer.dtype_policy.name for layer in nameplate.layers(model).values() if layer.weights})
+    if computed not in ([], [precision.value]):
+        raise ConfigError(
+            [f"fit.precision: the layers of {config.path!r} compute in {', '.join(computed)}, not in {precision.value}"]
+        )
+    return _prepared(model, dataset, seed=seed)
+
+
+def _classes_of(packages: Sequence[str]) -> dict[str, Any]:
+    """Return the classes and functions that trusted packages register with Keras, by both of their names."""
+    for package in packages:
+        try:
+            import_module(package)
+        except ImportError as error:
+            raise NameplateError(f"trust: {package}: cannot be imported: {error}") from None
+    own = {
+        name: each
+        for name, each in keras.saving.get_custom_objects().items()
+        if any(f"{each.__module__}.".startswith(f"{package}.") for package in packages)
+    }
+    return own | {each.__name__: each for each in own.values()}
+
+
+def _prepared(model: keras.Model, dataset: Dataset | Shapes, *, seed: int) -> keras.Model:
     # Keras counts a subclassed model as built after `build(shape)`, even if its layers have no variables yet.
     if not model.built or not all(getattr(layer, "built", True) for layer in nameplate.layers(model).values()):
         _symbolic_outputs(model, dataset)
@@ -178,6 +228,8 @@ def rebuild(path: str, *, trust: Sequence[str] = ()) -> Rebuilt:
         def data() -> Dataset:
             return open_dataset(config.check().data, seed=config.seed, allow=resolve)
 
+        if isinstance(config.model, FileModelConfig):  # the checkpoint describes it too; nothing elsewhere is opened
+            return Rebuilt(_loaded(str(place), trust), str(place), checkpoint.step, data)
         shapes = stored_shapes(checkpoint) or _shapes_of_data(data, place)
         with within_budget(place):
             model = build_model(config.model, shapes, precision=config.fit.precision, seed=config.seed, resolve=resolve)

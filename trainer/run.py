@@ -40,7 +40,8 @@ from trainer.assembly import Job, assemble
 from trainer.config import run_config, to_yaml
 from trainer.config.run_config import RunConfig
 from trainer.ledger.leaderboard import locate
-from trainer.model import REPAIR, build_model, output_problems, synchronise_batch_norm
+from trainer.model import REPAIR, build_model, model_of_file, output_problems, synchronise_batch_norm
+from trainer.models.config import FileModelConfig
 from trainer.preceding_runs import compare, make_preceding
 from trainer.report import commands, finish
 
@@ -130,9 +131,11 @@ def _train(config: RunConfig, observers: Sequence[Observer]) -> Report:
 
 def named_model(config: RunConfig, dataset: Dataset) -> keras.Model:
     """Return a new model whose names obey the policy, not compiled; call it in the strategy's scope."""
-    model = build_model(
-        config.model, dataset, precision=config.fit.precision, seed=config.seed, resolve=resolver(config.trust)
-    )
+    given: dict[str, Any] = {"precision": config.fit.precision, "seed": config.seed}
+    if isinstance(config.model, FileModelConfig):
+        model = model_of_file(config.model, dataset, trust=config.trust, **given)
+    else:
+        model = build_model(config.model, dataset, resolve=resolver(config.trust), **given)
     model = nameplate.enforce(model, config.naming, remedy=REPAIR)
     if problems := output_problems(model, dataset, config.objective):
         raise ConfigError(problems)

@@ -254,6 +254,7 @@ def test_f1_a_stored_model_runs_and_opens_nothing_at_any_door(
 
 OBJECTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "a loss": lambda evil: {"objective": {"loss": evil}},
+    "a file as the model": lambda evil: {"model": {"_option_": "file", "path": evil["filepath"]}},
     "a callback": lambda evil: {"callbacks": {"own": evil}},
     "a metric": lambda evil: {"objective": {"metrics": [evil]}},
     "an optimizer": lambda evil: {"optimizer": {"_option_": "custom", "_target_": evil["_target_"], "arguments": evil}},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -287,3 +289,102 @@ def test_callbacks_that_cannot_be_made_are_refused(options: list[str], says: str
         train(tmp_path, *SMALL, *options, "trust=[my_parts]", "run=a")
     assert says in str(error.value)
     assert not (tmp_path / "a").exists()
+
+
+# ---- models from files ----------------------------------------------------------------------------------------------
+
+
+THEIRS = """
+import keras
+
+
+@keras.saving.register_keras_serializable(package="their_layers")
+class Doubles(keras.layers.Layer):
+    def call(self, x):
+        return 2.0 * x
+"""
+
+
+def saved(path: Path, *layers: keras.Layer, activation: str = "relu", logits: str = "label") -> keras.Model:
+    image = keras.Input((8, 8, 1), name="image")
+    x = keras.layers.Dense(4, activation=activation, name="body")(keras.layers.Flatten(name="flat")(image))
+    for layer in (*layers, keras.layers.Dropout(0.3, name="drop")):
+        x = layer(x)
+    model = keras.Model(image, keras.layers.Dense(10, name=logits)(x), name="mine")
+    model.save(path)
+    return model
+
+
+def test_a_model_in_a_file_trains_from_its_weights_and_resumes_bit_for_bit(tmp_path: Path) -> None:
+    model = saved(tmp_path / "mine.keras")
+    options = ["model=file", f"model.path={tmp_path / 'mine.keras'}", "data.limit=32", "checkpoint.every_steps=2"]
+    options += ["checkpoint.keep_last=9", "optimizer.learning_rate=1e-12"]
+    train(tmp_path, *options, "fit.steps=4", "run=a")
+    whole = content(tmp_path / "a")
+    np.testing.assert_allclose(whole["weights:body/kernel"], model.get_layer("body").kernel, atol=1e-9)
+    cut(tmp_path / "a", 2)
+    train(tmp_path, *options, "fit.steps=4", "run=a")
+    assert_same(content(tmp_path / "a"), whole)
+
+    from trainer.model import rebuild
+
+    (tmp_path / "mine.keras").unlink()
+    assert rebuild(str(tmp_path / "a")).model.name == "mine"  # from the checkpoint; the file is not opened
+    for source in ("a", "a/checkpoints/step_00000002"):
+        of_run = ["model=file", f"model.path={tmp_path / source}", "data.limit=16", "optimizer.learning_rate=1e-12"]
+        assert train(tmp_path, *of_run, "fit.steps=1", "dry_run=true").steps == 1
+
+
+def test_a_file_that_has_changed_is_refused_with_what_differs(tmp_path: Path) -> None:
+    path = tmp_path / "mine.keras"
+    saved(path)
+    options = ["model=file", f"model.path={path}", "data.limit=16", "run=a"]
+    train(tmp_path, *options, "fit.steps=1")
+    saved(path, activation="tanh")
+    with pytest.raises(NameplateError, match=r'model.layers.body.activation: "relu" -> "tanh"'):
+        train(tmp_path, *options, "fit.steps=2")
+
+
+def test_classes_in_a_file_are_built_only_where_their_package_is_trusted(tmp_path: Path) -> None:
+    (tmp_path / "their_layers.py").write_text(THEIRS)
+    saved(tmp_path / "mine.keras", import_module("their_layers").Doubles(name="double"))
+    keras.saving.get_custom_objects().pop("their_layers>Doubles")
+    del sys.modules["their_layers"]
+    options = ["model=file", f"model.path={tmp_path / 'mine.keras'}", "data.limit=16", "fit.steps=1", "run=a"]
+    for trust in ("trust=[]", "trust=[my_parts]"):
+        with pytest.raises(ConfigError, match=r"Doubles(.|\n)*trust=\[PACKAGE\]"):
+            train(tmp_path, *options, trust)
+    assert "their_layers" not in sys.modules
+    assert train(tmp_path, *options, "trust=[their_layers]").steps == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (
+            ["model.path=absent.keras"],
+            "model.path: nothing at 'absent.keras'; give a .keras file",
+        ),
+        (["model.path=my_parts.py"], "model.path: "),
+        (["fit.precision=mixed_bfloat16"], "compute in float32, not in mixed_bfloat16"),
+        (["model._target_=my_parts.word"], "model._target_: 'my_parts.word' does not read model.path"),
+        (["data=digit_pairs"], "'label' has 10 units"),
+    ],
+)
+def test_files_that_cannot_be_trained_are_refused(
+    options: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved(tmp_path / "mine.keras")
+    with pytest.raises(NameplateError) as error:
+        train(tmp_path, "model=file", "model.path=mine.keras", "run=a", *options)
+    assert says in str(error.value)
+    assert not (tmp_path / "a").exists()
+
+
+def test_automatic_names_in_a_file_are_refused_or_repaired(tmp_path: Path) -> None:
+    saved(tmp_path / "mine.keras", keras.layers.Dense(3))
+    options = ["model=file", f"model.path={tmp_path / 'mine.keras'}", "data.limit=16", "fit.steps=1"]
+    with pytest.raises(NameplateError, match="naming=repair"):
+        train(tmp_path, *options, "run=a")
+    assert train(tmp_path, *options, "naming=repair", "run=b").steps == 1

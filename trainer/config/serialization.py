@@ -203,15 +203,30 @@ def _as_written(value: Any, written: Mapping[str, str], key: str = "") -> Any:
     return value
 
 
-def agreement(config: RunConfig, *, say: Callable[[str], None]) -> Callable[[str, str], ConfigDiff]:
+def agreement(
+    config: RunConfig,
+    *,
+    say: Callable[[str], None],
+    model: str = "",
+    layers: Callable[[str], Mapping[str, Any]] = lambda text: {},
+) -> Callable[..., ConfigDiff]:
     """Return a function that compares a checkpoint's configuration, as YAML, with this one.
 
-    It takes the YAML and the name of the checkpoint for messages, and returns the differences, which are also reported
-    with `say`. It raises `ConfigDiffError` for those that `resume_changed` does not allow.
+    It takes the YAML, the name of the checkpoint for messages and its model as JSON, and returns the differences, which
+    are also reported with `say`. It raises `ConfigDiffError` for those that `resume_changed` does not allow.
+
+    Args:
+        config: of the run that resumes.
+        say: shows the differences.
+        model: this run's model as JSON, where no setting describes it; empty: models are not compared.
+        layers: returns the layers of a model in JSON as plain data.
     """
 
-    def agree(stored: str, where: str) -> ConfigDiff:
+    def agree(stored: str, where: str, stored_model: str = "") -> ConfigDiff:
         changes = config_diff.compare(from_yaml(stored), to_plain(config), defaults=defaults_of(config))
+        if model:
+            old, new = ({"model": {"layers": layers(text)}} for text in (stored_model, model))
+            changes += config_diff.compare(old, new, defaults={})
         diff = config_diff.agree(changes, meant=config.resume_changed, where=where)
         if diff.changes:
             say(config_diff.describe(diff, where=where))

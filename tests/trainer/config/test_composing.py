@@ -28,6 +28,7 @@ REQUIRED = {
     "init=transfer",
     "optimizer=custom",
     "schedule=custom",
+    "model=file",
 }
 
 

@@ -31,7 +31,7 @@ CONF = Path(__file__).parents[3] / "conf" / "model"
 
 
 def test_every_architecture_has_a_schema_and_an_option() -> None:
-    assert set(MODEL_SCHEMAS) == {*ARCHITECTURES, "custom"} == {path.stem for path in CONF.glob("*.yaml")}
+    assert set(MODEL_SCHEMAS) == {*ARCHITECTURES, "custom", "file"} == {path.stem for path in CONF.glob("*.yaml")}
 
 
 @pytest.mark.parametrize("option", ARCHITECTURES)
@@ -46,13 +46,13 @@ def test_the_schema_has_the_parameters_and_defaults_of_the_build_function(option
 
 @pytest.mark.parametrize("option", MODEL_SCHEMAS)
 def test_the_defaults_of_a_schema_are_sound_and_survive_omegaconf(option: str) -> None:
-    target = {"_target_": "pets.build"} if option == "custom" else {}
+    target = {"custom": {"_target_": "pets.build"}, "file": {"path": "pets.keras"}}.get(option, {})
     config = MODEL_SCHEMAS[option](**target)
     assert config.problems() == []
     assert OmegaConf.to_object(OmegaConf.structured(config)) == config
 
 
-@pytest.mark.parametrize("option", [option for option in MODEL_SCHEMAS if option != "custom"])
+@pytest.mark.parametrize("option", [option for option in MODEL_SCHEMAS if option not in ("custom", "file")])
 def test_every_option_composes(option: str) -> None:
     config = run_config([f"model={option}"]).model
     assert type(config) is MODEL_SCHEMAS[option]
