@@ -32,6 +32,7 @@ from nameplate.training.script_settings import CALL
 from trainer.config import from_yaml, stored_config
 from trainer.models.config import CustomModelConfig, FileModelConfig, ModelConfig
 
+_OWN_CLASSES = "trainer.models.subclassed"
 REPAIR = "Or run with naming=repair to take these names."
 
 
@@ -80,7 +81,7 @@ def model_of_file(
     if not Path(config.path).exists():
         raise ConfigError([f"model.path: nothing at {config.path!r}; give a .keras file, a run or a checkpoint"])
     try:
-        model = nameplate.load(config.path, custom_objects=_classes_of(trust), trust="keras" in trust)
+        model = nameplate.load(config.path, custom_objects=_classes_of([_OWN_CLASSES, *trust]), trust="keras" in trust)
     except NameplateError as error:
         raise ConfigError(
             [f"model.path: {error}\n  Classes of yours: trust=[PACKAGE] imports the package that registers them."]
@@ -255,7 +256,7 @@ def _loaded(path: str, trust: Sequence[str]) -> keras.Model:
             import_module(package)
         except ImportError as error:
             raise NameplateError(f"--trust {package}: cannot be imported: {error}") from None
-    model = nameplate.load(path, trust=bool(trust))
+    model = nameplate.load(path, custom_objects=_classes_of([_OWN_CLASSES]), trust=bool(trust))
     if not isinstance(model, keras.Model):
         raise NameplateError(f"{path} has weights but no model; name a .keras file, a run or a checkpoint")
     return model
