@@ -58,12 +58,16 @@ if TYPE_CHECKING:  # for type checkers and editors; what runs is below, and a te
     from nameplate.surgery.join import branch as branch
     from nameplate.surgery.join import join as join
     from nameplate.surgery.join import prefixed as prefixed
+    from nameplate.training.assessment import Assessment as Assessment
+    from nameplate.training.assessment import assess as assess
     from nameplate.training.config import Checkpoint as Checkpoint
     from nameplate.training.config import Log as Log
     from nameplate.training.custom_loop import Run as Run
     from nameplate.training.evaluate import evaluate as evaluate
     from nameplate.training.evaluate import predict as predict
     from nameplate.training.fit import fit as fit
+    from nameplate.training.predictions import Predictions as Predictions
+    from nameplate.training.predictions import tabulate as tabulate
     from nameplate.training.report import Report as Report
     from nameplate.weights.adaptation import Classes as Classes
     from trainer.config.composing import run_config as run_config
@@ -103,6 +107,8 @@ _HOMES = {
     "nameplate.training.fit": "fit",
     "nameplate.training.report": "Report",
     "nameplate.training.evaluate": "evaluate predict",
+    "nameplate.training.assessment": "Assessment assess",
+    "nameplate.training.predictions": "Predictions tabulate",
     "nameplate.interpret.dream": "dream",
     "nameplate.interpret.look": "look saliency",
     # Configured runs and sweeps: the one thing that the library asks of the application above it.

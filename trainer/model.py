@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from nameplate.naming.names import fault
 from nameplate.section import ConfigError
 from nameplate.training.script_settings import CALL
 from trainer.config import from_yaml, stored_config
+from trainer.config.run_config import RunConfig
 from trainer.models.config import CustomModelConfig, FileModelConfig, ModelConfig
 
 _OWN_CLASSES = "trainer.models.subclassed"
@@ -203,6 +204,9 @@ class Rebuilt:
     origin: str  # path of the file or checkpoint
     step: int | None  # of a checkpoint
     data: Callable[[], Dataset] | None  # opens the data of a run; raises as `open_dataset`
+    config: RunConfig | None = None  # of a configured run
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # names of an output's classes, if known
+    columns: tuple[str, ...] = ()  # of the table that it was trained on: its inputs, in their order
 
 
 def rebuild(path: str, *, trust: Sequence[str] = ()) -> Rebuilt:
@@ -236,7 +240,9 @@ def rebuild(path: str, *, trust: Sequence[str] = ()) -> Rebuilt:
             model = build_model(config.model, shapes, precision=config.fit.precision, seed=config.seed, resolve=resolve)
         model = nameplate.enforce(model, config.naming, remedy=REPAIR)
         model_weights.write(model, model_weights.read(model) | checkpoint.weights.load())
-        return Rebuilt(model, str(place), checkpoint.step, data)
+        return Rebuilt(
+            model, str(place), checkpoint.step, data, config, stored_classes(checkpoint), stored_columns(checkpoint)
+        )
 
 
 def _shapes_of_data(data: Callable[[], Dataset], place: Path) -> Dataset:
@@ -269,7 +275,28 @@ _MOST = 16  # dimensions
 def plain_shapes(dataset: Dataset) -> dict[str, Any]:
     """Return the shapes of a run's data as plain data, for its checkpoints."""
     inputs = {name: [list(field.shape), field.dtype] for name, field in dataset.inputs.items()}
-    return {"inputs": inputs, "outputs": dict(dataset.outputs)}
+    classes = {name: list(names) for name, names in dataset.classes.items()}
+    return {"inputs": inputs, "outputs": dict(dataset.outputs), "classes": classes, "columns": list(dataset.columns)}
+
+
+def stored_classes(checkpoint: store.Checkpoint) -> dict[str, tuple[str, ...]]:
+    """Return the names of the classes of each output, as far as a checkpoint has them."""
+    shapes = checkpoint.manifest.about.get("shapes")
+    classes = shapes.get("classes") if isinstance(shapes, Mapping) else None
+    items = classes.items() if isinstance(classes, Mapping) else ()
+    return {name: _texts(names) for name, names in items if _texts(names)}
+
+
+def stored_columns(checkpoint: store.Checkpoint) -> tuple[str, ...]:
+    """Return the columns of the table that a checkpoint's model was trained on; none if it was no table."""
+    shapes = checkpoint.manifest.about.get("shapes")
+    return _texts(shapes.get("columns")) if isinstance(shapes, Mapping) else ()
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    """Return a list of printable texts as it is, anything else as nothing."""
+    plain = isinstance(values, list) and all(isinstance(value, str) and value.isprintable() for value in values)
+    return tuple(values) if plain else ()
 
 
 def stored_shapes(checkpoint: store.Checkpoint) -> Shapes | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from nameplate.data.dataset import Dataset, Output, TargetKind, describe
 from nameplate.data.errors import refuse
 from nameplate.data.source import Memory, bundle
 from nameplate.data.splits import split
+from nameplate.data.user_data import table_columns
 from nameplate.naming.names import did_you_mean, fault, sanitized
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
@@ -138,7 +139,27 @@ def open_csv(config: CsvConfig) -> Dataset:
     outputs = {_name(column): Output(len(known), TargetKind.CLASSES, tuple(known)) for column, known in names.items()}
     outputs |= {_name(column): Output(1, TargetKind.VALUES) for column in config.values}
     shown = [_name(column) for column in inputs] if config.named else ["features"]
-    return describe(parts, inputs=shown, outputs=outputs)
+    return replace(describe(parts, inputs=shown, outputs=outputs), columns=tuple(inputs))
+
+
+def table_inputs(path: Path, columns: Sequence[str], *, delimiter: str = ",") -> dict[str, np.ndarray]:
+    """Return columns of a CSV, Parquet, Arrow or Feather file as inputs, float32 (rows, 1) each, in this order.
+
+    Raises:
+        DataError: columns that do not exist, missing values and text among numbers.
+    """
+    if path.suffix.lower() != ".csv":
+        (content,) = table_columns(path, inputs=list(columns))
+        refuse(
+            f"{path}: the column {name!r} is text, not numbers"
+            for name, array in content.items()
+            if array.dtype.kind == "S"
+        )
+        return {name: array.astype(np.float32).reshape(-1, 1) for name, array in content.items()}
+    table, problems = read_table(path, delimiter)
+    refuse(problems)
+    refuse(column_problems(table, numbers=list(columns), texts=[]))
+    return {column: table.numbers(column)[:, None] for column in columns}
 
 
 def _unused_columns(table: CsvTable, config: CsvConfig) -> list[str]:

@@ -58,6 +58,7 @@ class Dataset:
     outputs: dict[str, int]  # units
     kinds: dict[str, TargetKind]
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)  # names of the classes, if known
+    columns: tuple[str, ...] = ()  # of a table: those that are inputs, in their order
 
 
 Allow = Callable[[str], Any]  # dotted name -> object; raises if the name is not trusted

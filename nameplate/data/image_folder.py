@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,9 @@ from nameplate.data.dataset import Dataset, Output, TargetKind, describe
 from nameplate.data.errors import refuse
 from nameplate.data.images import decode_all
 from nameplate.data.source import Example
+from nameplate.data.specs import IMAGES
 from nameplate.data.splits import split
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 PARTS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 
 _SHOWN = 10  # unreadable images that a message lists
@@ -26,39 +26,61 @@ _SHOWN = 10  # unreadable images that a message lists
 Listing = dict[str, list[Path]]  # the images of each class, both sorted
 
 
-class Images:
-    """A source of image files and the indices of their classes."""
+class ImageFiles:
+    """A source of image files, without targets."""
 
-    def __init__(self, listing: Listing, shape: tuple[int, int, int]) -> None:
-        self._paths = [str(path) for paths in listing.values() for path in paths]
-        counts = [len(paths) for paths in listing.values()]
-        self._labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
-        self._shape = shape
+    def __init__(self, paths: Sequence[Path], shape: tuple[int, int, int]) -> None:
+        self._paths, self._shape = [str(path) for path in paths], shape
         self.size = len(self._paths)
 
     def spec(self) -> Example:
-        """Return the structure of one example: an image and the index of its class."""
-        return tf.TensorSpec(self._shape, tf.float32), tf.TensorSpec((), tf.int64)
+        """Return the structure of one example."""
+        return (tf.TensorSpec(self._shape, tf.float32),)
 
     def load(self, indices: tf.Tensor) -> Example:
-        """Return the images and class indices at `indices` (n,); an error names damaged files."""
-        all_paths, all_labels = self._tensors
-        paths = tf.gather(all_paths, indices)
+        """Return the images at `indices` (n,), float32 in 0..1; an error names damaged files."""
+        paths = tf.gather(self._tensor, indices)
         images = decode_all(
             paths,
             read=tf.io.read_file,
             names_of=lambda positions: tf.gather(paths, positions),
             shape=self._shape,
         )
-        return images, tf.gather(all_labels, indices)
+        return (images,)
 
     def arrays(self) -> None:
         """Return None: images are decoded when they are needed."""
 
     @functools.cached_property
-    def _tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
+    def _tensor(self) -> tf.Tensor:
         with tf.init_scope(), tf.device("CPU:0"):
-            return tf.constant(self._paths, tf.string), tf.constant(self._labels)
+            return tf.constant(self._paths, tf.string)
+
+
+class Images:
+    """A source of image files and the indices of their classes."""
+
+    def __init__(self, listing: Listing, shape: tuple[int, int, int]) -> None:
+        self._files = ImageFiles([path for paths in listing.values() for path in paths], shape)
+        counts = [len(paths) for paths in listing.values()]
+        self._labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+        self.size = self._files.size
+
+    def spec(self) -> Example:
+        """Return the structure of one example: an image and the index of its class."""
+        return *self._files.spec(), tf.TensorSpec((), tf.int64)
+
+    def load(self, indices: tf.Tensor) -> Example:
+        """Return the images and class indices at `indices` (n,); an error names damaged files."""
+        return *self._files.load(indices), tf.gather(self._label_tensor, indices)
+
+    def arrays(self) -> None:
+        """Return None: images are decoded when they are needed."""
+
+    @functools.cached_property
+    def _label_tensor(self) -> tf.Tensor:
+        with tf.init_scope(), tf.device("CPU:0"):
+            return tf.constant(self._labels)
 
 
 def open_image_folder(config: ImageFolderConfig) -> Dataset:
@@ -96,13 +118,23 @@ def _parts(root: Path) -> dict[str, Path]:
     return {part: root / name for name, part in PARTS.items() if (root / name).is_dir()}
 
 
+def images_in(folder: Path) -> list[Path]:
+    """Return the images under a folder, at any depth, sorted.
+
+    Raises:
+        DataError: images that are not files, or a folder that cannot be read.
+    """
+    refuse(_unreadable(folder))
+    return [path for path in _files(folder) if _is_image(path)]
+
+
 def _listing(folder: Path) -> Listing:
     classes = sorted(inner for inner in folder.iterdir() if inner.is_dir() and not inner.name.startswith("."))
     return {inner.name: [path for path in _files(inner) if _is_image(path)] for inner in classes}
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in EXTENSIONS
+    return path.suffix.lower() in IMAGES
 
 
 def _files(folder: Path) -> list[Path]:
@@ -146,7 +178,7 @@ def _listing_problems(part: str, folder: Path, listing: Listing) -> list[str]:
     if not listing:
         return [f"{folder} has no folders, and so no classes; it has {_content(folder)}"]
     problems = [
-        f"{folder / name} has no image ({', '.join(EXTENSIONS)}); it has {_content(folder / name)}"
+        f"{folder / name} has no image ({', '.join(IMAGES)}); it has {_content(folder / name)}"
         for name, paths in listing.items()
         if not paths
     ]

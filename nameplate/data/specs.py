@@ -23,6 +23,8 @@ from nameplate.formats import zip_archive
 from nameplate.formats.limits import Budget
 from nameplate.naming.names import did_you_mean
 
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")  # suffixes of files that are read as images
+
 # The default amount of each augmentation: the largest change, in the unit of its comment. None takes no amount.
 AMOUNTS: dict[str, float | None] = {
     "flip": None,  # left to right, every other image

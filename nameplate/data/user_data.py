@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -20,6 +21,7 @@ from nameplate.naming.names import did_you_mean
 
 Keys = str | Sequence[str] | None  # of a dict: one, or several by name
 _TABLES = (".parquet", ".arrow", ".feather")
+_CHUNK = 1024  # examples that are read at a time for their targets
 
 
 @checked
@@ -53,7 +55,7 @@ def examples(
         raise DataError(f"workers={workers}: at least 1 thread")
     wanted = {"inputs": inputs, "targets": targets, "sample_weight": sample_weight}
     if is_table(data):
-        return Memory(_of_table(_table(data), wanted))
+        return Memory(table_columns(data, **wanted))
     if isinstance(data, tf.data.Dataset):
         select = _selection(data.element_spec, wanted)
         return Stream(data.map(lambda *parts: select(*parts), num_parallel_calls=tf.data.AUTOTUNE), batched=batched)
@@ -82,7 +84,7 @@ def _selection(item: Any, wanted: dict[str, Keys]) -> Select:
 
 def _refuse_unknown(keys: Any, wanted: dict[str, Keys]) -> None:
     known = [str(key) for key in keys]
-    if not wanted["inputs"]:
+    if not wanted.get("inputs"):
         raise DataError(no_choice(known))
     problems = [
         f"{key}: the examples have no {name!r}; they have {', '.join(known)}.{did_you_mean(name, known)}"
@@ -122,8 +124,9 @@ def _table(data: Any) -> Any:
         raise DataError(f"{path or type(data).__name__} cannot be read as a table: {error}") from error
 
 
-def _of_table(table: Any, wanted: dict[str, Keys]) -> Example:
-    """Return the columns of a pyarrow table as arrays (rows, ...), in the structure of an example."""
+def table_columns(data: Any, **wanted: Keys) -> Example:
+    """Return columns of a table as arrays (rows, ...), in the structure of an example; arguments as `examples`."""
+    table = _table(data)
     _refuse_unknown(table.column_names, wanted)
     names = [name for keys in wanted.values() for name in ([keys] if isinstance(keys, str) else keys or ())]
     columns = {name: table.column(name) for name in names}
@@ -241,5 +244,16 @@ def _labels(source: Source) -> np.ndarray:
     arrays = source.arrays()
     if arrays is not None:
         return np.asarray(leaves(arrays[1])[0]).reshape(-1)
-    chunks = [np.arange(start, min(start + 1024, source.size)) for start in range(0, source.size, 1024)]
-    return np.concatenate([leaves(source.load(tf.constant(chunk))[1])[0].numpy().reshape(-1) for chunk in chunks])
+    return np.asarray(leaves(targets_of(source))[0]).reshape(-1)
+
+
+def targets_of(source: Source | Stream) -> Any:
+    """Return the targets of all examples, arrays (size, ...) in their structure; they are read to the end."""
+    if isinstance(source, Stream):
+        dataset = source.dataset if source.batched else source.dataset.batch(_CHUNK)
+        parts = [example[1] for example in dataset]
+    else:
+        starts = range(0, source.size, _CHUNK)
+        chunks = (np.arange(start, min(start + _CHUNK, source.size)) for start in starts)
+        parts = [source.load(tf.constant(chunk))[1] for chunk in chunks]
+    return keras.tree.map_structure(lambda *arrays: np.concatenate([np.asarray(array) for array in arrays]), *parts)

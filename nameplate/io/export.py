@@ -1,4 +1,4 @@
-"""Export: a SavedModel for serving, whose inputs and outputs have names."""
+"""Export: a SavedModel for serving, or an ONNX file, whose inputs and outputs have names."""
 
 from __future__ import annotations
 
@@ -14,37 +14,39 @@ import numpy as np
 
 from nameplate.arguments import checked
 from nameplate.checkpoint import durable
-from nameplate.errors import NameplateError, as_path
+from nameplate.errors import as_path
 from nameplate.formats.registry import open_weights
 from nameplate.formats.saved_model import NAMES
 from nameplate.graph.keras_private import inputs_struct, stack_graph
 from nameplate.graph.model_weights import read
 from nameplate.graph.name_contract import recheck
 from nameplate.graph.tree import output_names, require_built, variables
+from nameplate.io.onnx_file import ExportError, write_onnx
 from nameplate.naming import names
 
 
-class ExportError(NameplateError):
-    """A model that cannot be exported as it is."""
-
-
 @checked
-def export(model: keras.Model, path: str | os.PathLike[str]) -> None:
-    """Write a SavedModel to a new directory, for TensorFlow Serving and others; it runs without the model's code.
+def export(model: keras.Model, path: str | os.PathLike[str], *, format: str | None = None) -> None:
+    """Write a model for serving: a SavedModel in a new directory, or an ONNX file; both run without the model's code.
 
-    Its signature `serving_default` takes inputs and returns outputs by name: the names of the input layers and of the
-    outputs, or the keys if the model was built with dictionaries. The batch size of every input is open. The directory
-    appears by one rename.
+    A SavedModel's signature `serving_default`, and the graph of an ONNX file, take inputs and return outputs by name:
+    the names of the input layers and of the outputs, or the keys if the model was built with dictionaries. The batch
+    size of every input is open. What is written appears by one rename.
 
-    Proved: that the file has each variable by its name and value. Not proved: what the exported graph computes.
+    Proved, of a SavedModel: that it has each variable by its name and value; not what its graph computes. Of an ONNX
+    file: that onnxruntime computes the model's outputs for random inputs.
 
     Args:
         model: built, functional or sequential; a subclassed model has no named inputs.
-        path: a directory that does not exist yet.
+        path: a directory, or an `.onnx` file, that does not exist yet.
+        format: "savedmodel" or "onnx"; None: "onnx" if the path ends with `.onnx`, else "savedmodel".
 
     Raises:
-        ExportError: if the model has no named inputs and outputs, two have the same name, or `path` exists.
+        ExportError: if the model has no named inputs and outputs, two have the same name, `path` exists, Keras cannot
+            convert a layer, or the extra `onnx` is not installed.
     """
+    if format not in (None, "savedmodel", "onnx"):
+        raise ExportError(f"format={format!r}: savedmodel or onnx; nameplate.save writes .keras and weights")
     require_built(model)
     if isinstance(model, keras.Sequential) and stack_graph(model) is None:
         raise ExportError(f"{model.name!r} has no named inputs: begin it with a keras.Input")
@@ -58,6 +60,10 @@ def export(model: keras.Model, path: str | os.PathLike[str]) -> None:
     _refuse_names(model, [*inputs], outputs)
     with tempfile.TemporaryDirectory(prefix=".nameplate-", dir=target.parent) as folder:
         draft = Path(folder) / "export"
+        if format == "onnx" or (format is None and target.suffix == ".onnx"):
+            write_onnx(model, draft, inputs, outputs)
+            durable.put_in_place(draft, target)
+            return
         archive = keras.export.ExportArchive()
         archive.track(model)
         archive.add_endpoint("serving_default", _endpoint(model, [*inputs], outputs), input_signature=[inputs])

@@ -102,6 +102,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     one = {"model": model}
     return {
         "apply": {"plan": N.plan(model, model), **one},
+        "assess": {**one, "data": (X, Y)},
         "attach": {"backbone": model, "heads": {"head": 2}},
         "branch": {"joined": pair, "name": "left"},
         "check": one,
@@ -140,6 +141,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
         "set_trainable": {**one, "patterns": ["logits"]},
         "siamese": {"tower": model, "verify": False},
         "sweep": {"job": lambda **settings: 1.0, "grid": {"a": [1]}, "run": folder / "sweep"},
+        "tabulate": {**one, "data": X},
         "train": {"config": None},
         "variables": one,
         "write": {**one, "weights": N.read(model)},
@@ -159,10 +161,12 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
 
 # What verbs return, and errors: nobody calls them.
 RESULTS = {
+    "Assessment",
     "Frozen",
     "NameplateError",
     "NamingError",
     "NotFiniteError",
+    "Predictions",
     "Report",
     "StoppedError",
     "Sweep",

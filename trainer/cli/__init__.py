@@ -1,1 +1,5 @@
-"""The commands beside training: `names`, `ckpt`, `dream` (with `pictures`) and `doctor`, over the library."""
+"""The commands beside training, over the library.
+
+`names` and `ckpt` read files without TensorFlow; `evaluate`, `predict`, `export` and `dream` (with `pictures`) take a
+trained model, `chosen_model`; `doctor` looks at an installation.
+"""

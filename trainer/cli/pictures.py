@@ -14,9 +14,8 @@ from rich.progress import Progress as Bar
 
 from nameplate.data.dataset import Dataset
 from nameplate.data.source import Stream
-from nameplate.engine.config import StrategyConfig, StrategyKind
 from nameplate.engine.event_files import EventFile
-from nameplate.engine.strategy import describe, gpu_count, make_strategy
+from nameplate.engine.strategy import describe, make_strategy
 from nameplate.errors import NameplateError
 from nameplate.interpret import objectives
 from nameplate.interpret.dream import Dreamer, Progress, default_size, defaults
@@ -29,6 +28,7 @@ from nameplate.interpret.settings import Settings, settings_of
 from nameplate.interpret.start_images import PATTERNS, credited, pixels_of
 from nameplate.training import progress as versions
 from nameplate.training.console import Screen
+from trainer.cli.chosen_model import strategy_config
 from trainer.model import Rebuilt, rebuild
 
 _MOST = 16  # pictures on a sheet of channels or classes without --numbers
@@ -78,7 +78,7 @@ def make(request: PictureRequest, screen: Screen) -> Path:
     Raises:
         NameplateError: no such model, layer, image or device, or an empty request.
     """
-    strategy = make_strategy(_strategy_config(request.replicas))
+    strategy = make_strategy(strategy_config(request.replicas))
     if strategy.num_replicas_in_sync > 1:
         screen.say(describe(strategy))
     with strategy.scope():
@@ -90,11 +90,6 @@ def make(request: PictureRequest, screen: Screen) -> Path:
         _to_tensorboard(request.tensorboard, picture, tag=about["what"], step=work.source.step or 0)
     screen.say(f"{path}: {about['what']}, {picture.shape[1]} by {picture.shape[0]} pixels")
     return path
-
-
-def _strategy_config(replicas: int | None) -> StrategyConfig:
-    several = replicas is not None or gpu_count() > 1
-    return StrategyConfig(kind=StrategyKind.auto if several else StrategyKind.single, replicas=replicas)
 
 
 def _prepared(request: PictureRequest, screen: Screen) -> Work:

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import onnxruntime
 import pytest
 import tensorflow as tf
 from keras import layers
@@ -12,7 +13,7 @@ from keras import layers
 import nameplate
 from nameplate.formats import open_weights
 from nameplate.graph.tree import output_names
-from nameplate.io.export import ExportError
+from nameplate.io.onnx_file import ExportError
 from tests.nameplate.naming_models import KINDS, example, subclassed
 
 pytestmark = pytest.mark.tensorflow
@@ -69,3 +70,34 @@ def test_nothing_is_written_over_and_what_has_no_names_is_refused(tmp_path: Path
     with pytest.raises(ExportError, match="without named inputs"):
         nameplate.export(subclassed(), tmp_path / "served")
     assert [each.name for each in tmp_path.iterdir()] == ["there"]
+
+
+@pytest.mark.parametrize("kind", ["functional", "sequential", "nested", "shared", "keyed"])
+def test_an_onnx_file_takes_inputs_and_gives_outputs_by_name(kind: str, tmp_path: Path) -> None:
+    model = KINDS[kind]()
+    nameplate.export(model, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
+
+    batch = example(model)
+    expected = model(batch, training=False)
+    given = batch if isinstance(batch, dict) else dict(zip(names_of(model), keras.tree.flatten(batch), strict=True))
+    assert sorted(port.name for port in session.get_inputs()) == sorted(given)
+    names = sorted(expected) if isinstance(expected, dict) else output_names(model)
+    found = session.run(names, {name: np.asarray(value) for name, value in given.items()})
+    for one, other in zip(found, keras.tree.flatten(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+class Fourier(layers.Layer):
+    def call(self, x: Any) -> Any:
+        return tf.math.real(tf.signal.fft(tf.cast(x, tf.complex64)))
+
+
+def test_what_onnx_cannot_hold_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    x = keras.Input((4,), name="x")
+    model = keras.Model(x, Fourier(name="fourier")(x), name="m")
+    with pytest.raises(ExportError, match=r"'m' cannot be written as ONNX|'m' as ONNX computes another"):
+        nameplate.export(model, tmp_path / "model.onnx")
+    with pytest.raises(ExportError, match=r"format='tflite': savedmodel or onnx; nameplate.save writes"):
+        nameplate.export(model, tmp_path / "model", format="tflite")
+    assert list(tmp_path.iterdir()) == []

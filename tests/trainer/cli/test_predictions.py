@@ -1,0 +1,174 @@
+"""`python -m trainer.evaluate` and `trainer.predict` on runs of digits, of image files and of a table."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import nameplate
+from nameplate import checkpoint as store
+from nameplate.data.digits import read_digits
+from tests.trainer.running import train
+from trainer.cli import evaluate, export, predict
+from trainer.model import rebuild
+
+SMALL = ["strategy=single", "model=mlp", "model.hidden=[8]", "optimizer.learning_rate=0.01"]
+
+
+@pytest.fixture(scope="module")
+def desk(strategy: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with runs of digits, of a folder of images and of a table, and with their data."""
+    folder = tmp_path_factory.mktemp("desk")
+    images, labels = read_digits()
+    for digit in (0, 1):
+        (folder / "files" / f"digit{digit}").mkdir(parents=True)
+        for number in np.flatnonzero(labels == digit)[:20]:
+            _save(images[number], folder / "files" / f"digit{digit}" / f"{number}.png")
+    numbers = np.random.default_rng(0).normal(size=(60, 2))
+    rows = [["second", "first", "kind"], *([b, a, "more" if b > a else "less"] for b, a in numbers)]
+    _write(folder / "table.csv", rows)
+    pictures = ["data=image_folder", f"data.root={folder / 'files'}", "data.height=8", "data.width=8"]
+    table = ["data=csv", f"data.path={folder / 'table.csv'}", "data.classes=[kind]"]
+    train(
+        folder, *SMALL, "run=digits", "data.limit=64", "data.test=0.1", "fit.epochs=2", "objective.metrics=[accuracy]"
+    )
+    train(folder, *SMALL, *pictures, "data.channels=1", "run=pictures", "fit.epochs=6")
+    train(folder, *SMALL, *table, "run=table", "fit.epochs=10")
+    return folder
+
+
+def _save(image: np.ndarray, path: Path) -> None:
+    Image.fromarray((image[..., 0] * 255).astype("uint8")).save(path)
+
+
+def _write(path: Path, rows: list[list[Any]]) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_is_evaluated_on_its_own_data(desk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page, document = tmp_path / "page.html", tmp_path / "numbers.json"
+    command = [str(desk / "digits"), "--json", str(document), "--page", str(page), "--worst", "3", "--which", "latest"]
+    assert evaluate.main(command) == 0
+    found = json.loads(document.read_text())
+    with store.open(store.checkpoints(desk / "digits" / "checkpoints")[-1]) as checkpoint:
+        assert found["values"]["accuracy"] == pytest.approx(checkpoint.manifest.metrics["val_accuracy"], rel=1e-6)
+    confusion = np.array(found["outputs"]["label"]["confusion"])
+    assert np.trace(confusion) / confusion.sum() == pytest.approx(found["values"]["accuracy"], rel=1e-6)
+    assert len(found["outputs"]["label"]["worst"]) == 3
+    assert "validation data" in capsys.readouterr().out
+    assert "<table>" in page.read_text()
+
+
+def test_another_part_and_other_data_are_chosen(desk: Path, tmp_path: Path) -> None:
+    numbers = tmp_path / "numbers.json"
+    assert evaluate.main([str(desk / "digits"), "--part", "test", "--json", str(numbers)]) == 0
+    assert json.loads(numbers.read_text())["examples"] == 180
+    _write(tmp_path / "other.csv", [["first", "second", "kind"], [3, -3, "less"], [-3, 3, "more"], [4, -4, "less"]])
+    other = [f"data.path={tmp_path / 'other.csv'}", "data.validation=0", "--part", "train", "--json", str(numbers)]
+    assert evaluate.main([str(desk / "table"), *other]) == 0
+    assert json.loads(numbers.read_text())["outputs"]["kind"]["classes"] == ["less", "more"]
+
+
+def test_the_classes_of_a_run_are_in_its_checkpoints(desk: Path) -> None:
+    for run, output, classes in (("pictures", "label", ["digit0", "digit1"]), ("table", "kind", ["less", "more"])):
+        with store.open(store.checkpoints(desk / run / "checkpoints")[-1]) as checkpoint:
+            assert checkpoint.manifest.about["shapes"]["classes"] == {output: classes}
+
+
+def test_images_are_prepared_as_those_of_training(desk: Path, tmp_path: Path, strategy: Any) -> None:
+    place = desk / "files"
+    one = next((place / "digit1").glob("*.png"))
+    assert predict.main([str(desk / "pictures"), str(one), str(place / "digit0"), "--to", str(tmp_path / "p.csv")]) == 0
+    rows = _read(tmp_path / "p.csv")
+    assert len(rows) == 21
+    assert rows[0]["example"] == str(one)
+    pixels = np.stack([np.asarray(Image.open(row["example"])) for row in rows])[..., None].astype("float32") / 255
+    with strategy.scope():
+        model = rebuild(str(desk / "pictures" / "best")).model
+    logits = model.predict(pixels, verbose=0)
+    assert [row["predicted"] for row in rows] == [f"digit{number}" for number in logits.argmax(1)]
+    chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    np.testing.assert_allclose([float(row["p_digit1"]) for row in rows], chances[:, 1], rtol=1e-4)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_columns_of_a_table_are_found_by_name(desk: Path, tmp_path: Path, suffix: str) -> None:
+    table = tmp_path / f"new.{suffix}"
+    if suffix == "csv":
+        _write(table, [["first", "unused", "second"], [5, "z", -5], [-5, "z", 5]])
+    else:
+        pyarrow = pytest.importorskip("pyarrow.parquet")
+        pyarrow.write_table(pytest.importorskip("pyarrow").table({"first": [5.0, -5.0], "second": [-5, 5]}), table)
+    assert predict.main([str(desk / "table"), str(table), "--to", str(tmp_path / "p.csv")]) == 0
+    assert [row["predicted"] for row in _read(tmp_path / "p.csv")] == ["less", "more"]
+
+
+def test_arrays_are_predicted_on(desk: Path, tmp_path: Path) -> None:
+    images, _ = read_digits()
+    np.savez(tmp_path / "digits.npz", image=images[:5], other=images[:2])
+    np.save(tmp_path / "digits.npy", images[:5])
+    for name in ("digits.npz", "digits.npy"):
+        assert predict.main([str(desk / "digits"), str(tmp_path / name), "--to", str(tmp_path / f"{name}.csv")]) == 0
+    rows = _read(tmp_path / "digits.npz.csv")
+    assert rows == _read(tmp_path / "digits.npy.csv")
+    assert {"predicted", "p_0", "p_9"} < rows[0].keys()
+    assert len(rows) == 5
+
+
+@pytest.mark.parametrize("name", ["a.keras", "a.onnx", "a.weights.h5", "a.safetensors", "a.pt", "served"])
+def test_a_run_is_exported(desk: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export.main([str(desk / "digits"), "--to", str(tmp_path / name), "--which", "latest"]) == 0
+    assert (tmp_path / name).exists()
+    assert "step_" in capsys.readouterr().out
+    if name == "a.keras":
+        with store.open(store.checkpoints(desk / "digits" / "checkpoints")[-1]) as checkpoint:
+            kernel = nameplate.load(tmp_path / name).get_layer("label").kernel
+            np.testing.assert_array_equal(kernel, checkpoint.weights["label/kernel"])
+
+
+REFUSED: dict[str, tuple[Any, list[str], str]] = {
+    "no part": (evaluate, ["{desk}/table", "--part", "test"], "--part test: the data has no such part; it has valid"),
+    "no run": (evaluate, ["{desk}/tables"], "Did you mean 'table'?"),
+    "no directory": (evaluate, ["{desk}/table", "--json", "/no/where.json"], "--json /no/where.json: its directory"),
+    "another key": (evaluate, ["{desk}/table", "fit.epochs=2"], "fit.epochs=2: not a setting of the data"),
+    "a wrong key": (evaluate, ["{desk}/table", "data.pth=x"], "data.pth: no such key. Did you mean data.path"),
+    "nothing": (predict, ["{desk}/table", "none.csv", "--to", "x.csv"], "none.csv: there is nothing"),
+    "a mixture": (
+        predict,
+        ["{desk}/pictures", "{desk}/table.csv", "{desk}/files", "--to", "x.csv"],
+        "give images and folders of images, or one table",
+    ),
+    "images for a table": (
+        predict,
+        ["{desk}/table", "{desk}/files/digit0", "--to", "x.csv"],
+        "takes features (2,), not one image of a fixed size",
+    ),
+    "a table of other columns": (predict, ["{desk}/digits", "{desk}/table.csv", "--to", "x.csv"], "no column 'image'"),
+    "another suffix": (predict, ["{desk}/table", "{desk}/table.csv", "--to", "x.txt"], "written as .csv or .parquet"),
+    "an unknown format": (export, ["{desk}/table", "--to", "x.tflite"], "the suffix chooses the format: .keras"),
+    "what exists": (export, ["{desk}/table", "--to", "files"], "exists already; name another"),
+    "unknown files": (predict, ["{desk}/table", "{here}", "--to", "x.csv"], ".py is not read; .csv, .parquet"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_done_is_refused_in_words(
+    desk: Path, case: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(desk)
+    command, words, message = REFUSED[case]
+    assert command.main([word.format(desk=desk, here=__file__) for word in words]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not Path("x.csv").exists()
