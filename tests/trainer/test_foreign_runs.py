@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import pytest
 import yaml
 
@@ -22,7 +23,7 @@ from nameplate.errors import NameplateError
 from nameplate.formats import open_weights
 from tests import foreign
 from tests.trainer.running import train
-from trainer.cli import ckpt, dream, names
+from trainer.cli import ckpt, dream, evaluate, export, names, predict
 from trainer.model import Rebuilt, rebuild
 
 SMALL = ["model=mlp", "model.hidden=[4]", "data.limit=16", "fit.steps=1"]
@@ -101,6 +102,9 @@ READING: dict[str, Door] = {
     "dream": lambda run: dream.main([str(run), "label", "--steps", "1"]),
     "dream of a checkpoint": lambda run: dream.main([str(foreign.newest(run)), "--layers", "*", "--steps", "1"]),
     "dream of an example": lambda run: dream.main([str(run), "label", "--steps", "1", "--image", "example:0"]),
+    "evaluate": lambda run: evaluate.main([str(run), "--json", "numbers.json"]),
+    "predict": lambda run: _predicted(run),
+    "export": lambda run: export.main([str(run), "--to", "exported.keras"]),
     "rebuild": lambda run: rebuild(str(run)),
     "data": lambda run: _data(rebuild(str(run))),
     "names": lambda run: names.main([str(run)]),
@@ -125,6 +129,11 @@ TRAINING: dict[str, Door] = {
     "transfer": lambda run: train(run.parent, *SMALL, "run=part", "init=transfer", f"init.path={run}"),
     "resume": lambda run: train(run.parent, *SMALL, "fit.steps=2", f"run={run.name}"),
 }
+
+
+def _predicted(run: Path) -> object:
+    np.save(run.parent / "images.npy", np.zeros((2, 8, 8, 1), np.float32))
+    return predict.main([str(run), str(run.parent / "images.npy"), "--to", str(run.parent / "predictions.csv")])
 
 
 def _data(rebuilt: Rebuilt) -> object:
@@ -207,7 +216,18 @@ MODELS: dict[str, Callable[[Canary], Callable[[dict[str, Any]], None]]] = {
 THROUGH_ALL = ("a program as the model", "a file as the data")  # the others through the doors that read it
 BUILDING = {
     door: READING[door]
-    for door in ("dream", "dream of an example", "rebuild", "data", "names", "load only", "open_weights")
+    for door in (
+        "dream",
+        "dream of an example",
+        "evaluate",
+        "predict",
+        "export",
+        "rebuild",
+        "data",
+        "names",
+        "load only",
+        "open_weights",
+    )
 }
 
 

@@ -55,7 +55,7 @@ def _evaluate(arguments: argparse.Namespace, screen: Screen) -> None:
         source = rebuild(place, trust=arguments.trust)
         dataset = _data(source, arguments.data, arguments.trust)
         part, examples = _part(dataset, arguments.part)
-        _compile(source, dataset)
+        _compile(source, dataset, arguments.trust)
         screen.say(f"{source.origin} on its {part} data; {describe(strategy)}")
         found = assess(
             source.model,
@@ -100,7 +100,7 @@ def _part(dataset: Dataset, wanted: str | None) -> tuple[str, Any]:
     return part, parts[part]
 
 
-def _compile(source: Rebuilt, dataset: Dataset) -> None:
+def _compile(source: Rebuilt, dataset: Dataset, trust: Sequence[str]) -> None:
     """Compile the model of a configured run with its losses and metrics; another is measured by its predictions."""
     from nameplate.data.adapters import example_of
     from nameplate.engine.compile import compile_model
@@ -114,6 +114,7 @@ def _compile(source: Rebuilt, dataset: Dataset) -> None:
             precision=config.fit.precision,
             steps=1,
             example=example_of(dataset.train),
+            trust=trust,
         )
 
 
