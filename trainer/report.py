@@ -68,7 +68,7 @@ def observers_of(
 
     A dry run, which has no directory, shows its progress and nothing else.
     """
-    observers: list[Observer] = [ShowProgress(screen)]
+    observers: list[Observer] = [ShowProgress(screen, bar=screen.is_terminal)]
     log = config.log
     if home is None:
         return observers

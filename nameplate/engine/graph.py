@@ -7,7 +7,7 @@ not spend its first second on rewriting functions.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -143,14 +143,19 @@ class EvaluationGraph(Graph):
 class PredictionGraph(Graph):
     """One pass over a feed, for the model's outputs."""
 
-    def run(self, callbacks: keras.callbacks.CallbackList) -> Any:
-        """Return the outputs of all examples in their order, arrays of (size, ...) in the model's structure."""
+    def run(self, callbacks: keras.callbacks.CallbackList, advanced: Callable[[int], None] | None = None) -> Any:
+        """Return the outputs of all examples in their order, arrays of (size, ...) in the model's structure.
+
+        `advanced` gets the number of steps done after each call.
+        """
         outputs, model = [], self._step.model
         model.stop_predicting = False
         try:
             for step, output in self._outputs(callbacks):
                 outputs.append(output)
                 callbacks.on_predict_batch_end(step, {"outputs": output})
+                if advanced:
+                    advanced(min(step + 1, self._feed.batches.steps))
                 if model.stop_predicting:
                     break
         finally:

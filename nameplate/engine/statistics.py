@@ -99,6 +99,20 @@ def assign_replica_means(variables: Iterable[keras.Variable]) -> None:
 
 
 @contextmanager
+def synchronised(model: keras.Model, *, sync_batch_norm: bool) -> Iterator[None]:
+    """Inside, batch statistics are taken over all replicas; afterwards the layers are as they were."""
+    norms = [each for each in layers(model).values() if isinstance(each, keras.layers.BatchNormalization)]
+    before = [norm.synchronized for norm in norms]
+    for norm in norms:
+        norm.synchronized = norm.synchronized or sync_batch_norm
+    try:
+        yield
+    finally:
+        for norm, own in zip(norms, before, strict=True):
+            norm.synchronized = own
+
+
+@contextmanager
 def at_replica_means(variables: Iterable[keras.Variable]) -> Iterator[None]:
     """Inside, variables that differ between replicas have the mean; afterwards each its own, unless changed inside."""
     held = []

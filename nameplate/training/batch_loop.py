@@ -8,7 +8,7 @@ replicas (`engine/batch_step.py`). It takes a call from Python for every batch.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import keras
@@ -25,7 +25,8 @@ from nameplate.engine.batch_step import stepping_by_batch
 from nameplate.engine.statistics import assign_replica_means, at_replica_means, unsynchronised
 from nameplate.graph.name_contract import freeze, recheck
 from nameplate.training.arguments import Arguments
-from nameplate.training.callbacks import TRAIN_HOOKS, use_hooks
+from nameplate.training.callbacks import TRAIN_HOOKS, listed, use_hooks
+from nameplate.training.progress_display import ShownByBatch, ShowPass
 
 _UNKNOWN = "Unrecognized data type"  # Keras' words (trainers/data_adapters)
 
@@ -41,6 +42,9 @@ def fit(
     """Train as `nameplate.fit` does, batch by batch; `data` and `validation_data` in one piece or as a source."""
     x, y, weight = _training_data(data, arguments, per_call=model.steps_per_execution)
     callbacks = [_ReplicaMeans(by_batch=use_hooks(callbacks, TRAIN_HOOKS)), *callbacks]
+    shown = ShownByBatch(arguments.verbose, initial_epoch=arguments.initial_epoch)
+    if arguments.verbose:
+        callbacks = [*callbacks, shown]
     if arguments.steps:
         callbacks = [*callbacks, _StopAfter(arguments.steps)]
     held_out = None
@@ -49,7 +53,8 @@ def fit(
         held_out = keras.utils.pack_x_y_sample_weight(*evaluation_data(validation_data, batch))
     if model.built:
         recheck(model)
-    with _known(data), stepping_by_batch(model):
+    with _known(data), stepping_by_batch(model), ExitStack() as stack:
+        stack.callback(shown.ended)
         history = private_loop.fit(
             model,
             x=x,
@@ -57,7 +62,7 @@ def fit(
             sample_weight=weight,
             batch_size=arguments.batch_size,
             epochs=arguments.epochs,
-            verbose=arguments.verbose,
+            verbose=0,
             callbacks=callbacks,
             validation_data=held_out,
             shuffle=arguments.shuffle and _is_plain(x),
@@ -72,20 +77,32 @@ def fit(
     return history
 
 
-def evaluate(model: keras.Model, data: Any, *, batch_size: int | None, steps: int | None, **options: Any) -> Any:
-    """Evaluate as `nameplate.evaluate` does, batch by batch."""
+def evaluate(
+    model: keras.Model, data: Any, *, batch_size: int | None, steps: int | None, callbacks: Any, shown: ShowPass
+) -> dict[str, Any]:
+    """Evaluate as `nameplate.evaluate` does, batch by batch; return the values by name."""
     x, y, weight = evaluation_data(data, batch_size)
-    with _known(data), stepping_by_batch(model), at_replica_means(model.non_trainable_variables):
-        return private_loop.evaluate(
-            model, x=x, y=y, sample_weight=weight, batch_size=batch_size, steps=steps, **options
+    given = {"batch_size": batch_size, "steps": steps, "callbacks": _with_bar(callbacks, shown)}
+    with _known(data), stepping_by_batch(model), at_replica_means(model.non_trainable_variables), shown:
+        values: dict[str, Any] = private_loop.evaluate(
+            model, x=x, y=y, sample_weight=weight, verbose=0, return_dict=True, **given
         )
+    return values
 
 
-def predict(model: keras.Model, data: Any, *, batch_size: int | None, steps: int | None, **options: Any) -> Any:
+def predict(
+    model: keras.Model, data: Any, *, batch_size: int | None, steps: int | None, callbacks: Any, shown: ShowPass
+) -> Any:
     """Predict as `nameplate.predict` does, batch by batch."""
     x, _, _ = evaluation_data(data, batch_size)
-    with _known(data), stepping_by_batch(model), at_replica_means(model.non_trainable_variables):
-        return private_loop.predict(model, x=x, batch_size=batch_size, steps=steps, **options)
+    given = {"batch_size": batch_size, "steps": steps, "callbacks": _with_bar(callbacks, shown)}
+    with _known(data), stepping_by_batch(model), at_replica_means(model.non_trainable_variables), shown:
+        return private_loop.predict(model, x=x, verbose=0, **given)
+
+
+def _with_bar(callbacks: Any, shown: ShowPass) -> Any:
+    """Return callbacks with one that moves the bar; Keras' own list, which is set up already, as it is."""
+    return callbacks if isinstance(callbacks, keras.callbacks.CallbackList) else [*listed(callbacks), shown]
 
 
 @contextmanager

@@ -19,7 +19,6 @@ from nameplate.errors import NameplateError, worded
 from nameplate.naming.keras_objects import CALLBACK_PATHS, CALLBACKS
 from nameplate.naming.names import did_you_mean
 from nameplate.section import ConfigError
-from nameplate.training.monitor import numbers
 from nameplate.training.progress import Progress
 
 _NOT_STATE = ("model", "params", "_model")
@@ -30,12 +29,11 @@ Plain = dict[str, list[str]]  # attribute -> [type, text]; text, because JSON ha
 
 
 def callback_list(
-    model: keras.Model, callbacks: Sequence[keras.callbacks.Callback], *, epochs: int, steps: int, verbose: int = 0
+    model: keras.Model, callbacks: Sequence[keras.callbacks.Callback], *, epochs: int, steps: int
 ) -> keras.callbacks.CallbackList:
     """Return Keras' list of these callbacks and a History, set up for the model and the length of the run."""
-    logger = [keras.callbacks.LambdaCallback(on_epoch_end=_line)] if verbose else []
     return keras.callbacks.CallbackList(
-        [*callbacks, *logger], add_history=True, add_progbar=False, model=model, epochs=epochs, steps=steps, verbose=0
+        list(callbacks), add_history=True, add_progbar=False, model=model, epochs=epochs, steps=steps, verbose=0
     )
 
 
@@ -120,10 +118,6 @@ def cut_tables(callbacks: Iterable[keras.callbacks.Callback], *, epoch: int) -> 
             numbers_of = [(row, row.partition(callback.sep)[0]) for row in rows if row.endswith("\n")]
             kept = [row for row, number in numbers_of if number.isdecimal() and int(number) < epoch]
             durable.replace_file(path, "".join([head, *kept]).encode())
-
-
-def _line(epoch: int, logs: Mapping[str, float] | None) -> None:
-    print(f"epoch {epoch + 1}  " + "  ".join(f"{name} {value:.4f}" for name, value in numbers(logs or {}).items()))
 
 
 def early_end(callbacks: keras.callbacks.CallbackList, progress: Progress) -> list[str]:

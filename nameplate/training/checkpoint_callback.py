@@ -67,7 +67,7 @@ class Checkpoint(keras.callbacks.Callback):
             naming=naming,
             resume=resume,
             resume_changed=resume_changed,
-            quiet=not verbose,
+            verbose=verbose,
         )
         if options is None:
             raise NameplateError("Checkpoint(None): give the path of a directory, e.g. 'runs/mine'")

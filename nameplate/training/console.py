@@ -86,6 +86,11 @@ class Screen:
         """Say whether a person looks on."""
         return self.console.is_terminal
 
+    @property
+    def is_notebook(self) -> bool:
+        """Say whether this is the cell of a notebook."""
+        return self.console.is_jupyter and not self.console.quiet
+
     def say(self, line: str) -> None:
         """Write one line."""
         self.console.print(escape(line))

@@ -99,7 +99,7 @@ class Run:
             log=log,
             resume=resume,
             resume_changed=resume_changed,
-            quiet=not verbose,
+            verbose=verbose,
         )
         if options is None:
             raise NameplateError("Run(None): give the path of a directory, e.g. 'runs/mine'")

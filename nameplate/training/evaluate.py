@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -21,14 +22,16 @@ from nameplate.engine.host_collectives import replica_count
 from nameplate.engine.private import in_keras_order
 from nameplate.engine.replica import Step
 from nameplate.engine.statistics import at_replica_means
+from nameplate.engine.step_ranges import StepsPerCall
 from nameplate.engine.strategy import strategy_of
 from nameplate.errors import NameplateError
 from nameplate.graph.tree import require_model
 from nameplate.training import batch_loop
 from nameplate.training.arguments import count_problems, joined, verbose_problems
-from nameplate.training.callbacks import callbacks_of
-from nameplate.training.loop import evaluate_all
+from nameplate.training.callbacks import TEST_HOOKS, callbacks_of, use_hooks
+from nameplate.training.console import in_words
 from nameplate.training.monitor import numbers
+from nameplate.training.progress_display import ShowPass
 
 
 @checked
@@ -41,7 +44,7 @@ def evaluate(
     x: Any = None,
     batch_size: int | None = None,
     steps: int | None = None,
-    verbose: bool | int | str = 0,
+    verbose: bool | int | str = "auto",
     callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None = None,
     return_dict: bool = True,
 ) -> Any:
@@ -58,7 +61,7 @@ def evaluate(
         batch_size: examples a step over all replicas together, which need not divide among them; None: as many as make
             `steps` steps of all, else 32.
         steps: evaluate this many steps from the start; None: all.
-        verbose: 0 silent; 1, 2 or "auto" a line at the end.
+        verbose: 0 silent; 1 or "auto" a bar on a terminal or in a notebook; always a line at the end.
         callbacks: Keras callbacks; one with hooks for batches makes Python run at every step.
         return_dict: False: a list of the values in Keras' order, or a single value by itself.
 
@@ -79,22 +82,33 @@ def evaluate(
             source = as_source(given)
             feed = _feed(model, source, batch_size, steps)
         except ByBatchError:
-            options = {"verbose": verbose, "callbacks": callbacks, "return_dict": return_dict}
-            return batch_loop.evaluate(model, given, batch_size=batch_size, steps=steps, **options)
+            shown = ShowPass(verbose, "evaluating", steps)
+            measured = batch_loop.evaluate(
+                model, given, batch_size=batch_size, steps=steps, callbacks=callbacks, shown=shown
+            )
+            return _answer(model, measured, shown, return_dict=return_dict)
         build(model, example_of(source))
         callback_list = callbacks_of(model, callbacks, steps=feed.batches.steps)
         callback_list.on_test_begin()
         model.reset_metrics()
         graph = graph_for(EvaluationGraph, Step(model), feed)
         try:
-            with data_errors(model), at_replica_means(model.non_trainable_variables):
-                evaluate_all(model, graph, callback_list)
+            with (
+                data_errors(model),
+                at_replica_means(model.non_trainable_variables),
+                ShowPass(verbose, "evaluating", graph.steps) as shown,
+            ):
+                evaluate_all(model, graph, callback_list, shown.advanced if shown.has_bar else None)
             measured = graph.measured()
         finally:
             graph.release()
         callback_list.on_test_end(dict(measured))
-    if verbose:
-        print("  ".join(f"{name} {value:.4f}" for name, value in numbers(measured).items()))
+    return _answer(model, measured, shown, return_dict=return_dict)
+
+
+def _answer(model: keras.Model, measured: dict[str, Any], shown: ShowPass, *, return_dict: bool) -> Any:
+    if shown.verbose:
+        shown.screen.say(in_words(numbers(measured)))
     return measured if return_dict else in_keras_order(model, measured)
 
 
@@ -106,7 +120,7 @@ def predict(
     x: Any = None,
     batch_size: int | None = None,
     steps: int | None = None,
-    verbose: bool | int | str = 0,
+    verbose: bool | int | str = "auto",
     callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None = None,
 ) -> Any:
     """Return the model's outputs for all examples in their order: arrays of (size, ...) in the model's structure.
@@ -120,7 +134,7 @@ def predict(
         batch_size: examples a step over all replicas together, which need not divide among them; None: as many as make
             `steps` steps of all, else 32.
         steps: predict this many steps from the start; None: all.
-        verbose: as in Keras; nothing is printed.
+        verbose: 0 silent; 1 or "auto" a bar on a terminal or in a notebook; 2, and elsewhere, a line at the end.
         callbacks: Keras callbacks.
 
     Raises:
@@ -135,16 +149,26 @@ def predict(
             source = as_source(given)
             feed = _feed(model, source, batch_size, steps)
         except ByBatchError:
-            options = {"verbose": verbose, "callbacks": callbacks}
-            return batch_loop.predict(model, given, batch_size=batch_size, steps=steps, **options)
+            shown = ShowPass(verbose, "predicting", steps)
+            outputs = batch_loop.predict(
+                model, given, batch_size=batch_size, steps=steps, callbacks=callbacks, shown=shown
+            )
+            shown.predicted(outputs)
+            return outputs
         if not model.built:
             with data_errors(model):
                 model(example_of(source)[0])
         callback_list = callbacks_of(model, callbacks, steps=feed.batches.steps)
         callback_list.on_predict_begin()
-        with data_errors(model), at_replica_means(model.non_trainable_variables):
-            outputs = graph_for(PredictionGraph, Step(model), feed).run(callback_list)
+        with (
+            data_errors(model),
+            at_replica_means(model.non_trainable_variables),
+            ShowPass(verbose, "predicting", feed.batches.steps) as shown,
+        ):
+            graph = graph_for(PredictionGraph, Step(model), feed)
+            outputs = graph.run(callback_list, shown.advanced if shown.has_bar else None)
         callback_list.on_predict_end()
+        shown.predicted(outputs)
     return outputs
 
 
@@ -160,3 +184,42 @@ def _feed(model: keras.Model, source: Source | Stream, batch_size: int | None, s
             "the dataset has no end; say how many steps, steps=..., or give one that ends, dataset.take(100)"
         )
     return evaluation_feed(source, batch_size, replica_count(), steps=steps, per_call=model.steps_per_execution)
+
+
+def evaluate_all(
+    model: keras.Model,
+    graph: EvaluationGraph,
+    callbacks: keras.callbacks.CallbackList,
+    advanced: Callable[[int], None] | None = None,
+) -> None:
+    """Evaluate the whole feed; or, if a callback has hooks for batches, by step until one asks to stop.
+
+    It takes one call, unless `advanced` is to get the steps done from time to time.
+    """
+    model.stop_evaluating = False
+    if not use_hooks(callbacks, TEST_HOOKS):
+        _evaluate_at_once(graph, advanced)
+        return
+    for first in range(0, graph.steps, model.steps_per_execution):
+        count = min(model.steps_per_execution, graph.steps - first)
+        callbacks.on_test_batch_begin(first)
+        graph.run_steps(first, count)
+        callbacks.on_test_batch_end(first + model.steps_per_execution - 1, graph.measured())
+        if advanced:
+            advanced(first + count)
+        if model.stop_evaluating:
+            return
+
+
+def _evaluate_at_once(graph: EvaluationGraph, advanced: Callable[[int], None] | None) -> None:
+    if advanced is None:
+        graph.run()
+        return
+    per_call, first = StepsPerCall(None, by_batch=False), 0
+    while first < graph.steps:
+        count, began = per_call.steps(graph.steps - first), time.perf_counter()
+        graph.run_steps(first, count)
+        graph.measured()  # so that the time is that of the steps, not of starting them
+        per_call.took(count, time.perf_counter() - began)
+        first += count
+        advanced(first)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -37,10 +38,11 @@ from nameplate.engine.graph import EvaluationGraph, TrainGraph
 from nameplate.engine.graph_cache import graph_for
 from nameplate.engine.host_collectives import replica_count, several_workers
 from nameplate.engine.replica import Step
+from nameplate.engine.statistics import synchronised
 from nameplate.engine.strategy import strategy_of
 from nameplate.errors import NameplateError
 from nameplate.formats.policy_file import AnyPolicy
-from nameplate.graph.tree import layers, require_model
+from nameplate.graph.tree import require_model
 from nameplate.io.save import unsavable
 from nameplate.training import batch_loop
 from nameplate.training.arguments import Arguments, joined
@@ -49,6 +51,7 @@ from nameplate.training.config import CheckpointConfig, LogConfig
 from nameplate.training.loop import Loop
 from nameplate.training.plan import Plan
 from nameplate.training.progress import Progress
+from nameplate.training.progress_display import ShowProgress, screen_of_worker, shows_bar
 from nameplate.training.script_run import ScriptRun, run_options
 from nameplate.training.script_settings import fit_settings
 
@@ -78,7 +81,7 @@ def fit(
     steps_per_loop: int | None = None,
     xla: bool | None = None,
     sync_batch_norm: bool = True,
-    verbose: bool | int | str = 0,
+    verbose: bool | int | str = "auto",
     run: str | os.PathLike[str] | None = None,
     naming: AnyPolicy = "strict",
     checkpoint: CheckpointConfig | None = None,
@@ -123,7 +126,7 @@ def fit(
         steps_per_loop: most steps in one call to the graph; None: `compile(steps_per_execution=...)`, or chosen.
         xla: compile each replica's forward and backward pass; None: as `compile(jit_compile=...)` has it.
         sync_batch_norm: take batch statistics over all replicas, as one device would; False: each over its share.
-        verbose: 0 silent; 1, 2 or "auto" one line an epoch.
+        verbose: 0 silent; 1 or "auto" a bar on a terminal or in a notebook; 2, and elsewhere, one line an epoch.
         run: directory of the run, e.g. "runs/mine"; None: nothing is written.
         naming: policy that the names must satisfy: strict, report, off, a `nameplate.Policy`, or the path of its file.
         checkpoint: when to save, what to keep, what is best: `nameplate.Checkpoint(every_steps=..., monitor=...)`.
@@ -172,7 +175,7 @@ def fit(
         log=log,
         resume=resume,
         resume_changed=resume_changed,
-        quiet=not verbose,
+        verbose=verbose,
     )
     data = joined(model, data, x, y, sample_weight)
     if run is not None:
@@ -183,7 +186,7 @@ def fit(
         validation_data = joined(model, validation_data, None, None, None)
     with (
         strategy_of(model).scope(),
-        _synchronised(model, sync_batch_norm=sync_batch_norm),
+        synchronised(model, sync_batch_norm=sync_batch_norm),
         ScriptRun(options) if options else nullcontext() as own,
     ):
         try:
@@ -242,17 +245,17 @@ def loop_of(
     if reason := step.uncompiled():
         warnings.warn(reason, stacklevel=2)
     last_epoch, total = _length(arguments, epochs)
-    shown = bool(arguments.verbose) and run is None
     loop = Loop(
         model,
         graph_for(TrainGraph, step, feed),
         _validation(step, held_out, arguments, batches),
         _plan(model, arguments, batches, epochs, total_steps=total, run=run),
-        callback_list(model, listed(callbacks), epochs=last_epoch, steps=epochs.steps or batches.steps, verbose=shown),
+        callback_list(model, listed(callbacks), epochs=last_epoch, steps=epochs.steps or batches.steps),
         progress=Progress(step=epochs.number(arguments.initial_epoch).first, epoch=arguments.initial_epoch),
     )
     if run is None:
-        return loop
+        shown = [ShowProgress(screen_of_worker(), bar=shows_bar(arguments.verbose))]
+        return replace(loop, observers=shown) if arguments.verbose else loop
     settings = fit_settings(model, source, arguments, batches, continues=not run.has_own_epochs())
     shown_data = summary({"training": source, "validation": held_out})
     return run.around(loop, settings, listed(callbacks), validated=held_out is not None, data=shown_data)
@@ -392,17 +395,3 @@ def _validation(
     batch = arguments.validation_batch_size or arguments.batch_size or (None if steps else batches.batch)
     feed = evaluation_feed(source, batch, batches.replicas, steps=steps, per_call=step.model.steps_per_execution)
     return graph_for(EvaluationGraph, step, feed)
-
-
-@contextmanager
-def _synchronised(model: keras.Model, *, sync_batch_norm: bool) -> Iterator[None]:
-    """Inside, batch statistics are taken over all replicas; afterwards the layers are as they were."""
-    norms = [each for each in layers(model).values() if isinstance(each, keras.layers.BatchNormalization)]
-    before = [norm.synchronized for norm in norms]
-    for norm in norms:
-        norm.synchronized = norm.synchronized or sync_batch_norm
-    try:
-        yield
-    finally:
-        for norm, own in zip(norms, before, strict=True):
-            norm.synchronized = own

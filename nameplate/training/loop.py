@@ -26,8 +26,9 @@ from nameplate.engine.statistics import assign_replica_means, at_replica_means, 
 from nameplate.engine.step_ranges import StepsPerCall
 from nameplate.errors import NotFiniteError, StoppedError
 from nameplate.graph.name_contract import recheck
-from nameplate.training.callbacks import TEST_HOOKS, TRAIN_HOOKS, use_hooks
+from nameplate.training.callbacks import TRAIN_HOOKS, use_hooks
 from nameplate.training.checkpoint_manager import Checkpoints
+from nameplate.training.evaluate import evaluate_all
 from nameplate.training.monitor import numbers
 from nameplate.training.observers import Observer, Record, RunLength
 from nameplate.training.plan import Plan
@@ -231,6 +232,9 @@ class Loop:
             self.checkpoints.raise_failed()
         if step == end:
             return
+        for observer in self.observers:
+            if observer.wants_values:
+                observer.measured(epoch, numbers(self._measured()))
         if step % self.plan.record_every == 0:
             self._record(epoch, self._measured(), of_epoch=False)
         if self.checkpoints and self.checkpoints.due(step):
@@ -353,21 +357,6 @@ class Loop:
             self.checkpoints.wait()
             saved = self.checkpoints.saved()
         raise StoppedError(self.stop.received, self.progress.step, saved)
-
-
-def evaluate_all(model: keras.Model, graph: EvaluationGraph, callbacks: keras.callbacks.CallbackList) -> None:
-    """Evaluate the whole feed in one call; or, if a callback has hooks for batches, by step until one asks to stop."""
-    model.stop_evaluating = False
-    if not use_hooks(callbacks, TEST_HOOKS):
-        graph.run()
-        return
-    for first in range(0, graph.steps, model.steps_per_execution):
-        count = min(model.steps_per_execution, graph.steps - first)
-        callbacks.on_test_batch_begin(first)
-        graph.run_steps(first, count)
-        callbacks.on_test_batch_end(first + model.steps_per_execution - 1, graph.measured())
-        if model.stop_evaluating:
-            return
 
 
 def _metric_values(model: keras.Model) -> list[tuple[Any, Any]]:

@@ -50,6 +50,14 @@ class Observer:
     def advanced(self, step: int) -> None:
         """The run has reached this step; nothing was measured."""
 
+    @property
+    def wants_values(self) -> bool:
+        """Say, after `advanced`, whether to be given the metrics now."""
+        return False
+
+    def measured(self, epoch: int, values: Mapping[str, float]) -> None:
+        """These are the metrics of the epoch in progress."""
+
     def recorded(self, record: Record) -> None:
         """Values were measured."""
 

@@ -33,7 +33,7 @@ from nameplate.training.loop import Loop
 from nameplate.training.monitor import known_values, monitored
 from nameplate.training.observers import JsonLines, Observer, Profile
 from nameplate.training.progress import Progress, Texts, about, model_json
-from nameplate.training.progress_display import ShowProgress
+from nameplate.training.progress_display import ShowProgress, shows_bar
 from nameplate.training.run_directory import RunDirectory, marked, open_run_directory
 from nameplate.training.script_settings import agreement, as_text, has_own_epochs, note_left
 from nameplate.training.shared_run import same_start
@@ -53,7 +53,7 @@ class RunOptions:
     log: LogConfig = field(default_factory=LogConfig)
     resume: bool = True
     resume_changed: Sequence[str] = ()
-    quiet: bool = False  # show no progress; what is wrong is shown all the same
+    verbose: bool | int | str = 0  # 0 shows no progress; what is wrong is shown all the same
 
     def require_valid(self) -> None:
         """Raise `ConfigError` with every option that cannot be used."""
@@ -144,7 +144,7 @@ class ScriptRun:
         texts = Texts(model_json(model), as_text(settings), classes_by_variable(model), about({}))
         checkpoints = self.checkpoints(train_state(model), texts, settings, callbacks, monitor)
         progress = self.restored(checkpoints, settings, loop.plan.total_steps)  # refuses before anything is shown
-        for line in [] if self.options.quiet else data:
+        for line in data if self.options.verbose else ():
             self.screen.say(line)
         return replace(
             loop,
@@ -166,7 +166,7 @@ class ScriptRun:
 
     def report(self, progress: Progress, checkpoints: Checkpoints | None, ended: Sequence[str] = ()) -> None:
         """Print what came of the run, why it `ended` before its last epoch, and what can be done with it."""
-        if self.options.quiet or checkpoints is None:
+        if not self.options.verbose or checkpoints is None:
             return
         for line in ended:
             self.screen.say(line)
@@ -220,7 +220,7 @@ class ScriptRun:
         same_start(progress.step, self.home.checkpoints)
         if self.writes:
             self.home.config.write_text(as_text(settings), "utf-8")
-        if progress.step and not self.options.quiet:
+        if progress.step and self.options.verbose:
             self.screen.say(f"resuming from {checkpoints.last} of {total_steps} steps")
         return progress
 
@@ -229,8 +229,10 @@ class ScriptRun:
         if not self.writes:
             return []
         log = self.options.log
-        observers: list[Observer] = [] if self.options.quiet else [ShowProgress(self.screen)]
-        if log.layer_table and not self.options.quiet:
+        observers: list[Observer] = []
+        if self.options.verbose:
+            observers.append(ShowProgress(self.screen, bar=shows_bar(self.options.verbose)))
+        if log.layer_table and self.options.verbose:
             self.screen.table(f"layers of {name}", COLUMNS, rows)
         observers.append(JsonLines(self.home.metrics, say=self.screen.say))
         if log.profile_steps:
@@ -258,7 +260,7 @@ def in_notebook() -> bool:
     return hasattr(sys, "ps1") or (shell is not None and shell() is not None)
 
 
-def run_options(run: Any, *, quiet: bool, **chosen: Any) -> RunOptions | None:
+def run_options(run: Any, *, verbose: bool | int | str, **chosen: Any) -> RunOptions | None:
     """Return the options of a run from arguments of `fit`, in which None means the default; None without a run.
 
     Raises:
@@ -280,4 +282,4 @@ def run_options(run: Any, *, quiet: bool, **chosen: Any) -> RunOptions | None:
     policy_of(given.get("naming", "strict"))
     if run is None:
         return None
-    return RunOptions(Path(run), quiet=quiet, **given)
+    return RunOptions(Path(run), verbose=verbose, **given)

@@ -223,7 +223,7 @@ def _trained(strategy: Any) -> dict[str, np.ndarray]:
         model = keras.Sequential([keras.Input((6,)), *layers], name="doctor")
         model.compile(keras.optimizers.SGD(0.05), "mse")
     size = 8 * strategy.num_replicas_in_sync if strategy.num_replicas_in_sync > 8 else 8
-    nameplate.fit(model, (x, y), batch_size=size, epochs=2, shuffle=False)
+    nameplate.fit(model, (x, y), batch_size=size, epochs=2, shuffle=False, verbose=0)
     return read(model)
 
 

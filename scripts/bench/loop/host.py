@@ -179,7 +179,9 @@ def _started(replicas: int, rounds: int) -> tuple[list[Figure], Times]:
     dataset = pipeline(numbers())
     contenders: dict[str, Train] = {
         "fit": lambda model, callbacks: model.fit(dataset, steps_per_epoch=2, callbacks=callbacks, verbose=0),
-        "ours": lambda model, callbacks: nameplate.fit(model, dataset, steps_per_epoch=2, callbacks=callbacks),
+        "ours": lambda model, callbacks: nameplate.fit(
+            model, dataset, steps_per_epoch=2, callbacks=callbacks, verbose=0
+        ),
     }
     started = {name: partial(_to_first_step, train, strategy) for name, train in contenders.items()}
     times = best(started, rounds=rounds, warm=False)
