@@ -10,21 +10,26 @@ from nameplate.data.config import MISSING, example
 from nameplate.section import Section
 from trainer.models import ARCHITECTURES, checks
 from trainer.models.checks import Activation, Norm, Stem
+from trainer.models.edits import edit_problems
 
 
 @dataclass(frozen=True)
 class ModelConfig(Section):
-    """The setting that every architecture has: the function that builds it."""
+    """The settings that every architecture has: the function that builds it, and edits of what that returns."""
 
     _target_: str = MISSING  # dotted path of build(inputs, outputs, **parameters) -> keras.Model
+    # Edits of the built model, one after another, as {VERB: ARGUMENTS}: rename, replace, insert, remove, attach,
+    # extract, freeze, unfreeze; e.g. {insert: {after: hidden1, layer: {_target_: Dropout, rate: 0.1, name: drop1}}}.
+    edits: list[Any] = field(default_factory=list, kw_only=True)
 
     def arguments_for_build(self) -> dict[str, Any]:
         """Return the keyword parameters of the build function, without `inputs` and `outputs`."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "_target_"}
+        names = [field.name for field in fields(self) if field.name not in ("_target_", "edits")]
+        return {name: getattr(self, name) for name in names}
 
     def problems(self) -> list[str]:
         """Return the problems that do not depend on the data; the others are found when the model is built."""
-        return [f"model.{problem}" for problem in self.parameter_problems()]
+        return [*(f"model.{problem}" for problem in self.parameter_problems()), *edit_problems(self.edits)]
 
     def parameter_problems(self) -> Iterator[str]:
         """Yield the problems of a subclass's own parameters, by name."""

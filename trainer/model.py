@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -27,10 +28,12 @@ from nameplate.graph import model_weights
 from nameplate.graph.tree import seeds
 from nameplate.io.load_model import within_budget
 from nameplate.naming.names import fault
+from nameplate.naming.policy import Policy
 from nameplate.section import ConfigError
 from nameplate.training.script_settings import CALL
 from trainer.config import from_yaml, stored_config
 from trainer.config.run_config import RunConfig
+from trainer.edits import Source, apply_edits
 from trainer.models.config import CustomModelConfig, FileModelConfig, ModelConfig
 
 _OWN_CLASSES = "trainer.models.subclassed"
@@ -60,12 +63,8 @@ def build_model(
         raise NameplateError(f"model=file: {config.path!r} is read by a run alone, not from its configuration")
     build = resolve(config._target_)
     keras.utils.set_random_seed(seed)
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(precision.value)
-    try:
+    with _policy(precision):
         model = call(build, config._target_, offered=offered, given=_given(config, build))
-    finally:
-        keras.config.set_dtype_policy(before)
     if not isinstance(model, keras.Model):
         raise TargetError(f"{config._target_} returned {type(model).__name__}; it must return a keras.Model")
     return _prepared(model, dataset, seed=seed)
@@ -97,6 +96,39 @@ def model_of_file(
             [f"fit.precision: the layers of {config.path!r} compute in {', '.join(computed)}, not in {precision.value}"]
         )
     return _prepared(model, dataset, seed=seed)
+
+
+def edited(
+    model: keras.Model,
+    config: ModelConfig,
+    dataset: Dataset | Shapes,
+    *,
+    precision: Precision,
+    seed: int,
+    naming: Policy,
+    source: Source,
+) -> keras.Model:
+    """Return a built model after the edits of its configuration; random layers have the seeds of their new names.
+
+    Raises:
+        ConfigError: with every edit that cannot be made.
+    """
+    if not config.edits:
+        return model
+    with _policy(precision):
+        model = apply_edits(model, config.edits, heads=dataset.outputs, seed=seed, naming=naming, source=source)
+    return _prepared(model, dataset, seed=seed)
+
+
+@contextmanager
+def _policy(precision: Precision) -> Iterator[None]:
+    """Inside, new layers compute in this precision."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision.value)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _classes_of(packages: Sequence[str]) -> dict[str, Any]:
@@ -236,8 +268,11 @@ def rebuild(path: str, *, trust: Sequence[str] = ()) -> Rebuilt:
         if isinstance(config.model, FileModelConfig):  # the checkpoint describes it too; nothing elsewhere is opened
             return Rebuilt(_loaded(str(place), trust), str(place), checkpoint.step, data)
         shapes = stored_shapes(checkpoint) or _shapes_of_data(data, place)
+        given: dict[str, Any] = {"precision": config.fit.precision, "seed": config.seed}
         with within_budget(place):
-            model = build_model(config.model, shapes, precision=config.fit.precision, seed=config.seed, resolve=resolve)
+            model = build_model(config.model, shapes, resolve=resolve, **given)
+            source = Source(tuple(trust), stored=True)
+            model = edited(model, config.model, shapes, naming=config.naming, source=source, **given)
         model = nameplate.enforce(model, config.naming, remedy=REPAIR)
         model_weights.write(model, model_weights.read(model) | checkpoint.weights.load())
         return Rebuilt(

@@ -39,8 +39,9 @@ from nameplate.training.stages import stages_of
 from trainer.assembly import Job, assemble
 from trainer.config import run_config, to_yaml
 from trainer.config.run_config import RunConfig
+from trainer.edits import Source, refuse_unusable_layers
 from trainer.ledger.leaderboard import locate
-from trainer.model import REPAIR, build_model, model_of_file, output_problems, synchronise_batch_norm
+from trainer.model import REPAIR, build_model, edited, model_of_file, output_problems, synchronise_batch_norm
 from trainer.models.config import FileModelConfig
 from trainer.preceding_runs import compare, make_preceding
 from trainer.report import commands, finish
@@ -108,6 +109,7 @@ def _train(config: RunConfig, observers: Sequence[Observer]) -> Report:
         screen.say(f"{describe(strategy)}; {config.fit.precision} precision; seed {config.seed}")
         keras.utils.set_random_seed(config.seed)  # for custom data that draws random numbers
         refuse_unusable(config.named_objects(), trust=config.trust)
+        refuse_unusable_layers(config.model.edits, Source(config.trust))
         dataset = open_dataset(config.data, seed=config.seed, allow=resolver(config.trust))
         _refuse_unsuited(config, dataset)
         with strategy.scope():
@@ -136,6 +138,7 @@ def named_model(config: RunConfig, dataset: Dataset) -> keras.Model:
         model = model_of_file(config.model, dataset, trust=config.trust, **given)
     else:
         model = build_model(config.model, dataset, resolve=resolver(config.trust), **given)
+    model = edited(model, config.model, dataset, naming=config.naming, source=Source(config.trust), **given)
     model = nameplate.enforce(model, config.naming, remedy=REPAIR)
     if problems := output_problems(model, dataset, config.objective):
         raise ConfigError(problems)

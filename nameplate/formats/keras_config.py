@@ -133,6 +133,16 @@ def dangers(config: Any, *, known: Callable[[str], bool]) -> list[str]:
     return list(dict.fromkeys(messages))
 
 
+def is_plain(module: str, class_name: str) -> bool:
+    """Return whether a class of one of Keras' modules is a layer, or part of one, that is no code and loads nothing."""
+    return class_name not in _CODE and _is_allowed(module, class_name)
+
+
+def opened(arguments: Mapping[str, Any]) -> list[str]:
+    """Return the arguments of one of Keras' layers that are the path of a file, which it would open."""
+    return sorted(name for name in _PATHS & arguments.keys() if isinstance(arguments[name], str))
+
+
 def unknown_classes(config: Any, *, known: Callable[[str], bool]) -> list[str]:
     """Return the classes and functions that are neither in Keras nor given by the caller, sorted."""
     unknown = set()

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from nameplate.arguments import CheckedFields
+from nameplate.errors import worded
 from nameplate.formats.policy_file import AnyPolicy, policy_of
 from nameplate.graph import explicit_names, keras_private
 from nameplate.graph.functional import Call, Graph, Head, SurgeryError, Value
@@ -153,7 +154,8 @@ def newcomer_names(addresses: Addresses, done: EditLog, policy: AnyPolicy) -> di
         violations += _choose_names(addresses, addresses.graph(container), own, policy, chosen, done)
     if violations:
         model = f"the edited {addresses.model.name}"
-        raise NamingError(policies.text(violations, model=model, policy=policy, remedy=_REMEDY), violations)
+        remedy = worded(keys="Or run with naming=repair to take these names.", arguments=_REMEDY)
+        raise NamingError(policies.text(violations, model=model, policy=policy, remedy=remedy), violations)
     return chosen
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 from keras import tree
 
-from nameplate.errors import cause
+from nameplate.errors import cause, worded
 from nameplate.graph import keras_private
 from nameplate.graph.clone import Copier
 from nameplate.graph.copy_state import restore_initializers
@@ -84,7 +84,9 @@ class ShapePropagation:
         tail = []
         if self._rebuildable:
             listed_names = ", ".join(map(repr, sorted(self._rebuildable)))
-            tail = [f"Pass rebuild=True, or rebuild=[{listed_names}], to give them new weights."]
+            wanted = f"rebuild=True, or rebuild=[{listed_names}],"
+            keys = f"rebuild: true, or rebuild: [{listed_names.replace(chr(39), '')}],"
+            tail = [f"Pass {worded(keys=keys, arguments=wanted)} to give them new weights."]
         raise SurgeryError("\n".join([head, *(f"  {fault}" for fault in self.faults), *tail]))
 
     def _through(self, graph: Graph) -> None:

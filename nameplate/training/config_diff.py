@@ -15,6 +15,7 @@ from nameplate.errors import NameplateError
 from nameplate.naming.keras_objects import CALLBACKS, OBSERVING, TARGET
 
 ABSENT = "(not there)"
+_LONGEST = 80  # characters of a value that are shown
 _OPTION = "._option_"
 
 # Keys, or whole sections, that change no number that is trained, and why if it is not obvious.
@@ -62,7 +63,8 @@ class Change:
     note: str = ""
 
     def __str__(self) -> str:
-        return f"{self.key}: {_short(self.old)} -> {_short(self.new)}" + (f"  ({self.note})" if self.note else "")
+        old, new = _unlike(self.old, self.new)
+        return f"{self.key}: {_short(old)} -> {_short(new)}" + (f"  ({self.note})" if self.note else "")
 
 
 @dataclass(frozen=True)
@@ -179,9 +181,24 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def _unlike(old: Any, new: Any) -> tuple[Any, Any]:
+    """Return two values; of long lists that begin or end alike, only the middle between `...`."""
+    if not (isinstance(old, list) and isinstance(new, list)) or max(len(_dumped(old)), len(_dumped(new))) <= _LONGEST:
+        return old, new
+    least = min(len(old), len(new))
+    begin = next((place for place in range(least) if old[place] != new[place]), least)
+    end = next((place for place in range(least - begin) if old[-1 - place] != new[-1 - place]), least - begin)
+    before, after = ["..."] * bool(begin), ["..."] * bool(end)
+    return [*before, *old[begin : len(old) - end], *after], [*before, *new[begin : len(new) - end], *after]
+
+
 def _short(value: Any) -> str:
-    text = value if value == ABSENT else json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    text = value if value == ABSENT else _dumped(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+def _dumped(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 @dataclass(frozen=True)
@@ -201,7 +218,7 @@ def resets_for(diff: ConfigDiff) -> Resets:
         own.append("optimizer/learning_rate")
     if diff.touches("seed"):
         own.append("seeds/")
-    updates = diff.touches("optimizer", "schedule", "fit.precision", "init")
+    updates = diff.touches("optimizer", "schedule", "fit.precision", "init", "model.edits")
     if updates:
         free.append("optimizer/")
     if diff.touches("model", "data", "seed"):

@@ -296,6 +296,33 @@ def test_f1_objects_that_a_stored_configuration_names_are_made_at_no_door(
     assert "not what" in raised["resume"]
 
 
+EDITS: dict[str, Callable[[Canary], dict[str, Any]]] = {
+    "a program": lambda canary: {"_target_": "TFSMLayer", "filepath": str(canary.program)},
+    "a file": lambda canary: {"_target_": "keras.layers.StringLookup", "vocabulary": str(canary.secret)},
+    "a file inside": lambda canary: {
+        "_target_": "TimeDistributed",
+        "layer": {"_target_": "StringLookup", "vocabulary": str(canary.secret)},
+    },
+    "an object": lambda canary: {"_target_": "Dense", "units": 3, "activation": {"class_name": "x", "config": {}}},
+    "a command": lambda canary: {"_target_": "os.system", "command": f"cat {canary.secret}"},
+    "a size out of proportion": lambda canary: {"_target_": "Dense", "units": 4_000_000_000, "name": "large"},
+}
+
+
+@pytest.mark.parametrize("attack", EDITS)
+def test_f1_edits_in_a_stored_configuration_run_and_open_nothing(
+    attack: str, honest: Path, canary: Canary, tmp_path: Path
+) -> None:
+    edits = [{"insert": {"after": "label", "layer": EDITS[attack](canary)}}]
+    run = foreign.copied(honest, tmp_path / "theirs")
+    foreign.with_config(run, model={"_option_": "mlp", "hidden": [4], "edits": edits}, trust=["keras", "os"])
+
+    raised = walked_through(run, BUILDING | TRAINING)
+    assert not canary.sings()
+    assert "model.edits" in raised["rebuild"] or "would grow to" in raised["rebuild"]
+    assert "not what" in raised["resume"]
+
+
 def test_f1_what_the_command_line_trusts_is_built(
     honest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

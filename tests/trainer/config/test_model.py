@@ -26,7 +26,9 @@ from trainer.models.config import (
     TwoTowerConfig,
     VitConfig,
 )
+from trainer.models.edits import LAYER, VERBS
 
+_ONE_VERB = "an edit has one key, its verb: {freeze: backbone/*}"
 CONF = Path(__file__).parents[3] / "conf" / "model"
 
 
@@ -84,6 +86,33 @@ def test_an_option_begins_with_the_command_that_uses_it(option: str) -> None:
         (SubclassedConfig(layers=0), ["model.layers: 0 is too small; at least 1"]),
         (ApplicationsConfig(enlarge_to=0), ["model.enlarge_to: 0 is too small; at least 1"]),
         (CustomModelConfig(), ["model._target_: required and not given; e.g. model._target_=pets.build trust=[pets]"]),
+        (
+            MlpConfig(
+                edits=[
+                    "word",
+                    {"swop": "a"},
+                    {"freeze": [1]},
+                    {"freeze": "a", "remove": "b"},
+                    {"replace": {"att": "b"}},
+                    {"rename": [["(", "a"]]},
+                    {"insert": {"layer": {"units": 3}, "after": "a"}},
+                ]
+            ),
+            [
+                f"model.edits[0]: 'word' is not a mapping; {_ONE_VERB}",
+                f"model.edits[1]: no edit is called 'swop'. There are {', '.join(VERBS)}",
+                "model.edits[2].freeze: [1] is not a pattern of names, or a list of patterns; "
+                "e.g. {freeze: backbone/*}",
+                f"model.edits[3]: {{'freeze': 'a', 'remove': 'b'}} has 2 keys; {_ONE_VERB}",
+                "model.edits[4].replace: there is no 'att'. Did you mean 'at'? It takes at, with, rebuild; "
+                f"e.g. {VERBS['replace'].example}",
+                f"model.edits[4].replace: {{'att': 'b'}} lacks at, with; e.g. {VERBS['replace'].example}",
+                "model.edits[5].rename: [['(', 'a']] is not {old: new}, or rules [[PATTERN, REPLACEMENT], ...] of "
+                "valid regular expressions; e.g. {rename: {stem_conv: stem}}",
+                f"model.edits[6].insert.layer: {{'units': 3}} is not a layer, {LAYER}, or a list of layers in a chain; "
+                f"e.g. {VERBS['insert'].example}",
+            ],
+        ),
         (CustomModelConfig("build"), ["model._target_: 'build' names no module; e.g. my_package.build"]),
         (
             CustomModelConfig("a b.c"),
@@ -98,6 +127,12 @@ def test_problems_are_told_in_words(config: ModelConfig, problems: list[str]) ->
 
 def test_the_arguments_of_a_custom_model_are_the_users() -> None:
     assert CustomModelConfig("pets.build", {"width": 3}).arguments_for_build() == {"width": 3}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_example_of_every_edit_is_sound_on_the_command_line(verb: str) -> None:
+    edits = run_config([f"model.edits=[{VERBS[verb].example}]"]).model.edits
+    assert [list(item) for item in edits] == [[verb]]
 
 
 def test_a_choice_is_given_by_its_lower_case_word() -> None:
@@ -137,5 +172,5 @@ def test_a_mistyped_override_is_answered(override: str, part: str) -> None:
 
 def _given(config: ModelConfig) -> dict[str, object]:
     arguments = config.arguments_for_build()
-    assert list(arguments) == [each.name for each in fields(config) if each.name != "_target_"]
+    assert list(arguments) == [each.name for each in fields(config) if each.name not in ("_target_", "edits")]
     return arguments
