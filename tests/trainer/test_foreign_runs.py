@@ -214,21 +214,8 @@ MODELS: dict[str, Callable[[Canary], Callable[[dict[str, Any]], None]]] = {
 
 
 THROUGH_ALL = ("a program as the model", "a file as the data")  # the others through the doors that read it
-BUILDING = {
-    door: READING[door]
-    for door in (
-        "dream",
-        "dream of an example",
-        "evaluate",
-        "predict",
-        "export",
-        "rebuild",
-        "data",
-        "names",
-        "load only",
-        "open_weights",
-    )
-}
+_ALIKE = ("ckpt", "names --", "dream of a c", "load_")  # they read what the others read
+BUILDING = {door: enter for door, enter in READING.items() if not door.startswith(_ALIKE) and door != "load"}
 
 
 @pytest.mark.parametrize("attack", CONFIGS)
@@ -303,7 +290,6 @@ EDITS: dict[str, Callable[[Canary], dict[str, Any]]] = {
         "_target_": "TimeDistributed",
         "layer": {"_target_": "StringLookup", "vocabulary": str(canary.secret)},
     },
-    "an object": lambda canary: {"_target_": "Dense", "units": 3, "activation": {"class_name": "x", "config": {}}},
     "a command": lambda canary: {"_target_": "os.system", "command": f"cat {canary.secret}"},
     "a size out of proportion": lambda canary: {"_target_": "Dense", "units": 4_000_000_000, "name": "large"},
 }

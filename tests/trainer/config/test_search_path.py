@@ -85,7 +85,11 @@ def test_a_name_that_is_there_already_is_refused_and_not_passed_over(conf: Path)
 
 
 FILES = [
-    ("model/bare", "_target_: my_pets.build\n", r"model: .* defaults: \[schema_mlp or .*schema_custom or schema_file, _self_\]"),
+    (
+        "model/bare",
+        "_target_: my_pets.build\n",
+        r"model: .* defaults: \[schema_mlp or .*schema_custom or schema_file, _self_\]",
+    ),
     ("model/bare", NET.partition("\n")[2], r"model/bare.yaml: model.arguments: no such key. The file .*schema_custom"),
     (
         "experiment/x",
