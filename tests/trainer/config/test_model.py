@@ -6,6 +6,7 @@ from dataclasses import fields
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
@@ -48,7 +49,7 @@ def test_the_schema_has_the_parameters_and_defaults_of_the_build_function(option
 
 @pytest.mark.parametrize("option", MODEL_SCHEMAS)
 def test_the_defaults_of_a_schema_are_sound_and_survive_omegaconf(option: str) -> None:
-    target = {"custom": {"_target_": "pets.build"}, "file": {"path": "pets.keras"}}.get(option, {})
+    target: Any = {"custom": {"_target_": "pets.build"}, "file": {"path": "pets.keras"}}.get(option, {})
     config = MODEL_SCHEMAS[option](**target)
     assert config.problems() == []
     assert OmegaConf.to_object(OmegaConf.structured(config)) == config
