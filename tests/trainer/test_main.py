@@ -38,7 +38,9 @@ finally:
 def test_help_names_the_groups_and_their_options() -> None:
     done = command("--help")
     assert done.returncode == 0
-    assert "model: applications, convnet, custom, mlp, one_tower, resnet, subclassed, two_tower, vit" in done.stdout
+    assert (
+        "model: applications, convnet, custom, file, mlp, one_tower, resnet, subclassed, two_tower, vit" in done.stdout
+    )
 
 
 def test_a_mistake_is_one_screen_without_traceback_and_exit_code_2(tmp_path: Path) -> None:
