@@ -23,6 +23,7 @@ from nameplate.training.callbacks import callback_list, configured_callbacks, cu
 from nameplate.training.checkpoint_manager import Checkpoints
 from nameplate.training.config import CheckpointInitConfig, OnNan
 from nameplate.training.console import Screen
+from nameplate.training.data_record import plain_record
 from nameplate.training.fit import refuse_unsavable
 from nameplate.training.initial_weights import Origins, take_slots
 from nameplate.training.layer_table import classes_by_variable
@@ -39,7 +40,6 @@ from nameplate.training.state import TrainState, train_state
 from trainer.config import to_yaml
 from trainer.config.run_config import RunConfig
 from trainer.config.serialization import agreement
-from trainer.model import plain_shapes
 from trainer.models.config import FileModelConfig
 from trainer.report import describe, observers_of
 
@@ -137,7 +137,7 @@ def _checkpoints(
     text = model_json(model)
     read = isinstance(job.config.model, FileModelConfig)
     agree = agreement(job.config, say=job.screen.say, model=text if read else "", layers=model_settings)
-    described = about(origins) | {"shapes": plain_shapes(job.dataset)}
+    described = about(origins) | {"shapes": plain_record(job.dataset)}
     return Checkpoints(
         job.home.checkpoints,
         job.config.checkpoint,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -17,19 +17,18 @@ import numpy as np
 import nameplate
 from nameplate import checkpoint as store
 from nameplate.checkpoint import location
-from nameplate.data.dataset import Dataset, Field, Shapes, TargetKind
+from nameplate.data.dataset import Dataset, Shapes, TargetKind
 from nameplate.data.registry import open_dataset
 from nameplate.data.targets import TargetError, call, resolver
 from nameplate.engine.config import Precision
 from nameplate.engine.objective_config import ObjectiveConfig
 from nameplate.errors import NameplateError
-from nameplate.formats import limits
 from nameplate.graph import model_weights
 from nameplate.graph.tree import seeds
 from nameplate.io.load_model import within_budget
-from nameplate.naming.names import fault
 from nameplate.naming.policy import Policy
 from nameplate.section import ConfigError
+from nameplate.training.data_record import DataRecord, stored_record, stored_shapes
 from nameplate.training.script_settings import CALL
 from trainer.config import from_yaml, stored_config
 from trainer.config.run_config import RunConfig
@@ -237,8 +236,7 @@ class Rebuilt:
     step: int | None  # of a checkpoint
     data: Callable[[], Dataset] | None  # opens the data of a run; raises as `open_dataset`
     config: RunConfig | None = None  # of a configured run
-    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # names of an output's classes, if known
-    columns: tuple[str, ...] = ()  # of the table that it was trained on: its inputs, in their order
+    data_record: DataRecord = field(default_factory=DataRecord)  # of a configured run
 
 
 def rebuild(path: str, *, trust: Sequence[str] = ()) -> Rebuilt:
@@ -275,9 +273,7 @@ def rebuild(path: str, *, trust: Sequence[str] = ()) -> Rebuilt:
             model = edited(model, config.model, shapes, naming=config.naming, source=source, **given)
         model = nameplate.enforce(model, config.naming, remedy=REPAIR)
         model_weights.write(model, model_weights.read(model) | checkpoint.weights.load())
-        return Rebuilt(
-            model, str(place), checkpoint.step, data, config, stored_classes(checkpoint), stored_columns(checkpoint)
-        )
+        return Rebuilt(model, str(place), checkpoint.step, data, config, stored_record(checkpoint))
 
 
 def _shapes_of_data(data: Callable[[], Dataset], place: Path) -> Dataset:
@@ -301,97 +297,3 @@ def _loaded(path: str, trust: Sequence[str]) -> keras.Model:
     if not isinstance(model, keras.Model):
         raise NameplateError(f"{path} has weights but no model; name a .keras file, a run or a checkpoint")
     return model
-
-
-_LARGEST = 1 << 31  # of a dimension
-_MOST = 16  # dimensions
-
-
-def plain_shapes(dataset: Dataset) -> dict[str, Any]:
-    """Return the shapes of a run's data as plain data, for its checkpoints."""
-    inputs = {name: [list(field.shape), field.dtype] for name, field in dataset.inputs.items()}
-    classes = {name: list(names) for name, names in dataset.classes.items()}
-    return {"inputs": inputs, "outputs": dict(dataset.outputs), "classes": classes, "columns": list(dataset.columns)}
-
-
-def stored_classes(checkpoint: store.Checkpoint) -> dict[str, tuple[str, ...]]:
-    """Return the names of the classes of each output, as far as a checkpoint has them."""
-    shapes = checkpoint.manifest.about.get("shapes")
-    classes = shapes.get("classes") if isinstance(shapes, Mapping) else None
-    items = classes.items() if isinstance(classes, Mapping) else ()
-    return {name: _texts(names) for name, names in items if _texts(names)}
-
-
-def stored_columns(checkpoint: store.Checkpoint) -> tuple[str, ...]:
-    """Return the columns of the table that a checkpoint's model was trained on; none if it was no table."""
-    shapes = checkpoint.manifest.about.get("shapes")
-    return _texts(shapes.get("columns")) if isinstance(shapes, Mapping) else ()
-
-
-def _texts(values: Any) -> tuple[str, ...]:
-    """Return a list of printable texts as it is, anything else as nothing."""
-    plain = isinstance(values, list) and all(isinstance(value, str) and value.isprintable() for value in values)
-    return tuple(values) if plain else ()
-
-
-def stored_shapes(checkpoint: store.Checkpoint) -> Shapes | None:
-    """Return the shapes that a checkpoint's model was built for; None if the checkpoint does not have them.
-
-    In checkpoints of earlier versions they are in the configuration of the model, if it is a graph of layers.
-    """
-    about = checkpoint.manifest.about.get("shapes")
-    shapes = _from_plain(about) if isinstance(about, Mapping) else None
-    return shapes or _from_graph(checkpoint)
-
-
-def _from_plain(about: Mapping[str, Any]) -> Shapes | None:
-    try:
-        inputs = {name: _field(*form) for name, form in about["inputs"].items()}
-        outputs = {name: _size(units) for name, units in about["outputs"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return None
-    named = inputs and outputs and not any(fault(name) for name in (*inputs, *outputs))
-    return Shapes(inputs, {name: units for name, units in outputs.items() if units}) if named else None
-
-
-def _from_graph(checkpoint: store.Checkpoint) -> Shapes | None:
-    try:
-        config = limits.parsed(checkpoint.model, f"{checkpoint.path}: its model")
-        inner = config["config"]
-        layers = {layer["config"]["name"]: layer for layer in inner["layers"] if isinstance(layer, dict)}
-        ports = {name: layer["config"] for name, layer in layers.items() if layer["class_name"] == "InputLayer"}
-        inputs = {
-            name: _field((port.get("batch_shape") or port["batch_input_shape"])[1:], port["dtype"])
-            for name, port in ports.items()
-        }
-        outputs = {name: _units(checkpoint, name) for name in _names(inner["output_layers"])}
-    except (NameplateError, KeyError, TypeError, ValueError, AttributeError):
-        return None
-    complete = bool(inputs and outputs) and all(outputs.values())
-    return Shapes(inputs, {name: units for name, units in outputs.items() if units}) if complete else None
-
-
-def _names(leaves: Any) -> list[str]:
-    """Return the layers in `[layer, call, output]`, or in several of these."""
-    if isinstance(leaves, dict):
-        leaves = list(leaves.values())
-    return [leaves[0]] if isinstance(leaves[0], str) else [str(leaf[0]) for leaf in leaves]
-
-
-def _units(checkpoint: store.Checkpoint, layer: str) -> int | None:
-    """Return the last dimension of an output layer's weights."""
-    records = checkpoint.weights.records
-    shapes = (tuple(records[name].shape) for name in (f"{layer}/bias", f"{layer}/kernel") if name in records)
-    return next((shape[-1] for shape in shapes if shape), None)
-
-
-def _field(shape: Any, dtype: Any) -> Field:
-    if len(shape) > _MOST or not isinstance(dtype, str):
-        raise ValueError("not a shape")
-    return Field(tuple(_size(size) for size in shape), dtype)
-
-
-def _size(size: Any) -> Any:
-    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or not 0 < size < _LARGEST):
-        raise ValueError("not a size")
-    return size

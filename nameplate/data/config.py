@@ -222,7 +222,8 @@ class CsvConfig(DataConfig):
     path: str = field(default=MISSING, metadata=example("data.path=/data/table.csv"))  # the file
     validation_path: str | None = None  # the same columns, to validate on; None: a share of `path`
     test_path: str | None = None  # the same columns, for the final test; None: a share of `path`
-    inputs: list[str] = field(default_factory=list)  # columns; empty: all that have no other use
+    inputs: list[str] = field(default_factory=list)  # columns of numbers; empty: all that have no other use
+    categories: list[str] = field(default_factory=list)  # columns of text that are inputs: a number 0 or 1 a value
     named: bool = False  # each column is an input; false: one input `features`, a vector of all columns
     classes: list[str] = field(default_factory=list)  # columns to predict as classes, e.g. [species]
     values: list[str] = field(default_factory=list)  # columns to predict as numbers, e.g. [price]
@@ -235,10 +236,11 @@ class CsvConfig(DataConfig):
             yield "data.classes, data.values: nothing to predict; e.g. data.classes=[species]"
         if len(self.delimiter) != 1:
             yield f"data.delimiter: {self.delimiter!r}; exactly one character"
-        used = [*self.inputs, *self.classes, *self.values]
+        used = [*self.inputs, *self.categories, *self.classes, *self.values]
         used += [self.sample_weight] if self.sample_weight else []
         for column in sorted({name for name in used if used.count(name) > 1}):
-            yield f"data: the column {column!r} is used twice, among inputs, classes, values and sample_weight"
+            uses = "inputs, categories, classes, values and sample_weight"
+            yield f"data: the column {column!r} is used twice, among {uses}"
         for key in ("path", "validation_path", "test_path"):
             value = getattr(self, key)
             if value not in (None, MISSING) and not Path(value).expanduser().is_file():

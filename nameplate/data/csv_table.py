@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -116,7 +117,9 @@ def open_csv(config: CsvConfig) -> Dataset:
     """Return the columns of a table: one input `features` float32 (columns,), or each column an input (1,).
 
     A column of classes becomes the index of each value among the distinct values, which are sorted as numbers if all
-    are whole, else as text. An input or output has its column's name, with `_` for what a layer's name cannot have.
+    are whole, else as text. A column of categories becomes a number for each of its distinct values, 1 for the row's
+    own and 0 for the others, after the columns of numbers. An input or output has its column's name, with `_` for what
+    a layer's name cannot have.
 
     Raises:
         DataError: missing columns, missing values and text among numbers, with their lines.
@@ -130,45 +133,77 @@ def open_csv(config: CsvConfig) -> Dataset:
     refuse(
         problem
         for table in tables.values()
-        for problem in column_problems(table, numbers=numbers, texts=list(config.classes))
+        for problem in column_problems(table, numbers=numbers, texts=[*config.classes, *config.categories])
     )
-    names = {column: _distinct(tables["train"].columns[column]) for column in config.classes}
+    names, categories = (
+        {column: _distinct(tables["train"].columns[column]) for column in columns}
+        for columns in (config.classes, config.categories)
+    )
     refuse(problem for table in tables.values() for problem in _class_problems(table, names))
-    sources = {key: _source(table, config, inputs, names) for key, table in tables.items()}
+    refuse(problem for table in tables.values() for problem in _unknown_values(table, categories))
+    sources = {key: _source(table, config, inputs, categories, names) for key, table in tables.items()}
     parts = split(sources["train"], config, validation=sources.get("validation"), test=sources.get("test"))
     outputs = {_name(column): Output(len(known), TargetKind.CLASSES, tuple(known)) for column, known in names.items()}
     outputs |= {_name(column): Output(1, TargetKind.VALUES) for column in config.values}
-    shown = [_name(column) for column in inputs] if config.named else ["features"]
-    return replace(describe(parts, inputs=shown, outputs=outputs), columns=tuple(inputs))
+    columns = (*inputs, *categories)
+    shown = [_name(column) for column in columns] if config.named else ["features"]
+    values = {column: tuple(known) for column, known in categories.items()}
+    return replace(describe(parts, inputs=shown, outputs=outputs), columns=columns, categories=values)
 
 
-def table_inputs(path: Path, columns: Sequence[str], *, delimiter: str = ",") -> dict[str, np.ndarray]:
-    """Return columns of a CSV, Parquet, Arrow or Feather file as inputs, float32 (rows, 1) each, in this order.
+def table_inputs(
+    path: Path, columns: Sequence[str], *, categories: Mapping[str, Sequence[str]], delimiter: str = ","
+) -> dict[str, np.ndarray]:
+    """Return columns of a CSV, Parquet, Arrow or Feather file as inputs, float32 (rows, width) each, in this order.
+
+    Columns with `categories` have a number for each of these values, the others one.
 
     Raises:
-        DataError: columns that do not exist, missing values and text among numbers.
+        DataError: columns that do not exist, missing values, text among numbers, unknown values of categories.
     """
-    if path.suffix.lower() != ".csv":
+    if path.suffix.lower() == ".csv":
+        table, problems = read_table(path, delimiter)
+        refuse(problems)
+    else:
         (content,) = table_columns(path, inputs=list(columns))
-        refuse(
-            f"{path}: the column {name!r} is text, not numbers"
-            for name, array in content.items()
-            if array.dtype.kind == "S"
-        )
-        return {name: array.astype(np.float32).reshape(-1, 1) for name, array in content.items()}
-    table, problems = read_table(path, delimiter)
-    refuse(problems)
-    refuse(column_problems(table, numbers=list(columns), texts=[]))
-    return {column: table.numbers(column)[:, None] for column in columns}
+        cells = {name: [_cell(value) for value in array.tolist()] for name, array in content.items()}
+        table = CsvTable(path, cells, list(range(1, len(next(iter(cells.values()))) + 1)))
+    numbers = [column for column in columns if column not in categories]
+    refuse(column_problems(table, numbers=numbers, texts=[column for column in columns if column in categories]))
+    refuse(_unknown_values(table, categories))
+    return _input_columns(table, columns, categories)
+
+
+def _cell(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _input_columns(
+    table: CsvTable, columns: Sequence[str], categories: Mapping[str, Sequence[str]]
+) -> dict[str, np.ndarray]:
+    """Return numbers (rows, 1), and categories (rows, values) with one 1 in each row."""
+    return {
+        column: np.eye(len(categories[column]), dtype=np.float32)[_indices(table.columns[column], categories[column])]
+        if column in categories
+        else table.numbers(column)[:, None]
+        for column in columns
+    }
 
 
 def _unused_columns(table: CsvTable, config: CsvConfig) -> list[str]:
-    used = {*config.classes, *config.values, config.sample_weight}
+    used = {*config.classes, *config.values, *config.categories, config.sample_weight}
     return [column for column in table.columns if column not in used]
 
 
-def _source(table: CsvTable, config: CsvConfig, inputs: list[str], names: dict[str, list[str]]) -> Memory:
-    columns = {_name(column): table.numbers(column)[:, None] for column in inputs}
+def _source(
+    table: CsvTable,
+    config: CsvConfig,
+    inputs: list[str],
+    categories: dict[str, list[str]],
+    names: dict[str, list[str]],
+) -> Memory:
+    found = _input_columns(table, [*inputs, *categories], categories)
+    columns = {_name(column): array for column, array in found.items()}
     x = columns if config.named else {"features": np.concatenate(list(columns.values()), axis=1)}
     y = {_name(column): _indices(table.columns[column], names[column]) for column in config.classes}
     y |= {_name(column): table.numbers(column) for column in config.values}
@@ -176,7 +211,7 @@ def _source(table: CsvTable, config: CsvConfig, inputs: list[str], names: dict[s
     return Memory((bundle(x), bundle(y), *weights))
 
 
-def _indices(cells: list[str], names: list[str]) -> np.ndarray:
+def _indices(cells: list[str], names: Sequence[str]) -> np.ndarray:
     number = {name: place for place, name in enumerate(names)}
     return np.array([number[cell] for cell in cells], np.int64)
 
@@ -192,8 +227,15 @@ def _class_problems(table: CsvTable, names: dict[str, list[str]]) -> Iterator[st
         where = f"{table.path}: the column {column!r}"
         if len(known) < 2:
             yield f"{where} has only the value {known[0]!r}; there is nothing to predict"
-        if other := sorted(set(table.columns[column]) - set(known)):
-            yield f"{where} has values that the training data does not: {', '.join(other)}"
+    yield from _unknown_values(table, names)
+
+
+def _unknown_values(table: CsvTable, known: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    for column, values in known.items():
+        if other := sorted(set(table.columns[column]) - set(values)):
+            yield (
+                f"{table.path}: the column {column!r} has values that the training data does not: {', '.join(other)}"
+            )
 
 
 def _name(column: str) -> str:

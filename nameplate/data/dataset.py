@@ -59,6 +59,7 @@ class Dataset:
     kinds: dict[str, TargetKind]
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)  # names of the classes, if known
     columns: tuple[str, ...] = ()  # of a table: those that are inputs, in their order
+    categories: dict[str, tuple[str, ...]] = field(default_factory=dict)  # the values of those that are text
 
 
 Allow = Callable[[str], Any]  # dotted name -> object; raises if the name is not trusted

@@ -60,7 +60,7 @@ def _evaluate(arguments: argparse.Namespace, screen: Screen) -> None:
         found = assess(
             source.model,
             examples,
-            classes=dict(dataset.classes) or source.classes or None,
+            classes=dict(dataset.classes) or dict(source.data_record.classes) or None,
             worst=arguments.worst,
             batch_size=arguments.batch,
             about={"model": source.origin, "data": part},

@@ -120,10 +120,16 @@ def _table(source: Rebuilt, inputs: dict[str, Any], path: Path) -> tuple[Any, li
     """Return the columns that the run was trained on, as one vector or each as an input."""
     from nameplate.data.csv_table import table_inputs
 
-    wanted = source.columns or tuple(inputs)
-    columns = table_inputs(path, wanted, delimiter=getattr(getattr(source.config, "data", None), "delimiter", ","))
+    record = source.data_record
+    wanted = record.columns or tuple(inputs)
+    columns = table_inputs(
+        path,
+        wanted,
+        categories=record.categories,
+        delimiter=getattr(getattr(source.config, "data", None), "delimiter", ","),
+    )
     rows = [str(number) for number in range(len(next(iter(columns.values()))))]
-    if len(inputs) == 1 and (len(wanted) > 1 or source.columns):
+    if len(inputs) == 1 and (len(wanted) > 1 or record.columns):
         return np.concatenate(list(columns.values()), axis=1), rows
     return dict(zip(inputs, columns.values(), strict=True)), rows
 
@@ -143,7 +149,7 @@ def _arrays(inputs: dict[str, Any], path: Path) -> tuple[Any, list[str]]:
 
 def _classes(source: Rebuilt) -> dict[str, Sequence[str]] | None:
     """Return the classes of every output that has some: their names, or their numbers."""
-    classes: dict[str, Sequence[str]] = dict(source.classes)
+    classes: dict[str, Sequence[str]] = dict(source.data_record.classes)
     if source.config is not None:
         objective = source.config.objective
         outputs = zip(source.model.output_names, source.model.outputs, strict=True)

@@ -114,3 +114,25 @@ def test_a_table_in_another_encoding_is_told_how_to_be_saved(tmp_path: Path) -> 
     _, problems = read_table(path, ",")
     assert len(problems) == 1
     assert "save it as UTF-8" in problems[0]
+
+
+def test_categories_are_inputs_with_a_number_for_each_value(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("size,colour,kind\n1.5,red,a\n2.5,blue,b\n3.5,red,a\n")
+    data = open_dataset(CsvConfig(path=str(path), classes=["kind"], categories=["colour"], validation=0), seed=0)
+    x, _ = whole(data.train)
+    assert x.tolist() == [[1.5, 0, 1], [2.5, 1, 0], [3.5, 0, 1]]  # blue, red
+    assert (data.columns, data.categories) == (("size", "colour"), {"colour": ("blue", "red")})
+    named = open_dataset(
+        CsvConfig(path=str(path), classes=["kind"], categories=["colour"], named=True, validation=0), seed=0
+    )
+    assert {name: field.shape for name, field in named.inputs.items()} == {"size": (1,), "colour": (2,)}
+
+
+def test_values_of_categories_that_training_never_saw_are_refused(tmp_path: Path) -> None:
+    path, other = tmp_path / "t.csv", tmp_path / "other.csv"
+    path.write_text("size,colour,kind\n1,red,a\n2,blue,b\n")
+    other.write_text("size,colour,kind\n1,green,a\n")
+    config = CsvConfig(path=str(path), validation_path=str(other), classes=["kind"], categories=["colour"])
+    with pytest.raises(DataError, match="column 'colour' has values that the training data does not: green"):
+        open_dataset(config, seed=0)

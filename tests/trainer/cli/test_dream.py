@@ -15,12 +15,13 @@ from PIL import Image
 import nameplate
 from nameplate import checkpoint as store
 from nameplate.interpret.image_files import read_image, read_recipe
+from nameplate.training.data_record import stored_shapes
 from tests.jobs import run_module
 from tests.nameplate.interpret.nets import nested
 from tests.trainer.running import train
 from trainer.cli.dream import main
 from trainer.config import run_config, stored_config, to_yaml
-from trainer.model import rebuild, stored_shapes
+from trainer.model import rebuild
 
 QUICK = ["--steps", "4"]
 

@@ -31,10 +31,12 @@ def desk(strategy: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number in np.flatnonzero(labels == digit)[:20]:
             _save(images[number], folder / "files" / f"digit{digit}" / f"{number}.png")
     numbers = np.random.default_rng(0).normal(size=(60, 2))
-    rows = [["second", "first", "kind"], *([b, a, "more" if b > a else "less"] for b, a in numbers)]
+    rows = [["second", "sign", "first", "kind"]]
+    for second, first in numbers:
+        rows.append([second, "plus" if first > 0 else "minus", first, "more" if second > first else "less"])
     _write(folder / "table.csv", rows)
     pictures = ["data=image_folder", f"data.root={folder / 'files'}", "data.height=8", "data.width=8"]
-    table = ["data=csv", f"data.path={folder / 'table.csv'}", "data.classes=[kind]"]
+    table = ["data=csv", f"data.path={folder / 'table.csv'}", "data.classes=[kind]", "data.categories=[sign]"]
     train(
         folder, *SMALL, "run=digits", "data.limit=64", "data.test=0.1", "fit.epochs=2", "objective.metrics=[accuracy]"
     )
@@ -75,7 +77,15 @@ def test_another_part_and_other_data_are_chosen(desk: Path, tmp_path: Path) -> N
     numbers = tmp_path / "numbers.json"
     assert evaluate.main([str(desk / "digits"), "--part", "test", "--json", str(numbers)]) == 0
     assert json.loads(numbers.read_text())["examples"] == 180
-    _write(tmp_path / "other.csv", [["first", "second", "kind"], [3, -3, "less"], [-3, 3, "more"], [4, -4, "less"]])
+    _write(
+        tmp_path / "other.csv",
+        [
+            ["first", "sign", "second", "kind"],
+            [3, "plus", -3, "less"],
+            [-3, "minus", 3, "more"],
+            [4, "plus", -4, "less"],
+        ],
+    )
     other = [f"data.path={tmp_path / 'other.csv'}", "data.validation=0", "--part", "train", "--json", str(numbers)]
     assert evaluate.main([str(desk / "table"), *other]) == 0
     assert json.loads(numbers.read_text())["outputs"]["kind"]["classes"] == ["less", "more"]
@@ -107,10 +117,11 @@ def test_images_are_prepared_as_those_of_training(desk: Path, tmp_path: Path, st
 def test_columns_of_a_table_are_found_by_name(desk: Path, tmp_path: Path, suffix: str) -> None:
     table = tmp_path / f"new.{suffix}"
     if suffix == "csv":
-        _write(table, [["first", "unused", "second"], [5, "z", -5], [-5, "z", 5]])
+        _write(table, [["first", "unused", "second", "sign"], [5, "z", -5, "plus"], [-5, "z", 5, "minus"]])
     else:
+        content = {"first": [5.0, -5.0], "second": [-5, 5], "sign": ["plus", "minus"]}
         pyarrow = pytest.importorskip("pyarrow.parquet")
-        pyarrow.write_table(pytest.importorskip("pyarrow").table({"first": [5.0, -5.0], "second": [-5, 5]}), table)
+        pyarrow.write_table(pytest.importorskip("pyarrow").table(content), table)
     assert predict.main([str(desk / "table"), str(table), "--to", str(tmp_path / "p.csv")]) == 0
     assert [row["predicted"] for row in _read(tmp_path / "p.csv")] == ["less", "more"]
 
@@ -153,7 +164,7 @@ REFUSED: dict[str, tuple[Any, list[str], str]] = {
     "images for a table": (
         predict,
         ["{desk}/table", "{desk}/files/digit0", "--to", "x.csv"],
-        "takes features (2,), not one image of a fixed size",
+        "takes features (4,), not one image of a fixed size",
     ),
     "a table of other columns": (predict, ["{desk}/digits", "{desk}/table.csv", "--to", "x.csv"], "no column 'image'"),
     "another suffix": (predict, ["{desk}/table", "{desk}/table.csv", "--to", "x.txt"], "written as .csv or .parquet"),
