@@ -306,7 +306,7 @@ class ShowPass(keras.callbacks.Callback):
     def predicted(self, outputs: Any) -> None:
         """Write a line about the outputs of a prediction, if there was no bar."""
         if self._lines:
-            examples, seconds = len(leaves(outputs)[0]), time.monotonic() - self._began
+            examples, seconds = leaves(outputs)[0].shape[0], time.monotonic() - self._began
             self.screen.say(f"predicted {examples} examples in {seconds:.1f} s")
 
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:

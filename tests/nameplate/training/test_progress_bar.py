@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import nameplate
 from nameplate.training.console import Screen
@@ -73,3 +74,11 @@ def test_a_person_sees_a_bar(
     assert "━" in capsys.readouterr().out or place == "notebook"
     FITS[form](model, verbose=2)
     assert "compiling" not in capsys.readouterr().out
+
+
+def test_ragged_outputs_are_counted(strategy: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with strategy.scope():
+        inputs = keras.Input((None,), ragged=True)
+        model = keras.Model(inputs, keras.layers.Lambda(lambda x: x, name="same")(inputs), name="ragged")
+    nameplate.predict(model, tf.ragged.constant([[1.0], [2.0, 3.0], [4.0]]))
+    assert capsys.readouterr().out.startswith("predicted 3 examples in ")
