@@ -27,7 +27,7 @@ def test_the_twin_of_a_keras_script_has_its_numbers(tmp_path: Path, strategy: An
     import tensorflow as tf
 
     given = {"epochs": 2, "shuffle": False, "verbose": 0}
-    stock = mirrored_keras.train(str(tmp_path / "keras"), tf.distribute.OneDeviceStrategy("CPU:0"), **given)
+    stock = mirrored_keras.train(str(tmp_path / "keras"), tf.distribute.get_strategy(), **given)
     twin = mirrored_nameplate.train(str(tmp_path / "twin"), strategy, **given)
     assert twin.epoch == stock.epoch
     assert twin.history == {name: pytest.approx(series, rel=1e-3) for name, series in stock.history.items()}
