@@ -33,7 +33,7 @@ def main() -> int:
         for kind, data in (("arrays", _arrays(size)), ("padded", _padded(size))):
             with strategy.scope():
                 mirrored = _model()
-            nameplate.fit(mirrored, data, batch_size=BATCH, epochs=2, shuffle=False)
+            nameplate.fit(mirrored, data, batch_size=BATCH, epochs=2, shuffle=False, verbose=0)
             apart[f"{kind} {size}"] = _difference(mirrored, _one_device(data))
     print(json.dumps(apart))
     return 0
