@@ -55,9 +55,11 @@ def as_source(data: Data, name: str = "data") -> Source | Stream:
     arrays = _packed(data, name)
     if not any(isinstance(array, SparseRows | np.memmap) for array in leaves(arrays)):
         return Memory(arrays)
-    return MappedArrays(
-        mapped(lambda array: array if isinstance(array, SparseRows) else Column(name, array, _dtype(array)), arrays)
-    )
+
+    def column(array: Any) -> Column | SparseRows:
+        return array if isinstance(array, SparseRows) else Column(name, array, _dtype(array), as_it_is=True)
+
+    return MappedArrays(mapped(column, arrays))
 
 
 def split_off(source: Source | Stream, share: float) -> tuple[Source, Source]:

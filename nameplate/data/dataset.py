@@ -193,13 +193,13 @@ class Column:
     array: np.ndarray
     dtype: np.dtype
     scale: float | None = None
+    as_it_is: bool = False  # else integers (n, 1), as labels are often stored, become (n,)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one row."""
         shape = self.array.shape[1:]
-        # Labels are often stored as (n, 1).
-        return () if self.dtype == np.int64 and shape == (1,) else shape
+        return () if self.dtype == np.int64 and shape == (1,) and not self.as_it_is else shape
 
     def __len__(self) -> int:
         """Return the number of rows."""

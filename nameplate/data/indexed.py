@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,7 +20,9 @@ Select = Callable[[Any], Any]  # what `__getitem__` returns -> x, (x,), (x, y) o
 
 def is_indexed(data: Any) -> bool:
     """Say whether data has a length and examples by index, and is none of the forms that Keras takes."""
-    known = str | bytes | dict | list | tuple | keras.utils.PyDataset | tf.data.Dataset
+    known = str | bytes | Mapping | list | tuple | keras.utils.PyDataset | tf.data.Dataset
+    if tf.is_tensor(data) or type(data).__module__.startswith("scipy."):
+        return False  # ragged and sparse ones have rows, and no length or no array
     found = callable(getattr(type(data), "__len__", None)) and callable(getattr(type(data), "__getitem__", None))
     return found and not isinstance(data, known) and not hasattr(data, "__array__")
 
@@ -80,6 +82,9 @@ class Indexed:
         if hasattr(self._examples, "__getitems__"):
             with self._lock:
                 items = self._called(indices)
+            if len(items) != len(indices):
+                counts = f"{len(items)} items for {len(indices)} indices"
+                raise DataError(f"{self._name}: __getitems__ of a {self._kind} returned {counts}")
             yield from (
                 self._alike(index, self._converted(item, index)) for index, item in zip(indices, items, strict=True)
             )

@@ -48,11 +48,13 @@ def examples(
         workers: threads that call `__getitem__`. More than one needs an object that several threads may read at once.
 
     Raises:
-        DataError: no examples, unknown keys, dicts without a choice of inputs, missing values in a table, or examples
-            of different forms.
+        DataError: no examples, unknown keys, dicts without a choice of inputs, weights without targets, missing values
+            in a table, or examples of different forms.
     """
     if workers < 1:
         raise DataError(f"workers={workers}: at least 1 thread")
+    if sample_weight and not targets:
+        raise DataError(f"sample_weight={sample_weight!r} without targets, which it weighs; give targets=... too")
     wanted = {"inputs": inputs, "targets": targets, "sample_weight": sample_weight}
     if is_table(data):
         return Memory(table_columns(data, **wanted))

@@ -104,7 +104,7 @@ class ObjectiveConfig(Section):
         if kinds[name] != "classes":
             return [f"{key}: the target {name!r} holds values, not classes"]
         return [
-            f"{key}: there is no class {label}; {name!r} has {units}, numbered 0 to {units - 1}"
+            f"{key}: class {label} does not exist; {name!r} has {units}, numbered 0 to {units - 1}"
             for label in self.class_weights
             if not 0 <= label < units
         ]

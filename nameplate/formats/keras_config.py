@@ -134,7 +134,7 @@ def dangers(config: Any, *, known: Callable[[str], bool]) -> list[str]:
 
 
 def is_plain(module: str, class_name: str) -> bool:
-    """Return whether a class of one of Keras' modules is a layer, or part of one, that is no code and loads nothing."""
+    """Return whether a class of one of Keras' modules is a layer or part of one that runs no code and loads no file."""
     return class_name not in _CODE and _is_allowed(module, class_name)
 
 

@@ -17,6 +17,7 @@ from nameplate.data.source import Source, Stream, leaves
 from nameplate.data.user_data import targets_of
 from nameplate.engine.compile import output_names
 from nameplate.errors import NameplateError
+from nameplate.graph.keras_private import source
 from nameplate.training.evaluate import evaluate, predict
 
 
@@ -124,6 +125,7 @@ def assess(
     data: Any,
     *,
     classes: Mapping[str, Sequence[str]] | Sequence[str] | None = None,
+    from_logits: bool | None = None,
     worst: int = 10,
     batch_size: int | None = None,
     about: Mapping[str, str] | None = None,
@@ -136,23 +138,26 @@ def assess(
         model: with a weight and a class for every output; if it is compiled, its loss and metrics are measured too.
         data: (x, y), a dataset, a source: what `evaluate` takes, in an order that is the same in every pass.
         classes: names of the classes of the output, or of several outputs by name; None: their numbers.
+        from_logits: the outputs of classes are logits (True) or probabilities (False); None: what the activation of
+            their layers says.
         worst: examples to list of each output.
         batch_size: examples a step over all replicas together; None: 32.
         about: what to show at the head: the run, the data.
 
     Raises:
-        NameplateError: data without targets or without end, or names for another number of classes.
+        NameplateError: data without targets or without end, targets that do not go with the predictions, predictions
+            that are not finite, or names for another number of classes.
     """
-    source = as_source(data)
-    values = evaluate(model, source, batch_size=batch_size, return_dict=True) if model.compiled else {}
-    predicted = predict(model, source, batch_size=batch_size)
+    examples = as_source(data)
+    values = evaluate(model, examples, batch_size=batch_size, return_dict=True) if model.compiled else {}
+    predicted = predict(model, examples, batch_size=batch_size)
     outputs = by_name(model, predicted)
-    targets = _named_targets(_targets(source), list(outputs))
+    targets = _named_targets(_targets(examples), list(outputs))
     named = class_names(classes, list(targets))
+    logits = logits_of(model) if from_logits is None else dict.fromkeys(outputs, from_logits)
     assessed = {
-        name: _assessed(name, targets[name], outputs[name], named.get(name, ()), worst)
-        for name in outputs
-        if name in targets
+        name: _assessed(name, target, outputs[name], named.get(name, ()), worst, from_logits=logits.get(name))
+        for name, target in targets.items()
     }
     return Assessment(len(next(iter(targets.values()))), values, assessed, dict(about or {}))
 
@@ -176,11 +181,19 @@ def _targets(source: Source | Stream) -> Any:
 
 
 def _named_targets(targets: Any, outputs: list[str]) -> dict[str, np.ndarray]:
-    if isinstance(targets, dict):
-        return {name: targets[name] for name in outputs if targets.get(name) is not None} or dict(
-            zip(outputs, targets.values(), strict=False)
-        )
-    return dict(zip(outputs, targets if isinstance(targets, tuple | list) else [targets], strict=False))
+    """Return targets by the names of their outputs; a single one may have another name."""
+    if not isinstance(targets, dict):
+        arrays = list(targets) if isinstance(targets, tuple | list) else [targets]
+        if len(arrays) != len(outputs):
+            raise NameplateError(f"{len(arrays)} targets for the outputs {', '.join(outputs)}; give one for each")
+        pairs = zip(outputs, arrays, strict=True)
+    elif len(targets) == len(outputs) == 1:
+        pairs = zip(outputs, targets.values(), strict=True)
+    else:
+        if unknown := sorted(set(targets) - set(outputs)):
+            raise NameplateError(f"targets {', '.join(unknown)}: the model's outputs are {', '.join(outputs)}")
+        pairs = zip(targets, targets.values(), strict=True)
+    return {name: np.asarray(array) for name, array in pairs if array is not None}
 
 
 def class_names(
@@ -198,14 +211,25 @@ def class_names(
 
 
 def _assessed(
-    name: str, target: np.ndarray, predicted: np.ndarray, classes: tuple[str, ...], worst: int
+    name: str,
+    target: np.ndarray,
+    predicted: np.ndarray,
+    classes: tuple[str, ...],
+    worst: int,
+    *,
+    from_logits: bool | None,
 ) -> OutputAssessment:
     labels = _labels(target, predicted)
     if labels is None:
+        if target[0].size != predicted[0].size or not np.isfinite(predicted).all():
+            raise NameplateError(
+                f"{name!r}: predictions of shape {predicted.shape} for targets of shape {target.shape} cannot be "
+                "assessed; there must be one class an example, or as many finite values as targets"
+            )
         errors = np.abs(predicted.reshape(len(target), -1) - target.reshape(len(target), -1)).max(1)
         shown = [(np.array2string(one, precision=4) for one in array) for array in (target, predicted)]
         return OutputAssessment((), None, _worst(errors, list(shown[0]), list(shown[1]), worst), float(errors.mean()))
-    chances = probabilities(predicted)
+    chances = probabilities(name, predicted, from_logits=from_logits)
     count = chances.shape[1]
     if classes and len(classes) != count:
         raise NameplateError(f"classes: {len(classes)} names for the {count} classes of {name!r}")
@@ -236,17 +260,47 @@ def _labels(target: np.ndarray, predicted: np.ndarray) -> np.ndarray | None:
     return target.argmax(-1) if one_hot and target.shape == predicted.shape else None
 
 
-def probabilities(predicted: np.ndarray) -> np.ndarray:
-    """Return the probability of each class, (n, classes); what are no probabilities is taken for logits."""
+def probabilities(name: str, predicted: np.ndarray, *, from_logits: bool | None) -> np.ndarray:
+    """Return the probability of each class, (n, classes), from what an output predicts, (n, units).
+
+    Raises:
+        NameplateError: values that are not finite, or of one unit of which nothing says what they are.
+    """
     values = predicted.reshape(len(predicted), -1).astype(np.float64)
-    within = bool((values >= 0).all() and (values <= 1).all())
+    if bad := int((~np.isfinite(values)).any(1).sum()):
+        raise NameplateError(f"{name!r} predicts NaN or infinite values for {bad} of {len(values)} examples")
+    if from_logits is None and values.shape[1] == 1:
+        raise NameplateError(
+            f"{name!r} has one unit, and its layer does not say whether that is a logit or a probability; give "
+            "from_logits=True or from_logits=False"
+        )
+    if from_logits is None:  # the largest is the same either way
+        from_logits = not ((values >= 0).all() and np.allclose(values.sum(1), 1, atol=1e-3))
     if values.shape[1] == 1:
-        second = values if within else 1 / (1 + np.exp(-values))
+        second = 1 / (1 + np.exp(-values)) if from_logits else values
         return np.concatenate([1 - second, second], 1)
-    if within and np.allclose(values.sum(1), 1, atol=1e-2):
+    if not from_logits:
         return values
     powers = np.exp(values - values.max(1, keepdims=True))
     return powers / powers.sum(1, keepdims=True)
+
+
+def logits_of(model: keras.Model) -> dict[str, bool | None]:
+    """Return whether each output is of logits, as far as the activation of its layer says so."""
+    tensors = keras.tree.flatten(getattr(model, "outputs", None) or [])
+    return {name: _is_logit(tensor) for name, tensor in zip(output_names(model), tensors, strict=False)}
+
+
+def _is_logit(tensor: Any) -> bool | None:
+    layer = source(tensor)
+    if isinstance(layer, keras.Model):
+        inner = keras.tree.flatten(getattr(layer, "outputs", None) or [])
+        return _is_logit(inner[0]) if len(inner) == 1 else None
+    if isinstance(layer, keras.layers.Softmax):
+        return False
+    activation = getattr(layer, "activation", None)
+    known = {keras.activations.linear: True, keras.activations.softmax: False, keras.activations.sigmoid: False}
+    return known.get(activation)
 
 
 def _worst(errors: np.ndarray, targets: list[Any], predicted: list[Any], count: int) -> tuple[Example, ...]:

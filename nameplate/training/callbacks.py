@@ -133,7 +133,7 @@ def early_end(callbacks: keras.callbacks.CallbackList, progress: Progress) -> li
             f"stopped after epoch {last + 1}: a callback set stop_training; the model has the weights of that epoch"
         ]
     best = stopping.best_epoch + 1
-    why = f"{stopping.monitor} is no better than {float(stopping.best):.4f} of epoch {best}"
+    why = f"{stopping.monitor} has not improved on {float(stopping.best):.4f} of epoch {best}"
     lines = [f"stopped early after epoch {last + 1}: {why} (patience {stopping.patience})"]
     if stopping.restore_best_weights:
         return [*lines, f"  the model has the weights of epoch {best}"]

@@ -114,8 +114,8 @@ def fit(
         epochs: number of the last epoch; passes over the data if `initial_epoch` is 0.
         initial_epoch: epochs that are done already, for orders and schedules; a dataset starts at its beginning.
         steps_per_epoch: steps of an epoch; the data continues from one to the next, and where it ends the epoch does,
-            with a warning. As in Keras, whole calls of `compile(steps_per_execution=...)`. Of a run, a dataset of
-            unknown length begins again instead.
+            with a warning. As in Keras, whole calls of `compile(steps_per_execution=...)`. In a run, a dataset of
+            unknown length starts over instead.
         steps: end after this many steps in all, whatever `epochs` says.
         batch_size: examples a step over all replicas together; None: as many as make `steps_per_epoch` steps of all
             arrays, else 32. A `tf.data.Dataset` has its own.

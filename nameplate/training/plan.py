@@ -21,7 +21,7 @@ class Plan:
     record_every: int = 50  # steps
     steps_per_loop: int | None = None  # at most so many steps a call; None: as many as take about half a second
     steps_per_hook: int = 1  # steps between two calls of a callback's hooks of batches
-    ends_at_nan: bool = True  # False: a loss that is no number does not end the training, as in Keras
+    ends_at_nan: bool = True  # False: a loss that is NaN does not end the training, as in Keras
     max_rollbacks: int = 0  # how often NaN takes the run back to the last good checkpoint before it ends it
 
     def validates(self, epoch: int, *, last: bool, complete: bool) -> bool:

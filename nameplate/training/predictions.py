@@ -16,7 +16,7 @@ import numpy as np
 from nameplate.arguments import checked
 from nameplate.checkpoint import durable
 from nameplate.errors import NameplateError, as_path
-from nameplate.training.assessment import by_name, class_names, probabilities
+from nameplate.training.assessment import by_name, class_names, logits_of, probabilities
 from nameplate.training.evaluate import predict
 from nameplate.training.report import imported
 
@@ -72,6 +72,7 @@ def tabulate(
     data: Any,
     *,
     classes: Mapping[str, Sequence[str]] | Sequence[str] | None = None,
+    from_logits: bool | None = None,
     names: Sequence[str] | None = None,
     batch_size: int | None = None,
 ) -> Predictions:
@@ -84,11 +85,14 @@ def tabulate(
         model: need not be compiled.
         data: what `predict` takes.
         classes: names of the classes of the output, or of several outputs by name; an output without is of values.
-        names: what stands for each example in the first column; None: its number.
+        from_logits: the outputs of classes are logits (True) or probabilities (False); None: what the activation of
+            their layers says.
+        names: of the examples, for the first column; None: their numbers.
         batch_size: examples a step over all replicas together; None: 32.
 
     Raises:
-        NameplateError: names for another number of classes or examples, or data that cannot be predicted on.
+        NameplateError: names for another number of classes or examples, predictions of classes that are not finite, or
+            data that cannot be predicted on.
     """
     outputs = by_name(model, predict(model, data, batch_size=batch_size))
     named = class_names(classes, list(outputs))
@@ -96,15 +100,20 @@ def tabulate(
     if names is not None and len(names) != size:
         raise NameplateError(f"names: {len(names)} for {size} examples")
     columns = {"example": np.array(range(size) if names is None else list(map(str, names)), object)}
+    logits = logits_of(model) if from_logits is None else dict.fromkeys(outputs, from_logits)
     for name, values in outputs.items():
         begin = f"{name}." if len(outputs) > 1 else ""
-        found = _of_classes(name, values, named[name]) if name in named else _of_values(values)
+        found = _of_values(values)
+        if name in named:
+            found = _of_classes(name, values, named[name], from_logits=logits.get(name))
         columns |= {f"{begin}{column}": array for column, array in found.items()}
     return Predictions(columns)
 
 
-def _of_classes(name: str, values: np.ndarray, classes: tuple[str, ...]) -> dict[str, np.ndarray]:
-    chances = probabilities(values)
+def _of_classes(
+    name: str, values: np.ndarray, classes: tuple[str, ...], *, from_logits: bool | None
+) -> dict[str, np.ndarray]:
+    chances = probabilities(name, values, from_logits=from_logits)
     if len(classes) != chances.shape[1]:
         raise NameplateError(f"classes: {len(classes)} names for the {chances.shape[1]} classes of {name!r}")
     chosen = chances.argmax(1)

@@ -67,7 +67,7 @@ class TimeLeft:
             self._end = None if self._end is None else self._end + pause
 
     def seconds(self) -> float | None:
-        """Return the seconds left; None while there is no pace yet."""
+        """Return the seconds left; None until the pace is known."""
         return None if self._end is None else max(0.0, self._end - self._clock())
 
 

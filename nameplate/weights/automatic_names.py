@@ -41,7 +41,7 @@ def paired(
         source: what each array is.
         target: what each variable is.
         owners: of the target; without it the form of a name decides whether it is automatic.
-        outer: what stands in front of every name of the source.
+        outer: a prefix of every name of the source.
     """
     here, there = _tree({name.removeprefix(outer): form for name, form in source.items()}), _tree(target)
     pairs = _pairs(here, there, "", "", owners or Owners())

@@ -103,6 +103,7 @@ READING: dict[str, Door] = {
     "dream of a checkpoint": lambda run: dream.main([str(foreign.newest(run)), "--layers", "*", "--steps", "1"]),
     "dream of an example": lambda run: dream.main([str(run), "label", "--steps", "1", "--image", "example:0"]),
     "evaluate": lambda run: evaluate.main([str(run), "--json", "numbers.json"]),
+    "evaluate on other data": lambda run: evaluate.main([str(run), "data.validation=0.2"]),
     "predict": lambda run: _predicted(run),
     "export": lambda run: export.main([str(run), "--to", "exported.keras"]),
     "rebuild": lambda run: rebuild(str(run)),

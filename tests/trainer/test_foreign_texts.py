@@ -18,7 +18,7 @@ from nameplate.section import ConfigError
 from nameplate.training.config import CheckpointInitConfig
 from tests import foreign
 from tests.trainer.running import train
-from trainer.cli import ckpt, names
+from trainer.cli import ckpt, evaluate, names
 from trainer.config import from_yaml, run_config, stored_config, to_yaml
 from trainer.config.run_config import RunConfig
 from trainer.model import rebuild
@@ -154,3 +154,15 @@ def test_f2_what_honest_models_nest_is_read() -> None:
     for level in range(50):
         nested = {"class_name": "Functional", "config": {"name": f"m{level}", "layers": [nested]}}
     assert limits.parsed(json.dumps(nested), "it") == nested
+
+
+def test_f2_data_that_refers_to_a_process_is_not_looked_up_where_some_of_it_is_changed(
+    honest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TOKEN", SECRET)
+    run = foreign.copied(honest, tmp_path / "theirs")
+    foreign.with_config(run, data={"_option_": "csv", "path": "${oc.env:TOKEN}", "classes": ["kind"]})
+    assert evaluate.main([str(run), "data.validation=0.2"]) == 2
+    said = "".join(capsys.readouterr())
+    assert "refers to its own process; describe all of it" in said
+    assert SECRET not in said

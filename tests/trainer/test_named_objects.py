@@ -132,7 +132,7 @@ def test_metrics_optimizers_and_schedules_of_the_users_own(tmp_path: Path) -> No
 
 
 def test_a_configured_objective_trains_as_the_same_objects_in_keras(tmp_path: Path) -> None:
-    """One batch an epoch, so that the order of the examples is no matter."""
+    """One batch an epoch, so that the order of the examples does not matter."""
     options = ["model=mlp", "model.hidden=[4]", "data.limit=16", "fit.global_batch=16", "data.validation=0"]
     begun = train(tmp_path, *options, "optimizer.learning_rate=1e-12", "fit.steps=1", "run=begun").model
     assert begun is not None

@@ -279,7 +279,7 @@ def test_a_dry_run_leaves_nothing_behind(tmp_path: Path) -> None:
         (["fit.early_stopping.monitor=loss_val"], "fit.early_stopping.monitor: 'loss_val' is not measured"),
         (["objective.output_metrics={lable:[accuracy]}"], "no output 'lable'. Did you mean 'label'"),
         (["objective=regression"], "objective"),
-        (["objective.class_weights={3: 2, 99: 2}"], "there is no class 99; 'label' has 10, numbered 0 to 9"),
+        (["objective.class_weights={3: 2, 99: 2}"], "class 99 does not exist; 'label' has 10, numbered 0 to 9"),
         (["strategy=mirrored"], "this machine has no GPU"),
         (["strategy.gpus=[0,2]"], "GPU 0, 2"),
         (["model=two_tower", "data=digits"], "digit_pairs"),

@@ -10,14 +10,21 @@ from nameplate.checkpoint import location
 from nameplate.training.console import Screen
 
 
-def add_arguments(parser: argparse.ArgumentParser, *, replicas: bool = True) -> None:
-    """Add what every command on a trained model takes."""
+def parser_of(command: str, *, description: str, examples: str, replicas: bool = True) -> argparse.ArgumentParser:
+    """Return the parser of a command on a trained model, with the arguments that all of them take."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m trainer.{command}",
+        description=description,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add = parser.add_argument
     add("model", metavar="RUN", help="a run, a checkpoint or a .keras file")
     add("--which", default="best", metavar="best|latest|STEP", help="the checkpoint of a run; default: best")
     add("--trust", nargs="+", default=[], metavar="PACKAGE", help="packages whose code the run may use")
     if replicas:
         add("--replicas", type=int, metavar="N", help="devices that share a batch; default: all GPUs")
+    return parser
 
 
 def place_of(path: str, which: str, screen: Screen) -> str:

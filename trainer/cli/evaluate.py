@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,7 @@ def _evaluate(arguments: argparse.Namespace, screen: Screen) -> None:
     with strategy.scope():
         source = rebuild(place, trust=arguments.trust)
         dataset = _data(source, arguments.data, arguments.trust)
+        _refuse_unlike(source, dataset)
         part, examples = _part(dataset, arguments.part)
         _compile(source, dataset, arguments.trust)
         screen.say(f"{source.origin} on its {part} data; {describe(strategy)}")
@@ -75,20 +77,55 @@ def _evaluate(arguments: argparse.Namespace, screen: Screen) -> None:
 
 def _data(source: Rebuilt, overrides: Sequence[str], trust: Sequence[str]) -> Dataset:
     """Return the data of the run, with what the command line changes in it; or all data that is described there."""
+    from nameplate.data.config import CsvConfig
     from nameplate.data.registry import open_dataset
     from nameplate.data.targets import resolver
-    from trainer.config import overrides_of, run_config
+    from trainer.config import run_config
 
     if not overrides and source.data is None:
         raise NameplateError(f"{source.origin} has no data of its own; say which, e.g. data=csv data.path=table.csv")
     if not overrides:
         assert source.data is not None
         return source.data()
-    config = [] if source.config is None else overrides_of(source.config) or []
-    own = [each for each in config if each.startswith("data")]
-    kept = [] if any(each.startswith("data=") for each in overrides) else own
-    changed = run_config([*kept, *overrides, f"trust=[{','.join(trust)}]"])
-    return open_dataset(changed.data, seed=changed.seed, allow=resolver(tuple(trust)))
+    changed = run_config([*_own_data(source, overrides), *overrides, f"trust=[{','.join(trust)}]"])
+    data, record = changed.data, source.data_record
+    if isinstance(data, CsvConfig) and record.columns and not data.inputs:  # in the order of the run's, not the file's
+        data = replace(data, inputs=[column for column in record.columns if column not in record.categories])
+    stored = not _describe_all(overrides)
+    return open_dataset(data, seed=changed.seed, allow=resolver(tuple(trust), stored=stored))
+
+
+def _describe_all(overrides: Sequence[str]) -> bool:
+    """Say whether overrides describe other data than that of a stored configuration, and not only change it."""
+    return any(each.startswith("data=") for each in overrides)
+
+
+def _own_data(source: Rebuilt, overrides: Sequence[str]) -> list[str]:
+    """Return overrides for the data of a run; if the command line describes other data, for all of that."""
+    from trainer.config import overrides_of
+
+    if _describe_all(overrides):
+        return [] if any(each.startswith("data.validation=") for each in overrides) else ["data.validation=0"]
+    if source.config is None:
+        raise NameplateError(f"{source.origin} has no data of its own; describe all of it, data=...")
+    own = overrides_of(source.config)
+    if own is None or "${" in "".join(own):  # what a stored configuration refers to is not looked up in this process
+        raise NameplateError(f"the data of {source.origin} refers to its own process; describe all of it, data=...")
+    return [each for each in own if each.startswith("data")]
+
+
+def _refuse_unlike(source: Rebuilt, dataset: Dataset) -> None:
+    """Refuse data whose classes, columns or categories are others, or in another order, than those of the training."""
+    record = source.data_record
+    pairs = [(f"classes of {name!r}", known, dataset.classes.get(name)) for name, known in record.classes.items()]
+    pairs += [("columns", record.columns, dataset.columns)] if record.columns else []
+    pairs += [(f"values of {name!r}", known, dataset.categories.get(name)) for name, known in record.categories.items()]
+    if problems := [
+        f"the {what} are {', '.join(found or ()) or 'unknown'}; {source.origin} was trained on {', '.join(known)}"
+        for what, known, found in pairs
+        if found != known
+    ]:
+        raise NameplateError("\n".join(problems))
 
 
 def _part(dataset: Dataset, wanted: str | None) -> tuple[str, Any]:
@@ -131,13 +168,8 @@ def _refuse_unwritable(arguments: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m trainer.evaluate",
-        description="How good a trained model is: metrics, confusion, each class, the worst examples.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    chosen_model.add_arguments(parser)
+    description = "How good a trained model is: metrics, confusion, each class, the worst examples."
+    parser = chosen_model.parser_of("evaluate", description=description, examples=_EXAMPLES)
     add = parser.add_argument
     add("data", nargs="*", metavar="data.KEY=VALUE", help="other data than the run's, as `python -m trainer` takes it")
     add("--part", choices=PARTS, help="of the data; default: validation if there is any, else test, else train")

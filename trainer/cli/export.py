@@ -64,18 +64,13 @@ def _target(path: str) -> Path:
     if target.exists() or target.is_symlink():
         raise NameplateError(f"--to {path}: exists already; name another, or remove it")
     if not target.absolute().parent.is_dir():
-        raise NameplateError(f"--to {path}: there is no directory {target.absolute().parent}; create it first")
+        raise NameplateError(f"--to {path}: the directory {target.absolute().parent} does not exist; create it first")
     return target
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m trainer.export",
-        description="A trained model in another format, which the suffix of the file chooses.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    chosen_model.add_arguments(parser, replicas=False)
+    description = "A trained model in another format, which the suffix of the file chooses."
+    parser = chosen_model.parser_of("export", description=description, examples=_EXAMPLES, replicas=False)
     add = parser.add_argument
     add("--to", required=True, metavar="PATH", help=f"a file {', '.join(SUFFIXES)}; a directory for a SavedModel")
     return parser

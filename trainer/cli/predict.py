@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,24 +136,40 @@ def _table(source: Rebuilt, inputs: dict[str, Any], path: Path) -> tuple[Any, li
 
 
 def _arrays(inputs: dict[str, Any], path: Path) -> tuple[Any, list[str]]:
-    if path.suffix.lower() == ".npy":
-        held = {next(iter(inputs)): np.load(path, mmap_mode="r", allow_pickle=False)}
-    else:
-        with np.load(path, allow_pickle=False) as file:
-            held = {name: file[name] for name in file.files}
+    held = _read_arrays(path, next(iter(inputs)))
     if missing := [name for name in inputs if name not in held]:
         raise NameplateError(f"{path} has no array {', '.join(missing)}; it has {', '.join(held)}")
-    size = len(next(iter(held.values())))
     chosen = {name: held[name] for name in inputs}
+    wrong = [f"{name} {array.dtype} {array.shape}" for name, array in chosen.items() if not array.ndim]
+    if wrong or len({len(array) for array in chosen.values()}) > 1:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in chosen.items())
+        raise NameplateError(f"{path}: the arrays {shapes} need the same number of examples in front")
+    size = len(next(iter(chosen.values())))
     return next(iter(chosen.values())) if len(chosen) == 1 else chosen, [str(number) for number in range(size)]
+
+
+def _read_arrays(path: Path, name: str) -> dict[str, np.ndarray]:
+    """Return the arrays of an .npz file, or that of an .npy file under this name."""
+    from nameplate.data.specs import array_headers
+
+    try:
+        if path.suffix.lower() == ".npy":
+            return {name: np.load(path, mmap_mode="r", allow_pickle=False)}
+        array_headers(path)
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise NameplateError(f"{path} cannot be read as arrays: {error}") from error
 
 
 def _classes(source: Rebuilt) -> dict[str, Sequence[str]] | None:
     """Return the classes of every output that has some: their names, or their numbers."""
+    from nameplate.engine.compile import output_names
+
     classes: dict[str, Sequence[str]] = dict(source.data_record.classes)
     if source.config is not None:
         objective = source.config.objective
-        outputs = zip(source.model.output_names, source.model.outputs, strict=True)
+        outputs = zip(output_names(source.model), source.model.outputs, strict=True)
         shapes = {name: tensor.shape for name, tensor in outputs}
         for name, shape in shapes.items():
             loss = str(objective.losses.get(name, objective.loss)).replace("_", "").casefold()
@@ -162,13 +179,8 @@ def _classes(source: Rebuilt) -> dict[str, Sequence[str]] | None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m trainer.predict",
-        description="What a trained model predicts, as a table with the names of its classes.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    chosen_model.add_arguments(parser)
+    description = "What a trained model predicts, as a table with the names of its classes."
+    parser = chosen_model.parser_of("predict", description=description, examples=_EXAMPLES)
     add = parser.add_argument
     add("inputs", nargs="+", metavar="INPUT", help="images and folders of them; one table; one .npz or .npy")
     add("--to", required=True, metavar="FILE", help="the table to write: .csv or .parquet")

@@ -179,6 +179,10 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "a choice among arrays": (lambda: examples((X, Y), targets="y"), "targets: chosen from dicts"),
     "no examples": (lambda: examples(Empty(), inputs="x"), "Empty without examples"),
     "objects": (lambda: examples(Rows(lambda index, row: {"x": object()}), inputs="x"), "example 0 .* object"),
+    "weights alone": (
+        lambda: examples(Rows(), inputs="x", sample_weight="weight"),
+        "sample_weight='weight' without targets, which it weighs",
+    ),
     "no workers": (lambda: examples(Pairs(), workers=0), "workers=0: at least 1"),
     "no table": (lambda: examples("rows.csv", inputs="x"), "rows.csv: not a table; files .parquet, .arrow"),
     "no file": (lambda: examples("none.parquet", inputs="x"), "none.parquet: no such file"),
@@ -277,3 +281,31 @@ def trained_kernel(strategy: Any, data: Any) -> np.ndarray:
     model = built(strategy)
     nameplate.fit(model, data, batch_size=8, steps=10)
     return np.asarray(model.get_layer("y").kernel)
+
+
+class Short(ByLists):
+    def __getitems__(self, indices: list[int]) -> list[Any]:
+        return super().__getitems__(indices[1:])
+
+
+def test_a_wrong_number_of_items_is_refused(strategy: Any) -> None:
+    with pytest.raises(DataError, match="__getitems__ of a Short returned 7 items for 8 indices"):
+        trained(strategy, examples(Short(), inputs="x", targets="y"))
+
+
+def test_sparse_rows_are_not_taken_for_examples_by_index(strategy: Any) -> None:
+    """SciPy's sparse matrices have rows by index, and a length that raises."""
+    sparse = pytest.importorskip("scipy.sparse")
+    model = built(strategy)
+    np.testing.assert_array_equal(nameplate.predict(model, sparse.csr_matrix(X)), nameplate.predict(model, X))
+
+
+def test_memory_mapped_integers_keep_their_shape(strategy: Any, tmp_path: Path) -> None:
+    """(n, 1) is not (n,): an embedding of it has another shape."""
+    words = Y[:, None].astype("int64")
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = keras.Sequential([keras.layers.Embedding(3, 2, name="words")], name="net")
+    found = nameplate.predict(model, mapped(tmp_path, words))
+    np.testing.assert_array_equal(found, model.predict(words, verbose=0))
+    assert found.shape == (37, 1, 2)

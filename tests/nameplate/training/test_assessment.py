@@ -24,10 +24,10 @@ LABELS = NUMBERS.integers(0, 3, 37)
 NAMES = ["ant", "bee", "cat"]
 
 
-def identity(strategy: Any, *, units: int = 3, compiled: bool = True) -> keras.Model:
+def identity(strategy: Any, *, units: int = 3, compiled: bool = True, activation: str = "linear") -> keras.Model:
     with strategy.scope():
         x = keras.Input((units,), name="x")
-        model = keras.Model(x, keras.layers.Dense(units, "linear", False, "identity", name="kind")(x), name="same")
+        model = keras.Model(x, keras.layers.Dense(units, activation, False, "identity", name="kind")(x), name="same")
         if compiled:
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
             model.compile("sgd", loss, metrics=["accuracy"])
@@ -82,6 +82,11 @@ def test_two_classes_in_one_unit_and_values(strategy: Any) -> None:
     found = nameplate.assess(model, (logit, label)).outputs["kind"]
     assert found.confusion is not None
     assert np.trace(found.confusion) == ((logit[:, 0] > 0) == label).sum()
+    small = np.full((4, 1), 0.3, "float32")  # a logit between 0 and 1 is not a probability
+    assert nameplate.tabulate(model, small, classes=["no", "yes"]).columns["predicted"].tolist() == ["yes"] * 4
+    sigmoid = identity(strategy, units=1, compiled=False, activation="sigmoid")
+    table = nameplate.tabulate(sigmoid, -small, classes=["no", "yes"])
+    np.testing.assert_allclose(table.columns["p_yes"], 1 / (1 + np.exp(0.3)), rtol=1e-5)
     values = nameplate.assess(model, (logit, LOGITS[:, 1:2]), worst=1).outputs["kind"]
     assert values.confusion is None
     assert values.worst[0].index == np.abs(LOGITS[:, 0] - LOGITS[:, 1]).argmax()
@@ -100,6 +105,9 @@ WRONG: dict[str, tuple[dict[str, Any], Any, str]] = {
     "too few names": ({"classes": NAMES[:2]}, (LOGITS, LABELS), "2 names for the 3 classes of 'kind'"),
     "an unknown output": ({"classes": {"a": NAMES, "b": NAMES}}, (LOGITS, LABELS), "no output a, b; there are kind"),
     "no targets": ({}, LOGITS, "no targets to compare"),
+    "sequences": ({}, (LOGITS, LABELS[:, None].repeat(2, 1)), r"of shape \(37, 3\) for targets of shape \(37, 2\)"),
+    "other names": ({}, (LOGITS, {"a": LABELS, "b": LABELS}), "targets a, b: the model's outputs are kind"),
+    "NaN": ({}, (np.full_like(LOGITS, np.nan), LABELS), "'kind' predicts NaN or infinite values for 37 of 37"),
     "labels beyond": ({}, (LOGITS, LABELS + 1), "predicts 3 classes; the targets have 1 to 3"),
 }
 
@@ -130,3 +138,19 @@ def test_predictions_are_written_as_a_table(strategy: Any, tmp_path: Path) -> No
         table.write(tmp_path / "no" / "table.csv")
     with pytest.raises(NameplateError, match="names: 2 for 37 examples"):
         nameplate.tabulate(model, LOGITS, names=["a", "b"])
+
+
+class Opaque(keras.layers.Layer):
+    def call(self, x: Any) -> Any:
+        return x
+
+
+def test_one_unit_of_which_nothing_says_what_it_is_needs_a_word(strategy: Any) -> None:
+    with strategy.scope():
+        x = keras.Input((1,), name="x")
+        model = keras.Model(x, Opaque(name="score")(x), name="net")
+    values = np.array([[0.3], [0.7]], "float32")
+    with pytest.raises(NameplateError, match=r"'score' has one unit, .*from_logits=True or from_logits=False"):
+        nameplate.tabulate(model, values, classes=["no", "yes"])
+    table = nameplate.tabulate(model, values, classes=["no", "yes"], from_logits=False)
+    assert table.columns["predicted"].tolist() == ["no", "yes"]

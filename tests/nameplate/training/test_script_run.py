@@ -169,7 +169,7 @@ def test_an_early_stop_says_why_and_which_weights_remain(
     history, _ = train(tmp_path / "a", stop, verbose=1)
     said = capsys.readouterr().out
     best = history.history["val_loss"][0]
-    assert f"stopped early after epoch 2: val_loss is no better than {best:.4f} of epoch 1 (patience 1)\n" in said
+    assert f"stopped early after epoch 2: val_loss has not improved on {best:.4f} of epoch 1 (patience 1)\n" in said
     kept = "1\n" if restores else "2; with restore_best_weights=True it has those of epoch 1\n"
     assert f"  the model has the weights of epoch {kept}" in said
     assert "data: training 96, validation 24 examples\n  y: 41 of 0, 27 of 1, 28 of 2\n" in said

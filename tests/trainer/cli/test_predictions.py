@@ -77,18 +77,33 @@ def test_another_part_and_other_data_are_chosen(desk: Path, tmp_path: Path) -> N
     numbers = tmp_path / "numbers.json"
     assert evaluate.main([str(desk / "digits"), "--part", "test", "--json", str(numbers)]) == 0
     assert json.loads(numbers.read_text())["examples"] == 180
-    _write(
-        tmp_path / "other.csv",
-        [
-            ["first", "sign", "second", "kind"],
-            [3, "plus", -3, "less"],
-            [-3, "minus", 3, "more"],
-            [4, "plus", -4, "less"],
-        ],
-    )
-    other = [f"data.path={tmp_path / 'other.csv'}", "data.validation=0", "--part", "train", "--json", str(numbers)]
-    assert evaluate.main([str(desk / "table"), *other]) == 0
-    assert json.loads(numbers.read_text())["outputs"]["kind"]["classes"] == ["less", "more"]
+    rows = _read(desk / "table.csv")
+    _write(tmp_path / "other.csv", [[*reversed(rows[0])], *([*reversed(row.values())] for row in rows)])
+    everything = ["data.validation=0", "--part", "train", "--json", str(numbers)]
+    found = []
+    for path in (desk / "table.csv", tmp_path / "other.csv"):  # the same rows, the columns in another order
+        assert evaluate.main([str(desk / "table"), f"data.path={path}", *everything]) == 0
+        found.append({key: json.loads(numbers.read_text())[key] for key in ("values", "outputs")})
+    assert found[0] == found[1]
+    whole = ["data=csv", f"data.path={tmp_path / 'other.csv'}", "data.classes=[kind]", "data.categories=[sign]"]
+    assert evaluate.main([str(desk / "table"), *whole, "--json", str(numbers)]) == 0  # all of other data
+    assert json.loads(numbers.read_text())["outputs"] == found[0]["outputs"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([[1, "plus", 2, "more"], [1, "minus", 2, "equal"]], "the classes of 'kind' are equal, more;"),
+        ([[1, "plus", 2, "more"], [1, "zero", 2, "less"]], "the values of 'sign' are plus, zero;"),
+    ],
+)
+def test_data_with_other_classes_or_categories_is_refused(
+    desk: Path, tmp_path: Path, rows: list[list[Any]], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their numbers would mean other things than in the training."""
+    _write(tmp_path / "other.csv", [["second", "sign", "first", "kind"], *rows])
+    assert evaluate.main([str(desk / "table"), f"data.path={tmp_path / 'other.csv'}", "data.validation=0"]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_classes_of_a_run_are_in_its_checkpoints(desk: Path) -> None:
@@ -147,6 +162,27 @@ def test_a_run_is_exported(desk: Path, tmp_path: Path, name: str, capsys: pytest
         with store.open(store.checkpoints(desk / "digits" / "checkpoints")[-1]) as checkpoint:
             kernel = nameplate.load(tmp_path / name).get_layer("label").kernel
             np.testing.assert_array_equal(kernel, checkpoint.weights["label/kernel"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("bad.npz", b"PK\x03\x04 cut short", "bad.npz cannot be read as arrays"),
+        ("bad.npy", b"not an array", "bad.npy cannot be read as arrays"),
+        ("other.npz", {"x": np.zeros(3)}, "has no array image; it has x"),
+        ("scalar.npz", {"image": np.float32(1)}, "need the same number of examples"),
+        ("objects.npz", {"image": np.array([None], object)}, "objects.npz cannot be read as arrays"),
+    ],
+)
+def test_arrays_that_cannot_be_read_are_refused(
+    desk: Path, tmp_path: Path, name: str, content: Any, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if isinstance(content, bytes):
+        (tmp_path / name).write_bytes(content)
+    else:
+        np.savez(tmp_path / name, **content)
+    assert predict.main([str(desk / "digits"), str(tmp_path / name), "--to", str(tmp_path / "p.csv")]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
 REFUSED: dict[str, tuple[Any, list[str], str]] = {
