@@ -33,8 +33,8 @@ def export(model: keras.Model, path: str | os.PathLike[str], *, format: str | No
     the names of the input layers and of the outputs, or the keys if the model was built with dictionaries. The batch
     size of every input is open. What is written appears by one rename.
 
-    Proved, of a SavedModel: that it has each variable by its name and value; not what its graph computes. Of an ONNX
-    file: that onnxruntime computes the model's outputs for random inputs.
+    Proved: that a SavedModel has each variable by its name and value; that onnxruntime computes the model's outputs
+    from an ONNX file, for random inputs. Not proved: what the graph of a SavedModel computes.
 
     Args:
         model: built, functional or sequential; a subclassed model has no named inputs.
