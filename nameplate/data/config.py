@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nameplate.data.specs import (
+    TABLES,
     ArrayHeader,
     Encoding,
     Feature,
@@ -216,10 +217,11 @@ def _header_problems(key: str, headers: dict[str, ArrayHeader]) -> Iterator[str]
 
 
 @dataclass(frozen=True)
-class CsvConfig(DataConfig):
-    """A CSV table with a header: numbers in, classes or numbers out."""
+class TableConfig(DataConfig):
+    """A table in a CSV, Parquet, Arrow or Feather file: numbers and categories in, classes or numbers out."""
 
-    path: str = field(default=MISSING, metadata=example("data.path=/data/table.csv"))  # the file
+    # A file .csv with a header, .parquet, .arrow or .feather.
+    path: str = field(default=MISSING, metadata=example("data.path=/data/table.parquet"))
     validation_path: str | None = None  # the same columns, to validate on; None: a share of `path`
     test_path: str | None = None  # the same columns, for the final test; None: a share of `path`
     inputs: list[str] = field(default_factory=list)  # columns of numbers; empty: all that have no other use
@@ -228,7 +230,7 @@ class CsvConfig(DataConfig):
     classes: list[str] = field(default_factory=list)  # columns to predict as classes, e.g. [species]
     values: list[str] = field(default_factory=list)  # columns to predict as numbers, e.g. [price]
     sample_weight: str | None = None  # column with one weight per example
-    delimiter: str = ","  # one character between cells
+    delimiter: str = ","  # one character between the cells of a CSV file
 
     def source_problems(self) -> Iterator[str]:
         """Yield files that do not exist, and columns that cannot be used as asked."""
@@ -243,8 +245,27 @@ class CsvConfig(DataConfig):
             yield f"data: the column {column!r} is used twice, among {uses}"
         for key in ("path", "validation_path", "test_path"):
             value = getattr(self, key)
-            if value not in (None, MISSING) and not Path(value).expanduser().is_file():
-                yield f"data.{key}: no file at {value!r}"
+            if value not in (None, MISSING):
+                yield from self._path_problems(f"data.{key}", Path(value).expanduser())
+
+    def _path_problems(self, key: str, path: Path) -> Iterator[str]:
+        if not path.is_file():
+            yield f"{key}: no file at {str(path)!r}"
+        elif path.suffix.lower() not in TABLES:
+            yield f"{key}: {str(path)!r} is not a table; {', '.join(TABLES)}. data=csv reads any file as CSV"
+
+
+@dataclass(frozen=True)
+class CsvConfig(TableConfig):
+    """A CSV table with a header, whatever its suffix: numbers and categories in, classes or numbers out."""
+
+    path: str = field(default=MISSING, metadata=example("data.path=/data/table.csv"))  # the file
+
+    def _path_problems(self, key: str, path: Path) -> Iterator[str]:
+        if not path.is_file():
+            yield f"{key}: no file at {str(path)!r}"
+        elif path.suffix.lower() in TABLES[1:]:
+            yield f"{key}: {str(path)!r} is not a CSV file; data=table reads it"
 
 
 @dataclass(frozen=True)
@@ -336,6 +357,7 @@ DATA_SCHEMAS: dict[str, type[DataConfig]] = {
     "image_folder": ImageFolderConfig,
     "records": RecordsConfig,
     "csv": CsvConfig,
+    "table": TableConfig,
     "synthetic": SyntheticConfig,
     "custom": CustomDataConfig,
 }

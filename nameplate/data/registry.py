@@ -7,7 +7,6 @@ from dataclasses import replace
 from nameplate.data.arrays import open_arrays
 from nameplate.data.config import (
     ArraysConfig,
-    CsvConfig,
     CustomDataConfig,
     DataConfig,
     DigitPairsConfig,
@@ -15,8 +14,8 @@ from nameplate.data.config import (
     ImageFolderConfig,
     RecordsConfig,
     SyntheticConfig,
+    TableConfig,
 )
-from nameplate.data.csv_table import open_csv
 from nameplate.data.custom import open_custom
 from nameplate.data.dataset import Allow, Dataset
 from nameplate.data.digits import open_digit_pairs, open_digits
@@ -24,6 +23,7 @@ from nameplate.data.errors import DataError
 from nameplate.data.image_folder import open_image_folder
 from nameplate.data.splits import first
 from nameplate.data.synthetic import open_synthetic
+from nameplate.data.tables import open_table
 from nameplate.data.tfrecords import open_records
 
 
@@ -57,8 +57,8 @@ def _open(config: DataConfig, *, seed: int, allow: Allow) -> Dataset:
             return open_image_folder(config)
         case RecordsConfig():
             return open_records(config)
-        case CsvConfig():
-            return open_csv(config)
+        case TableConfig():  # CSV too
+            return open_table(config)
         case SyntheticConfig():
             return open_synthetic(config, seed=seed)
         case CustomDataConfig():

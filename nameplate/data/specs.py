@@ -24,6 +24,7 @@ from nameplate.formats.limits import Budget
 from nameplate.naming.names import did_you_mean
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")  # suffixes of files that are read as images
+TABLES = (".csv", ".parquet", ".arrow", ".feather")  # suffixes of files that are read as tables
 
 # The default amount of each augmentation: the largest change, in the unit of its comment. None takes no amount.
 AMOUNTS: dict[str, float | None] = {

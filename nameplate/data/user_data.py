@@ -16,11 +16,12 @@ from nameplate.data.errors import DataError
 from nameplate.data.indexed import Indexed, Select, is_indexed, no_choice
 from nameplate.data.source import Example, Memory, Source, Stream, leaves
 from nameplate.data.sparse import in_floatx
+from nameplate.data.specs import TABLES
 from nameplate.data.splits import take
+from nameplate.data.table_files import INSTALL
 from nameplate.naming.names import did_you_mean
 
 Keys = str | Sequence[str] | None  # of a dict: one, or several by name
-_TABLES = (".parquet", ".arrow", ".feather")
 _CHUNK = 1024  # examples that are read at a time for their targets
 
 
@@ -107,17 +108,15 @@ def is_table(data: Any) -> bool:
 def _table(data: Any) -> Any:
     """Return the pyarrow table of a file or of an object with columns."""
     path = Path(data).expanduser() if isinstance(data, str | Path) else None
-    if path is not None and path.suffix.lower() not in _TABLES:
-        raise DataError(f"{path}: not a table; files {', '.join(_TABLES)}")
+    if path is not None and path.suffix.lower() not in TABLES[1:]:
+        raise DataError(f"{path}: not a table; files {', '.join(TABLES[1:])}")
     if path is not None and not path.is_file():
         raise DataError(f"{path}: no such file")
     try:
         import pyarrow
         from pyarrow import feather, parquet
     except ImportError as error:
-        raise DataError(
-            "tables are read by pyarrow, which is not installed: pip install 'nameplate[tables]'"
-        ) from error
+        raise DataError(INSTALL) from error
     try:
         if path is None:
             return pyarrow.table(data)

@@ -25,7 +25,7 @@ _EXAMPLES = """examples:
   python -m trainer.evaluate runs/digits
   python -m trainer.evaluate runs/digits --part test --json digits.json --page digits.html
   python -m trainer.evaluate runs/flowers data.root=/data/other
-  python -m trainer.evaluate model.keras data=csv data.path=table.csv 'data.classes=[species]'
+  python -m trainer.evaluate model.keras data=table data.path=table.parquet 'data.classes=[species]'
 """
 
 
@@ -77,19 +77,21 @@ def _evaluate(arguments: argparse.Namespace, screen: Screen) -> None:
 
 def _data(source: Rebuilt, overrides: Sequence[str], trust: Sequence[str]) -> Dataset:
     """Return the data of the run, with what the command line changes in it; or all data that is described there."""
-    from nameplate.data.config import CsvConfig
+    from nameplate.data.config import TableConfig
     from nameplate.data.registry import open_dataset
     from nameplate.data.targets import resolver
     from trainer.config import run_config
 
     if not overrides and source.data is None:
-        raise NameplateError(f"{source.origin} has no data of its own; say which, e.g. data=csv data.path=table.csv")
+        raise NameplateError(f"{source.origin} has no data of its own; say which, e.g. data=table data.path=table.csv")
     if not overrides:
         assert source.data is not None
         return source.data()
     changed = run_config([*_own_data(source, overrides), *overrides, f"trust=[{','.join(trust)}]"])
     data, record = changed.data, source.data_record
-    if isinstance(data, CsvConfig) and record.columns and not data.inputs:  # in the order of the run's, not the file's
+    if (
+        isinstance(data, TableConfig) and record.columns and not data.inputs
+    ):  # in the order of the run's, not the file's
         data = replace(data, inputs=[column for column in record.columns if column not in record.categories])
     stored = not _describe_all(overrides)
     return open_dataset(data, seed=changed.seed, allow=resolver(tuple(trust), stored=stored))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nameplate.data.specs import IMAGES
+from nameplate.data.specs import IMAGES, TABLES
 from nameplate.errors import Exit, NameplateError, configured
 from nameplate.training.console import Screen, import_tensorflow, interruptible
 from trainer.cli import chosen_model
@@ -23,7 +23,6 @@ from trainer.cli import chosen_model
 if TYPE_CHECKING:
     from trainer.model import Rebuilt
 
-TABLES = (".csv", ".parquet", ".arrow", ".feather")
 ARRAYS = (".npz", ".npy")
 _EXAMPLES = """examples:
   python -m trainer.predict runs/flowers photo.jpg holiday/ --to predictions.csv
@@ -119,7 +118,7 @@ def _images(source: Rebuilt, inputs: dict[str, Any], paths: Sequence[Path]) -> t
 
 def _table(source: Rebuilt, inputs: dict[str, Any], path: Path) -> tuple[Any, list[str]]:
     """Return the columns that the run was trained on, as one vector or each as an input."""
-    from nameplate.data.csv_table import table_inputs
+    from nameplate.data.tables import table_inputs
 
     record = source.data_record
     wanted = record.columns or tuple(inputs)

@@ -24,6 +24,7 @@ from nameplate.data.config import (
     RecordsConfig,
     Resident,
     SyntheticConfig,
+    TableConfig,
 )
 from nameplate.data.specs import parse_feature
 
@@ -69,6 +70,10 @@ FEATURES = {"image": "image 8x8x1", "label": "int64"}
         (CsvConfig(), "data.classes, data.values: nothing to predict"),
         (CsvConfig(classes=["a"], values=["a"]), "the column 'a' is used twice"),
         (CsvConfig(delimiter="tab"), "data.delimiter: 'tab'; exactly one character"),
+        (CsvConfig(path="/x.parquet"), "data.path: no file at '/x.parquet'"),
+        (TableConfig(), "data.path: required and not given; e.g. data.path=/data/table.parquet"),
+        (TableConfig(path="/x.arrow"), "data.path: no file at '/x.arrow'"),
+        (TableConfig(path=__file__), "is not a table; .csv, .parquet, .arrow, .feather. data=csv reads any file as"),
         (SyntheticConfig(size=1), "data.size: 1 is out of range"),
         (SyntheticConfig(shape=[3, 0]), "data.shape: [3, 0] is not a shape"),
         (SyntheticConfig(inputs=["a", "a"]), "data.inputs: ['a', 'a']; needs at least one name, and each only once"),

@@ -1,0 +1,138 @@
+"""Tables of numbers, categories and classes, from CSV, Parquet, Arrow or Feather files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from nameplate.data.config import CsvConfig, TableConfig
+from nameplate.data.dataset import Dataset, Output, TargetKind, describe
+from nameplate.data.errors import refuse
+from nameplate.data.source import Memory, bundle
+from nameplate.data.splits import split
+from nameplate.data.table_files import Columns, TableFile, Texts, table_file
+from nameplate.naming.names import fault, sanitized
+
+
+def open_table(config: TableConfig) -> Dataset:
+    """Return the columns of a table: one input `features` float32 (columns,), or each column an input (1,).
+
+    A column of classes becomes the index of each value among the distinct values, which are sorted as numbers if all
+    are whole, else as text. A column of categories becomes a number for each of its distinct values, 1 for the row's
+    own and 0 for the others, after the columns of numbers. An input or output has its column's name, with `_` for what
+    a layer's name cannot have. Of a Parquet, Arrow or Feather file only these columns are read.
+
+    Raises:
+        DataError: missing columns, missing values, dates, and text among numbers, with their lines or rows.
+    """
+    files = _files(config)
+    refuse(fault for file in files.values() for fault in file.faults)
+    inputs = list(config.inputs) or _unused_columns(files["train"], config)
+    numbers = [*inputs, *config.values, *([config.sample_weight] if config.sample_weight else [])]
+    read = {key: file.read(numbers=numbers, texts=[*config.classes, *config.categories]) for key, file in files.items()}
+    refuse(problem for _, problems in read.values() for problem in problems)
+    tables = {key: columns for key, (columns, _) in read.items()}
+    names, categories = (
+        {column: _distinct(tables["train"].texts[column]) for column in columns}
+        for columns in (config.classes, config.categories)
+    )
+    refuse(problem for table in tables.values() for problem in _class_problems(table, names))
+    refuse(problem for table in tables.values() for problem in _unknown_values(table, categories))
+    sources = {key: _source(table, config, inputs, categories, names) for key, table in tables.items()}
+    parts = split(sources["train"], config, validation=sources.get("validation"), test=sources.get("test"))
+    outputs = {_name(column): Output(len(known), TargetKind.CLASSES, tuple(known)) for column, known in names.items()}
+    outputs |= {_name(column): Output(1, TargetKind.VALUES) for column in config.values}
+    columns = (*inputs, *categories)
+    shown = [_name(column) for column in columns] if config.named else ["features"]
+    values = {column: tuple(known) for column, known in categories.items()}
+    return replace(describe(parts, inputs=shown, outputs=outputs), columns=columns, categories=values)
+
+
+def table_inputs(
+    path: Path, columns: Sequence[str], *, categories: Mapping[str, Sequence[str]], delimiter: str = ","
+) -> dict[str, np.ndarray]:
+    """Return columns of a CSV, Parquet, Arrow or Feather file as inputs, float32 (rows, width) each, in this order.
+
+    Columns with `categories` have a number for each of these values, the others one.
+
+    Raises:
+        DataError: columns that do not exist, missing values, text among numbers, unknown values of categories.
+    """
+    file = table_file(path, delimiter)
+    refuse(file.faults)
+    numbers = [column for column in columns if column not in categories]
+    table, problems = file.read(numbers=numbers, texts=[column for column in columns if column in categories])
+    refuse(problems)
+    refuse(_unknown_values(table, categories))
+    return _input_columns(table, columns, categories)
+
+
+def _files(config: TableConfig) -> dict[str, TableFile]:
+    paths = {"train": config.path, "validation": config.validation_path, "test": config.test_path}
+    always_csv = isinstance(config, CsvConfig)
+    return {
+        key: table_file(Path(path).expanduser(), config.delimiter, always_csv=always_csv)
+        for key, path in paths.items()
+        if path
+    }
+
+
+def _input_columns(
+    table: Columns, columns: Sequence[str], categories: Mapping[str, Sequence[str]]
+) -> dict[str, np.ndarray]:
+    """Return numbers (rows, 1), and categories (rows, values) with one 1 in each row."""
+    return {
+        column: np.eye(len(categories[column]), dtype=np.float32)[table.texts[column].indices(categories[column])]
+        if column in categories
+        else table.numbers[column][:, None]
+        for column in columns
+    }
+
+
+def _unused_columns(file: TableFile, config: TableConfig) -> list[str]:
+    used = {*config.classes, *config.values, *config.categories, config.sample_weight}
+    return [column for column in file.names if column not in used]
+
+
+def _source(
+    table: Columns,
+    config: TableConfig,
+    inputs: list[str],
+    categories: dict[str, list[str]],
+    names: dict[str, list[str]],
+) -> Memory:
+    found = _input_columns(table, [*inputs, *categories], categories)
+    columns = {_name(column): array for column, array in found.items()}
+    x = columns if config.named else {"features": np.concatenate(list(columns.values()), axis=1)}
+    y = {_name(column): table.texts[column].indices(names[column]) for column in config.classes}
+    y |= {_name(column): table.numbers[column] for column in config.values}
+    weights = [table.numbers[config.sample_weight]] if config.sample_weight else []
+    return Memory((bundle(x), bundle(y), *weights))
+
+
+def _distinct(column: Texts) -> list[str]:
+    whole = all(value.lstrip("+-").isdecimal() for value in column.values)
+    return sorted(column.values, key=int if whole else str)
+
+
+def _class_problems(table: Columns, names: dict[str, list[str]]) -> Iterator[str]:
+    for column, known in names.items():
+        where = f"{table.path}: the column {column!r}"
+        if len(known) < 2:
+            yield f"{where} has only the value {known[0]!r}; there is nothing to predict"
+    yield from _unknown_values(table, names)
+
+
+def _unknown_values(table: Columns, known: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    for column, values in known.items():
+        if other := sorted(set(table.texts[column].values) - set(values)):
+            yield (
+                f"{table.path}: the column {column!r} has values that the training data does not: {', '.join(other)}"
+            )
+
+
+def _name(column: str) -> str:
+    return column if fault(column) is None else sanitized(column)
