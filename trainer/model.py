@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -17,8 +17,9 @@ import numpy as np
 import nameplate
 from nameplate import checkpoint as store
 from nameplate.checkpoint import location
-from nameplate.data.dataset import Dataset, Shapes, TargetKind
+from nameplate.data.dataset import Dataset, Field, Shapes, TargetKind
 from nameplate.data.registry import open_dataset
+from nameplate.data.standardize import inputs_to_scale, normalizations, with_normalizations
 from nameplate.data.targets import TargetError, call, resolver
 from nameplate.engine.config import Precision
 from nameplate.engine.objective_config import ObjectiveConfig
@@ -117,6 +118,28 @@ def edited(
     with _policy(precision):
         model = apply_edits(model, config.edits, heads=dataset.outputs, seed=seed, naming=naming, source=source)
     return _prepared(model, dataset, seed=seed)
+
+
+def with_scaling(
+    model: keras.Model, inputs: Mapping[str, Field], categories: Mapping[str, Sequence[str]]
+) -> keras.Model:
+    """Return a model with the layers of `data.standardize` behind its inputs; they scale nothing yet.
+
+    Raises:
+        ConfigError: no input can be scaled, the model is not a graph of layers, or it has such layers already.
+    """
+    chosen = inputs_to_scale(inputs, categories)
+    if own := normalizations(model):
+        raise ConfigError(
+            [
+                f"data.standardize: the model scales its inputs already, in {', '.join(own)}; "
+                "data.standardize=false keeps that"
+            ]
+        )
+    try:
+        return with_normalizations(model, chosen)
+    except NameplateError as error:
+        raise ConfigError([f"data.standardize: {error}; scale the data itself, or choose another model"]) from None
 
 
 @contextmanager
@@ -265,15 +288,17 @@ def rebuild(path: str, *, trust: Sequence[str] = ()) -> Rebuilt:
 
         if isinstance(config.model, FileModelConfig):  # the checkpoint describes it too; nothing elsewhere is opened
             return Rebuilt(_loaded(str(place), trust), str(place), checkpoint.step, data)
-        shapes = stored_shapes(checkpoint) or _shapes_of_data(data, place)
+        shapes, record = stored_shapes(checkpoint) or _shapes_of_data(data, place), stored_record(checkpoint)
         given: dict[str, Any] = {"precision": config.fit.precision, "seed": config.seed}
         with within_budget(place):
             model = build_model(config.model, shapes, resolve=resolve, **given)
             source = Source(tuple(trust), stored=True)
             model = edited(model, config.model, shapes, naming=config.naming, source=source, **given)
+            if config.data.standardize:
+                model = with_scaling(model, shapes.inputs, record.categories)
         model = nameplate.enforce(model, config.naming, remedy=REPAIR)
         model_weights.write(model, model_weights.read(model) | checkpoint.weights.load())
-        return Rebuilt(model, str(place), checkpoint.step, data, config, stored_record(checkpoint))
+        return Rebuilt(model, str(place), checkpoint.step, data, config, record)
 
 
 def _shapes_of_data(data: Callable[[], Dataset], place: Path) -> Dataset:

@@ -13,6 +13,7 @@ import numpy as np
 import nameplate
 from nameplate.data.batches import Batches
 from nameplate.data.dataset import Dataset, not_finite, summary
+from nameplate.data.standardize import normalizations
 from nameplate.engine.cluster import LAUNCHED, LAUNCHER
 from nameplate.engine.optimizer_state import named_variables
 from nameplate.engine.replica import Step, crosses_replicas
@@ -41,6 +42,8 @@ def describe(
     parts = {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}
     for line in summary(parts, dataset.classes, target=next(iter(dataset.outputs))):
         say(line)
+    for name, layer in normalizations(model).items() if config.data.standardize else ():
+        say(f"  {name}: {_moments(layer)}")
     if config.log.layer_table:
         screen.table(f"layers of {model.name}", COLUMNS, layer_rows(model))
     say(estimate_memory(model, batches))
@@ -59,6 +62,16 @@ def describe(
         )
     elif step.xla and crosses_replicas(model):
         say("fit.xla: not compiled, batch statistics cross the replicas; strategy.sync_batch_norm=false compiles")
+
+
+def _moments(layer: keras.layers.Normalization) -> str:
+    """Return the ranges of the means and deviations of a layer in a few words."""
+    means, deviations = (keras.ops.convert_to_numpy(values) for values in (layer.adapt_mean, layer.adapt_variance))
+    means, deviations = means.reshape(-1), np.sqrt(deviations.reshape(-1))
+    if len(means) == 1:
+        return f"the mean {means[0]:.4g} and the deviation {deviations[0]:.4g} of the training data"
+    ranges = (f"{values.min():.4g} to {values.max():.4g}" for values in (means, deviations))
+    return "{} features by the training data, means {}, deviations {}".format(len(means), *ranges)
 
 
 def observers_of(

@@ -15,6 +15,7 @@ from nameplate.arguments import checked
 from nameplate.data.adapters import batches_of, example_of
 from nameplate.data.dataset import Dataset
 from nameplate.data.registry import open_dataset
+from nameplate.data.standardize import adapt, moments_of_run
 from nameplate.data.targets import resolver
 from nameplate.engine.compile import compile_model
 from nameplate.engine.coordinator import Coordinator
@@ -41,7 +42,15 @@ from trainer.config import run_config, to_yaml
 from trainer.config.run_config import RunConfig
 from trainer.edits import Source, refuse_unusable_layers
 from trainer.ledger.leaderboard import locate
-from trainer.model import REPAIR, build_model, edited, model_of_file, output_problems, synchronise_batch_norm
+from trainer.model import (
+    REPAIR,
+    build_model,
+    edited,
+    model_of_file,
+    output_problems,
+    synchronise_batch_norm,
+    with_scaling,
+)
 from trainer.models.config import FileModelConfig
 from trainer.preceding_runs import compare, make_preceding
 from trainer.report import commands, finish
@@ -118,6 +127,7 @@ def _train(config: RunConfig, observers: Sequence[Observer]) -> Report:
             model = named_model(config, dataset)
             stages = stages_of(config.init, epochs=job.epochs, say=screen.say)
             stages.prepare(model)
+            scale_inputs(job, model)
             origins = initial_weights(job, model)
             compile_for(job, model)
             _prove_export(job, model)
@@ -139,11 +149,24 @@ def named_model(config: RunConfig, dataset: Dataset) -> keras.Model:
     else:
         model = build_model(config.model, dataset, resolve=resolver(config.trust), **given)
     model = edited(model, config.model, dataset, naming=config.naming, source=Source(config.trust), **given)
+    if config.data.standardize:
+        model = with_scaling(model, dataset.inputs, dataset.categories)
     model = nameplate.enforce(model, config.naming, remedy=REPAIR)
     if problems := output_problems(model, dataset, config.objective):
         raise ConfigError(problems)
     synchronise_batch_norm(model, synchronised=config.strategy.sync_batch_norm)
     return model
+
+
+def scale_inputs(job: Job, model: keras.Model) -> None:
+    """Give a new run's model the statistics of its training data, if that is configured; a resumed run has them.
+
+    Raises:
+        DataError: the data has none: NaN, or no end.
+    """
+    if job.config.data.standardize and (job.home is None or job.home.is_new()):
+        for line in adapt(model, moments_of_run(job.dataset)):
+            job.screen.say(f"data: {line}")
 
 
 def initial_weights(job: Job, model: keras.Model) -> Origins:

@@ -4,9 +4,9 @@ Read `source` first: a `Source` has random access, a `Stream` does not. `config`
 (`specs` parses their values), `registry` opens what they describe: `arrays`, `tables` (`table_files` reads them),
 `image_folder` (`images`), `tfrecords`, `digits`, `synthetic`, `custom`. They give a `dataset`, divided by `splits`.
 `adapters` turns the data that users pass to `fit` into the same sources (`sparse` its sparse parts, `indexed` objects
-with `__getitem__`); `user_data` chooses inputs and targets in it, and makes folds. `batches` has the order of an epoch
-and each replica's share of a step, `feeds` brings the shares to the replicas, and `ordered_batches` whole steps to a
-loop in Python. `targets` resolves a `_target_` that is trusted.
+with `__getitem__`); `user_data` chooses inputs and targets in it, and makes folds; `standardize` scales inputs in
+layers of the model. `batches` has the order of an epoch and each replica's share of a step, `feeds` brings the shares
+to the replicas, and `ordered_batches` whole steps to a loop in Python. `targets` resolves a `_target_` that is trusted.
 """
 
 from importlib import import_module
@@ -26,6 +26,7 @@ _PLACES = {
     "folds": "user_data",
     "open_dataset": "registry",
     "shuffled": "batches",
+    "standardized": "standardize",
 }
 
 __all__ = sorted(_PLACES)

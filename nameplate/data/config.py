@@ -45,6 +45,7 @@ class DataConfig(Section):
     validation_limit: int | None = None  # validate on the first so many; None: on all that are held out
     resident: Resident = Resident.auto  # keep the training data on the devices
     augment: list[str] = field(default_factory=list)  # of training images, e.g. [flip, shift, 'rotate:0.1']
+    standardize: bool = False  # scale inputs of floats by the training part's mean and variance, in layers of the model
 
     def problems(self) -> list[str]:
         """Return every problem, by key. Looks at the disk, but reads only headers."""

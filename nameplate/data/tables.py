@@ -43,10 +43,12 @@ def open_table(config: TableConfig) -> Dataset:
     refuse(problem for table in tables.values() for problem in _unknown_values(table, categories))
     sources = {key: _source(table, config, inputs, categories, names) for key, table in tables.items()}
     parts = split(sources["train"], config, validation=sources.get("validation"), test=sources.get("test"))
-    outputs = {_name(column): Output(len(known), TargetKind.CLASSES, tuple(known)) for column, known in names.items()}
-    outputs |= {_name(column): Output(1, TargetKind.VALUES) for column in config.values}
+    outputs = {
+        layer_name(column): Output(len(known), TargetKind.CLASSES, tuple(known)) for column, known in names.items()
+    }
+    outputs |= {layer_name(column): Output(1, TargetKind.VALUES) for column in config.values}
     columns = (*inputs, *categories)
-    shown = [_name(column) for column in columns] if config.named else ["features"]
+    shown = [layer_name(column) for column in columns] if config.named else ["features"]
     values = {column: tuple(known) for column, known in categories.items()}
     return replace(describe(parts, inputs=shown, outputs=outputs), columns=columns, categories=values)
 
@@ -105,10 +107,10 @@ def _source(
     names: dict[str, list[str]],
 ) -> Memory:
     found = _input_columns(table, [*inputs, *categories], categories)
-    columns = {_name(column): array for column, array in found.items()}
+    columns = {layer_name(column): array for column, array in found.items()}
     x = columns if config.named else {"features": np.concatenate(list(columns.values()), axis=1)}
-    y = {_name(column): table.texts[column].indices(names[column]) for column in config.classes}
-    y |= {_name(column): table.numbers[column] for column in config.values}
+    y = {layer_name(column): table.texts[column].indices(names[column]) for column in config.classes}
+    y |= {layer_name(column): table.numbers[column] for column in config.values}
     weights = [table.numbers[config.sample_weight]] if config.sample_weight else []
     return Memory((bundle(x), bundle(y), *weights))
 
@@ -134,5 +136,6 @@ def _unknown_values(table: Columns, known: Mapping[str, Sequence[str]]) -> Itera
             )
 
 
-def _name(column: str) -> str:
+def layer_name(column: str) -> str:
+    """Return the name of the input or output of a column: its own, with `_` for what no layer's name may have."""
     return column if fault(column) is None else sanitized(column)

@@ -51,6 +51,37 @@ def write(model: keras.Model, weights: Weights) -> None:
         raise NameplateError("\n".join([head, *(f"  {problem}" for problem in problems)]))
     for name, variable in targets.items():
         variable.assign(weights[name])
+    refresh(model)
+
+
+def refresh(model: keras.Model) -> None:
+    """Bring what layers keep of their variables as constants up to date, after variables were assigned.
+
+    A Normalization computes with copies of its mean and variance, which Keras renews only where it loads a file itself
+    (`finalize_state`, keras 3.15.1); what Keras has traced holds the copies too, and is traced again.
+    """
+    every = [model, *(entry.layer for entry in walk(model))]
+    stale = [layer for layer in every if isinstance(layer, keras.layers.Normalization) and _is_stale(layer)]
+    for layer in stale:
+        layer.finalize_state()
+    for holder in every if stale else ():
+        for name in ("train_function", "test_function", "predict_function"):
+            if getattr(holder, name, None) is not None:
+                setattr(holder, name, None)
+
+
+def _is_stale(layer: keras.layers.Normalization) -> bool:
+    if not layer.built or layer.input_mean is not None:
+        return False
+    pairs = ((layer.mean, layer.adapt_mean), (layer.variance, layer.adapt_variance))
+    return any(
+        not np.array_equal(_flat(constant), _flat(keras.ops.cast(variable, layer.compute_dtype)), equal_nan=True)
+        for constant, variable in pairs
+    )
+
+
+def _flat(tensor: Any) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(tensor)).astype(np.float64).reshape(-1)
 
 
 @checked

@@ -20,6 +20,7 @@ from nameplate.formats import pytorch_layouts
 from nameplate.formats.arrays import Arrays
 from nameplate.formats.pytorch_weights import ROWS_UNKNOWN, Converted, to_keras, torch_rules
 from nameplate.formats.registry import open_weights
+from nameplate.graph.model_weights import refresh
 from nameplate.graph.tree import owned_variables, require_built, variables, walk
 from nameplate.io.automatic_pairs import advice, pair_rules
 from nameplate.io.channel_order import rows_by_layer
@@ -171,6 +172,7 @@ def _load(model: keras.Model, source: Weights, label: str, layout: str, options:
     if converted:
         _warn_of_unknown_rows(label, converted)
     assign(plan, targets)
+    refresh(model)
     reset_adapters(merged, targets, plan.loaded)
     return replace(plan, arrays={})  # what a caller keeps does not hold the source in memory
 

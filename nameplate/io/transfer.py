@@ -126,6 +126,7 @@ def write_plan(plan: WeightPlan, model: keras.Model) -> None:
     """
     _require_fit(plan, model)
     prove(assign(plan, variables(model)), model)
+    model_weights.refresh(model)
 
 
 def prove(values: Weights, model: keras.Model) -> None:

@@ -19,6 +19,7 @@ from nameplate.engine.private import copies
 from nameplate.engine.statistics import replica_mean, values_on_replicas
 from nameplate.engine.whole_batch import is_read_on_first_replica
 from nameplate.errors import NameplateError
+from nameplate.graph.model_weights import refresh
 from nameplate.graph.tree import seeds
 from nameplate.naming.names import did_you_mean
 from nameplate.naming.rules import parse_rules
@@ -44,6 +45,7 @@ class TrainState:
     apart: Mapping[str, keras.Variable]  # weights without gradients: replicas may differ, and their mean counts
     trained: frozenset[str]  # names of the weights that gradients move
     averaged: frozenset[str] = frozenset()  # names of those of which the optimizer keeps moving averages
+    models: tuple[keras.Model, ...] = ()  # whose variables they are
 
     def require_storable(self) -> None:
         """Raise `StoreError` with every name that a checkpoint cannot hold, before anything is trained."""
@@ -107,6 +109,8 @@ class TrainState:
             _restore_sums(variable, _replicas(name, state))
         for name, variable in self.apart.items():
             _restore_own(variable, _replicas(f"apart/{name}", state))
+        for model in self.models:
+            refresh(model)
         return notes
 
     def weight_problems(self, weights: Mapping[str, Form]) -> list[str]:
@@ -156,6 +160,7 @@ def train_state(model: keras.Model, augmentation: keras.Model | None = None) -> 
         apart=apart,
         trained=frozenset(name for name, variable in weights.items() if id(variable) in trained),
         averaged=_averaged(model.optimizer, weights),
+        models=(model,),
     )
 
 
@@ -189,6 +194,7 @@ def joint_state(
         local=_metric_variables(metrics),
         apart={},
         trained=frozenset(name for name, variable in weights.items() if id(variable) in trained),
+        models=tuple(models.values()),
     )
 
 

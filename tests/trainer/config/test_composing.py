@@ -20,6 +20,7 @@ GROUPS = options()
 REQUIRED = {
     "data=arrays",
     "data=csv",
+    "data=table",
     "data=image_folder",
     "data=records",
     "data=custom",

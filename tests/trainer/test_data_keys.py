@@ -1,0 +1,117 @@
+"""The keys of `data` that hold for every kind of data, in whole runs."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nameplate
+from nameplate.data.registry import open_dataset
+from nameplate.errors import NameplateError
+from nameplate.section import ConfigError
+from tests.trainer.running import assert_same, content, train
+from trainer.cli import evaluate, predict
+from trainer.config import run_config
+from trainer.model import rebuild
+
+SMALL = ["model=mlp", "model.hidden=[8]", "optimizer.learning_rate=0.01"]
+NUMBERS = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a table in which no column has the mean 0 and the variance 1."""
+    path = tmp_path_factory.mktemp("table") / "t.csv"
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["age", "income", "colour", "label"])
+        for _ in range(120):
+            age, income = NUMBERS.normal(40, 10), NUMBERS.normal(30_000, 9_000)
+            rows.writerow([age, income, "red" if age > 40 else "blue", "high" if income > 30_000 else "low"])
+    return path
+
+
+def keys(table: Path) -> list[str]:
+    return ["data=table", f"data.path={table}", "data.classes=[label]", "data.categories=[colour]"]
+
+
+def test_a_run_scales_numbers_by_its_training_part_and_keeps_the_statistics(
+    strategy: Any, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [*SMALL, *keys(table), "data.standardize=true"]
+    train(tmp_path, *given, "run=cut", "fit.steps=7")
+    with pytest.MonkeyPatch.context() as patch:  # statistics are weights: a resume does not compute them
+        patch.setattr("trainer.run.moments_of_run", None)
+        train(tmp_path, *given, "run=cut", "fit.steps=12")
+    report = train(tmp_path, *given, "run=whole", "fit.steps=12")
+    assert_same(content(tmp_path / "cut"), content(tmp_path / "whole"))
+    assert "features_normalization: 4 features by the training data, means 0 to " in capsys.readouterr().out
+    dataset = open_dataset(run_config(given).data, seed=0)
+    x: np.ndarray = dataset.train.arrays()[0].astype("float64")  # type: ignore[union-attr]
+    held = content(tmp_path / "whole")
+    np.testing.assert_allclose(held["weights:features_normalization/mean"], [*x.mean(0)[:2], 0, 0], rtol=1e-6)
+    np.testing.assert_allclose(held["weights:features_normalization/variance"], [*x.var(0)[:2], 1, 1], rtol=1e-6)
+    assert report.model is not None
+    inputs = dataset.validation.arrays()[0]  # type: ignore[union-attr]
+    with strategy.scope():
+        again = rebuild(str(tmp_path / "whole" / "latest")).model
+    expected = nameplate.load(tmp_path / "whole", which="latest").predict(inputs, verbose=0)
+    np.testing.assert_array_equal(again.predict(inputs, verbose=0), expected)
+    assert evaluate.main([str(tmp_path / "whole")]) == 0
+    assert predict.main([str(tmp_path / "whole"), str(table), "--to", str(tmp_path / "p.csv")]) == 0
+
+
+def test_each_column_that_is_an_input_is_scaled_and_a_category_is_not(table: Path, tmp_path: Path) -> None:
+    train(tmp_path, "model=custom", "model._target_=tests.trainer.test_data_keys.three", "trust=[tests]", *keys(table),
+          "data.named=true", "data.standardize=true", "run=named", "fit.steps=2")  # fmt: skip
+    names = [name for name in content(tmp_path / "named") if name.endswith("/mean")]
+    assert names == ["weights:age_normalization/mean", "weights:income_normalization/mean"]
+
+
+def three(inputs: dict[str, Any], classes: int) -> Any:
+    import keras
+
+    ports = {name: keras.Input(shape, name=name) for name, shape in inputs.items()}
+    both = keras.layers.Concatenate(name="both")(list(ports.values()))
+    return keras.Model(ports, keras.layers.Dense(classes, name="label")(both), name="three")
+
+
+SCALING: dict[str, tuple[list[str], type[Exception], str]] = {
+    "subclassed": (
+        ["model=subclassed", "data.standardize=true"],
+        ConfigError,
+        "data.standardize: .* cannot be edited.*choose another model",
+    ),
+    "changed": (
+        ["model=mlp", "run=scaled", "data.standardize=false"],
+        NameplateError,
+        "image_normalization/mean: only in the ch",
+    ),
+    "twice": (
+        ["model=file", "model.path={runs}/scaled", "data.standardize=true"],
+        ConfigError,
+        "the model scales its inputs already, in image_normalization; data.standardize=false",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SCALING)
+def test_scaling_that_is_not_possible_is_refused(case: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    runs = tmp_path_factory.getbasetemp() / "scaling"
+    if not runs.exists():
+        train(runs, "model=mlp", "data.standardize=true", "run=scaled", "fit.steps=1")
+    overrides, kind, message = SCALING[case]
+    with pytest.raises(kind, match=f"(?s){message}"):
+        train(runs, "fit.steps=1", *(each.format(runs=runs) for each in overrides))
+
+
+def test_weights_of_a_scaled_run_bring_their_statistics(table: Path, tmp_path: Path) -> None:
+    given = [*SMALL, *keys(table), "data.standardize=true", "fit.steps=1"]
+    train(tmp_path, *given, "run=first")
+    train(tmp_path, *given, "data.limit=20", "run=next", "init=checkpoint", f"init.path={tmp_path / 'first'}")
+    first, after = (content(tmp_path / run)["weights:features_normalization/mean"] for run in ("first", "next"))
+    np.testing.assert_array_equal(first, after)
