@@ -51,12 +51,12 @@ def test_a_run_scales_numbers_by_its_training_part_and_keeps_the_statistics(
     assert_same(content(tmp_path / "cut"), content(tmp_path / "whole"))
     assert "features_normalization: 4 features by the training data, means 0 to " in capsys.readouterr().out
     dataset = open_dataset(run_config(given).data, seed=0)
-    x: np.ndarray = dataset.train.arrays()[0].astype("float64")  # type: ignore[union-attr]
+    x: np.ndarray = dataset.train.arrays()[0].astype("float64")  # type: ignore[union-attr, index]
     held = content(tmp_path / "whole")
     np.testing.assert_allclose(held["weights:features_normalization/mean"], [*x.mean(0)[:2], 0, 0], rtol=1e-6)
     np.testing.assert_allclose(held["weights:features_normalization/variance"], [*x.var(0)[:2], 1, 1], rtol=1e-6)
     assert report.model is not None
-    inputs = dataset.validation.arrays()[0]  # type: ignore[union-attr]
+    inputs = dataset.validation.arrays()[0]  # type: ignore[union-attr, index]
     with strategy.scope():
         again = rebuild(str(tmp_path / "whole" / "latest")).model
     expected = nameplate.load(tmp_path / "whole", which="latest").predict(inputs, verbose=0)
