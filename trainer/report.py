@@ -44,6 +44,8 @@ def describe(
         say(line)
     for name, layer in normalizations(model).items() if config.data.standardize else ():
         say(f"  {name}: {_moments(layer)}")
+    for note in dataset.notes:
+        say(f"data: {note}")
     if config.log.layer_table:
         screen.table(f"layers of {model.name}", COLUMNS, layer_rows(model))
     say(estimate_memory(model, batches))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, fields
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from nameplate.data.specs import (
@@ -271,18 +271,24 @@ class CsvConfig(TableConfig):
 
 @dataclass(frozen=True)
 class ImageFolderConfig(DataConfig):
-    """A folder with one folder of images per class, or with `train`, `val` and `test` folders of that kind."""
+    """A folder or zip file with one folder of images per class, or with `train`, `val` and `test` of that kind."""
 
-    root: str = field(default=MISSING, metadata=example("data.root=/data/flowers"))  # the folder
+    root: str = field(default=MISSING, metadata=example("data.root=/data/flowers"))  # the folder, or a .zip file
+    labels: str | None = None  # table of classes, in the root, in each of its parts or elsewhere; None: folders are
+    file_column: str = "file"  # of the table: the path of an image, from the folder that the table is in
+    label_column: str = "label"  # of the table: its class
     height: int = 64  # pixels; images are resized
     width: int = 64  # pixels
     channels: int = 3  # 1: grey, 3: colour
 
     def source_problems(self) -> Iterator[str]:
         """Yield a folder that does not exist, and sizes that are out of range."""
-        if self.root != MISSING and not Path(self.root).expanduser().is_dir():
-            what = "a file" if Path(self.root).expanduser().exists() else "no folder"
-            yield f"data.root: {what} at {self.root!r}; give a folder with one folder of images per class"
+        root = Path(self.root).expanduser()
+        if self.root != MISSING and not root.is_dir() and not (root.is_file() and root.suffix.lower() == ".zip"):
+            what = "a file" if root.exists() else "no folder"
+            yield f"data.root: {what} at {self.root!r}; give a folder with one folder of images per class, or a .zip"
+        if self.labels is not None and PurePath(self.labels).suffix.lower() not in TABLES:
+            yield f"data.labels: {self.labels!r} is not a table; {', '.join(TABLES)}, in a .zip file .csv"
         for key in ("height", "width"):
             if getattr(self, key) < 1:
                 yield f"data.{key}: {getattr(self, key)} is too small; at least 1 pixel"

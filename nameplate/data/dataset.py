@@ -60,6 +60,7 @@ class Dataset:
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)  # names of the classes, if known
     columns: tuple[str, ...] = ()  # of a table: those that are inputs, in their order
     categories: dict[str, tuple[str, ...]] = field(default_factory=dict)  # the values of those that are text
+    notes: tuple[str, ...] = ()  # what was found on opening that a user should know
 
 
 Allow = Callable[[str], Any]  # dotted name -> object; raises if the name is not trusted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -88,11 +89,13 @@ def table_file(path: Path, delimiter: str = ",", *, always_csv: bool = False) ->
 class CsvFile:
     """A CSV file with a header; its cells are kept as text."""
 
-    def __init__(self, path: Path, delimiter: str) -> None:
+    def __init__(self, path: Path, delimiter: str, *, content: bytes | None = None) -> None:
+        """Read the file, or `content` that `path` names in messages."""
         self.path, self.names, self.faults = path, [], []
         self._cells: dict[str, list[str]] = {}
         self._lines: list[int] = []  # on which each row ends
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        raw = path.open("rb") if content is None else io.BytesIO(content)
+        with io.TextIOWrapper(raw, newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
             try:
                 header = [name.strip() for name in next(reader, [])]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from nameplate.data.dataset import Dataset, Output, TargetKind, describe
 from nameplate.data.errors import refuse
 from nameplate.data.source import Memory, bundle
 from nameplate.data.splits import split
-from nameplate.data.table_files import Columns, TableFile, Texts, table_file
+from nameplate.data.table_files import Columns, TableFile, table_file
 from nameplate.naming.names import fault, sanitized
 
 
@@ -36,7 +36,7 @@ def open_table(config: TableConfig) -> Dataset:
     refuse(problem for _, problems in read.values() for problem in problems)
     tables = {key: columns for key, (columns, _) in read.items()}
     names, categories = (
-        {column: _distinct(tables["train"].texts[column]) for column in columns}
+        {column: distinct(tables["train"].texts[column].values) for column in columns}
         for columns in (config.classes, config.categories)
     )
     refuse(problem for table in tables.values() for problem in _class_problems(table, names))
@@ -115,9 +115,10 @@ def _source(
     return Memory((bundle(x), bundle(y), *weights))
 
 
-def _distinct(column: Texts) -> list[str]:
-    whole = all(value.lstrip("+-").isdecimal() for value in column.values)
-    return sorted(column.values, key=int if whole else str)
+def distinct(values: Collection[str]) -> list[str]:
+    """Return the values of classes or of a category, sorted as numbers if all are whole, else as text."""
+    whole = all(value.lstrip("+-").isdecimal() for value in values)
+    return sorted(values, key=int if whole else str)
 
 
 def _class_problems(table: Columns, names: dict[str, list[str]]) -> Iterator[str]:

@@ -35,15 +35,24 @@ class Budget:
     """What may still come out of one file, or of several that are read as one."""
 
     def __init__(
-        self, label: str, stored: int, *, floor: int = FLOOR, expansion: int = EXPANSION, seconds: float = _SECONDS
+        self,
+        label: str,
+        stored: int,
+        *,
+        floor: int = FLOOR,
+        expansion: int = EXPANSION,
+        seconds: float = _SECONDS,
+        most_items: int = MOST_ITEMS,
     ) -> None:
         """Start the budget of a file of `stored` bytes that messages call `label`.
 
-        It allows floor + expansion * stored bytes, within `seconds` of processor time and more for a large file.
+        It allows floor + expansion * stored bytes in `most_items`, within `seconds` of processor time and more for a
+        large file.
         """
         self.label = label
         self.stored = stored
         self.allowed = floor + expansion * stored  # bytes
+        self.most_items = most_items
         self._bytes = 0
         self._items = 0
         self._ends = time.thread_time() + seconds + stored / _PER_SECOND
@@ -59,8 +68,8 @@ class Budget:
         self._items += items
         if self._bytes > self.allowed:
             raise FileFormatError(self.too_large(self._bytes))
-        if self._items > MOST_ITEMS:
-            raise FileFormatError(f"{self.label} is refused: it has more than {MOST_ITEMS} parts, and no model does")
+        if self._items > self.most_items:
+            raise FileFormatError(f"{self.label} is refused: it has more than {self.most_items} parts")
         if self._items // _CLOCK_INTERVAL != before and time.thread_time() > self._ends:
             raise FileFormatError(f"{self.label} is refused: its {self.stored} bytes take too long to look through")
 

@@ -16,6 +16,7 @@ from nameplate.formats.limits import Budget, budget_of
 
 _MOST_MEMBERS = 30_000  # a PyTorch file has one per storage, a `.keras` file a few
 _LARGEST_READ = 8 << 20  # bytes; the directory of so many members takes 3 MiB
+_ENTRY = 256  # bytes of the directory for a member with a long name
 _DIRECTORY_ENTRY = b"PK\1\2"
 _PIECE = 1 << 20  # bytes
 
@@ -27,19 +28,24 @@ class _TooManyError(Exception):
 class _Guarded(io.FileIO):
     """A file whose directory of members is counted before `zipfile` builds an object of a thousand bytes for each."""
 
+    most_members = _MOST_MEMBERS
+
     def read(self, size: int | None = -1, /) -> bytes:
+        largest = max(_LARGEST_READ, _ENTRY * self.most_members)
         if size is None or size < 0:  # to the end
             size = os.fstat(self.fileno()).st_size - self.tell()
-        if size > _LARGEST_READ:
-            raise _TooManyError(f"its directory claims {size} bytes; at most {_LARGEST_READ} are read")
+        if size > largest:
+            raise _TooManyError(f"its directory claims {size} bytes; at most {largest} are read")
         data = super().read(max(0, size)) or b""
-        if data.count(_DIRECTORY_ENTRY) > _MOST_MEMBERS:
-            raise _TooManyError(f"it has more than {_MOST_MEMBERS} members")
+        if data.count(_DIRECTORY_ENTRY) > self.most_members:
+            raise _TooManyError(f"it has more than {self.most_members} members")
         return data
 
 
 @contextmanager
-def opened(path: Path, kind: str, *, budget: Budget | None = None) -> Iterator[zipfile.ZipFile]:
+def opened(
+    path: Path, kind: str, *, budget: Budget | None = None, most_members: int = _MOST_MEMBERS
+) -> Iterator[zipfile.ZipFile]:
     """Open a zip file of this kind (`.keras`) after checking its members, which together stay within the budget.
 
     Raises:
@@ -49,7 +55,9 @@ def opened(path: Path, kind: str, *, budget: Budget | None = None) -> Iterator[z
     with ExitStack() as stack:
         try:
             budget = budget or budget_of(path)
-            archive = stack.enter_context(zipfile.ZipFile(stack.enter_context(_Guarded(path))))
+            file = stack.enter_context(_Guarded(path))
+            file.most_members = most_members
+            archive = stack.enter_context(zipfile.ZipFile(file))
         except _TooManyError as error:
             raise FileFormatError(f"{path} is refused: {error}") from None
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:

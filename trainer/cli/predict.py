@@ -68,7 +68,7 @@ def _kind(inputs: Sequence[str]) -> str:
     """Return what the inputs are: images, a table or arrays; refuse those that do not exist, and mixtures."""
     paths = [Path(each).expanduser() for each in inputs]
     problems = [f"{path}: there is nothing" for path in paths if not path.exists()]
-    kinds = {"a table": TABLES, "arrays": ARRAYS, "images": IMAGES}
+    kinds = {"a table": TABLES, "arrays": ARRAYS, "images": IMAGES, "a zip of images": (".zip",)}
     found = []
     for path in paths:
         kind = next((kind for kind, suffixes in kinds.items() if path.suffix.lower() in suffixes), None)
@@ -77,7 +77,7 @@ def _kind(inputs: Sequence[str]) -> str:
             known = ", ".join(suffix for suffixes in kinds.values() for suffix in suffixes)
             problems.append(f"{path}: {path.suffix or 'a file without a suffix'} is not read; {known}, or a folder is")
     if not problems and (len(set(found)) > 1 or (found[0] != "images" and len(paths) > 1)):
-        problems = ["give images and folders of images, or one table, or one file of arrays"]
+        problems = ["give images and folders of images, or one zip of images, one table, or one file of arrays"]
     if problems:
         raise NameplateError("\n".join(problems))
     return str(found[0])
@@ -87,7 +87,7 @@ def _data(source: Rebuilt, paths: Sequence[Path]) -> tuple[Any, list[str]]:
     """Return the examples of the inputs, and a name for each."""
     inputs = _inputs(source)
     match _kind([str(path) for path in paths]):
-        case "images":
+        case "images" | "a zip of images":
             return _images(source, inputs, paths)
         case "a table":
             return _table(source, inputs, paths[0])
@@ -105,11 +105,16 @@ def _inputs(source: Rebuilt) -> dict[str, tuple[int | None, ...]]:
 
 def _images(source: Rebuilt, inputs: dict[str, Any], paths: Sequence[Path]) -> tuple[Any, list[str]]:
     from nameplate.data.image_folder import ImageFiles, images_in
+    from nameplate.data.image_tree import Archive, is_image
 
     (shape, *more) = inputs.values()
     if more or len(shape) != 3 or None in shape or shape[2] not in (1, 3):
         shown = ", ".join(f"{name} {shape}" for name, shape in inputs.items())
         raise NameplateError(f"{source.origin} takes {shown}, not one image of a fixed size; give arrays or a table")
+    if paths[0].suffix.lower() == ".zip":
+        archive = Archive(paths[0])
+        members = sorted(filter(is_image, archive.names))
+        return ImageFiles(members, shape, archive), [f"{paths[0]}/{name}" for name in members]
     files = [file for path in paths for file in (images_in(path) if path.is_dir() else [path])]
     if not files:
         raise NameplateError(f"there are no images in {', '.join(map(str, paths))}")

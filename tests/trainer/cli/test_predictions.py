@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,18 @@ def test_images_are_prepared_as_those_of_training(desk: Path, tmp_path: Path, st
     np.testing.assert_allclose([float(row["p_digit1"]) for row in rows], chances[:, 1], rtol=1e-4)
 
 
+def test_a_zip_of_images_is_predicted_on(desk: Path, tmp_path: Path) -> None:
+    files = sorted((desk / "files" / "digit1").glob("*.png"))[:3]
+    with zipfile.ZipFile(tmp_path / "new.zip", "w") as archive:
+        for file in files:
+            archive.write(file, f"new/{file.name}")
+    for name, inputs in (("a.csv", [str(tmp_path / "new.zip")]), ("b.csv", [str(file) for file in files])):
+        assert predict.main([str(desk / "pictures"), *inputs, "--to", str(tmp_path / name)]) == 0
+    zipped, plain = _read(tmp_path / "a.csv"), _read(tmp_path / "b.csv")
+    assert [row.pop("example") for row in zipped] == [f"{tmp_path / 'new.zip'}/new/{file.name}" for file in files]
+    assert zipped == [{name: value for name, value in row.items() if name != "example"} for row in plain]
+
+
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_columns_of_a_table_are_found_by_name(desk: Path, tmp_path: Path, suffix: str) -> None:
     table = tmp_path / f"new.{suffix}"
@@ -195,7 +208,7 @@ REFUSED: dict[str, tuple[Any, list[str], str]] = {
     "a mixture": (
         predict,
         ["{desk}/pictures", "{desk}/table.csv", "{desk}/files", "--to", "x.csv"],
-        "give images and folders of images, or one table",
+        "give images and folders of images, or one zip",
     ),
     "images for a table": (
         predict,
