@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import keras
 
+from nameplate import checkpoint as store
 from nameplate.data.adapters import batches_of, example_of
 from nameplate.data.batches import Batches, Epochs
 from nameplate.data.dataset import Dataset
@@ -22,7 +23,9 @@ from nameplate.engine.signals import StopRequest
 from nameplate.training.callbacks import callback_list, configured_callbacks, cut_tables
 from nameplate.training.checkpoint_manager import Checkpoints
 from nameplate.training.config import CheckpointInitConfig, OnNan
+from nameplate.training.config_diff import ConfigDiff
 from nameplate.training.console import Screen
+from nameplate.training.damaged_data import digest, require_same
 from nameplate.training.data_record import plain_record
 from nameplate.training.fit import refuse_unsavable
 from nameplate.training.initial_weights import Origins, take_slots
@@ -147,9 +150,18 @@ def _checkpoints(
         callbacks=callbacks,
         named_callbacks=named,
         say=job.screen.say,
-        agree=lambda checkpoint, where: agree(checkpoint.config, where, checkpoint.model),
+        agree=lambda checkpoint, where: _agreed(job, agree, checkpoint, where),
         writes=job.writes,
     )
+
+
+def _agreed(job: Job, agree: Callable[..., ConfigDiff], checkpoint: store.Checkpoint, where: str) -> ConfigDiff:
+    """Return how a checkpoint's configuration differs; refuse what may not, and other examples left out."""
+    diff = agree(checkpoint.config, where, checkpoint.model)
+    if not diff.touches("data"):
+        stored = checkpoint.manifest.about.get("shapes")
+        require_same(stored.get("skipped") if isinstance(stored, Mapping) else "", job.dataset.skipped, where=where)
+    return diff
 
 
 def _restored(job: Job, checkpoints: Checkpoints | None) -> Progress:
@@ -157,7 +169,7 @@ def _restored(job: Job, checkpoints: Checkpoints | None) -> Progress:
     if job.home is None or checkpoints is None:
         return Progress()
     restored = checkpoints.restore()
-    same_start(restored.step, job.home.checkpoints)
+    same_start(restored.step, job.home.checkpoints, digest=digest(job.dataset.skipped))
     if job.writes:
         job.home.config.write_text(to_yaml(job.config), "utf-8")
     if restored.step:

@@ -30,6 +30,7 @@ from nameplate.training.best_model import export_best
 from nameplate.training.callbacks import early_end
 from nameplate.training.config import CheckpointInitConfig, Export
 from nameplate.training.console import Screen
+from nameplate.training.damaged_data import usable
 from nameplate.training.initial_weights import Origins, take_weights
 from nameplate.training.objects import train_objects
 from nameplate.training.observers import Observer
@@ -120,6 +121,7 @@ def _train(config: RunConfig, observers: Sequence[Observer]) -> Report:
         refuse_unusable(config.named_objects(), trust=config.trust)
         refuse_unusable_layers(config.model.edits, Source(config.trust))
         dataset = open_dataset(config.data, seed=config.seed, allow=resolver(config.trust))
+        dataset = usable(config.data, dataset, screen, home=home, writes=writes(coordinator))
         _refuse_unsuited(config, dataset)
         with strategy.scope():
             batches = batches_of(dataset.train, config.fit.global_batch, replicas, steps=config.fit.steps)

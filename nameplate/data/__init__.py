@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any
 
 _PLACES = {
+    "Damage": "damage",
     "DataError": "errors",
     "Dataset": "dataset",
     "Field": "dataset",
@@ -21,12 +22,14 @@ _PLACES = {
     "TargetKind": "dataset",
     "augmentation": "images",
     "balanced": "user_data",
+    "damaged": "damage",
     "data_error": "errors",
     "examples": "user_data",
     "folds": "user_data",
     "open_dataset": "registry",
     "shuffled": "batches",
     "standardized": "standardize",
+    "without": "damage",
 }
 
 __all__ = sorted(_PLACES)

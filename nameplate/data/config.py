@@ -34,6 +34,13 @@ class Resident(enum.StrEnum):
     AUTO, ALWAYS, NEVER = auto, always, never
 
 
+class OnDamaged(enum.StrEnum):
+    """What a run does about damaged examples that it finds before it trains."""
+
+    refuse = "refuse"  # end, with all of them
+    skip = "skip"  # train without them; they are listed in damaged.json in the run's directory
+
+
 @dataclass(frozen=True)
 class DataConfig(Section):
     """The settings of every kind of data."""
@@ -45,6 +52,8 @@ class DataConfig(Section):
     validation_limit: int | None = None  # validate on the first so many; None: on all that are held out
     resident: Resident = Resident.auto  # keep the training data on the devices
     augment: list[str] = field(default_factory=list)  # of training images, e.g. [flip, shift, 'rotate:0.1']
+    check: bool = False  # read all examples before training, in parallel, and report every damaged one
+    on_damaged: OnDamaged = OnDamaged.refuse  # refuse damaged examples, or skip them; skip checks too
     standardize: bool = False  # scale inputs of floats by the training part's mean and variance, in layers of the model
 
     def problems(self) -> list[str]:

@@ -60,6 +60,7 @@ class Dataset:
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)  # names of the classes, if known
     columns: tuple[str, ...] = ()  # of a table: those that are inputs, in their order
     categories: dict[str, tuple[str, ...]] = field(default_factory=dict)  # the values of those that are text
+    skipped: dict[str, tuple[int, ...]] = field(default_factory=dict)  # of each part: the damaged examples left out
     notes: tuple[str, ...] = ()  # what was found on opening that a user should know
 
 

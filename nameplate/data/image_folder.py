@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from nameplate.data.config import ImageFolderConfig
+from nameplate.data.damage import decoding_error
 from nameplate.data.dataset import Dataset, Output, TargetKind, describe
 from nameplate.data.errors import DataError, refuse
 from nameplate.data.image_tree import Archive, Tree, tree_of
@@ -60,6 +61,11 @@ class ImageFiles:
         """Return the path of an image."""
         return self._names[index] if self._archive is None else f"{self._archive.path}/{self._names[index]}"
 
+    def why(self, index: int) -> str:
+        """Return why an image cannot be read or decoded; empty if it can."""
+        name, archive = self._names[index], self._archive
+        return decoding_error(lambda: Path(name).read_bytes() if archive is None else archive.read(name))
+
     def _members(self, names: tf.Tensor) -> tf.Tensor:
         archive = self._archive
         assert archive is not None
@@ -102,6 +108,10 @@ class Images:
     def name(self, index: int) -> str:
         """Return the path of an image."""
         return self._files.name(index)
+
+    def why(self, index: int) -> str:
+        """Return why an image cannot be read or decoded; empty if it can."""
+        return self._files.why(index)
 
     @functools.cached_property
     def _label_tensor(self) -> tf.Tensor:

@@ -45,10 +45,25 @@ class Subset:
         whole = self._source.arrays()
         return None if whole is None else mapped(lambda leaf: leaf[self._positions], whole)
 
+    def part_of(self, index: int) -> tuple[Source, int]:
+        """Return the source that an example comes from, and its index there."""
+        return part_of(self._source, int(self._positions[index]))
+
     @functools.cached_property
     def _tensor(self) -> tf.Tensor:
         with tf.init_scope(), tf.device("CPU:0"):
             return tf.constant(self._positions)
+
+
+def part_of(source: Source, index: int) -> tuple[Source, int]:
+    """Return the source that an example was taken from first, and its index there."""
+    return source.part_of(index) if isinstance(source, Subset) else (source, index)
+
+
+def name_of(source: Source, index: int) -> str:
+    """Return what an example is called: the path of its file if the source knows it, else its number."""
+    own, place = part_of(source, index)
+    return str(own.name(place)) if hasattr(own, "name") else f"example {place}"
 
 
 def take(source: Source, positions: np.ndarray | slice) -> Source:

@@ -139,7 +139,7 @@ class Records:
     def _read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the bytes of the records, and each record's name for errors."""
         contents = np.array([self._bytes(int(index)) for index in indices], object)
-        return contents, np.array([self._name(int(index)) for index in indices], object)
+        return contents, np.array([self.name(int(index)) for index in indices], object)
 
     def _bytes(self, index: int) -> bytes:
         # Opened for each record: there may be more files than file descriptors.
@@ -150,12 +150,13 @@ class Records:
         finally:
             os.close(descriptor)
         if len(content) != length:
-            raise ValueError(f"{OPEN}{self._name(index)} has been cut short since the run began{CLOSE}")
+            raise ValueError(f"{OPEN}{self.name(index)} has been cut short since the run began{CLOSE}")
         if not _is_example(content):  # the parsing operation would not say which record
-            raise ValueError(f"{OPEN}{self._name(index)} is damaged: not a tf.train.Example{CLOSE}")
+            raise ValueError(f"{OPEN}{self.name(index)} is damaged: not a tf.train.Example{CLOSE}")
         return content
 
-    def _name(self, index: int) -> str:
+    def name(self, index: int) -> str:
+        """Return the file and the place of a record."""
         file = self._file_of[index]
         return f"{self._files[file]}: record {index - self._first[file]} (byte {self._spans[index, 0]})"
 

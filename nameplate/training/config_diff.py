@@ -34,6 +34,8 @@ _HARMLESS = {
     "checkpoint": "",
     "strategy": "any number of replicas gives the same numbers, to rounding",
     "data.resident": "",
+    "data.check": "",
+    "data.on_damaged": "the examples that are left out are compared",
     "fit.epochs": "",
     "fit.epochs_continue": "",  # a run keeps what it began with
     "fit.steps": "",

@@ -11,6 +11,7 @@ from nameplate.data.dataset import Dataset, Field, Shapes
 from nameplate.errors import NameplateError
 from nameplate.formats import limits
 from nameplate.naming.names import fault
+from nameplate.training.damaged_data import digest
 
 _LARGEST = 1 << 31  # of a dimension
 _MOST = 16  # dimensions
@@ -33,6 +34,7 @@ def plain_record(dataset: Dataset) -> dict[str, Any]:
         "classes": {name: list(names) for name, names in dataset.classes.items()},
         "columns": list(dataset.columns),
         "categories": {name: list(values) for name, values in dataset.categories.items()},
+        **({"skipped": skipped} if (skipped := digest(dataset.skipped)) else {}),
     }
 
 

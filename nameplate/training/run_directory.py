@@ -59,6 +59,11 @@ class RunDirectory:
         """The best model as Keras saves it, if `checkpoint.export_keras` asks for it."""
         return self.path / "best.keras"
 
+    @property
+    def damaged(self) -> Path:
+        """The damaged examples that the run leaves out, if `data.on_damaged` asks for it."""
+        return self.path / "damaged.json"
+
     def is_new(self) -> bool:
         """Say whether no checkpoint has been saved here yet."""
         return not store.checkpoints(self.checkpoints)

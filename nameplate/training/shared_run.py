@@ -66,13 +66,17 @@ def shared_home(
         raise
 
 
-def same_start(step: int, where: Path) -> None:
-    """Refuse workers that restored different steps: they do not see the same directory.
+def same_start(step: int, where: Path, *, digest: str = "") -> None:
+    """Refuse workers that restored different steps, or that leave out other examples: they do not see the same files.
 
     Raises:
         NameplateError: with the step that each worker restored.
     """
-    steps = [int(row) for row in host_collectives.gather_numbers([step])[:, 0]]
+    number = int(digest[:12] or "0", 16)  # as much as a float64 holds
+    rows = host_collectives.gather_numbers([step, number])
+    if len(set(rows[:, 1].tolist())) > 1:
+        raise NameplateError("the workers find different examples damaged: all of them must see the same data")
+    steps = [int(row) for row in rows[:, 0]]
     if len(set(steps)) > 1:
         restored = ", ".join(f"worker {index} step {own}" for index, own in enumerate(steps))
         raise NameplateError(

@@ -13,6 +13,7 @@ import nameplate
 from nameplate.data.registry import open_dataset
 from nameplate.errors import NameplateError
 from nameplate.section import ConfigError
+from tests.nameplate.data.test_image_folder import folder
 from tests.trainer.running import assert_same, content, train
 from trainer.cli import evaluate, predict
 from trainer.config import run_config
@@ -115,3 +116,67 @@ def test_weights_of_a_scaled_run_bring_their_statistics(table: Path, tmp_path: P
     train(tmp_path, *given, "data.limit=20", "run=next", "init=checkpoint", f"init.path={tmp_path / 'first'}")
     first, after = (content(tmp_path / run)["weights:features_normalization/mean"] for run in ("first", "next"))
     np.testing.assert_array_equal(first, after)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[str]:
+    """Return the keys of a folder of images of which two are damaged."""
+    root = tmp_path / "pictures"
+    folder(root, count=12)
+    (root / "blue" / "3.png").write_bytes(b"")
+    (root / "red" / "5.png").write_text("no picture")
+    return [*SMALL, "data=image_folder", f"data.root={root}", "data.height=6", "data.width=6"]
+
+
+def test_all_damaged_examples_are_refused_before_training(pictures: list[str], tmp_path: Path) -> None:
+    with pytest.raises(NameplateError) as caught:
+        train(tmp_path, *pictures, "data.check=true", "run=refused")
+    message = str(caught.value)
+    for part in (
+        "blue/3.png: ",
+        "red/5.png: Unknown image file format",
+        "data.on_damaged=skip",
+        "of the 32 examples of",
+    ):
+        assert part in message
+    assert not list((tmp_path / "refused").glob("checkpoints/step*"))
+
+
+def test_damaged_examples_are_skipped_alike_when_the_run_resumes(
+    pictures: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [*pictures, "data.on_damaged=skip"]
+    train(tmp_path, *given, "run=cut", "fit.steps=5")
+    assert (
+        f"data: skipping 2 damaged of 36 examples, listed in {tmp_path / 'cut' / 'damaged.json'}"
+        in capsys.readouterr().out
+    )
+    with pytest.MonkeyPatch.context() as patch:  # the list is read, and the examples are not
+        patch.setattr("nameplate.training.damaged_data.damaged", None)
+        train(tmp_path, *given, "run=cut", "fit.steps=11")
+    train(tmp_path, *given, "run=whole", "fit.steps=11")
+    assert_same(content(tmp_path / "cut"), content(tmp_path / "whole"))
+    assert evaluate.main([str(tmp_path / "whole"), "--part", "train"]) == 0
+    listed = tmp_path / "whole" / "damaged.json"
+    for text in ("{}", '{"train": [{"index": 99, "name": "x", "why": "y"}]}', '{"inputs": []}', "[", '{"train": 3}'):
+        listed.write_text(text)
+        with pytest.raises(NameplateError, match=r"other damaged examples|fewer examples|is not the list of damaged"):
+            train(tmp_path, *given, "run=whole", "fit.steps=12")
+    listed.unlink()  # found again
+    train(tmp_path, *given, "run=whole", "fit.steps=12")
+    with pytest.raises(NameplateError, match="was trained without other damaged examples: 0 are skipped now"):
+        train(tmp_path, *pictures, "run=whole", "fit.steps=13")
+
+
+CUSTOM = ["data=custom", "data._target_=tests.trainer.test_data_keys.stream"]
+
+
+def test_a_stream_cannot_be_checked(tmp_path: Path) -> None:
+    with pytest.raises(NameplateError, match="only data with random access can be checked"):
+        train(tmp_path, "model=mlp", *CUSTOM, "trust=[tests]", "data.classes={y: 2}", "data.check=true", "run=stream")
+
+
+def stream() -> Any:
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices((np.ones((8, 2), "float32"), np.ones(8, "int64")))

@@ -54,7 +54,7 @@ def _evaluate(arguments: argparse.Namespace, screen: Screen) -> None:
     strategy = make_strategy(chosen_model.strategy_config(arguments.replicas))
     with strategy.scope():
         source = rebuild(place, trust=arguments.trust)
-        dataset = _data(source, arguments.data, arguments.trust)
+        dataset = _data(source, arguments.data, arguments.trust, screen)
         _refuse_unlike(source, dataset)
         part, examples = _part(dataset, arguments.part)
         _compile(source, dataset, arguments.trust)
@@ -75,18 +75,23 @@ def _evaluate(arguments: argparse.Namespace, screen: Screen) -> None:
             screen.say(f"wrote {path}")
 
 
-def _data(source: Rebuilt, overrides: Sequence[str], trust: Sequence[str]) -> Dataset:
-    """Return the data of the run, with what the command line changes in it; or all data that is described there."""
-    from nameplate.data.config import TableConfig
+def _data(source: Rebuilt, overrides: Sequence[str], trust: Sequence[str], screen: Screen) -> Dataset:
+    """Return the data of the run, with what the command line changes in it; or all data that is described there.
+
+    Examples that are damaged are left out if the configuration says so.
+    """
+    from nameplate.data.config import DataConfig, TableConfig
     from nameplate.data.registry import open_dataset
     from nameplate.data.targets import resolver
+    from nameplate.training.damaged_data import usable
     from trainer.config import run_config
 
     if not overrides and source.data is None:
         raise NameplateError(f"{source.origin} has no data of its own; say which, e.g. data=table data.path=table.csv")
     if not overrides:
         assert source.data is not None
-        return source.data()
+        own = source.config.data if source.config is not None else DataConfig()
+        return usable(own, source.data(), screen, home=None, writes=False)
     changed = run_config([*_own_data(source, overrides), *overrides, f"trust=[{','.join(trust)}]"])
     data, record = changed.data, source.data_record
     if (
@@ -94,7 +99,8 @@ def _data(source: Rebuilt, overrides: Sequence[str], trust: Sequence[str]) -> Da
     ):  # in the order of the run's, not the file's
         data = replace(data, inputs=[column for column in record.columns if column not in record.categories])
     stored = not _describe_all(overrides)
-    return open_dataset(data, seed=changed.seed, allow=resolver(tuple(trust), stored=stored))
+    dataset = open_dataset(data, seed=changed.seed, allow=resolver(tuple(trust), stored=stored))
+    return usable(data, dataset, screen, home=None, writes=False)
 
 
 def _describe_all(overrides: Sequence[str]) -> bool:
