@@ -74,7 +74,7 @@ def test_damaged_images_are_called_by_their_paths(tmp_path: Path, form: str) -> 
     cut = root / "red" / "7.png"
     cut.write_bytes(cut.read_bytes()[:40])
     place = root if form == "folder" else zipped(root, tmp_path / "a.zip")
-    data = open_dataset(opened(place, validation=0.2, limit=47), seed=0)
+    data = open_dataset(opened(place, validation=0.2, validation_limit=11), seed=0)
     parts = [part for part in (data.train, data.validation) if part is not None]
     found = [damage for part in parts for damage in damaged(part)]
     assert sorted(each.name.removeprefix(f"{place}/") for each in found) == NAMES
