@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nameplate.training.console import interruptible
@@ -51,10 +50,11 @@ def _is_sweep(arguments: list[str]) -> bool:
 
 def _job(config: RunConfig) -> None:
     from nameplate.training.console import import_tensorflow
+    from nameplate.training.remote_run import local_run
     from nameplate.training.run_directory import require_free
 
-    if not config.dry_run and not _follows(config):
-        require_free(Path(config.runs), config.run)
+    if not config.dry_run and not _follows(config) and config.run is not None:
+        require_free(local_run(config.runs, config.run, config.checkpoint.remote_cache))
     import_tensorflow()
     from trainer.run import train
 

@@ -118,7 +118,7 @@ def finish(
     for line in ended:
         screen.say(line)
     best = "" if progress.best is None else f", best {checkpoints.monitor} {progress.best:.4f}"
-    screen.say(f"done: {progress.step} step{'s' if progress.step != 1 else ''} in {home.path}{best}")
+    screen.say(f"done: {progress.step} step{'s' if progress.step != 1 else ''} in {home.shown}{best}")
     for label, command in commands(config, home).items():
         screen.say(f"  {label:<12} {command}")
     return Report(home.path, progress.step, checkpoints.monitor, progress.best, values, history, model)
@@ -130,7 +130,7 @@ def commands(config: RunConfig, home: RunDirectory) -> dict[str, str]:
     return {
         "resume": again(config, run=home.path.name),
         **(look if config.log.tensorboard else {}),
-        "checkpoints": f"{tool('ckpt')} ls {shlex.quote(str(home.path))}",
+        "checkpoints": f"{tool('ckpt')} ls {shlex.quote(home.shown)}",
     }
 
 

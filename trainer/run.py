@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -105,11 +104,10 @@ def _train(config: RunConfig, observers: Sequence[Observer]) -> Report:
     with (
         configured(),
         coordinator_of(config.strategy, config=to_yaml(config)) as coordinator,
-        shared_home(_home(config), coordinator) as home,
+        shared_home(_home(config, screen := Screen(quiet=not writes(coordinator))), coordinator) as home,
         StopRequest() as stop,
         _marked(config, home, coordinator),
     ):
-        screen = Screen(quiet=not writes(coordinator))
         for line in home.moved if home else ():
             screen.say(line)
         make_preceding(config, home, screen, stop)
@@ -228,11 +226,13 @@ def _export(job: Job, model: keras.Model) -> None:
         job.screen.say(exported.notes())
 
 
-def _home(config: RunConfig) -> AbstractContextManager[RunDirectory | None]:
+def _home(config: RunConfig, screen: Screen) -> AbstractContextManager[RunDirectory | None]:
     """Return the run's directory, to be entered; a dry run has none."""
     if config.dry_run:
         return nullcontext()
-    return open_run_directory(Path(config.runs), config.run, resume=config.resume)
+    return open_run_directory(
+        config.runs, config.run, resume=config.resume, checkpoint=config.checkpoint, say=screen.say
+    )
 
 
 def _marked(

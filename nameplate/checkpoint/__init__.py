@@ -8,6 +8,7 @@ Files and NumPy only, no framework. In reading order:
 - `header`, `tensor_file`: the safetensors format. `manifest`, `plain_data`: what a checkpoint says about itself.
 - `commit` saves, `reading` opens, `verification` reads every byte.
 - `pointers` (`latest`, `best`), `ranking` (which is the best), `retention` (which stay), `recovery` (the newest good).
+- `remote`: a run in an object store. `lease` (who writes there), `replication` (sending), `fetching`.
 - `location`: the checkpoints that a path from a user means.
 """
 

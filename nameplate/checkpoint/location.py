@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from nameplate.checkpoint import layout
 from nameplate.checkpoint.errors import DamagedError, StoreError
+from nameplate.checkpoint.fetching import read_copy
+from nameplate.checkpoint.lock import held
 from nameplate.checkpoint.pointers import pointers, resolve
 from nameplate.checkpoint.ranking import best
 from nameplate.checkpoint.recovery import lacking, newest_good
+from nameplate.checkpoint.remote import Remote, cache_of, url_of
 from nameplate.naming.names import did_you_mean
 
 OnDamage = Callable[[Path, Exception], None]
@@ -35,8 +39,11 @@ class CheckpointPaths:
 
 
 def find(text: str) -> CheckpointPaths:
-    """Return the checkpoints at the path `text`, or raise `NoCheckpointError` with what is there or nearby."""
-    path = Path(text)
+    """Return the checkpoints at the path `text`, or raise `NoCheckpointError` with what is there or nearby.
+
+    Those of a run in a store, or one of them, are copied to this machine first.
+    """
+    path = _on_this_machine(text)
     if not path.exists():
         return _pointed(path)
     if not path.is_dir():
@@ -73,6 +80,9 @@ def choose(path: str, which: str | int, on_damage: OnDamage) -> Path:
         StoreError: there is none, none is good, or `which` is something else.
     """
     require_choice(which)
+    if url_of(path):
+        wanted = layout.step_name(which) if isinstance(which, int) else which
+        path = str(_on_this_machine(path, wanted))
     found = find(path)
     if isinstance(which, int):
         steps = [layout.step_of(each.name) for each in found.paths]
@@ -94,6 +104,21 @@ def require_choice(which: str | int) -> None:
     """Raise `StoreError` for what `choose` does not take as `which`."""
     if isinstance(which, bool) or not (isinstance(which, int) or which in ("best", "latest")):
         raise StoreError(f"which={which!r}: 'best', 'latest', or the number of a step")
+
+
+def _on_this_machine(text: str, wanted: str | None = None) -> Path:
+    """Return a path of this machine: of a copy, made now, of what is in a store; all of a run, or what is `wanted`."""
+    url = url_of(text)
+    if url is None:
+        return Path(text)
+    home, _, inside = url.partition(f"/{CHECKPOINTS}")
+    last = home.rpartition("/")[2]
+    if not inside and (last in ("best", "latest") or layout.step_of(last) is not None):
+        home, inside = home.rpartition("/")[0], f"/{last}"
+    copy = cache_of(home, kind="read")
+    with held(copy.parent / f".{copy.name}.lock"):  # of two readers one copies
+        read_copy(Remote(home), copy, wanted=inside.strip("/") or wanted, say=warnings.warn)
+    return copy / CHECKPOINTS / inside.strip("/") if inside.strip("/") else copy
 
 
 def _steps(directory: Path) -> list[Path]:

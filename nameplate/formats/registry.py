@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nameplate import checkpoint as store
 from nameplate.checkpoint.location import NoCheckpointError, choose
+from nameplate.checkpoint.remote import url_of
 from nameplate.errors import FileFormatError, as_path
 from nameplate.formats.arrays import Arrays
 from nameplate.formats.keras_file import open_keras, read_keras_table
@@ -78,7 +79,8 @@ def checkpoint_of(path: Path, which: str | int = "best") -> Path:
     Raises:
         StoreError: a directory that is nothing else has no such checkpoint, or no good one.
     """
-    if is_weights(path) or kind(path) is not None or not (path.is_dir() or store.layout.is_pointer_name(path.name)):
+    own = path.is_dir() or store.layout.is_pointer_name(path.name) or url_of(path) is not None
+    if is_weights(path) or kind(path) is not None or not own:
         return path
 
     def warn(checkpoint: Path, error: Exception) -> None:

@@ -9,6 +9,7 @@ stages, monitor                  what trains when; the value that decides what i
 state, callbacks, progress       all that a resume restores
 checkpoint_manager, config_diff  saving and restoring; settings that may change in between
 run_directory, shared_run        where a run keeps its files, on one or several workers
+remote_run                       a run in an object store, replicated while it trains
 script_run, script_settings      a run around `fit` in a script, and what its checkpoints are compared by
 custom_loop, checkpoint_callback  a run around a loop of the user's own; around Keras' `model.fit`
 objects, report, run_record       a run of live objects; what came of a run; a run read as values

@@ -42,6 +42,9 @@ class CheckpointConfig(Section):
     mode: Mode = Mode.auto  # whether a lower or a higher value of `monitor` is better
     export_keras: Export | None = None  # best: also write the best model to best.keras, verified by loading it
     async_save: bool = False  # write in the background; training waits only for the copy to host memory
+    # With runs=s3://...: this machine's directory for copies of runs; None: $NAMEPLATE_CACHE, or ~/.cache/nameplate.
+    remote_cache: str | None = None
+    remote_wait: int = 300  # seconds that the end of a run waits until the store has all; a tenth of it after a signal
 
     def problems(self) -> list[str]:
         """Return intervals and counts with which training would be lost."""
@@ -50,6 +53,7 @@ class CheckpointConfig(Section):
         problems += at_least("checkpoint.keep_last", self.keep_last, 1, unit="checkpoint, the one to resume from")
         problems += at_least("checkpoint.keep_best", self.keep_best, 0)
         problems += at_least("checkpoint.keep_every", self.keep_every, 1, unit="step")
+        problems += at_least("checkpoint.remote_wait", self.remote_wait, 0, unit="seconds")
         return problems
 
     def improves_upwards(self, monitor: str) -> bool:

@@ -11,8 +11,10 @@ import keras
 from nameplate import checkpoint as store
 from nameplate.errors import NameplateError
 from nameplate.naming.names import did_you_mean
+from nameplate.training.config import CheckpointConfig
 from nameplate.training.fit import fit
 from nameplate.training.monitor import numbers
+from nameplate.training.remote_run import local_run
 from nameplate.training.report import Report
 from nameplate.training.run_record import RunRecord
 
@@ -32,7 +34,8 @@ def train_objects(model: Any, data: Any, **objects: Any) -> Report:
         with model.distribute_strategy.scope():
             model.compile(**{"optimizer": "adam", **compiled})
     history = fit(model, data, **objects)
-    return _report(Path(objects["run"]), model, history)
+    path, checkpoint = Path(objects["run"]), objects.get("checkpoint") or CheckpointConfig()
+    return _report(local_run(path.parent, path.name, checkpoint.remote_cache), model, history)
 
 
 def _require_usable(model: Any, data: Any, objects: dict[str, Any]) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,10 @@ from pathlib import Path
 from nameplate import checkpoint as store
 from nameplate.checkpoint import durable
 from nameplate.checkpoint.errors import explained
+from nameplate.checkpoint.remote import url_of
 from nameplate.errors import NameplateError, StoppedError, worded
+from nameplate.training.config import CheckpointConfig
+from nameplate.training.remote_run import local_run, replicated
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,13 @@ class RunDirectory:
     """The files of a run."""
 
     path: Path
+    remote: str | None = None  # address of the run in a store, of which `path` is a copy
     moved: tuple[str, ...] = ()  # messages about what was in the way of its files and has been moved aside
+
+    @property
+    def shown(self) -> str:
+        """Where the user finds the run."""
+        return self.remote or str(self.path)
 
     @property
     def checkpoints(self) -> Path:
@@ -70,22 +79,38 @@ class RunDirectory:
 
 
 @contextmanager
-def open_run_directory(runs: Path, name: str | None, *, resume: bool) -> Iterator[RunDirectory]:
+def open_run_directory(
+    runs: str | Path,
+    name: str | None,
+    *,
+    resume: bool,
+    checkpoint: CheckpointConfig | None = None,
+    say: Callable[[str], None] = print,
+) -> Iterator[RunDirectory]:
     """Lock the directory of a run: by its name, or a new one named after the time.
+
+    Where `runs` is the address of a store (`s3://bucket/runs`), the directory is a copy on this machine, brought up to
+    what the store has and replicated inside the block; `say` is told how that goes.
 
     Raises:
         LockedError: another process trains there; the message names it.
-        StoreError: the directory cannot hold checkpoints, because it is read-only, full, or not a directory.
+        StoreError: the directory cannot hold checkpoints, because it is read-only, full, or not a directory; or the
+            store refuses.
         NameplateError: `resume` is false, but there are checkpoints.
     """
-    existed = name is not None and (runs / name).exists()
-    path = runs / name if name else _new_by_time(runs)
+    checkpoint = checkpoint or CheckpointConfig()
+    stores, given = url_of(runs), name
+    name = name or _new_by_time(local_run(runs, "new", checkpoint.remote_cache).parent if stores else Path(runs)).name
+    path = local_run(runs, name, checkpoint.remote_cache)
+    url = f"{stores}/{name}" if stores else None
+    existed = given is not None and path.exists()
     with store.RunLock(path):
-        home = RunDirectory(path)
+        home = RunDirectory(path, url)
         try:
-            store.probe(home.checkpoints)
-            _refuse_to_touch(home, resume=resume)
-            yield replace(home, moved=tuple(_set_aside(home)))
+            with replicated(path, url, checkpoint, say) if url else nullcontext():
+                store.probe(home.checkpoints)
+                _refuse_to_touch(home, resume=resume)
+                yield replace(home, moved=tuple(_set_aside(home)))
         except (NameplateError, KeyboardInterrupt):
             begun = home.metrics.exists() or home.requeue.exists()
             if not existed and not begun:  # refused before it started: leave nothing behind
@@ -93,10 +118,10 @@ def open_run_directory(runs: Path, name: str | None, *, resume: bool) -> Iterato
             raise
 
 
-def require_free(runs: Path, name: str | None) -> None:
+def require_free(path: Path) -> None:
     """Raise `LockedError` if another process trains in the run. Needs no TensorFlow: call it before the import."""
-    if name is not None and (runs / name).is_dir():
-        with store.RunLock(runs / name):
+    if path.is_dir():
+        with store.RunLock(path):
             pass
 
 
@@ -125,7 +150,7 @@ def _refuse_to_touch(home: RunDirectory, *, resume: bool) -> None:
     if not resume and not home.is_new():
         last = store.checkpoints(home.checkpoints)[-1].name
         raise NameplateError(
-            f"resume={worded(keys='false', arguments='False')}, and {home.path} has checkpoints up to {last}; nothing "
+            f"resume={worded(keys='false', arguments='False')}, and {home.shown} has checkpoints up to {last}; nothing "
             "was touched. Leave resume out to continue from there, or choose another run."
         )
 

@@ -12,6 +12,7 @@ from typing import Any
 from nameplate import checkpoint as store
 from nameplate.arguments import checked
 from nameplate.checkpoint.location import NoCheckpointError, choose, find
+from nameplate.checkpoint.remote import url_of
 from nameplate.errors import as_path
 from nameplate.training.run_directory import RunDirectory
 
@@ -80,6 +81,8 @@ def open_run(path: str | os.PathLike[str]) -> RunRecord:
         StoreError: `path` is not a run; the message has what is there or nearby.
     """
     place = as_path(path)
+    if url_of(place) and (copied := find(str(place)).directory):
+        place = copied.parent
     if not (place / "metrics.jsonl").is_file() and find(str(place)).directory is None:
         raise NoCheckpointError(f"{place} is one checkpoint; name its run.")
     return RunRecord(place)

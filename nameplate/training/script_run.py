@@ -15,6 +15,7 @@ from typing import Any
 import keras
 
 from nameplate import checkpoint as store
+from nameplate.checkpoint import remote
 from nameplate.engine.host_collectives import agreed_stop, is_chief, several_workers
 from nameplate.engine.signals import StopRequest
 from nameplate.errors import NameplateError, ScriptStoppedError, StoppedError
@@ -34,6 +35,7 @@ from nameplate.training.monitor import known_values, monitored
 from nameplate.training.observers import JsonLines, Observer, Profile
 from nameplate.training.progress import Progress, Texts, about, model_json
 from nameplate.training.progress_display import ShowProgress, shows_bar
+from nameplate.training.remote_run import local_run
 from nameplate.training.run_directory import RunDirectory, marked, open_run_directory
 from nameplate.training.script_settings import agreement, as_text, has_own_epochs, note_left
 from nameplate.training.shared_run import same_start
@@ -58,6 +60,8 @@ class RunOptions:
     def require_valid(self) -> None:
         """Raise `ConfigError` with every option that cannot be used."""
         problems = [*self.checkpoint.problems(), *self.log.problems()]
+        if fault := remote.problem(self.path):
+            problems.append(f"run: {fault}")
         if self.log.dream.layers:
             problems.append("log.dream: a configured run dreams, python -m trainer; in a script call nameplate.dream")
         if self.checkpoint.export_keras:
@@ -85,13 +89,21 @@ class ScriptRun:
         self._stack = ExitStack()
 
     def __enter__(self) -> ScriptRun:
-        path = self.options.path
+        path, options = self.options.path, self.options
         with ExitStack() as stack:
             if self.writes:
-                home = stack.enter_context(open_run_directory(path.parent, path.name, resume=self.options.resume))
+                home = stack.enter_context(
+                    open_run_directory(
+                        path.parent,
+                        path.name,
+                        resume=options.resume,
+                        checkpoint=options.checkpoint,
+                        say=self.screen.say,
+                    )
+                )
                 stack.enter_context(marked(home, command=again()))
             else:
-                home = RunDirectory(path)
+                home = RunDirectory(local_run(path.parent, path.name, options.checkpoint.remote_cache))
             stack.enter_context(self.stop)
             self.home = home
             self._stack = stack.pop_all()
@@ -170,12 +182,12 @@ class ScriptRun:
             return
         for line in ended:
             self.screen.say(line)
-        path = self.home.path
+        path = self.home.shown
         best = "" if progress.best is None else f", best {checkpoints.monitor} {progress.best:.4f}"
         self.screen.say(f"done: {progress.step} step{'s' if progress.step != 1 else ''} in {path}{best}")
         if self.options.log.tensorboard:
             self.screen.say(f"  look         {tool('tensorboard')} --logdir {shlex.quote(str(self.home.tensorboard))}")
-        self.screen.say(f"  checkpoints  {tool('ckpt')} ls {shlex.quote(str(path))}")
+        self.screen.say(f"  checkpoints  {tool('ckpt')} ls {shlex.quote(path)}")
 
     def require_names(self, model: keras.Model) -> None:
         """Raise `NamingError` if the model's names break the run's policy; under `report` print it."""

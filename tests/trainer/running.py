@@ -16,7 +16,7 @@ from nameplate.training.report import Report
 QUICK = ["log.layer_table=false", "log.tensorboard=false", "fit.global_batch=8", "schedule=constant"]
 
 
-def train(runs: Path, *overrides: str) -> Report:
+def train(runs: Path | str, *overrides: str) -> Report:
     """Run in this process."""
     from trainer import run
     from trainer.config import run_config

@@ -10,6 +10,7 @@ from pathlib import PurePath
 from typing import Any
 
 from nameplate.arguments import CheckedFields
+from nameplate.checkpoint import remote
 from nameplate.data.config import DataConfig
 from nameplate.engine.config import Decay, OptimizerConfig, ScheduleConfig, StrategyConfig, StrategyKind
 from nameplate.engine.objective_config import ObjectiveConfig
@@ -93,7 +94,7 @@ class RunConfig(CheckedFields):
     log: LogConfig  # TensorBoard, pictures, profiles
     sweep: SweepConfig = field(default_factory=SweepConfig)  # how the jobs of a sweep run
     run: str | None = None  # name of the run's (or sweep's) directory; the same name resumes it; None: by time
-    runs: str = "runs"  # directory of all runs
+    runs: str = "runs"  # directory of all runs, or an address in a store: s3://bucket/runs, gs://, az://
     seed: int = 0  # decides the initial weights, the order of the data and every random layer
     resume: bool = True  # resume a run that has checkpoints; false: refuse to touch it
     resume_changed: list[str] = field(default_factory=list)  # keys or sections that may differ from the checkpoint's
@@ -120,6 +121,10 @@ class RunConfig(CheckedFields):
                 yield from section.problems()
         if self.run is not None and not RUN_NAME.fullmatch(self.run):
             yield f"run: {self.run!r} cannot name a directory; use letters, digits, '.', '_', '-' and spaces"
+        if fault := remote.problem(self.runs):
+            yield f"runs: {fault}"
+        elif remote.url_of(self.runs) and self.before:
+            yield "before: runs in a store have no runs before them; train them first, then init.path=NAME"
         if not 0 <= self.seed < 2**31:
             yield f"seed: {self.seed} is out of range; 0 to {2**31 - 1}"
         known = set(dotted(self))

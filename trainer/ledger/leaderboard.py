@@ -16,6 +16,7 @@ from typing import Any
 from nameplate.checkpoint import durable, layout
 from nameplate.checkpoint.errors import explained
 from nameplate.checkpoint.location import find_one
+from nameplate.checkpoint.remote import url_of
 from nameplate.errors import NameplateError
 from nameplate.naming.names import did_you_mean
 from nameplate.training.config import From
@@ -254,6 +255,8 @@ def locate(text: str, *, which: From, runs: str) -> str:
         SweepError: the sweep has no job that is done.
         NoCheckpointError: the run has no checkpoint.
     """
+    if url_of(text) or (url_of(runs) and not Path(text).exists()):  # whoever opens it makes a copy
+        return text if url_of(text) else f"{url_of(runs)}/{text}"
     places = [Path(text), Path(runs) / text, Path(runs).parent / text]
     if not is_sweep(Path(runs)):
         places.pop()

@@ -13,6 +13,8 @@ from typing import Any
 from nameplate.checkpoint import durable, files, layout, lock
 from nameplate.checkpoint.errors import DamagedError, explained, reason
 from nameplate.checkpoint.files import patiently
+from nameplate.checkpoint.remote import url_of
+from nameplate.errors import NameplateError
 from trainer.ledger.record import JobRecord, State, decode, encode, is_name
 
 FOLDER = "ledger"  # inside a sweep's directory
@@ -26,6 +28,11 @@ class Ledger:
     """The records of the jobs of the sweep in `directory`."""
 
     def __init__(self, directory: Path) -> None:
+        if url := url_of(directory):
+            raise NameplateError(
+                f"{url}: a sweep keeps its ledger in a directory, which its processes lock, not in a store; choose a "
+                "directory here or on a disk that they share"
+            )
         self.directory = Path(directory)
 
     def home(self, job: str) -> Path:

@@ -45,7 +45,9 @@ class At(keras.callbacks.Callback):
             self.act()
 
 
-def train(run: Path | None, *more: keras.callbacks.Callback, model: keras.Model | None = None, **given: Any) -> Any:
+def train(
+    run: Path | str | None, *more: keras.callbacks.Callback, model: keras.Model | None = None, **given: Any
+) -> Any:
     """Return the History and the model of a training of 4 epochs of 6 steps."""
     model = model or network()
     x, y = examples()

@@ -72,7 +72,7 @@ def test_f7_a_lock_that_is_a_link_overwrites_nothing(tmp_path: Path) -> None:
         with pytest.raises(store.StoreError, match="link"):
             store.RunLock(run).__enter__()
         with pytest.raises(store.StoreError, match="link"):
-            require_free(tmp_path, kind)
+            require_free(tmp_path / kind)
         with pytest.raises(store.StoreError, match="link"):
             take(run / ".lock")
     assert precious.read_text() == "mine"

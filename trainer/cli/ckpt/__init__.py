@@ -44,8 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ckpt",
         description="Inspect checkpoints and edit them, by name, without TensorFlow.",
-        epilog="PATH is a run (runs/digits), its checkpoints, one of them, or a pointer (runs/digits/best). "
-        "Exit codes: 0 done, 1 damage found, 2 refused.",
+        epilog="PATH is a run (runs/digits), its checkpoints, one of them, or a pointer (runs/digits/best), also in a "
+        "store (s3://bucket/runs/digits). Exit codes: 0 done, 1 damage found, 2 refused.",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, run, summary, declare in _COMMANDS:
@@ -132,4 +132,5 @@ _COMMANDS: list[tuple[str, Callable[[argparse.Namespace], int], str, _Declare]] 
     ("merge", editing.combine, "average, interpolate, or add what others have learned", _merging),
     ("convert", editing.convert, "convert to and from plain safetensors, Keras and PyTorch files", _converting),
     ("prune", editing.prune, "delete all but the last, the best and every M-th", _retention),
+    ("push", editing.push, "send the store of a run (s3://...) the checkpoints and logs that it lacks", _one_path),
 ]

@@ -17,7 +17,9 @@ import numpy as np
 import nameplate
 from nameplate import checkpoint as store
 from nameplate.checkpoint import durable, layout, location
+from nameplate.checkpoint.errors import StoreError
 from nameplate.checkpoint.location import CHECKPOINTS, NoCheckpointError
+from nameplate.checkpoint.remote import url_of
 from nameplate.errors import FileFormatError
 from nameplate.formats import limits
 from nameplate.formats.name_table import Array, of_config
@@ -28,6 +30,7 @@ from nameplate.naming import names
 from nameplate.naming.rules import RuleError, apply_rules, parse_rules
 from nameplate.training import console
 from nameplate.training.console import import_tensorflow
+from nameplate.training.remote_run import push_run
 from nameplate.training.weight_sources import SUFFIX, WeightSource, open_source
 from nameplate.weights import merge, named
 from nameplate.weights.named import Weights
@@ -340,6 +343,8 @@ def _report(arguments: argparse.Namespace, written: Path, about: dict[str, objec
 
 def prune(arguments: argparse.Namespace) -> int:
     """Delete checkpoints of a run that is not being trained; never the newest good one or one that a pointer names."""
+    if url_of(arguments.path):
+        raise StoreError(f"{arguments.path}: a run prunes its copy in a store while it trains; checkpoint.keep_last=N")
     directory = location.find_directory(arguments.path)
     run = directory.parent if directory.name == location.CHECKPOINTS else directory
     rule = {name: getattr(arguments, name) for name in ("last", "best", "metric", "mode", "every")}
@@ -349,6 +354,18 @@ def prune(arguments: argparse.Namespace) -> int:
         return _report_deleted(arguments, store.Deleted(tuple(paths), {}), "would be deleted")
     with store.RunLock(run):
         return _report_deleted(arguments, store.keep(directory, **rule), "deleted")
+
+
+def push(arguments: argparse.Namespace) -> int:
+    """Send the store of a run what it lacks; for a run whose end could not wait for it."""
+    count = push_run(Path(arguments.path), console.line)
+    if arguments.json:
+        console.as_json({"path": arguments.path, "checkpoints": count})
+    else:
+        console.line(
+            f"{arguments.path}: the store has everything: {count} checkpoint{'s' * (count != 1)}, and the logs"
+        )
+    return 0
 
 
 def _report_deleted(arguments: argparse.Namespace, deleted: store.Deleted, what: str) -> int:
