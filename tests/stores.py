@@ -81,10 +81,10 @@ def serving() -> Iterator[Server]:
     server = Server()
     with mock.patch.dict(os.environ, server.environment):
         fsspec.filesystem("s3").clear_instance_cache()
-        s3_backends["123456789012"]["aws"].create_bucket(BUCKET, "us-east-1")
+        if BUCKET not in s3_backends["123456789012"]["aws"].buckets:  # of another module of this process
+            s3_backends["123456789012"]["aws"].create_bucket(BUCKET, "us-east-1")
         try:
             yield server
         finally:
             fsspec.filesystem("s3").clear_instance_cache()
-            s3_backends["123456789012"]["aws"].delete_bucket(BUCKET)
             server.stop()

@@ -171,7 +171,7 @@ def test_what_the_end_could_not_wait_for_is_named_and_sent_later(
         server.start()
     machine("one")
     assert ckpt.main(["push", f"{RUNS}/later"]) == 0
-    assert "has all: 3 checkpoints" in capsys.readouterr().out
+    assert "has everything: 3 checkpoints" in capsys.readouterr().out
     machine("two")
     with opened("later") as home:
         assert steps(home.path) == [10, 20, 30]
