@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from nameplate.errors import NameplateError
+from nameplate.naming import names
 from nameplate.naming.names import did_you_mean
 
 
@@ -53,6 +55,38 @@ class Stem(enum.StrEnum):
     large = "large"  # 7x7 with stride 2, then pooling with stride 2
 
 
+class Pooling(enum.StrEnum):
+    """How feature maps become one vector."""
+
+    avg = "avg"  # the mean over positions
+    max = "max"  # the largest of all positions
+
+
+class Preprocess(enum.StrEnum):
+    """What images with values from 0 to 1 become before the first layer of a published architecture."""
+
+    own = "own"  # what the architecture was trained on: its `preprocess_input`, and what it would do itself
+    tf = "tf"  # -1 to 1
+    torch = "torch"  # the mean and the deviation of ImageNet's colours become 0 and 1
+    caffe = "caffe"  # 0 to 255, blue first, less the mean of ImageNet's colours
+    bytes = "bytes"  # 0 to 255
+
+
+@dataclass(frozen=True)
+class Head:
+    """What is put on a backbone for each output of the data, beside the output itself; see `nameplate.attach`."""
+
+    hidden: list[int] = field(default_factory=list)  # units of dense layers before the output
+    activation: Activation = Activation.relu  # of the hidden layers
+    dropout: float = 0.0  # share of features dropped before the output, in [0, 1)
+
+    def problems(self) -> list[str]:
+        """Return sizes and rates that no layer can have."""
+        found = [*at_least(1, hidden=self.hidden), *rates(dropout=self.dropout)]
+        return [f"head.{problem}" for problem in found]
+
+
+NO_HEAD = Head()
 RESNET_DEPTHS = (18, 34, 50)
 
 
@@ -99,3 +133,43 @@ def heads_divide(*, width: int, heads: int) -> list[str]:
     fitting = [number for number in range(1, width + 1) if width % number == 0]
     near = sorted(sorted(fitting, key=lambda number: abs(number - heads))[:3])
     return [f"heads: {heads} do not divide width {width}; e.g. {', '.join(str(number) for number in near)}"]
+
+
+def backbone(
+    *,
+    weights: str | None,
+    backbone: str | None,
+    preprocess: Preprocess | None,
+    include_top: bool,
+    pooling: Pooling | None,
+    head: Head,
+    dropout: float,
+    scaled: bool,
+) -> list[str]:
+    """Return the problems of a backbone's settings with each other; `scaled`: images have a scale of their own."""
+    problems = head.problems()
+    if backbone is not None and (reason := names.fault(backbone)):
+        problems.append(f"backbone: {backbone!r} cannot name a container: {reason}")
+    if backbone is None:
+        needs = {"weights": weights, "head": head != NO_HEAD, "pooling": pooling}
+        problems += [
+            f"{name}: needs a container for the architecture; e.g. model.backbone=backbone"
+            for name, given in needs.items()
+            if given
+        ]
+    if include_top:
+        unused = {"head": head != NO_HEAD, "pooling": pooling}
+        problems += [
+            f"{name}: not used with include_top=true, which has the architecture's own classifier"
+            for name, given in unused.items()
+            if given
+        ]
+    if dropout and head.dropout:
+        problems.append(f"dropout, head.dropout: {dropout} and {head.dropout} mean the same; give one")
+    if scaled and preprocess is not None:
+        problems.append(
+            f"scale, offset: images are scaled by preprocess={preprocess} already; with model.preprocess=null by these"
+        )
+    if weights is not None and preprocess is None and not scaled:
+        problems.append("preprocess: weights were trained on images of a certain range; model.preprocess=own")
+    return problems

@@ -9,7 +9,7 @@ from typing import Any
 from nameplate.data.config import MISSING, example
 from nameplate.section import Section
 from trainer.models import ARCHITECTURES, checks
-from trainer.models.checks import Activation, Norm, Stem
+from trainer.models.checks import Activation, Head, Norm, Pooling, Preprocess, Stem
 from trainer.models.edits import edit_problems
 
 
@@ -145,21 +145,39 @@ class SubclassedConfig(ModelConfig):
 
 @dataclass(frozen=True)
 class ApplicationsConfig(ModelConfig):
-    """Any architecture of `keras.applications`, with random weights."""
+    """Any architecture of `keras.applications`, with published weights, those of a file, or random ones."""
 
     _target_: str = ARCHITECTURES["applications"]
     name: str = "MobileNetV2"  # in any case: resnet50, efficientnet_v2_b0, ...
+    # Where a new run's backbone begins: imagenet (downloaded by Keras), or a file of weights; null: random weights.
+    weights: str | None = None
+    backbone: str | None = None  # the container that the architecture is in; null: its layers are at the top level
+    # What images from 0 to 1 become in front of the backbone: own (what it was trained on), tf, torch, caffe, bytes;
+    # null: `scale` and `offset`.
+    preprocess: Preprocess | None = None
     include_top: bool = False  # true: the architecture's own classifier instead of ours
-    dropout: float = 0.0  # share of features dropped before our classifier, in [0, 1)
+    pooling: Pooling | None = None  # of the features: avg or max, inside the backbone; null: averaged by the head
+    head: Head = field(default_factory=Head)  # what is between the backbone and the outputs
+    dropout: float = 0.0  # the same as head.dropout
     enlarge_to: int | None = None  # side in pixels to which smaller images are enlarged; null: too small is an error
     scale: float | None = None  # images become scale * image + offset; null: what the architecture expects for [0, 1]
     offset: float | None = None  # see scale
     arguments: dict[str, Any] = field(default_factory=dict)  # the architecture's own, e.g. {alpha: 0.5}
 
     def parameter_problems(self) -> Iterator[str]:
-        """Yield sizes and rates that no layer can have; the name is checked when the model is built."""
+        """Yield what cannot be built; the name and its arguments are checked when the model is."""
         yield from checks.at_least(1, enlarge_to=self.enlarge_to)
         yield from checks.rates(dropout=self.dropout)
+        yield from checks.backbone(
+            weights=self.weights,
+            backbone=self.backbone,
+            preprocess=self.preprocess,
+            include_top=self.include_top,
+            pooling=self.pooling,
+            head=self.head,
+            dropout=self.dropout,
+            scaled=self.scale is not None or self.offset is not None,
+        )
 
 
 @dataclass(frozen=True)

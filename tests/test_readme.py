@@ -9,12 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
+import pyarrow.parquet
 import pytest
 
 from nameplate.engine.cluster import cluster
 from scripts.readme_map import ROOT, written
 from tests.jobs import run_module
+from tests.trainer.test_finetuning import make_images
 from trainer.config import run_config
 from trainer.config.hydra_queries import first_of_sweep
 
@@ -45,6 +48,13 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     numbers = np.random.default_rng(0)
     images, labels = numbers.normal(size=(200, 8, 8, 1)).astype("float32"), numbers.integers(0, 10, 200)
     np.savez(place / "digits.npz", image=images, label=labels)
+    make_images(place / "flowers")
+    table = {
+        "species": ["rose", "iris"] * 40,
+        "colour": ["red", "blue", "white", "red"] * 20,
+        "height": [0.1, 0.2] * 40,
+    }
+    pyarrow.parquet.write_table(pyarrow.table(table), place / "flowers.parquet")
     return place
 
 
@@ -80,6 +90,8 @@ def test_a_run_and_what_is_done_with_it_work_in_the_order_of_the_readme(desk: Pa
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_every_command_of_the_readme_works_after_those_above_it(desk: Path) -> None:
+    backbone = keras.applications.MobileNetV2((160, 160, 3), include_top=False, weights=None)
+    backbone.save_weights(desk / "mobilenet_v2.weights.h5")
     failed = []
     for command in COMMANDS:
         done = _run(_given(command), desk)
@@ -95,8 +107,6 @@ def test_every_make_target_of_the_readme_exists(command: str) -> None:
 
 
 def test_the_python_of_the_readme_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import keras
-
     monkeypatch.chdir(tmp_path)
     model = keras.Sequential([keras.Input((4,), name="x"), keras.layers.Dense(2, name="logits")], name="mine")
     numbers = np.random.default_rng(0)
@@ -132,7 +142,7 @@ def test_the_map_is_the_house() -> None:
 def _is_quick(command: str) -> bool:
     """Say whether `make test` runs a command: not those that train for long, or whose start has a test of its own."""
     others = ("experiment=", "model=two_tower", "model=vit", "run=next", "--help", "trainer.doctor", "scripts.launch")
-    return not any(word in command for word in others)
+    return not any(word in command for word in (*others, "runs/flowers"))
 
 
 def _given(command: str, *more: str) -> list[str]:

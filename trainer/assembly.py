@@ -61,6 +61,11 @@ class Job:
     observers: tuple[Observer, ...] = ()  # of the caller
 
     @property
+    def begins(self) -> bool:
+        """Whether there is nothing to resume."""
+        return self.home is None or self.home.is_new()
+
+    @property
     def total_steps(self) -> int:
         """Steps of the whole run."""
         return self.config.fit.steps or self.config.fit.epochs * self.batches.steps

@@ -11,7 +11,8 @@ import keras
 
 import nameplate
 from nameplate.arguments import checked
-from nameplate.data.adapters import batches_of, example_of
+from nameplate.data.adapters import batches_of, example_of, first_inputs
+from nameplate.data.config import SyntheticConfig
 from nameplate.data.dataset import Dataset
 from nameplate.data.registry import open_dataset
 from nameplate.data.standardize import adapt, moments_of_run
@@ -37,6 +38,7 @@ from nameplate.training.report import Report
 from nameplate.training.run_directory import RunDirectory, marked, open_run_directory
 from nameplate.training.shared_run import coordinator_of, lost_workers, shared_home, writes
 from nameplate.training.stages import stages_of
+from nameplate.weights.plan import COLUMNS, WeightPlan
 from trainer.assembly import Job, assemble
 from trainer.config import run_config, to_yaml
 from trainer.config.run_config import RunConfig
@@ -51,7 +53,8 @@ from trainer.model import (
     synchronise_batch_norm,
     with_scaling,
 )
-from trainer.models.config import FileModelConfig
+from trainer.models.config import ApplicationsConfig, FileModelConfig
+from trainer.models.pretrained import load_pretrained, range_problem
 from trainer.preceding_runs import compare, make_preceding
 from trainer.report import commands, finish
 
@@ -124,11 +127,13 @@ def _train(config: RunConfig, observers: Sequence[Observer]) -> Report:
         with strategy.scope():
             batches = batches_of(dataset.train, config.fit.global_batch, replicas, steps=config.fit.steps)
             job = Job(config, dataset, batches, home, screen, stop, writes(coordinator), tuple(observers))
-            model = named_model(config, dataset)
+            built = built_model(config, dataset)
+            origins = pretrained_weights(job, built)
+            model = named_model(config, dataset, built)
             stages = stages_of(config.init, epochs=job.epochs, say=screen.say)
             stages.prepare(model)
             scale_inputs(job, model)
-            origins = initial_weights(job, model)
+            origins = kept(origins, model) | initial_weights(job, model)
             compile_for(job, model)
             _prove_export(job, model)
             loop = assemble(job, model, origins, stages)
@@ -141,14 +146,30 @@ def _train(config: RunConfig, observers: Sequence[Observer]) -> Report:
         return report
 
 
-def named_model(config: RunConfig, dataset: Dataset) -> keras.Model:
-    """Return a new model whose names obey the policy, not compiled; call it in the strategy's scope."""
-    given: dict[str, Any] = {"precision": config.fit.precision, "seed": config.seed}
+def built_model(config: RunConfig, dataset: Dataset) -> keras.Model:
+    """Return the model that the option of the configuration makes; call it in the strategy's scope."""
     if isinstance(config.model, FileModelConfig):
-        model = model_of_file(config.model, dataset, trust=config.trust, **given)
-    else:
-        model = build_model(config.model, dataset, resolve=resolver(config.trust), **given)
-    model = edited(model, config.model, dataset, naming=config.naming, source=Source(config.trust), **given)
+        return model_of_file(
+            config.model, dataset, trust=config.trust, precision=config.fit.precision, seed=config.seed
+        )
+    resolve = resolver(config.trust)
+    return build_model(config.model, dataset, resolve=resolve, precision=config.fit.precision, seed=config.seed)
+
+
+def named_model(config: RunConfig, dataset: Dataset, built: keras.Model | None = None) -> keras.Model:
+    """Return the `built` model, or a new one, after its edits, under names that obey the policy, not compiled.
+
+    Call it in the strategy's scope.
+    """
+    model = edited(
+        built or built_model(config, dataset),
+        config.model,
+        dataset,
+        naming=config.naming,
+        source=Source(config.trust),
+        precision=config.fit.precision,
+        seed=config.seed,
+    )
     if config.data.standardize:
         model = with_scaling(model, dataset.inputs, dataset.categories)
     model = nameplate.enforce(model, config.naming, remedy=REPAIR)
@@ -164,17 +185,46 @@ def scale_inputs(job: Job, model: keras.Model) -> None:
     Raises:
         DataError: the data has none: NaN, or no end.
     """
-    if job.config.data.standardize and (job.home is None or job.home.is_new()):
+    if job.config.data.standardize and job.begins:
         for line in adapt(model, moments_of_run(job.dataset)):
             job.screen.say(f"data: {line}")
 
 
+def pretrained_weights(job: Job, model: keras.Model) -> Origins:
+    """Load the weights that `model` names into a new run's backbone; return their origins. A resumed run needs none."""
+    config = job.config.model
+    if not job.begins or not isinstance(config, ApplicationsConfig):
+        return {}
+    if config.weights is not None and job.config.data.standardize:
+        raise ConfigError(["data.standardize: the model scales images as its weights need it; leave it out"])
+    if config.weights is not None and not isinstance(job.config.data, SyntheticConfig):
+        images = next(iter(first_inputs(job.dataset.train).values()))
+        if problem := range_problem(float(images.min()), float(images.max())):
+            raise ConfigError([problem])
+    plan = load_pretrained(model, config, say=job.screen.say)
+    if plan:
+        account_for(plan, job)
+    return {f"{config.backbone}/{name}": origin for name, origin in plan.origins().items()} if plan else {}
+
+
+def kept(origins: Origins, model: keras.Model) -> Origins:
+    """Return the origins of the variables that edits and the policy have left under their names."""
+    variables = nameplate.variables(model)
+    return {name: origin for name, origin in origins.items() if name in variables}
+
+
 def initial_weights(job: Job, model: keras.Model) -> Origins:
     """Load the weights that `init` names into a new run's model; return their origins. A resumed run needs none."""
-    begins = job.home is None or job.home.is_new()
-    if not begins or not isinstance(job.config.init, CheckpointInitConfig):
+    if not job.begins or not isinstance(job.config.init, CheckpointInitConfig):
         return {}
-    return take_weights(model, job.config.init, show=job.screen.table)
+    return take_weights(model, job.config.init, show=job.screen.table, account=lambda plan: account_for(plan, job))
+
+
+def account_for(plan: WeightPlan, job: Job) -> None:
+    """Print what became of the weights of a source: how many were taken and left, and if that is configured, each."""
+    job.screen.say(f"initial weights from {plan.source}: {plan.total()}")
+    if job.config.log.weight_table:
+        job.screen.table(f"initial weights from {plan.source}", COLUMNS, plan.rows())
 
 
 def _prove_export(job: Job, model: keras.Model) -> None:

@@ -16,7 +16,7 @@ from nameplate.data.dataset import Column
 from nameplate.data.errors import ByBatchError
 from nameplate.data.feeds import Feed, feed_of, in_file_order
 from nameplate.data.indexed import Indexed, is_indexed
-from nameplate.data.source import Memory, Source, Stream, leaves, mapped
+from nameplate.data.source import Memory, Source, Stream, leaves, mapped, named
 from nameplate.data.sparse import SparseRows, dense, in_floatx, sparse_rows
 from nameplate.data.splits import take
 from nameplate.errors import NameplateError, worded
@@ -140,6 +140,15 @@ def example_of(source: Source | Stream) -> tuple[Any, Any, Any]:
     """Return x, y and weight of one symbolic batch: KerasTensors (None, ...), or None."""
     symbolic = mapped(lambda leaf: keras.KerasTensor((None, *leaf.shape), leaf.dtype.name), source.spec())
     return _parts(symbolic, "data")
+
+
+def first_inputs(source: Source | Stream, count: int = 32) -> dict[str, np.ndarray]:
+    """Return the inputs of the first `count` examples by name, each (count, ...); of a stream of its first element."""
+    if isinstance(source, Stream):
+        example = next(iter(source.dataset.take(1)))
+    else:
+        example = source.load(tf.range(min(count, source.size), dtype=tf.int64))
+    return {name: np.asarray(leaf) for name, leaf in named(_parts(example, "data")[0], "x").items()}
 
 
 def within_limit(source: Source | Stream, batch: int, steps: int | None) -> int | None:

@@ -140,7 +140,27 @@ class From(enum.StrEnum):
 
 @dataclass(frozen=True)
 class InitConfig(Section):
-    """Random weights from the run's seed."""
+    """The weights that the model is built with: random ones from the run's seed, or those that it names itself."""
+
+    freeze: list[str] = field(default_factory=list)  # patterns of layers that do not train
+    # Number of finished epochs -> patterns of layers that train from then on, e.g. {5: [stage4_*], 10: [backbone]}.
+    unfreeze: dict[Any, list[str]] = field(default_factory=dict)
+
+    def problems(self) -> list[str]:
+        """Return stages that cannot be."""
+        problems = [
+            f"init.unfreeze.{key}: {key!r} is not a number of finished epochs; e.g. init.unfreeze={{5: [NAME]}}"
+            for key in self.unfreeze
+            if not str(key).isdecimal() or int(key) < 1
+        ]
+        if self.unfreeze and not self.freeze:
+            problems.append("init.unfreeze: nothing is frozen; set init.freeze=[NAME]")
+        return problems
+
+    def thaws(self) -> dict[int, tuple[str, ...]]:
+        """Return `unfreeze` by number, sorted. Keys are numbers in YAML, and may be text on a command line."""
+        thaws = {int(key): tuple(patterns) for key, patterns in self.unfreeze.items()}
+        return dict(sorted(thaws.items()))
 
 
 @dataclass(frozen=True)
@@ -165,20 +185,18 @@ class CheckpointInitConfig(InitConfig):
 
     def problems(self) -> list[str]:
         """Return rules that cannot be parsed. The path is checked when a run begins, not when it resumes."""
+        problems = super().problems()
         try:
             parse_rules(self.rename)
         except NameplateError as error:
-            return [f"init.rename: {error}"]
-        return []
+            problems.append(f"init.rename: {error}")
+        return problems
 
 
 @dataclass(frozen=True)
 class TransferInitConfig(CheckpointInitConfig):
     """A part of another model, loaded by name: `only` says which part; everything else is left as it is."""
 
-    freeze: list[str] = field(default_factory=list)  # patterns of layers that do not train
-    # Number of finished epochs -> patterns of layers that train from then on, e.g. {5: [stage4_*], 10: [backbone]}.
-    unfreeze: dict[Any, list[str]] = field(default_factory=dict)
     adapt: dict[str, str] = field(default_factory=dict)  # pattern -> repeat, slice or mean (input channels), or classes
     source_classes: list[str] = field(default_factory=list)  # class names of the source's outputs, for `classes`
     target_classes: list[str] = field(default_factory=list)  # class names of this model's outputs
@@ -195,13 +213,6 @@ class TransferInitConfig(CheckpointInitConfig):
             problems.append(
                 "init.adapt: the rule 'classes' needs init.source_classes=[...] and init.target_classes=[...]"
             )
-        problems += [
-            f"init.unfreeze.{key}: {key!r} is not a number of finished epochs; e.g. init.unfreeze={{5: [NAME]}}"
-            for key in self.unfreeze
-            if not str(key).isdecimal() or int(key) < 1
-        ]
-        if self.unfreeze and not self.freeze:
-            problems.append("init.unfreeze: nothing is frozen; set init.freeze=[NAME]")
         idle = [
             key for key in ("allow_missing", "allow_unexpected", "allow_shape", "allow_dtype") if getattr(self, key)
         ]
@@ -209,11 +220,6 @@ class TransferInitConfig(CheckpointInitConfig):
         if self.optimizer:
             problems.append("init.optimizer: a transfer does not load slots; init=checkpoint does")
         return [*super().problems(), *problems]
-
-    def thaws(self) -> dict[int, tuple[str, ...]]:
-        """Return `unfreeze` by number, sorted. Keys are numbers in YAML, and may be text on a command line."""
-        thaws = {int(key): tuple(patterns) for key, patterns in self.unfreeze.items()}
-        return dict(sorted(thaws.items()))
 
 
 INIT_SCHEMAS: dict[str, type[InitConfig]] = {
@@ -231,6 +237,7 @@ class LogConfig(Section):
     tensorboard: bool = True  # event files under the run, in tensorboard/
     histograms_every: int | None = 1  # epochs between histograms of every weight; None: none
     layer_table: bool = True  # print the layers and their names before training
+    weight_table: bool = False  # print where each initial weight comes from; the counts are printed always
     profile_steps: int | None = None  # record TensorFlow's profile of this many steps; None: no profile
     profile_after: int = 10  # steps before the profile, since the first ones trace and compile
     dream: DreamConfig = field(default_factory=DreamConfig)  # what layers see while they learn

@@ -28,6 +28,7 @@ _HARMLESS = {
     "before": "",
     "trust": "",
     "naming": "the names themselves are compared",
+    "model.weights": "without effect: the run has begun",
     "init": "without effect: the run has begun",  # except for what is frozen, see below
     "log": "",
     "sweep": "",

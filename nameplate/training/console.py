@@ -121,7 +121,8 @@ def drawn_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str 
     drawn = Table(title=escape(title), title_justify="left", header_style="bold")
     for column in columns:
         right = column.startswith(text_table.RIGHT)
-        drawn.add_column(column.removeprefix(text_table.RIGHT), justify="right" if right else "left")
+        # Folded: a name that is cut is no name.
+        drawn.add_column(column.removeprefix(text_table.RIGHT), justify="right" if right else "left", overflow="fold")
     for row in rows:
         drawn.add_row(*(escape(cell) if isinstance(cell, str) else cell for cell in row))
     return drawn

@@ -23,7 +23,6 @@ from nameplate.training.weight_sources import WeightSource, open_source
 from nameplate.weights.adaptation import Classes
 from nameplate.weights.named import Weights, any_matches, matches, require_matches
 from nameplate.weights.plan import (
-    COLUMNS,
     Form,
     Line,
     Verdict,
@@ -37,6 +36,7 @@ from nameplate.weights.plan import (
 )
 
 Show = Callable[[str, Sequence[str], Sequence[Sequence[str]]], None]  # title, columns, rows
+Account = Callable[[WeightPlan], None]  # prints a plan
 Origins = dict[str, dict[str, Any]]  # variable -> file, name in it, rule that renamed it
 
 
@@ -44,7 +44,7 @@ class InitialWeightsError(NameplateError):
     """A source of initial weights that does not fit, and no setting allows for it."""
 
 
-def take_weights(model: keras.Model, init: CheckpointInitConfig, *, show: Show) -> Origins:
+def take_weights(model: keras.Model, init: CheckpointInitConfig, *, show: Show, account: Account) -> Origins:
     """Write the weights that `init` names into the model, proved equal bit for bit, and return where each came from.
 
     Raises:
@@ -57,7 +57,7 @@ def take_weights(model: keras.Model, init: CheckpointInitConfig, *, show: Show) 
             plan = _transfer_plan(source, model, init)
         else:
             plan = _whole_plan(source, model, init)
-        show(f"initial weights from {source.label}", COLUMNS, plan.rows())
+        account(plan)
         if not isinstance(init, TransferInitConfig):  # a transfer's refusal is `write_plan`'s
             _require_fit(plan, model, init)
         write_plan(plan, model)

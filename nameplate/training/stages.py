@@ -11,7 +11,7 @@ import keras
 import nameplate
 from nameplate.errors import NameplateError
 from nameplate.graph.model_weights import trained
-from nameplate.training.config import InitConfig, TransferInitConfig
+from nameplate.training.config import InitConfig
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,6 @@ class Stages:
 
 def stages_of(init: InitConfig, *, epochs: int, say: Callable[[str], None]) -> Stages:
     """Return the stages of a configuration; those that a run of this many epochs never reaches are reported."""
-    if not isinstance(init, TransferInitConfig):
-        return Stages()
     thaw = init.thaws()
     for begin in [begin for begin in thaw if begin >= epochs]:
         say(f"init.unfreeze.{begin}: the run ends after {epochs} epochs, and {', '.join(thaw[begin])} stays frozen")

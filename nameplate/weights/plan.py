@@ -149,8 +149,8 @@ class WeightPlan:
         return ", ".join(f"{count} {verdict}" for verdict, count in self.counts().items())
 
     def table(self) -> str:
-        """Return a line for each name, in columns, and the counts."""
-        return "\n".join([*text_table.fitted(self.rows()), f"from {self.source}: {self.total()}"])
+        """Return the counts, then a line for each name, in columns."""
+        return "\n".join([f"from {self.source}: {self.total()}", *text_table.fitted(self.rows())])
 
     def document(self) -> dict[str, Any]:
         """Return the plan as plain data, without arrays."""

@@ -49,7 +49,7 @@ def test_only_what_is_wanted_is_taken() -> None:
 def test_a_plan_is_data_that_prints_and_becomes_json() -> None:
     plan = nameplate.plan(net(3), net(3))
 
-    assert plan.table().splitlines()[-1] == "from net: 8 taken"
+    assert plan.table().splitlines()[0] == "from net: 8 taken"
     assert json.loads(plan.json())["lines"][0] == {
         "target": "stem/kernel",
         "source": "stem/kernel",

@@ -58,8 +58,12 @@ def test_all_weights_come_and_the_plan_is_shown_first(runs: Path, capsys: pytest
     assert weights(taken) == weights(content(runs / "a"))
     shown = capsys.readouterr().out
     assert shown.index("initial weights from") < shown.index("epoch 1")
+    assert "step_00000002: 4 taken\n" in shown
+    take(runs, *STILL, "log.weight_table=true", run="c")
+    rows = capsys.readouterr().out
     for name in ("body/kernel", "body/bias", "label/kernel", "label/bias"):
-        assert f"{name}  " in shown
+        assert f"{name}  " not in shown
+        assert f"{name}  " in rows
 
 
 def test_each_weight_tells_where_it_came_from_after_resumes_too(runs: Path) -> None:

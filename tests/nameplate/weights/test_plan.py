@@ -84,7 +84,7 @@ def test_the_obvious_bridge_is_offered_and_no_other(
 
 def test_a_plan_is_one_table_and_one_document() -> None:
     plan = match(SOURCE, TARGET, rules=parse_rules(["old=new"]), label="a.keras")
-    assert plan.table().splitlines()[-1] == "from a.keras: 2 taken, 1 shape, 1 renamed, 1 unexpected"
+    assert plan.table().splitlines()[0] == "from a.keras: 2 taken, 1 shape, 1 renamed, 1 unexpected"
     assert str(plan) == plan.table()
     assert [row[:3] for row in plan.rows()][-2:] == [
         ("renamed", "new/gamma", "old/gamma"),

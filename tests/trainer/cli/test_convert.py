@@ -16,6 +16,7 @@ from nameplate import checkpoint as store
 from nameplate.formats import open_weights
 from nameplate.training.config import CheckpointInitConfig
 from nameplate.training.initial_weights import take_weights
+from nameplate.weights.plan import WeightPlan
 from tests.nameplate.formats.files import image_model, keras_2
 from trainer.cli.ckpt import main
 from trainer.cli.names import read_table
@@ -107,14 +108,14 @@ def test_c5_a_checkpoint_goes_to_pytorch_with_a_flattened_picture_in_its_order(t
 def test_c5_a_runs_first_weights_from_pytorch_are_in_keras_layout(tmp_path: Path) -> None:
     model, other = flattening(), flattening()
     nameplate.save(model, tmp_path / "m.pt", modules={"features.0": "conv", "fc": "head"})
-    shown: list[Any] = []
+    plans: list[WeightPlan] = []
     init = CheckpointInitConfig(path=str(tmp_path / "m.pt"), rename=["features.0=conv", "fc=head"])
-    origins = take_weights(other, init, show=lambda *table: shown.append(table))
+    origins = take_weights(other, init, show=lambda *_: None, account=plans.append)
 
     assert same(nameplate.read(model), nameplate.read(other))
     assert origins["head/kernel"]["name"] == "fc.weight"
     detail = "fc=head; rows from 3 x 2 x 2 to 2 x 2 x 3"
-    assert ("renamed", "head/kernel", "fc.weight", detail) in shown[0][2]
+    assert ("renamed", "head/kernel", "fc.weight", detail) in plans[0].rows()
 
 
 def test_an_old_file_of_keras_becomes_a_new_one(tmp_path: Path) -> None:

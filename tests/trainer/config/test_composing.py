@@ -30,6 +30,7 @@ REQUIRED = {
     "optimizer=custom",
     "schedule=custom",
     "model=file",
+    "experiment=finetune",
 }
 
 

@@ -74,6 +74,7 @@ def _planning(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="a PATH or a file of weights")
     parser.add_argument("target", metavar="TARGET", help="another one, whose names and shapes SOURCE has to match")
     parser.add_argument("rules", metavar="RULE", nargs="*", help=_RULE)
+    parser.add_argument("--verbose", action="store_true", help="a row for every name, not only for what is left over")
 
 
 def _renaming(parser: argparse.ArgumentParser) -> None:

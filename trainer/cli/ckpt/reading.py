@@ -243,7 +243,7 @@ def plan(arguments: argparse.Namespace) -> int:
     if arguments.json:
         console.as_json(made.document() | {"fits": fits, "bridges": offered})
     else:
-        _print_plan(made, offered, fits=fits)
+        _print_plan(made, offered, fits=fits, verbose=arguments.verbose)
     return FITS if fits else LEFT_OVER
 
 
@@ -301,8 +301,10 @@ def _difference_document(difference: Difference) -> dict[str, Any]:
     }
 
 
-def _print_plan(made: WeightPlan, offered: list[str], *, fits: bool) -> None:
-    console.table("plan", COLUMNS, made.rows())
+def _print_plan(made: WeightPlan, offered: list[str], *, fits: bool, verbose: bool) -> None:
     console.line(f"{'It fits' if fits else 'It does not fit'}: {made.total() or 'nothing on either side'}.")
     if offered:
         console.line(f"These rules would bridge it: {' '.join(offered)}")
+    shown = made if verbose else made.with_lines(made.problems)
+    if shown.lines:
+        console.table("plan" if verbose else "left over (--verbose: all)", COLUMNS, shown.rows())
