@@ -13,6 +13,7 @@ import numpy as np
 import nameplate
 from nameplate.data.batches import Batches
 from nameplate.data.dataset import Dataset, not_finite, summary
+from nameplate.data.sanity import findings
 from nameplate.data.standardize import normalizations
 from nameplate.engine.cluster import LAUNCHED, LAUNCHER
 from nameplate.engine.optimizer_state import named_variables
@@ -53,6 +54,9 @@ def describe(
         say("keras.config's max_epochs and max_steps_per_epoch end no run; fit.epochs and fit.steps do")
     if reason := left_to_chance(dataset.train, resumes=resumes):
         say(f"data: {reason}")
+    first_input, first_output = next(iter(dataset.inputs)), next(iter(dataset.outputs))
+    for line in findings(dataset.train, model, classes=dataset.classes, input_name=first_input, target=first_output):
+        say(f"data: {line}")
     for problem in not_finite(dataset):
         say(f"data: {problem}")
     for line in unsavable(model) if resumes else ():

@@ -241,6 +241,7 @@ class TableConfig(DataConfig):
     values: list[str] = field(default_factory=list)  # columns to predict as numbers, e.g. [price]
     sample_weight: str | None = None  # column with one weight per example
     delimiter: str = ","  # one character between the cells of a CSV file
+    spelling: dict[str, str] = field(default_factory=dict)  # of classes and categories, e.g. {hgih: high}
 
     def source_problems(self) -> Iterator[str]:
         """Yield files that do not exist, and columns that cannot be used as asked."""
@@ -286,6 +287,7 @@ class ImageFolderConfig(DataConfig):
     labels: str | None = None  # table of classes, in the root, in each of its parts or elsewhere; None: folders are
     file_column: str = "file"  # of the table: the path of an image, from the folder that the table is in
     label_column: str = "label"  # of the table: its class
+    spelling: dict[str, str] = field(default_factory=dict)  # of classes, e.g. {hgih: high} merges the two
     height: int = 64  # pixels; images are resized
     width: int = 64  # pixels
     channels: int = 3  # 1: grey, 3: colour

@@ -11,7 +11,7 @@ import numpy as np
 
 from nameplate.data.errors import refuse
 from nameplate.data.source import Memory, Source, Stream, named
-from nameplate.data.splits import Splits
+from nameplate.data.splits import Splits, labels_of
 from nameplate.naming.names import fault
 
 
@@ -128,12 +128,12 @@ def summary(
 ) -> list[str]:
     """Return lines about data before it is trained on: examples of each part, and how many each class has.
 
-    `parts` begins with the training data; the classes of arrays in memory are counted there. `classes`
+    `parts` begins with the training data; classes that are known without reading are counted there. `classes`
     names them, and `target` a bare array of targets.
     """
     sizes = [f"{name} {_size(source)}" for name, source in parts.items() if source is not None]
     source = next(iter(parts.values()))
-    targets = named(source.arrays()[1], target) if isinstance(source, Memory) else {}
+    targets = {} if source is None or isinstance(source, Stream) else labels_of(source, target)
     counted = {name: _counts(array) for name, array in targets.items()}
     lines = [f"  {name}: {_frequencies(each, (classes or {}).get(name))}" for name, each in counted.items() if each]
     return [f"data: {', '.join(sizes)} examples", *lines]

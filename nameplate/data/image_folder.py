@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from nameplate.data.dataset import Dataset, Output, TargetKind, describe
 from nameplate.data.errors import DataError, refuse
 from nameplate.data.image_tree import Archive, Tree, tree_of
 from nameplate.data.images import decode_all
+from nameplate.data.sanity import respelling_problems, typos
 from nameplate.data.source import Example
 from nameplate.data.specs import IMAGES
 from nameplate.data.splits import split
@@ -143,7 +145,15 @@ def open_image_folder(config: ImageFolderConfig) -> Dataset:
     whole = tree_of(Path(config.root).expanduser())
     parts = _parts(whole)
     listings = _labelled(config, whole, parts) if config.labels else _by_folder(parts)
-    names = distinct(dict.fromkeys(listings["train"].classes)) if config.labels else sorted(parts["train"].top())
+    every = sorted({name for listing in listings.values() for name in listing.classes})
+    refuse(respelling_problems(config.spelling, every))
+    listings = {
+        part: replace(listing, classes=[config.spelling.get(name, name) for name in listing.classes])
+        for part, listing in listings.items()
+    }
+    names = sorted({*listings["train"].classes}) if not config.labels else distinct({*listings["train"].classes})
+    if len(names) == 1:
+        refuse([f"data.spelling: only the class {names[0]!r} is left; there is nothing to learn"])
     refuse(_class_problems(listings, names))
     shape = (config.height, config.width, config.channels)
     sources = {part: _images(listing, names, shape) for part, listing in listings.items()}
@@ -154,6 +164,7 @@ def open_image_folder(config: ImageFolderConfig) -> Dataset:
         for listing in listings.values()
         if listing.unlisted
     ]
+    notes += typos(Counter(listings["train"].classes), "the class", confirmed=config.spelling)
     return replace(describe(divided, inputs=["image"], outputs=outputs), notes=tuple(notes))
 
 

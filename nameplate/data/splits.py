@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from nameplate.data.config import DataConfig
 from nameplate.data.errors import refuse
-from nameplate.data.source import Example, Memory, Source, Stream, mapped
+from nameplate.data.source import Example, Memory, Source, Stream, mapped, named
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,10 @@ class Subset:
         whole = self._source.arrays()
         return None if whole is None else mapped(lambda leaf: leaf[self._positions], whole)
 
+    def labels(self, target: str) -> dict[str, np.ndarray]:
+        """Return what `labels_of` does, of the examples of this subset."""
+        return {name: array[self._positions] for name, array in labels_of(self._source, target).items()}
+
     def part_of(self, index: int) -> tuple[Source, int]:
         """Return the source that an example comes from, and its index there."""
         return part_of(self._source, int(self._positions[index]))
@@ -58,6 +62,17 @@ class Subset:
 def part_of(source: Source, index: int) -> tuple[Source, int]:
     """Return the source that an example was taken from first, and its index there."""
     return source.part_of(index) if isinstance(source, Subset) else (source, index)
+
+
+def labels_of(source: Source, target: str) -> dict[str, np.ndarray]:
+    """Return the targets of all examples by name, (size, ...), where that needs no reading; a bare one is `target`."""
+    if isinstance(source, Memory):
+        example = source.arrays()
+        targets = named(example[1], target) if isinstance(example, tuple) and len(example) > 1 else {}
+        return {name: array for name, array in targets.items() if isinstance(array, np.ndarray)}
+    if isinstance(source, Subset):
+        return source.labels(target)
+    return {target: source.labels()} if hasattr(source, "labels") else {}
 
 
 def name_of(source: Source, index: int) -> str:

@@ -226,10 +226,9 @@ def _inputs_of(example: Any) -> Any:
 
 def _input_layers(model: keras.Model) -> dict[str, str]:
     """Return the name of the layer of each input, by the input's key if the model takes a dict; empty if unknown."""
-    try:
-        inputs = model.input
-    except (AttributeError, ValueError):  # not a graph
+    if not is_graph(model):
         return {}
+    inputs = model.inputs if isinstance(model, keras.Sequential) else model.input  # a Sequential has no `input`
     if isinstance(inputs, dict):
         return {key: str(keras_private.source(tensor).name) for key, tensor in inputs.items()}
     names = [str(keras_private.source(tensor).name) for tensor in keras.tree.flatten(inputs)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,6 +39,12 @@ class Texts:
     def counts(self) -> dict[str, int]:
         """Return how many rows each value has."""
         return dict(zip(self.values, np.bincount(self.codes, minlength=len(self.values)).tolist(), strict=True))
+
+    def respelt(self, spelling: Mapping[str, str]) -> Texts:
+        """Return the column with some values called otherwise; those that are then alike are one."""
+        places: dict[str, int] = {}
+        lookup = [places.setdefault(spelling.get(value, value), len(places)) for value in self.values]
+        return Texts(tuple(places), np.array(lookup, np.int64)[self.codes])
 
     def indices(self, known: Sequence[str]) -> np.ndarray:
         """Return the place of each row's value in `known`, int64 (rows,); every value must be there."""

@@ -11,10 +11,11 @@ import numpy as np
 from nameplate.data.config import CsvConfig, TableConfig
 from nameplate.data.dataset import Dataset, Output, TargetKind, describe
 from nameplate.data.errors import refuse
+from nameplate.data.sanity import respelling_problems, typos
 from nameplate.data.source import Memory, bundle
 from nameplate.data.splits import split
 from nameplate.data.table_files import Columns, TableFile, table_file
-from nameplate.naming.names import fault, sanitized
+from nameplate.naming.names import did_you_mean, fault, sanitized
 
 
 def open_table(config: TableConfig) -> Dataset:
@@ -34,7 +35,9 @@ def open_table(config: TableConfig) -> Dataset:
     numbers = [*inputs, *config.values, *([config.sample_weight] if config.sample_weight else [])]
     read = {key: file.read(numbers=numbers, texts=[*config.classes, *config.categories]) for key, file in files.items()}
     refuse(problem for _, problems in read.values() for problem in problems)
-    tables = {key: columns for key, (columns, _) in read.items()}
+    tables = {key: _respelt(columns, config.spelling) for key, (columns, _) in read.items()}
+    every = {value for columns, _ in read.values() for column in columns.texts.values() for value in column.values}
+    refuse(respelling_problems(config.spelling, sorted(every)))
     names, categories = (
         {column: distinct(tables["train"].texts[column].values) for column in columns}
         for columns in (config.classes, config.categories)
@@ -50,15 +53,21 @@ def open_table(config: TableConfig) -> Dataset:
     columns = (*inputs, *categories)
     shown = [layer_name(column) for column in columns] if config.named else ["features"]
     values = {column: tuple(known) for column, known in categories.items()}
-    return replace(describe(parts, inputs=shown, outputs=outputs), columns=columns, categories=values)
+    notes = _typos(tables["train"], config)
+    return replace(describe(parts, inputs=shown, outputs=outputs), columns=columns, categories=values, notes=notes)
 
 
 def table_inputs(
-    path: Path, columns: Sequence[str], *, categories: Mapping[str, Sequence[str]], delimiter: str = ","
+    path: Path,
+    columns: Sequence[str],
+    *,
+    categories: Mapping[str, Sequence[str]],
+    delimiter: str = ",",
+    spelling: Mapping[str, str] | None = None,
 ) -> dict[str, np.ndarray]:
     """Return columns of a CSV, Parquet, Arrow or Feather file as inputs, float32 (rows, width) each, in this order.
 
-    Columns with `categories` have a number for each of these values, the others one.
+    Columns with `categories` have a number for each of these values, spelt as `spelling` has it; the others one.
 
     Raises:
         DataError: columns that do not exist, missing values, text among numbers, unknown values of categories.
@@ -68,8 +77,23 @@ def table_inputs(
     numbers = [column for column in columns if column not in categories]
     table, problems = file.read(numbers=numbers, texts=[column for column in columns if column in categories])
     refuse(problems)
+    table = _respelt(table, spelling or {})
     refuse(_unknown_values(table, categories))
     return _input_columns(table, columns, categories)
+
+
+def _respelt(table: Columns, spelling: Mapping[str, str]) -> Columns:
+    return replace(table, texts={name: column.respelt(spelling) for name, column in table.texts.items()})
+
+
+def _typos(table: Columns, config: TableConfig) -> tuple[str, ...]:
+    """Return a line for each rare class or category that looks like a typing error of a frequent one."""
+    kinds = [("class", name) for name in config.classes] + [("category", name) for name in config.categories]
+    return tuple(
+        line
+        for kind, name in kinds
+        for line in typos(table.texts[name].counts(), f"the {kind} of {name!r}", confirmed=config.spelling)
+    )
 
 
 def _files(config: TableConfig) -> dict[str, TableFile]:
@@ -132,8 +156,10 @@ def _class_problems(table: Columns, names: dict[str, list[str]]) -> Iterator[str
 def _unknown_values(table: Columns, known: Mapping[str, Sequence[str]]) -> Iterator[str]:
     for column, values in known.items():
         if other := sorted(set(table.texts[column].values) - set(values)):
+            near = did_you_mean(other[0], values)
             yield (
-                f"{table.path}: the column {column!r} has values that the training data does not: {', '.join(other)}"
+                f"{table.path}: the column {column!r} has values that the training data does not: {', '.join(other)}."
+                f"{near}{' data.spelling merges values' if near else ''}"
             )
 
 

@@ -17,7 +17,7 @@ from nameplate.data.indexed import Indexed, Select, is_indexed, no_choice
 from nameplate.data.source import Example, Memory, Source, Stream, leaves
 from nameplate.data.sparse import in_floatx
 from nameplate.data.specs import TABLES
-from nameplate.data.splits import take
+from nameplate.data.splits import labels_of, take
 from nameplate.data.table_files import INSTALL
 from nameplate.naming.names import did_you_mean
 
@@ -242,9 +242,8 @@ def _labels(source: Source) -> np.ndarray:
     target = leaves(spec[1]) if isinstance(spec, tuple) and len(spec) > 1 else []
     if len(target) != 1 or not target[0].dtype.is_integer or target[0].shape.num_elements() != 1:
         raise DataError("labels: the data has no single target of one integer an example; give labels=...")
-    arrays = source.arrays()
-    if arrays is not None:
-        return np.asarray(leaves(arrays[1])[0]).reshape(-1)
+    if known := labels_of(source, "y"):
+        return next(iter(known.values())).reshape(-1)
     return np.asarray(leaves(targets_of(source))[0]).reshape(-1)
 
 

@@ -29,6 +29,7 @@ from nameplate.data.dataset import summary
 from nameplate.data.errors import ByBatchError
 from nameplate.data.feeds import BySeed, feed_of, in_file_order
 from nameplate.data.indexed import Indexed
+from nameplate.data.sanity import findings
 from nameplate.data.source import Source, Stream
 from nameplate.engine.batch_step import refuse_eager
 from nameplate.engine.compile import class_weights, prepare, refuse_unlike
@@ -258,6 +259,7 @@ def loop_of(
         return replace(loop, observers=shown) if arguments.verbose else loop
     settings = fit_settings(model, source, arguments, batches, continues=not run.has_own_epochs())
     shown_data = summary({"training": source, "validation": held_out})
+    shown_data += [f"data: {line}" for line in findings(source, model, reads=False)]
     return run.around(loop, settings, listed(callbacks), validated=held_out is not None, data=shown_data)
 
 

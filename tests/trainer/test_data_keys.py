@@ -180,3 +180,22 @@ def stream() -> Any:
     import tensorflow as tf
 
     return tf.data.Dataset.from_tensor_slices((np.ones((8, 2), "float32"), np.ones(8, "int64")))
+
+
+def test_the_first_lines_say_what_looks_wrong(
+    table: Path, pictures: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with table.open() as file:
+        rows = file.read().replace("low", "hgih", 1)
+    (tmp_path / "t.csv").write_text(rows)
+    given = [*SMALL, *keys(tmp_path / "t.csv"), "dry_run=true"]
+    train(tmp_path, *given)
+    said = capsys.readouterr().out
+    assert "data: the class of 'label' 'hgih' (1 example) looks like 'high'" in said
+    assert "data: 'features' holds values from 0 to " in said
+    train(tmp_path, *given, "data.spelling={hgih: low}", "data.standardize=true")
+    said = capsys.readouterr().out
+    assert "looks like" not in said
+    assert "holds values" not in said
+    train(tmp_path, *pictures, "data.limit=3", "data.validation=0", "dry_run=true")
+    assert "data: all 3 training examples have the class 'blue' of 'label'" in capsys.readouterr().out

@@ -132,6 +132,7 @@ def _table(source: Rebuilt, inputs: dict[str, Any], path: Path) -> tuple[Any, li
         wanted,
         categories=record.categories,
         delimiter=getattr(getattr(source.config, "data", None), "delimiter", ","),
+        spelling=getattr(getattr(source.config, "data", None), "spelling", None),
     )
     rows = [str(number) for number in range(len(next(iter(columns.values()))))]
     if len(inputs) == 1 and (len(wanted) > 1 or record.columns):

@@ -54,6 +54,11 @@ def test_the_statistics_are_those_of_all_examples(way: str) -> None:
     )
 
 
+def test_a_sequential_model_is_scaled_whatever_its_input_is_called() -> None:
+    model = keras.Sequential([keras.Input((3,), name="table"), keras.layers.Dense(1, name="out")], name="net")
+    assert list(nameplate.layers(standardized(model, (X, Y))))[-2:] == ["table_normalization", "out"]
+
+
 def test_examples_by_index_are_read_some_at_a_time() -> None:
     data = examples(Rows(), inputs="x", targets="y")
     rows = np.asarray(data.load(tf.range(data.size, dtype=tf.int64))[0], "float64")
