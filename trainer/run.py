@@ -14,7 +14,7 @@ from nameplate.arguments import checked
 from nameplate.data.adapters import batches_of, example_of, first_inputs
 from nameplate.data.config import SyntheticConfig
 from nameplate.data.dataset import Dataset
-from nameplate.data.registry import open_dataset
+from nameplate.data.registry import balanced_classes, open_dataset
 from nameplate.data.standardize import adapt, moments_of_run
 from nameplate.data.targets import resolver
 from nameplate.engine.compile import compile_model
@@ -123,6 +123,7 @@ def _train(config: RunConfig, observers: Sequence[Observer]) -> Report:
         refuse_unusable_layers(config.model.edits, Source(config.trust))
         dataset = open_dataset(config.data, seed=config.seed, allow=resolver(config.trust))
         dataset = usable(config.data, dataset, screen, home=home, writes=writes(coordinator))
+        dataset = balanced_classes(config.data, dataset)
         _refuse_unsuited(config, dataset)
         with strategy.scope():
             batches = batches_of(dataset.train, config.fit.global_batch, replicas, steps=config.fit.steps)

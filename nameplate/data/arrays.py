@@ -83,8 +83,8 @@ def open_arrays(config: ArraysConfig) -> Dataset:
     outputs = outputs_of({key: part.targets for key, part in parts.items()}, config.classes)
     refuse(problem for key, part in parts.items() for problem in label_problems(str(given[key]), part.targets, outputs))
     sources = {key: _source(part, mapped=given[key].is_dir()) for key, part in parts.items()}
-    held_out = {key: sources.get(key) for key in ("validation", "test")}
-    return describe(split(sources["train"], config, **held_out), inputs=config.inputs, outputs=outputs)
+    divided = split(sources["train"], config, validation=sources.get("validation"), test=sources.get("test"))
+    return describe(divided, inputs=config.inputs, outputs=outputs)
 
 
 def _read(path: Path, keys: list[str]) -> dict[str, np.ndarray]:

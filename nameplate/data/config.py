@@ -10,11 +10,11 @@ from typing import Any
 
 from nameplate.data.specs import (
     TABLES,
-    ArrayHeader,
     Encoding,
     Feature,
     array_headers,
     augment_problems,
+    header_problems,
     matching_files,
     parse_feature,
 )
@@ -51,6 +51,9 @@ class DataConfig(Section):
     limit: int | None = None  # train on the first so many examples; None: on all
     validation_limit: int | None = None  # validate on the first so many; None: on all that are held out
     resident: Resident = Resident.auto  # keep the training data on the devices
+    folds: int | None = None  # divide into so many parts for cross validation, in place of the validation share
+    fold: int = 0  # which of the folds is held out for validation, from 0
+    balance: bool = False  # repeat training examples of rare classes until all classes are equally frequent
     augment: list[str] = field(default_factory=list)  # of training images, e.g. [flip, shift, 'rotate:0.1']
     check: bool = False  # read all examples before training, in parallel, and report every damaged one
     on_damaged: OnDamaged = OnDamaged.refuse  # refuse damaged examples, or skip them; skip checks too
@@ -79,8 +82,22 @@ class DataConfig(Section):
             limit = getattr(self, key)
             if limit is not None and limit < 1:
                 yield f"data.{key}: {limit} is too small; at least 1 example, or null for all"
+        yield from self._fold_problems()
         if not 0 <= self.split_seed < 2**32:
             yield f"data.split_seed: {self.split_seed} is out of range; 0 to {2**32 - 1}"
+
+    def _fold_problems(self) -> Iterator[str]:
+        if self.folds is None:
+            if self.fold:
+                yield f"data.fold: {self.fold} of how many? e.g. data.folds=5"
+            return
+        if self.folds < 2:
+            yield f"data.folds: {self.folds} is too small; at least 2, or null for a validation share"
+        elif not 0 <= self.fold < self.folds:
+            yield f"data.fold: {self.fold} is out of range; 0 to {self.folds - 1}"
+        for key in ("validation_path", "validation_files"):
+            if getattr(self, key, None):
+                yield f"data.folds: data.{key} is held out already; give one of the two"
 
 
 def example(override: str) -> dict[str, str]:
@@ -115,7 +132,9 @@ class DigitPairsConfig(DataConfig):
     pairs: int = 8  # pairs that begin with each digit
 
     def source_problems(self) -> Iterator[str]:
-        """Yield a number of pairs that is out of range."""
+        """Yield a number of pairs that is out of range, and folds."""
+        if self.folds is not None:
+            yield "data.folds: folds of pairs would share digits; data=digits has folds"
         if not 1 <= self.pairs <= 1000:
             yield f"data.pairs: {self.pairs} is out of range; 1 to 1000 pairs per digit"
 
@@ -211,19 +230,7 @@ class ArraysConfig(DataConfig):
             near = did_you_mean(name, headers)
             yield f"{key}: {value!r} has no array {name!r}; it has {listed(headers)}.{near}"
         if not absent:
-            yield from _header_problems(key, {name: headers[name] for name in self.keys()})
-
-
-def _header_problems(key: str, headers: dict[str, ArrayHeader]) -> Iterator[str]:
-    for name, header in headers.items():
-        if header.dtype.kind not in "biuf":
-            yield f"{key}: the array {name!r} has dtype {header.dtype}; numbers or truth values are needed"
-        if not header.shape or not header.shape[0]:
-            yield f"{key}: the array {name!r} has shape {header.shape}; the first dimension counts examples"
-    lengths = {name: header.shape[:1] for name, header in headers.items()}
-    if len(set(lengths.values())) > 1:
-        counts = ", ".join(f"{name} {length[0] if length else 'none'}" for name, length in lengths.items())
-        yield f"{key}: the arrays differ in their number of examples: {counts}"
+            yield from header_problems(key, {name: headers[name] for name in self.keys()})
 
 
 @dataclass(frozen=True)
@@ -240,6 +247,7 @@ class TableConfig(DataConfig):
     classes: list[str] = field(default_factory=list)  # columns to predict as classes, e.g. [species]
     values: list[str] = field(default_factory=list)  # columns to predict as numbers, e.g. [price]
     sample_weight: str | None = None  # column with one weight per example
+    group: str | None = None  # column whose values are never divided between folds, e.g. patient
     delimiter: str = ","  # one character between the cells of a CSV file
     spelling: dict[str, str] = field(default_factory=dict)  # of classes and categories, e.g. {hgih: high}
 
@@ -250,10 +258,14 @@ class TableConfig(DataConfig):
         if len(self.delimiter) != 1:
             yield f"data.delimiter: {self.delimiter!r}; exactly one character"
         used = [*self.inputs, *self.categories, *self.classes, *self.values]
-        used += [self.sample_weight] if self.sample_weight else []
+        used += [column for column in (self.sample_weight, self.group) if column]
         for column in sorted({name for name in used if used.count(name) > 1}):
-            uses = "inputs, categories, classes, values and sample_weight"
+            uses = "inputs, categories, classes, values, sample_weight and group"
             yield f"data: the column {column!r} is used twice, among {uses}"
+        if self.group and self.folds is None:
+            yield "data.group: groups are kept together in folds; e.g. data.folds=5"
+        elif self.group and self.test:
+            yield "data.test: a share would divide the groups of data.group; give data.test_path"
         for key in ("path", "validation_path", "test_path"):
             value = getattr(self, key)
             if value not in (None, MISSING):

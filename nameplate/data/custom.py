@@ -219,4 +219,5 @@ def _split(sources: dict[str, Source | Stream], config: CustomDataConfig) -> Spl
         for key, part in held_out.items()
         if part is None and getattr(config, key)
     )
+    refuse(["data.folds: a tf.data.Dataset comes one after another; folds need random access"] if config.folds else [])
     return Splits(train, validation, test)

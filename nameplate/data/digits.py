@@ -9,18 +9,19 @@ import numpy as np
 from nameplate.data.config import DigitPairsConfig, DigitsConfig
 from nameplate.data.dataset import Dataset, Output, TargetKind, describe
 from nameplate.data.source import Memory
-from nameplate.data.splits import Splits, held_out
+from nameplate.data.splits import Splits, held_out, split
 
 FILE = Path(__file__).parent / "digits.npz"
 DIGITS = tuple("0123456789")
 
 
 def open_digits(config: DigitsConfig) -> Dataset:
-    """Return `image` float32 (8, 8, 1) in 0..1 and `label` 0 to 9. The end of the file is held out."""
+    """Return `image` float32 (8, 8, 1) in 0..1 and `label` 0 to 9. The end of the file is held out, or a fold."""
     images, labels = read_digits()
     parts = {key: Memory((images[rows], labels[rows])) for key, rows in _rows(config).items()}
     outputs = {"label": Output(10, TargetKind.CLASSES, DIGITS)}
-    return describe(Splits(**parts), inputs=["image"], outputs=outputs)
+    divided = Splits(**parts) if config.folds is None else split(Memory((images, labels)), config)
+    return describe(divided, inputs=["image"], outputs=outputs)
 
 
 def open_digit_pairs(config: DigitPairsConfig) -> Dataset:

@@ -17,14 +17,16 @@ from nameplate.data.config import (
     TableConfig,
 )
 from nameplate.data.custom import open_custom
-from nameplate.data.dataset import Allow, Dataset
+from nameplate.data.dataset import Allow, Dataset, TargetKind
 from nameplate.data.digits import open_digit_pairs, open_digits
-from nameplate.data.errors import DataError
+from nameplate.data.errors import DataError, refuse
 from nameplate.data.image_folder import open_image_folder
+from nameplate.data.source import Stream
 from nameplate.data.splits import first
 from nameplate.data.synthetic import open_synthetic
 from nameplate.data.tables import open_table
 from nameplate.data.tfrecords import open_records
+from nameplate.data.user_data import balanced
 
 
 def open_dataset(config: DataConfig, *, seed: int, allow: Allow | None = None) -> Dataset:
@@ -43,6 +45,22 @@ def open_dataset(config: DataConfig, *, seed: int, allow: Allow | None = None) -
     if config.validation_limit is not None and validation is not None:
         validation = first(validation, config.validation_limit)
     return replace(dataset, train=train, validation=validation)
+
+
+def balanced_classes(config: DataConfig, dataset: Dataset) -> Dataset:
+    """Return the dataset with `data.balance`: every class as frequent in the training part as the largest.
+
+    Raises:
+        DataError: the data has several outputs or none of classes, or no random access.
+    """
+    if not config.balance:
+        return dataset
+    if list(dataset.kinds.values()) != [TargetKind.CLASSES]:
+        shown = ", ".join(f"{name} of {kind}" for name, kind in dataset.kinds.items())
+        refuse([f"data.balance: needs one output, of classes; the data has {shown}"])
+    if isinstance(dataset.train, Stream):
+        refuse(["data.balance: the training examples come one after another; random access is needed"])
+    return replace(dataset, train=balanced(dataset.train))
 
 
 def _open(config: DataConfig, *, seed: int, allow: Allow) -> Dataset:

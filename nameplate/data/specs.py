@@ -10,7 +10,7 @@ import enum
 import math
 import re
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -150,6 +150,19 @@ def array_headers(path: Path) -> dict[str, ArrayHeader]:
         raise ValueError(f"not an .npz archive, or cut short ({error})") from None
     except Exception as error:  # zlib.error and others that only their own modules name
         raise ValueError(f"a header in it is damaged ({error})") from None
+
+
+def header_problems(key: str, headers: dict[str, ArrayHeader]) -> Iterator[str]:
+    """Yield arrays that are not numbers, have no examples, or differ in their number."""
+    for name, header in headers.items():
+        if header.dtype.kind not in "biuf":
+            yield f"{key}: the array {name!r} has dtype {header.dtype}; numbers or truth values are needed"
+        if not header.shape or not header.shape[0]:
+            yield f"{key}: the array {name!r} has shape {header.shape}; the first dimension counts examples"
+    lengths = {name: header.shape[:1] for name, header in headers.items()}
+    if len(set(lengths.values())) > 1:
+        counts = ", ".join(f"{name} {length[0] if length else 'none'}" for name, length in lengths.items())
+        yield f"{key}: the arrays differ in their number of examples: {counts}"
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> ArrayHeader:

@@ -101,15 +101,18 @@ def split(
     *,
     validation: Source | Stream | None = None,
     test: Source | Stream | None = None,
+    groups: np.ndarray | None = None,
 ) -> Splits:
     """Hold out the shares of `source` that the configuration asks for, unless a source is given for that part.
 
-    Which examples are held out depends only on `data.split_seed`, the shares and the number of examples. Every example
-    is in exactly one part.
+    Which examples are held out depends only on `data.split_seed`, the shares, the folds and the number of examples.
+    Every example is in exactly one part. `groups`, (size,), are not divided between folds.
 
     Raises:
-        DataError: the shares leave no example to train on.
+        DataError: the shares leave no example to train on, or there are fewer examples or groups than folds.
     """
+    if config.folds is not None:
+        return _one_fold(source, config, config.folds, validation, test, groups)
     given = {"validation": validation, "test": test}
     shares = {key: 0.0 if part is not None else getattr(config, key) for key, part in given.items()}
     counts = held_out(source.size, shares)
@@ -123,6 +126,53 @@ def split(
             given[key] = take(source, np.sort(order[start : start + count]))
         start += count
     return Splits(take(source, np.sort(order[start:])), **given)
+
+
+def _one_fold(
+    source: Source,
+    config: DataConfig,
+    count: int,
+    validation: Source | Stream | None,
+    test: Source | Stream | None,
+    groups: np.ndarray | None,
+) -> Splits:
+    """Hold out the test share, and of the rest one fold of `count` for validation."""
+    if validation is not None:
+        refuse(["data.folds: the data has a validation part of its own; leave one of the two out"])
+    order = np.random.RandomState(config.split_seed).permutation(source.size)
+    tested = held_out(source.size, {"test": 0.0 if test is not None else config.test})["test"]
+    rest = np.sort(order[tested:])
+    labels = rest if groups is None else groups[rest]
+    kinds = len(np.unique(labels))
+    if kinds < count:
+        what = "examples" if groups is None else "groups"
+        refuse([f"data.folds: {count} folds of {kinds} {what}; at most {kinds}"])
+    fold = fold_of_each(labels, count, seed=config.split_seed)
+    training, validating = (rest[chosen] for chosen in (fold != config.fold, fold == config.fold))
+    test = take(source, np.sort(order[:tested])) if tested else test
+    return Splits(take(source, training), take(source, validating), test)
+
+
+def fold_of_each(labels: np.ndarray, count: int, *, seed: int) -> np.ndarray:
+    """Return the fold of each example, int64 (size,) from 0: those with one label, (size,), are in one fold.
+
+    The folds have as equal numbers of examples as the labels allow; `seed` chooses which are together.
+    """
+    kinds, own = np.unique(labels, return_inverse=True)
+    # RandomState, because NumPy guarantees that its stream never changes, and neither must the folds.
+    order = np.random.RandomState(seed).permutation(len(kinds))
+    fold = np.empty(len(kinds), np.int64)
+    fold[order] = _evenly(np.bincount(own)[order], count)
+    return fold[own]
+
+
+def _evenly(sizes: np.ndarray, count: int) -> np.ndarray:
+    """Return the fold of each group: the largest first, each to the fold that has the fewest examples."""
+    held, fold = np.zeros(count, np.int64), np.empty(len(sizes), np.int64)
+    for group in np.argsort(-sizes, kind="stable"):
+        fold[group] = np.argmin(held)
+        held[fold[group]] += sizes[group]
+    return fold
 
 
 def held_out(size: int, shares: dict[str, float]) -> dict[str, int]:

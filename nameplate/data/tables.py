@@ -33,10 +33,12 @@ def open_table(config: TableConfig) -> Dataset:
     refuse(fault for file in files.values() for fault in file.faults)
     inputs = list(config.inputs) or _unused_columns(files["train"], config)
     numbers = [*inputs, *config.values, *([config.sample_weight] if config.sample_weight else [])]
-    read = {key: file.read(numbers=numbers, texts=[*config.classes, *config.categories]) for key, file in files.items()}
+    texts = [*config.classes, *config.categories]
+    grouped = {"train": [config.group] if config.group else []}
+    read = {key: file.read(numbers=numbers, texts=[*texts, *grouped.get(key, [])]) for key, file in files.items()}
     refuse(problem for _, problems in read.values() for problem in problems)
     tables = {key: _respelt(columns, config.spelling) for key, (columns, _) in read.items()}
-    every = {value for columns, _ in read.values() for column in columns.texts.values() for value in column.values}
+    every = {value for columns, _ in read.values() for name in texts for value in columns.texts[name].values}
     refuse(respelling_problems(config.spelling, sorted(every)))
     names, categories = (
         {column: distinct(tables["train"].texts[column].values) for column in columns}
@@ -45,7 +47,9 @@ def open_table(config: TableConfig) -> Dataset:
     refuse(problem for table in tables.values() for problem in _class_problems(table, names))
     refuse(problem for table in tables.values() for problem in _unknown_values(table, categories))
     sources = {key: _source(table, config, inputs, categories, names) for key, table in tables.items()}
-    parts = split(sources["train"], config, validation=sources.get("validation"), test=sources.get("test"))
+    held_out = {"validation": sources.get("validation"), "test": sources.get("test")}
+    groups = read["train"][0].texts[config.group].codes if config.group else None
+    parts = split(sources["train"], config, **held_out, groups=groups)
     outputs = {
         layer_name(column): Output(len(known), TargetKind.CLASSES, tuple(known)) for column, known in names.items()
     }
@@ -119,7 +123,7 @@ def _input_columns(
 
 
 def _unused_columns(file: TableFile, config: TableConfig) -> list[str]:
-    used = {*config.classes, *config.values, *config.categories, config.sample_weight}
+    used = {*config.classes, *config.values, *config.categories, config.sample_weight, config.group}
     return [column for column in file.names if column not in used]
 
 

@@ -17,7 +17,7 @@ from nameplate.data.indexed import Indexed, Select, is_indexed, no_choice
 from nameplate.data.source import Example, Memory, Source, Stream, leaves
 from nameplate.data.sparse import in_floatx
 from nameplate.data.specs import TABLES
-from nameplate.data.splits import labels_of, take
+from nameplate.data.splits import fold_of_each, labels_of, take
 from nameplate.data.table_files import INSTALL
 from nameplate.naming.names import did_you_mean
 
@@ -182,28 +182,15 @@ def folds(
     labels = np.arange(source.size) if groups is None else np.asarray(groups)
     if labels.shape != (source.size,):
         raise DataError(f"groups: an array of shape {labels.shape}; the {source.size} examples need ({source.size},)")
-    kinds, own = np.unique(labels, return_inverse=True)
-    if not 2 <= count <= len(kinds):
+    kinds = len(np.unique(labels))
+    if not 2 <= count <= kinds:
         what = "examples" if groups is None else "groups"
-        raise DataError(f"count={count}: from 2 to the number of {what}, {len(kinds)}")
-    # RandomState, because NumPy guarantees that its stream never changes, and neither must the folds.
-    order = np.random.RandomState(seed).permutation(len(kinds))
-    fold = np.empty(len(kinds), np.int64)
-    fold[order] = _evenly(np.bincount(own)[order], count)
-    held_out = fold[own]
+        raise DataError(f"count={count}: from 2 to the number of {what}, {kinds}")
+    held_out = fold_of_each(labels, count, seed=seed)
     return [
         (take(source, np.flatnonzero(held_out != each)), take(source, np.flatnonzero(held_out == each)))
         for each in range(count)
     ]
-
-
-def _evenly(sizes: np.ndarray, count: int) -> np.ndarray:
-    """Return the fold of each group: the largest first, each to the fold that has the fewest examples."""
-    held, fold = np.zeros(count, np.int64), np.empty(len(sizes), np.int64)
-    for group in np.argsort(-sizes, kind="stable"):
-        fold[group] = np.argmin(held)
-        held[fold[group]] += sizes[group]
-    return fold
 
 
 @checked

@@ -199,3 +199,33 @@ def test_the_first_lines_say_what_looks_wrong(
     assert "holds values" not in said
     train(tmp_path, *pictures, "data.limit=3", "data.validation=0", "dry_run=true")
     assert "data: all 3 training examples have the class 'blue' of 'label'" in capsys.readouterr().out
+
+
+def test_rare_classes_are_repeated_without_reading_images(
+    pictures: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(next(each for each in pictures if each.startswith("data.root=")).removeprefix("data.root="))
+    for place in (root / "blue").glob("[4-9].png"):
+        place.unlink()
+    given = [*pictures, "data.on_damaged=skip", "data.balance=true", "data.validation=0"]
+    train(tmp_path, *given, "run=cut", "fit.steps=3")
+    assert "label: 12 of blue, 12 of green, 12 of red" in capsys.readouterr().out
+    train(tmp_path, *given, "run=cut", "fit.steps=7")
+    train(tmp_path, *given, "run=whole", "fit.steps=7")
+    assert_same(content(tmp_path / "cut"), content(tmp_path / "whole"))
+
+
+BALANCE: dict[str, tuple[list[str], str]] = {
+    "two outputs": (
+        ["data=digit_pairs", "model=two_tower"],
+        "needs one output, of classes; the data has same",
+    ),
+    "a stream": ([*CUSTOM, "trust=[tests]", "data.classes={y: 2}"], "come one after another; random access is needed"),
+}
+
+
+@pytest.mark.parametrize("case", BALANCE)
+def test_balance_that_is_not_possible_is_refused(case: str, tmp_path: Path) -> None:
+    overrides, message = BALANCE[case]
+    with pytest.raises(NameplateError, match=f"data.balance: .*{message}"):
+        train(tmp_path, "model=mlp", *overrides, "data.balance=true", "dry_run=true")

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from nameplate.data import splits
-from nameplate.data.config import DataConfig
+from nameplate.data import open_dataset, splits
+from nameplate.data.config import ArraysConfig, DataConfig, DigitsConfig, ImageFolderConfig, TableConfig
 from nameplate.data.errors import DataError
 from nameplate.data.source import Example, Memory, Source
 from nameplate.data.splits import take
 from tests.nameplate.data.reading import piped, whole
+from tests.nameplate.data.test_image_folder import folder
 
 
 class Counting:
@@ -87,3 +89,48 @@ def test_a_subset_of_a_subset_keeps_the_content_in_memory() -> None:
 
 
 HELD_OUT = [2, 4, 10, 11, 22, 27, 28, 31, 38, 41]
+
+
+def test_folds_hold_out_each_example_once_beside_the_test_share(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.arange(50.0), y=np.arange(50) % 2)
+    given: dict[str, Any] = {"path": str(tmp_path / "a.npz"), "folds": 4, "test": 0.1, "validation": 0.3}
+    parts = [open_dataset(ArraysConfig(**given, fold=fold), seed=0) for fold in range(4)]
+    held = [whole(part.validation)[0].tolist() for part in parts]  # type: ignore[arg-type]
+    test = whole(parts[0].test)[0].tolist()  # type: ignore[arg-type]
+    assert len(test) == 5
+    assert sorted([*test, *(example for own in held for example in own)]) == list(range(50))
+    for part, own in zip(parts, held, strict=True):
+        assert sorted(whole(part.train)[0].tolist() + own + test) == list(range(50))
+        assert whole(part.test)[0].tolist() == test  # type: ignore[arg-type]
+    again = open_dataset(ArraysConfig(**given, split_seed=1), seed=0)
+    assert whole(again.validation)[0].tolist() != held[0]  # type: ignore[arg-type]
+
+
+def test_a_group_of_a_table_is_in_one_fold(tmp_path: Path) -> None:
+    rows = [f"{row},{row % 2},patient {row % 7}" for row in range(70)]
+    (tmp_path / "t.csv").write_text("\n".join(["x,y,patient", *rows]))
+    (tmp_path / "test.csv").write_text("x,y\n1,0\n2,1\n")
+    given: dict[str, Any] = {"path": str(tmp_path / "t.csv"), "classes": ["y"], "group": "patient", "folds": 3}
+    held = []
+    for fold in range(3):
+        data = open_dataset(TableConfig(**given, fold=fold, test_path=str(tmp_path / "test.csv")), seed=0)
+        assert data.columns == ("x",)
+        train, own = (set(whole(part)[0].ravel() % 7) for part in (data.train, data.validation))  # type: ignore[arg-type]
+        assert not train & own
+        held += whole(data.validation)[0].ravel().tolist()  # type: ignore[arg-type]
+    assert sorted(held) == list(range(70))
+    with pytest.raises(DataError, match=r"data.folds: 8 folds of 7 groups; at most 7"):
+        open_dataset(TableConfig(**given | {"folds": 8}), seed=0)
+
+
+def test_the_digits_have_folds() -> None:
+    parts = [open_dataset(DigitsConfig(folds=5, fold=fold), seed=0) for fold in range(5)]
+    assert sum(part.validation.size for part in parts if part.validation) == 1797
+    assert {part.train.size for part in parts} == {1437, 1438}
+
+
+def test_folds_of_data_with_a_validation_part_are_refused(tmp_path: Path) -> None:
+    folder(tmp_path / "train")
+    folder(tmp_path / "val", count=1)
+    with pytest.raises(DataError, match=r"data.folds: the data has a validation part of its own"):
+        open_dataset(ImageFolderConfig(root=str(tmp_path), folds=3), seed=0)
