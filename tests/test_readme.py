@@ -63,7 +63,12 @@ def test_the_readme_has_commands() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [line for line in COMMANDS if line.startswith("python -m trainer ") and "--help" not in line]
+    "command",
+    [
+        line
+        for line in COMMANDS
+        if line.startswith("python -m trainer ") and not {"--help", "--list"} & set(line.split())
+    ],
 )
 def test_every_run_of_the_readme_composes_as_it_is_written(
     command: str, desk: Path, monkeypatch: pytest.MonkeyPatch
@@ -141,14 +146,14 @@ def test_the_map_is_the_house() -> None:
 
 def _is_quick(command: str) -> bool:
     """Say whether `make test` runs a command: not those that train for long, or whose start has a test of its own."""
-    others = ("experiment=", "model=two_tower", "model=vit", "run=next", "--help", "trainer.doctor", "scripts.launch")
-    return not any(word in command for word in (*others, "runs/flowers"))
+    others = ("experiment=", "model=two_tower", "model=vit", "run=next", "runs/flowers", "trainer.doctor")
+    return not any(word in command for word in (*others, "--help", "--list", "scripts.launch"))
 
 
 def _given(command: str, *more: str) -> list[str]:
     """Return the words of a command, which trains for two steps only if it trains."""
     words = shlex.split(command)
-    if words[:3] == ["python", "-m", "trainer"] and not {"--help", "--cfg"} & set(words):
+    if words[:3] == ["python", "-m", "trainer"] and not {"--help", "--list", "--cfg"} & set(words):
         words += [*QUICK, *more]
     return words
 

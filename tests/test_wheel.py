@@ -77,7 +77,7 @@ def test_the_console_scripts_run_outside_the_checkout(installed: Path, tmp_path:
     where = outside(installed, tmp_path, "python", "-c", "import trainer, nameplate; print(trainer.__file__)")
     assert where.stdout.startswith(str(installed)), where.stderr
     helped = outside(installed, tmp_path, "nameplate", "--help")
-    assert "experiment: digit_pairs, " in helped.stdout, helped.stderr
+    assert "  experiment  digit_pairs, " in helped.stdout, helped.stderr
     refused = outside(installed, tmp_path, "nameplate", "model=convent")
     assert (refused.returncode, "Did you mean model=convnet?" in refused.stderr) == (2, True)
 

@@ -17,12 +17,15 @@ def main() -> int:
     # Imported here, so that `interruptible` already handles Ctrl-C.
     from nameplate.errors import Exit, NameplateError, exit_code
     from nameplate.training.console import Screen
-    from trainer.config import application
+    from trainer.config import application, help_text, is_help
 
     arguments = sys.argv[1:]
     if "--version" in arguments:  # else Hydra would print its own
         return _version()
     try:
+        if is_help(arguments):
+            print(help_text(arguments))
+            return Exit.DONE
         if _is_sweep(arguments):
             from trainer.sweep.control import sweep
 

@@ -18,7 +18,7 @@ from tests.trainer.running import QUICK, assert_same, command, content, records
 
 
 @pytest.mark.parametrize(
-    "flags", [["--cfg", "job"], ["--help"], ["fit.epoch=1"], ["data=image_folder", "data.root=/x"]]
+    "flags", [["--cfg", "job"], ["--help"], ["--list", "model"], ["fit.epoch=1"], ["data=image_folder", "data.root=/x"]]
 )
 def test_tensorflow_is_not_imported_before_a_job_starts(flags: list[str]) -> None:
     program = f"""
@@ -38,9 +38,9 @@ finally:
 def test_help_names_the_groups_and_their_options() -> None:
     done = command("--help")
     assert done.returncode == 0
-    assert (
-        "model: applications, convnet, custom, file, mlp, one_tower, resnet, subclassed, two_tower, vit" in done.stdout
-    )
+    assert "applications, convnet, custom, file, mlp, one_tower, resnet, subclassed, two_tower" in done.stdout
+    assert "fit.global_batch=64" in done.stdout
+    assert command("--list", "modl").returncode == 2
 
 
 def test_a_mistake_is_one_screen_without_traceback_and_exit_code_2(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from nameplate.errors import NameplateError
 from nameplate.naming.names import did_you_mean
 from nameplate.section import ConfigError
 from trainer.config.hydra_private import child, declared_type
-from trainer.config.hydra_queries import CONF, SEARCH, explained, first_line, options, quickly_composed, readable
+from trainer.config.hydra_queries import CONF, SEARCH, explained, first_line, quickly_composed, readable
 from trainer.config.overrides import dotted_keys, key_of
 from trainer.config.run_config import RunConfig
 from trainer.config.schemas import SCHEMAS, classes_of, interpolated, run_schema, writable
@@ -66,7 +66,7 @@ def run_config(overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def application(task: Callable[[RunConfig], None], overrides: Sequence[str]) -> None:
-    """Run `task` as a Hydra application on `sys.argv`: `key=value`, `--cfg job`, `--help`, completion.
+    """Run `task` as a Hydra application on `sys.argv`: `key=value`, `--cfg job`, completion.
 
     `trainer.sweep.multirun` is for command lines with several jobs.
 
@@ -76,7 +76,7 @@ def application(task: Callable[[RunConfig], None], overrides: Sequence[str]) -> 
     """
     failed: list[NameplateError] = []
     overrides = readable(overrides)
-    register(overrides)
+    register()
     # Hydra would print its own errors and exit with 1; with this variable it raises them instead.
     os.environ["HYDRA_FULL_ERROR"] = "1"
 
@@ -151,14 +151,9 @@ _running: list[
 ] = []  # not empty inside a Hydra job; Hydra's own state outlives it, and would mislead a later `nameplate.train`
 
 
-def register(arguments: Sequence[str] = ()) -> None:
-    """Store the schemas under their groups; `--help` lists the options that `arguments` can choose from."""
-    OmegaConf.register_new_resolver("nameplate_options", lambda: _listing(options(arguments)), replace=True)
-    _store_schemas()
-
-
 @cache  # Hydra copies a node that it takes from there
-def _store_schemas() -> None:
+def register() -> None:
+    """Store the schemas under their groups."""
     store = ConfigStore.instance()
     store.store(name="schema", node=run_schema())
     for group, schema in SCHEMAS.items():
@@ -167,10 +162,6 @@ def _store_schemas() -> None:
                 store.store(group=group, name=f"schema_{option}", node=writable(own))
         else:
             store.store(group=group, name="schema", node=writable(schema))
-
-
-def _listing(groups: Mapping[str, Sequence[str]]) -> str:
-    return "\n".join(f"{group}: {', '.join(names)}" for group, names in groups.items())
 
 
 def _complete(job: Callable[[], None], arguments: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from copy import deepcopy
 from functools import lru_cache
@@ -20,7 +21,7 @@ from nameplate.errors import FileFormatError
 from nameplate.formats.policy_file import is_policy_file, policy_settings, read_policy
 from nameplate.section import ConfigError
 from trainer.config.hydra_private import apply_values, chooses, parsed, sets_value
-from trainer.config.overrides import explain, key_of, spelt, sweeps
+from trainer.config.overrides import explain, in_words, key_of, spelt, sweeps
 from trainer.config.schemas import keys_of, lacks_schema_of
 from trainer.config.search_path import FILE, file_problem, merged, options_in, root_of
 
@@ -31,6 +32,7 @@ SEARCH, _CONFIG_DIR = "hydra.searchpath", ("--config-dir", "-cd")
 _RESOLVING = " raised while resolving interpolation: "  # in OmegaConf's messages, before the part that counts
 
 _SPELT = {"init.from": "init.from_"}  # a keyword of Python cannot be a field's name
+WRITTEN = {field: key for key, field in _SPELT.items()}
 
 
 def options(arguments: Sequence[str] = ()) -> dict[str, list[str]]:
@@ -145,7 +147,11 @@ def first_line(error: BaseException, arguments: Sequence[str] = ()) -> str:
     in_file = file_problem(key, lines, options=options(arguments), keys_of=keys_of, lacks_schema=lacks_schema_of)
     if in_file:
         return in_file
-    return f"{key}: {lines[0]}" if key and lines else (lines[0] if lines else type(error).__name__)
+    if not lines:
+        return type(error).__name__
+    chosen = re.match(r"Multiple values for (\w+)\.", lines[0])
+    key = key or (chosen[1] if chosen else "")
+    return f"{key}: {in_words(key, lines[0])}" if key else lines[0]
 
 
 def readable(overrides: Sequence[str]) -> list[str]:
@@ -160,8 +166,7 @@ def readable(overrides: Sequence[str]) -> list[str]:
 
     result = []
     for override in with_policy_file(overrides):
-        if key_of(override) in _SPELT:
-            override = override.replace(key_of(override), _SPELT[key_of(override)], 1)
+        override = override.replace(key_of(override), spelled_key(key_of(override)), 1)
         key, equals, value = override.partition("=")
         quoted = f"{key}='{value}'"
         if value.startswith("[") and value.endswith("]"):
@@ -169,6 +174,11 @@ def readable(overrides: Sequence[str]) -> list[str]:
         needed = equals and not override.startswith("-") and not reads(override) and reads(quoted)
         result.append(quoted if needed else override)
     return result
+
+
+def spelled_key(key: str) -> str:
+    """Return a key as its dataclass spells it."""
+    return _SPELT.get(key, key)
 
 
 def with_policy_file(overrides: Sequence[str]) -> list[str]:

@@ -36,7 +36,7 @@ _ELSEWHERE = {
 }
 
 _FLAGS = (
-    "--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun",
+    "--help", "--list", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun",
     "--shell-completion", "--config-path", "--config-name", "--config-dir", "--experimental-rerun", "--info",
 )  # fmt: skip
 
@@ -50,7 +50,7 @@ _REFUSED = {
 }
 
 _SHOWING = frozenset(
-    ["--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"]
+    ["--help", "-h", "--list", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"]
 )
 
 
@@ -70,7 +70,7 @@ def flag_problems(arguments: Iterable[str]) -> list[str]:
     long = [word for word in arguments if word.startswith("--") and len(word) > 2]
     unknown = [word for word in long if not any(flag.startswith(word.partition("=")[0]) for flag in _FLAGS)]
     return [
-        f"{word}: no such option; --hydra-help lists them. A setting is written without dashes, e.g. fit.epochs=3"
+        f"{word}: no such option; --help lists them. A setting is written without dashes, e.g. fit.epochs=3"
         for word in unknown
     ] + [
         f"{flag}: {reason}"
@@ -80,14 +80,87 @@ def flag_problems(arguments: Iterable[str]) -> list[str]:
     ]
 
 
-def null_problems(arguments: Iterable[str], options: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the problems of `group=null`, for which Hydra's own message is no help."""
-    chosen = [word for word in arguments if "=" in word and "null" in word.partition("=")[2].split(",")]
-    return [
-        f"{word}: null is not an option; leave {group} out, or choose one of {', '.join(options[group])}"
-        for word, group in zip(chosen, map(key_of, chosen), strict=True)
-        if group in options
-    ]
+# Options of Hydra that need a word after them, which may also follow a `=`.
+_WORDS_OF = {"--cfg": ("job", "hydra", "all"), "-c": ("job", "hydra", "all")}
+_SHORT = frozenset(["-h", "-c", "-p", "-r", "-m", "-i", "-sc", "-cp", "-cn", "-cd"])
+
+
+def _bad_flags(arguments: Sequence[str]) -> Iterator[str]:
+    """Yield what Hydra's own parser would answer with its usage: short options, and options without their word."""
+    for word, after in zip(arguments, [*arguments[1:], ""], strict=False):
+        flag, equals, value = word.partition("=")
+        if re.fullmatch(r"-[^-].*", word) and flag not in _SHORT and not re.fullmatch(r"-[c].+", word):
+            yield f"{word}: no such option; --help lists them"
+        elif flag in _WORDS_OF and (value if equals else after) not in _WORDS_OF[flag]:
+            yield f"{flag}: write {' or '.join(f'{flag} {of}' for of in _WORDS_OF[flag])}"
+        elif equals and flag in ("-m", "--multirun", "-r", "--run", "--resolve"):
+            yield f"{word}: {flag} takes no value"
+    if "--resolve" in arguments and not {"--cfg", "-c", "--info", "-i"} & set(arguments):
+        yield "--resolve: only with --cfg job, which then shows what ${...} stands for"
+
+
+def form_problems(arguments: Sequence[str], options: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the problems of how overrides are written, for which Hydra's own messages are no help."""
+    problems = [(word, _form_problem(word, options)) for word in overrides_of(arguments)]
+    return [*_bad_flags(arguments), *(f"{word}: {problem}" for word, problem in problems if problem)]
+
+
+def _form_problem(word: str, options: Mapping[str, Sequence[str]]) -> str:
+    written, equals, value = word.partition("=")
+    key = key_of(word)
+    sign = written[: len(written) - len(written.lstrip("+~"))]
+    if not key:
+        return "not an override; write key=value, e.g. fit.epochs=3"
+    if equals and (written != written.rstrip() or (value[:1].isspace() and value.strip())):
+        return f"no spaces around the '='; write {written.strip()}={value.strip()}"
+    if "@" in written and key in options:
+        return f"an option cannot be moved to another place; write {key}={value}"
+    if sign == "~" and key in options and key not in _WHOLE:
+        return f"every run has a {key}; choose another with {key}=OPTION, one of {', '.join(options[key])}"
+    if key not in options:
+        group = key.partition(".")[0]
+        whole = group in options and group in _WHOLE
+        return f"{group} is chosen as a whole, {group}={options[group][0]}, and has no keys" if whole else ""
+    if "null" in value.split(","):
+        return f"null is not an option; leave {key} out, or choose one of {', '.join(options[key])}"
+    if sign and (key not in _WHOLE or sign == "++"):
+        return f"every run has a {key}; choose another without the {sign}: {key}={value}"
+    if _NUMBER.fullmatch(value):
+        return f"no such option. There are {', '.join(options[key])}"
+    return ""
+
+
+_WHOLE = ("experiment", "debug")  # groups of whole configurations, none of which is chosen by default
+_NUMBER = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?|true|false", re.IGNORECASE)
+
+
+def in_words(key: str, reason: str) -> str:
+    """Return a reason of Hydra's or OmegaConf's about a value as one would say it."""
+    for pattern, said in _REASONS.items():
+        if found := re.search(pattern, reason):
+            return said.format(*found.groups(), key=key, sweep=_SWEEPING)
+    return reason
+
+
+_SWEEPING = "several values; add -m for a sweep with a job for each"
+_KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+_REASONS = {
+    **{
+        rf"Value (.+) of type '\w+' could not be converted to {kind}": f"{{0}} is not {said}"
+        for kind, said in _KINDS.items()
+    },
+    r"Value (.+) is not a valid bool": "{0} is neither true nor false",
+    r"Invalid value (.+), expected one of \[(.+)\]": "{0} is none of {1}",
+    r"Invalid value assigned: (\w+) is not a ListConfig, list or tuple": "not a list; write {key}=[a,b]",
+    r"Invalid type assigned: (\w+) is not a subclass of \w+\. value: (.+)": (
+        "{1} cannot take the place of its keys; --help {key} lists them"
+    ),
+    r"field '[^']+' is not Optional": "null is not possible here",
+    r"Could not append to config\. An item is already at": "exists already; write it without the +",
+    r"Sweep parameters .* requires --multirun": "{sweep}",
+    r"LexerNoViableAltException": "a quote or a bracket is not closed",
+    r"Multiple values for (\w+)\.": "chosen more than once; choose one",
+}
 
 
 def explain(arguments: Sequence[str], options: Mapping[str, Sequence[str]], compose: Composer) -> list[str]:
@@ -97,8 +170,8 @@ def explain(arguments: Sequence[str], options: Mapping[str, Sequence[str]], comp
     reason. Group choices are checked first, because they decide which keys exist.
     """
     overrides = overrides_of(arguments)
-    choices = [override for override in overrides if key_of(override) in options]
-    values = [override for override in overrides if key_of(override) not in options]
+    choices = [override for override in overrides if key_of(override) in options and "={" not in override]
+    values = [override for override in overrides if override not in choices]
     wrong = {choice: _choice_problem(choice, options, several=sweeps(arguments)) for choice in choices}
     problems = [problem for problem in wrong.values() if problem]
     sound = [choice for choice in choices if not wrong[choice]]
@@ -143,17 +216,23 @@ def _choice_problem(override: str, options: Mapping[str, Sequence[str]], *, seve
 
 def _value_problem(override: str, known: Sequence[str], reason: str, *, required: Collection[str]) -> str:
     key = key_of(override)
+    if override.startswith("~") and key in known:
+        return f"{override}: the key cannot be removed; leave it out for its default"
     if "=" not in override:
         return f"{override}: not an override; write key=value, e.g. fit.epochs=3"
     if reason.startswith("Ambiguous value"):
         return _ambiguous(override, "; or write a list as [1,2], and quote a text with commas")
+    if inner := re.match(rf"({re.escape(key)}\.[\w.]+): Key '", reason):
+        return no_such_key(inner[1], known)
+    if key in known and reason.startswith(f"{key}."):
+        return reason
     if key in known:
-        return reason if reason.startswith(key) else f"{key}: {reason}"
+        return f"{key}: {in_words(key, reason.removeprefix(f'{key}: '))}"
     return no_such_key(key, known, required=required)
 
 
 def _ambiguous(override: str, otherwise: str = "") -> str:
-    return f"{override}: several values; add -m for a sweep with a job for each{otherwise}"
+    return f"{override}: {_SWEEPING}{otherwise}"
 
 
 def no_such_key(key: str, known: Sequence[str], *, required: Collection[str] = ()) -> str:
@@ -166,8 +245,10 @@ def no_such_key(key: str, known: Sequence[str], *, required: Collection[str] = (
     near = [other for other in siblings if other in required]
     near += [_ELSEWHERE[key]] if key in _ELSEWHERE else nearest(key, known, limit=2) or _same_ending(key, known)
     meant = f" Did you mean {' or '.join(list(dict.fromkeys(near))[:2])}?" if near else ""
-    exists = f" {section or 'At the top'} has {', '.join(other.rpartition('.')[2] for other in siblings)}"
-    return f"{key}: no such key.{meant}{exists if siblings else ''}"
+    if not siblings:  # its section does not exist either
+        section, siblings = "", [other for other in known if "." not in other]
+    has = f"{section} has" if section else "At the top there are"
+    return f"{key}: no such key.{meant} {has} {', '.join(other.rpartition('.')[2] for other in siblings)}"
 
 
 def key_of(override: str) -> str:

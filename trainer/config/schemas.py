@@ -1,9 +1,14 @@
-"""The schemas of all groups: the dataclass that checks the values of each option."""
+"""The schemas of all groups: the dataclass that checks the values of each option, and what it says of each."""
 
 from __future__ import annotations
 
+import ast
+import inspect
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -101,3 +106,44 @@ def interpolated(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
             yield f"{prefix}{key}", str(written(inner))
         elif isinstance(inner, DictConfig | ListConfig) and is_given(inner):
             yield from interpolated(inner, f"{prefix}{key}.")
+
+
+_NONE = re.compile(r"\bNone\b")  # in Python; null on the command line
+
+
+@cache
+def comments_of(schema: type, *, above: bool = True) -> dict[str, str]:
+    """Return the comment of each field of a dataclass, or member of an enumeration, its own and its bases'.
+
+    A comment stands behind the field, or in the lines above it.
+    """
+    comments: dict[str, str] = {}
+    for base in reversed(schema.__mro__):
+        if base.__module__.split(".")[0] not in ("nameplate", "trainer"):
+            continue
+        lines = Path(inspect.getfile(base)).read_text("utf-8").splitlines()
+        for node in _body_of(base, "\n".join(lines)):
+            name = _assigned(node)
+            text = lines[(node.end_lineno or node.lineno) - 1].partition("  # ")[2].strip()
+            text = text or (_above(lines, node.lineno - 1) if above else "")
+            if name and text:
+                comments[name] = _NONE.sub("null", text)
+    return comments
+
+
+def _body_of(schema: type, source: str) -> list[ast.stmt]:
+    found = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == schema.__name__]
+    return found[0].body if found else []
+
+
+def _assigned(node: ast.stmt) -> str:
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return targets[0].id if isinstance(targets[0], ast.Name) else ""
+
+
+def _above(lines: Sequence[str], place: int) -> str:
+    comment: list[str] = []
+    while place and lines[place - 1].strip().startswith("#"):
+        place -= 1
+        comment.insert(0, lines[place].strip("# "))
+    return " ".join(comment)

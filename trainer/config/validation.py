@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from nameplate.section import ConfigError
 from trainer.config.hydra_private import child
 from trainer.config.hydra_queries import CONF, SEARCH, first_of_sweep, options, places_of, search_of, tried
-from trainer.config.overrides import dotted_keys, flag_problems, key_of, no_such_key, null_problems, overrides_of
+from trainer.config.overrides import dotted_keys, flag_problems, form_problems, key_of, no_such_key, overrides_of
 from trainer.config.run_config import RunConfig
 from trainer.config.schemas import SCHEMAS, classes_of, lacks_schema
 from trainer.config.search_path import place_problems
@@ -29,7 +29,7 @@ def refuse_places(arguments: Sequence[str]) -> None:
     """Refuse unknown options, places with options that cannot be searched, and untrusted imports by Hydra."""
     if problems := [*flag_problems(arguments), *place_problems(places_of(arguments), conf=CONF)]:
         raise ConfigError(problems)
-    if problems := null_problems(arguments, options(arguments)):
+    if problems := form_problems(arguments, options(arguments)):
         raise ConfigError(problems)
     if places_of(arguments) or any(map(_is_of_hydra, overrides_of(arguments))):
         _refuse_foreign_hydra(arguments)

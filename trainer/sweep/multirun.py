@@ -74,7 +74,7 @@ def request_of(arguments: Sequence[str]) -> SweepRequest:
         ConfigError: with every key, option and value that cannot be used.
     """
     arguments = readable(arguments)
-    register(arguments)
+    register()
     refuse_places(arguments)
     overrides = [word for word in arguments if not word.startswith("-") and "=" in word]
     fixed = [override for override in overrides if not _is_swept(override)]

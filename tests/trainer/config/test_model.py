@@ -160,8 +160,8 @@ def test_two_towers_bring_pairs_of_digits_unless_other_data_is_chosen(overrides:
     ("override", "part"),
     [
         ("model.widht=3", "Did you mean model.width"),
-        ("model.width=abc", "model.width: Value 'abc' of type 'str' could not be converted to Integer"),
-        ("model.norm=grop", "expected one of [batch, group, layer, none]"),
+        ("model.width=abc", "model.width: 'abc' is not a whole number"),
+        ("model.norm=grop", "'grop' is none of batch, group, layer, none"),
         ("model=convnett", "model=convnett: no such option. Did you mean model=convnet?"),
     ],
 )
