@@ -68,7 +68,7 @@ command resumes the run; -m and values with commas make a sweep.
   --help KEY           one key, its type and its choices: --help fit.precision
   --list [GROUP]       the groups, or the options of one, in a line each
   --cfg job            print the whole configuration, and do not train
-  -sc install=bash     completion for a shell; --hydra-help has Hydra's own flags
+  -sc install=bash     completion for a shell; --hydra-help: Hydra's own flags
   --version            of Nameplate, Keras, TensorFlow and Python
 """
 
