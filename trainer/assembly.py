@@ -18,8 +18,10 @@ from nameplate.data.source import Stream
 from nameplate.engine.compile import class_weights, refuse_unlike
 from nameplate.engine.graph import EvaluationGraph, TrainGraph
 from nameplate.engine.host_collectives import agreed_stop
+from nameplate.engine.objects import make
 from nameplate.engine.replica import Augmentation, Step
 from nameplate.engine.signals import StopRequest
+from nameplate.naming.keras_objects import AUGMENTATIONS
 from nameplate.training.callbacks import callback_list, configured_callbacks, cut_tables
 from nameplate.training.checkpoint_manager import Checkpoints
 from nameplate.training.config import CheckpointInitConfig, OnNan
@@ -93,7 +95,12 @@ def assemble(job: Job, model: keras.Model, origins: Origins, stages: Stages) -> 
         config.callbacks, directory=job.home.path if job.home else None, trust=config.trust, known=known
     )
     refuse_unsavable(model, list(named.values()))
-    layers = augmentation(config.data, job.dataset.inputs, seed=config.seed)
+    layers = augmentation(
+        config.data,
+        job.dataset.inputs,
+        seed=config.seed,
+        make=lambda key, item, offered: make(AUGMENTATIONS, key, item, trust=config.trust, offered=offered),
+    )
     step = Step(
         model,
         augmentation=None if layers is None else Augmentation(layers, tuple(image_inputs(job.dataset.inputs))),

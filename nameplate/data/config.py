@@ -54,7 +54,9 @@ class DataConfig(Section):
     folds: int | None = None  # divide into so many parts for cross validation, in place of the validation share
     fold: int = 0  # which of the folds is held out for validation, from 0
     balance: bool = False  # repeat training examples of rare classes until all classes are equally frequent
-    augment: list[str] = field(default_factory=list)  # of training images, e.g. [flip, shift, 'rotate:0.1']
+    # Of training images: [flip, shift, "rotate:0.1"], and random layers of Keras or of yours with their arguments,
+    # e.g. {_target_: RandomErasing, factor: 0.5}.
+    augment: list[Any] = field(default_factory=list)
     check: bool = False  # read all examples before training, in parallel, and report every damaged one
     on_damaged: OnDamaged = OnDamaged.refuse  # refuse damaged examples, or skip them; skip checks too
     standardize: bool = False  # scale inputs of floats by the training part's mean and variance, in layers of the model

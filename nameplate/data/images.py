@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -11,8 +12,11 @@ import tensorflow as tf
 
 from nameplate.data.config import DataConfig
 from nameplate.data.dataset import Field
-from nameplate.data.errors import CLOSE, OPEN, refuse
-from nameplate.data.specs import augment_steps
+from nameplate.data.errors import CLOSE, OPEN, DataError, refuse
+from nameplate.data.specs import augment_step, is_layer
+from nameplate.errors import cause
+from nameplate.graph import keras_private
+from nameplate.naming.names import snake
 
 FORMATS = "JPEG, PNG, BMP and GIF can be read"
 
@@ -87,26 +91,66 @@ LAYERS: dict[str, Callable[..., Any]] = {
 }
 
 
-def augmentation(config: DataConfig, inputs: Mapping[str, Field], *, seed: int = 0) -> keras.Sequential | None:
+Make = Callable[[str, Any, Mapping[str, Any]], keras.Layer]  # key, value and offered arguments of a layer
+
+
+def augmentation(
+    config: DataConfig, inputs: Mapping[str, Field], *, seed: int = 0, make: Make | None = None
+) -> keras.Sequential | None:
     """Return the layers of `data.augment` as one model named `augmentation`, or None if there are none.
 
     Called with `training=True` on a batch of images (n, height, width, channels) with values in 0..1, it changes each
     image differently; apply it to each of `image_inputs`. Its layers are named `augment_flip` and so on, and draw from
-    `seed`. Build it inside the strategy's scope.
+    `seed`. Build it inside the strategy's scope. `make` makes the layers that are named by their classes.
 
     Raises:
-        DataError: augmentations are asked for, but no input is an image.
+        DataError: augmentations are asked for, but no input is an image; or a layer that trains or changes shapes.
     """
     if not config.augment:
         return None
     if not image_inputs(inputs):
         shapes = ", ".join(f"{name} {field.shape}" for name, field in inputs.items())
         refuse([f"data.augment={list(config.augment)} changes images, but no input is one: {shapes}"])
-    steps = augment_steps(config.augment)
-    layers = [
-        LAYERS[name](amount, seed=seed + place, name=f"augment_{name}") for place, (name, amount) in enumerate(steps)
-    ]
+    layers: list[keras.Layer] = []
+    problems: list[str] = []
+    for place, item in enumerate(config.augment):
+        if is_layer(item):
+            key = f"data.augment[{place}]"
+            layer = _layer(key, item, seed + place, make, taken={layer.name for layer in layers})
+            problems += _unusable(key, layer, [inputs[name].shape for name in image_inputs(inputs)])
+        else:
+            name, amount = augment_step(item)
+            layer = LAYERS[name](amount, seed=seed + place, name=f"augment_{name}")
+        layers.append(layer)
+    refuse(problems)
     return keras.Sequential(layers, name="augmentation")
+
+
+def _layer(key: str, item: Any, seed: int, make: Make | None, *, taken: Collection[str]) -> keras.Layer:
+    """Return a layer that an item names, called after its class: `augment_random_erasing`."""
+    if make is None:
+        raise DataError(f"{key}: {item!r:.80} is a layer that only a configured run makes")
+    layer = make(key, item, {"seed": seed, "value_range": (0, 1)})
+    own = f"augment_{snake(type(layer).__name__)}"
+    tries = itertools.chain([own], (f"{own}_{number}" for number in itertools.count(2)))
+    name = next(name for name in tries if name not in taken)
+    keras_private.rename_layer(layer, name, name)
+    return layer
+
+
+def _unusable(key: str, layer: keras.Layer, shapes: Iterable[tuple[int | None, ...]]) -> Iterator[str]:
+    """Yield why a layer cannot augment images of these shapes."""
+    kind = type(layer).__name__
+    for shape in shapes:
+        try:
+            made = tuple(layer(keras.KerasTensor((None, *shape), "float32"), training=True).shape[1:])
+        except Exception as error:  # a layer of one's own may raise anything
+            yield f"{key}: {kind} does not take images {shape}: {cause(error)}"
+            return
+        if made != shape:
+            yield f"{key}: {kind} makes images {made} of {shape}; an augmentation keeps their shape"
+    if layer.trainable_variables:
+        yield f"{key}: {kind} has weights to train, and nothing trains an augmentation; put it into the model"
 
 
 def image_inputs(inputs: Mapping[str, Field]) -> list[str]:

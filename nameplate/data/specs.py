@@ -1,7 +1,7 @@
 """What the values of a data configuration mean: augmentations, features, stored arrays and files. No TensorFlow.
 
 A configuration is checked before TensorFlow is imported, so whatever its checks have to parse or look up is here:
-`augment_steps`, `parse_feature`, `array_headers` and `find_files`.
+`augment_step`, `parse_feature`, `array_headers` and `find_files`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
@@ -21,6 +21,7 @@ from numpy.lib import format as npy
 from nameplate.errors import FileFormatError
 from nameplate.formats import zip_archive
 from nameplate.formats.limits import Budget
+from nameplate.naming.keras_objects import AUGMENTATIONS, TARGET, arguments_of
 from nameplate.naming.names import did_you_mean
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")  # suffixes of files that are read as images
@@ -45,27 +46,53 @@ _FLOOR = 256 << 20
 _EXPANSION = 200
 
 
-def augment_steps(specs: Sequence[str]) -> list[tuple[str, float | None]]:
-    """Return `(name, amount)` of each spec, `name` or `name:amount`; the specs must have no problems."""
-    steps = []
-    for spec in specs:
-        name, _, amount = spec.partition(":")
-        steps.append((name, float(amount) if amount else AMOUNTS[name]))
-    return steps
+def augment_step(spec: str) -> tuple[str, float | None]:
+    """Return `(name, amount)` of a spec, `name` or `name:amount`, which must have no problems."""
+    name, _, amount = spec.partition(":")
+    return name, float(amount) if amount else AMOUNTS[name]
 
 
-def augment_problems(specs: Sequence[str]) -> list[str]:
+def is_layer(item: Any) -> bool:
+    """Return whether an item of `data.augment` names a layer of Keras or of one's own, and is not one of `AMOUNTS`."""
+    if not isinstance(item, str):
+        return True
+    own = "." in item and ":" not in item
+    return item.partition(":")[0] not in AMOUNTS and (own or AUGMENTATIONS.find(item) is not None)
+
+
+def augment_problems(items: Sequence[Any]) -> list[str]:
     """Return what in `data.augment` cannot be used."""
-    problems = [f"data.augment: {problem}" for spec in specs if (problem := _augment_problem(spec))]
-    names = [spec.partition(":")[0] for spec in specs]
+    problems: list[str] = []
+    for place, item in enumerate(items):
+        if is_layer(item):
+            problems += AUGMENTATIONS.problems(f"data.augment[{place}]", item)
+            problems += _idle_problems(f"data.augment[{place}]", item)
+        elif problem := _augment_problem(item):
+            problems.append(f"data.augment: {problem}")
+    names = [item.partition(":")[0] for item in items if not is_layer(item)]
     repeated = sorted({name for name in names if names.count(name) > 1})
     return problems + [f"data.augment: {name!r} is given twice" for name in repeated]
+
+
+_MODES = ("horizontal", "vertical", "horizontal_and_vertical")
+_IDLE = {"RandomShear": "x_factor", "RandomColorJitter": "brightness_factor"}  # with all its arguments left out
+
+
+def _idle_problems(key: str, item: Any) -> Iterator[str]:
+    """Yield what Keras takes without a word, and then changes no image."""
+    own, arguments = AUGMENTATIONS.keras_class(item), arguments_of(item)
+    mode = arguments.get("mode", _MODES[0])
+    if own == "RandomFlip" and mode not in _MODES:
+        yield f"{key}.mode: {mode!r} is not one of {', '.join(_MODES)}.{did_you_mean(str(mode), _MODES)}"
+    if own in _IDLE and not any(name.endswith("factor") for name in arguments):
+        yield f"{key}: {own} changes nothing without arguments; e.g. {{{TARGET}: {own}, {_IDLE[own]}: 0.2}}"
 
 
 def _augment_problem(spec: str) -> str:
     name, colon, amount = spec.partition(":")
     if name not in AMOUNTS:
-        return f"no augmentation {name!r}; there are {', '.join(AMOUNTS)}.{did_you_mean(name, AMOUNTS)}"
+        near = did_you_mean(name, [*AMOUNTS, *AUGMENTATIONS.words(name)])
+        return f"no augmentation {name!r}; there are {', '.join(AMOUNTS)}, and layers such as RandomErasing.{near}"
     if not colon:
         return ""
     if AMOUNTS[name] is None:

@@ -29,6 +29,7 @@ _BASES = {
     "optimizer": "optimizers.Optimizer",
     "schedule": "optimizers.schedules.LearningRateSchedule",
     "callback": "callbacks.Callback",
+    "augmentation": "layers.Layer",
 }
 
 

@@ -330,3 +330,41 @@ CALLBACKS = Kind(
 )
 CALLBACK_PATHS = {"CSVLogger": "filename", "ModelCheckpoint": "filepath"}  # what they write, inside the run's directory
 OBSERVING = ("CSVLogger", "EarlyStopping", "ModelCheckpoint", "TerminateOnNaN")  # callbacks that change no step
+
+_SIZE = "images keep their size; data.height and data.width set it"
+_EVERY = "it changes every image in the same way, in evaluation too; that is a layer for the model"
+_TARGETS = "it changes targets too, and an augmentation has images alone"
+_INNER = "Keras makes up the names of its inner layers, so a run could not resume what they draw"
+AUGMENTATIONS = Kind(
+    "augmentation",
+    "keras.layers",
+    _table(
+        """
+        RandomBrightness factor! value_range seed
+        RandomColorDegeneration factor! value_range data_format seed
+        RandomColorJitter value_range brightness_factor contrast_factor saturation_factor hue_factor seed data_format
+        RandomContrast factor! value_range seed
+        RandomElasticTransform factor scale interpolation fill_mode fill_value value_range seed data_format
+        RandomErasing factor scale fill_value value_range seed data_format
+        RandomFlip mode seed data_format
+        RandomGaussianBlur factor kernel_size sigma value_range data_format seed
+        RandomGrayscale factor data_format seed
+        RandomHue factor! value_range data_format seed
+        RandomInvert factor value_range seed data_format
+        RandomPerspective factor scale interpolation fill_value seed data_format
+        RandomPosterization factor! value_range data_format seed
+        RandomRotation factor! fill_mode interpolation seed fill_value data_format
+        RandomSaturation factor! value_range data_format seed
+        RandomSharpness factor! value_range data_format seed
+        RandomShear x_factor y_factor interpolation fill_mode fill_value data_format seed
+        RandomTranslation height_factor! width_factor! fill_mode interpolation seed fill_value data_format
+        RandomZoom height_factor! width_factor fill_mode interpolation seed fill_value data_format
+        Solarization addition_factor threshold_factor value_range seed
+        """
+    ),
+    refused=dict.fromkeys(["CenterCrop", "RandomCrop", "Resizing"], _SIZE)
+    | dict.fromkeys(["AutoContrast", "ContrastLimitedAdaptiveHistogramEqualization", "Equalization"], _EVERY)
+    | dict.fromkeys(["CutMix", "MaxNumBoundingBoxes", "MixUp"], _TARGETS)
+    | dict.fromkeys(["AugMix", "RandAugment"], _INNER),
+    sample="'data.augment=[flip, {_target_: RandomErasing, factor: 0.5}]'",
+)

@@ -61,7 +61,10 @@ STATEFUL = ["model.width=8", *RANDOM]
         pytest.param([], marks=pytest.mark.long),
         pytest.param(["data.resident=never"], marks=pytest.mark.long),
         ["model=mlp", "optimizer=sgd", "fit.precision=mixed_float16"],  # convolutions in float16 take minutes on a CPU
-        ["checkpoint.async_save=true", "schedule=cosine", "schedule.warmup_steps=3"],
+        [
+            *("checkpoint.async_save=true", "schedule=cosine", "schedule.warmup_steps=3"),
+            "data.augment=[flip, {_target_: RandomErasing, factor: 0.5}, random_gaussian_blur]",
+        ],
         ["fit.early_stopping.monitor=val_loss", "fit.early_stopping.patience=9", "fit.steps_per_loop=3"],
         pytest.param(
             ["strategy.sync_batch_norm=false", "optimizer.ema_momentum=0.9", "fit.precision=mixed_bfloat16"],

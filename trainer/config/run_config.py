@@ -12,9 +12,10 @@ from typing import Any
 from nameplate.arguments import CheckedFields
 from nameplate.checkpoint import remote
 from nameplate.data.config import DataConfig
+from nameplate.data.specs import is_layer
 from nameplate.engine.config import Decay, OptimizerConfig, ScheduleConfig, StrategyConfig, StrategyKind
 from nameplate.engine.objective_config import ObjectiveConfig
-from nameplate.naming.keras_objects import CALLBACK_PATHS, CALLBACKS, Kind, arguments_of
+from nameplate.naming.keras_objects import AUGMENTATIONS, CALLBACK_PATHS, CALLBACKS, Kind, arguments_of
 from nameplate.naming.names import did_you_mean
 from nameplate.naming.policy import Policy
 from nameplate.section import ConfigError, Section, at_least
@@ -141,6 +142,9 @@ class RunConfig(CheckedFields):
         for name, value in self.callbacks.items():
             if value is not None:
                 yield CALLBACKS, f"callbacks.{name}", value
+        for place, item in enumerate(self.data.augment):
+            if is_layer(item):
+                yield AUGMENTATIONS, f"data.augment[{place}]", item
 
     def _callback_problems(self) -> Iterator[str]:
         several = self.strategy.kind is StrategyKind.multi_worker

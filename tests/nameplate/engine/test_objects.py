@@ -15,12 +15,13 @@ from nameplate.engine.compile import make_metric, make_objective, make_optimizer
 from nameplate.engine.config import OPTIMIZER_SCHEMAS, CustomOptimizerConfig, Decay, OptimizerConfig, ScheduleConfig
 from nameplate.engine.objective_config import ObjectiveConfig
 from nameplate.engine.objects import make
-from nameplate.naming.keras_objects import CALLBACKS, LOSSES, METRICS, OPTIMIZERS, SCHEDULES, Kind
+from nameplate.naming.keras_objects import AUGMENTATIONS, CALLBACKS, LOSSES, METRICS, OPTIMIZERS, SCHEDULES, Kind
 from nameplate.section import ConfigError
 
-KINDS = {kind.module: kind for kind in (LOSSES, METRICS, OPTIMIZERS, SCHEDULES, CALLBACKS)}
+KINDS = {kind.module: kind for kind in (LOSSES, METRICS, OPTIMIZERS, SCHEDULES, CALLBACKS, AUGMENTATIONS)}
 VALUES: dict[str, Any] = {"num_classes": 3, "target_class_ids": [0], "boundaries": [2], "values": [0.1, 0.2]}
 VALUES |= dict.fromkeys(["recall", "precision", "specificity", "sensitivity", "decay_rate"], 0.5)
+VALUES |= {"factor": 1, "height_factor": 0.2, "width_factor": 0.2}
 VALUES |= {"filename": "log.csv", "filepath": "model.keras"}
 VALUES |= {"first_decay_steps": 5, "decay_steps": 5, "initial_learning_rate": 0.1}
 
@@ -28,7 +29,10 @@ VALUES |= {"first_decay_steps": 5, "decay_steps": 5, "initial_learning_rate": 0.
 def classes(module: str) -> dict[str, Any]:
     """Return the public classes of one of Keras' modules."""
     place = reduce(getattr, module.split(".")[1:], keras)
-    return {name: each for name, each in vars(place).items() if inspect.isclass(each)}
+    found = {name: each for name, each in vars(place).items() if inspect.isclass(each)}
+    if module == AUGMENTATIONS.module:  # of all layers those that change images
+        return {name: each for name, each in found.items() if ".preprocessing.image_preprocessing." in each.__module__}
+    return found
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
