@@ -119,7 +119,9 @@ def assemble(job: Job, model: keras.Model, origins: Origins, stages: Stages) -> 
         validation,
         _plan(job),
         callback_list(model, [*callbacks, *named.values()], epochs=job.epochs, steps=job.batches.steps),
-        observers=observers_of(config, job.home, screen, model, job.observers) if job.writes else (),
+        observers=observers_of(config, job.home, screen, model, job.observers, classes=job.dataset.classes)
+        if job.writes
+        else (),
         checkpoints=checkpoints,
         progress=progress,
         stop=agreed_stop(job.stop),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -81,7 +81,13 @@ def _moments(layer: keras.layers.Normalization) -> str:
 
 
 def observers_of(
-    config: RunConfig, home: RunDirectory | None, screen: Screen, model: keras.Model, callers: Sequence[Observer]
+    config: RunConfig,
+    home: RunDirectory | None,
+    screen: Screen,
+    model: keras.Model,
+    callers: Sequence[Observer],
+    *,
+    classes: Mapping[str, Sequence[str]],
 ) -> list[Observer]:
     """Return the observers of a run: progress on the screen, files in its directory, and those of the caller.
 
@@ -94,7 +100,8 @@ def observers_of(
     observers.append(JsonLines(home.metrics, say=screen.say))
     if log.dream.layers:
         events = home.tensorboard / "dreams"
-        observers.append(Dreams(model, log.dream, pictures=home.dreams, events=events, seed=config.seed))
+        places = {"pictures": home.dreams, "events": events}
+        observers.append(Dreams(model, log.dream, **places, seed=config.seed, classes=classes))
     if log.profile_steps:
         directory = home.tensorboard / "train"
         observers.append(Profile(directory, after=log.profile_after, steps=log.profile_steps, say=screen.say))

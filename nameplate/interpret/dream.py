@@ -13,7 +13,7 @@ import numpy as np
 from nameplate.arguments import checked
 from nameplate.interpret.ascent import Ascent, resized
 from nameplate.interpret.layer_outputs import Port
-from nameplate.interpret.objectives import Objective, ObjectiveError, parse
+from nameplate.interpret.objectives import Objective, ObjectiveError, numbered, parse
 from nameplate.interpret.settings import Parameters, Settings, settings_of
 from nameplate.interpret.start_images import pixels_of
 
@@ -34,6 +34,7 @@ def dream(
     size: int | tuple[int, int] | None = None,
     count: int | None = None,
     inputs: Mapping[str, np.ndarray] | None = None,
+    classes: Mapping[str, Sequence[str]] | None = None,
     progress: Progress | None = None,
     **settings: Any,
 ) -> np.ndarray:
@@ -53,6 +54,7 @@ def dream(
             None: what the model was built for, or a file's own.
         count: number of images from noise; None: as many as the objective has numbers, else one.
         inputs: a value for every other input of the model by name, without a batch dimension.
+        classes: the names of the classes of each output, for `class_logit("cat")`.
         progress: called from time to time with the steps done, their total, and the objective.
         settings: fields of `Settings`: values, steps, rate, octaves, octave_scale, jitter, tile, tv, detail, seed,
             parameters.
@@ -65,7 +67,7 @@ def dream(
         SettingsError: an unknown setting, or a value out of range.
     """
     _refuse_sizes(size, count)
-    wanted = parse(objective) if isinstance(objective, str) else objective
+    wanted = numbered(parse(objective) if isinstance(objective, str) else objective, classes or {})
     chosen = settings_of(_defaults(model, wanted, image, inputs), settings)
     dreamer = Dreamer(model, wanted, chosen, inputs=inputs)
     if isinstance(image, str | os.PathLike):
@@ -96,7 +98,7 @@ class Dreamer:
         inputs: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """Find the layers; raises as `Ascent`."""
-        self.ascent = Ascent(model, objective, settings, inputs=inputs)
+        self.ascent = Ascent(model, numbered(objective, {}), settings, inputs=inputs)
 
     @property
     def port(self) -> Port:

@@ -15,7 +15,7 @@ from nameplate.engine.event_files import EventFile
 from nameplate.interpret.dream import Dreamer
 from nameplate.interpret.image_files import enlarged, read_image, save_image, sheet
 from nameplate.interpret.layer_outputs import matching
-from nameplate.interpret.objectives import Objective, layer, parse
+from nameplate.interpret.objectives import Classes, Objective, layer, numbered, parse
 from nameplate.interpret.settings import Parameters, Settings
 from nameplate.naming.names import sanitized
 from nameplate.training.config import DreamConfig
@@ -29,7 +29,16 @@ _ACROSS = 12  # pictures of each layer on the final sheet
 class Dreams(Observer):
     """Writes pictures to the run's TensorBoard directory, and to PNG files with their recipes."""
 
-    def __init__(self, model: keras.Model, config: DreamConfig, *, pictures: Path, events: Path, seed: int) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        config: DreamConfig,
+        *,
+        pictures: Path,
+        events: Path,
+        seed: int,
+        classes: Classes | None = None,
+    ) -> None:
         """Find the layers; call it within the strategy's scope.
 
         Args:
@@ -38,6 +47,7 @@ class Dreams(Observer):
             pictures: directory of the PNG files, `<layer>/step_00000500.png`.
             events: directory of the event file.
             seed: decides the noise.
+            classes: the names of the classes of each output, if known.
 
         Raises:
             ObjectiveError: names that match no layer, with the nearest; or a model without an input for images.
@@ -45,7 +55,7 @@ class Dreams(Observer):
         self.every_steps = config.every_steps
         self._config, self._pictures, self._events = config, pictures, events
         self._settings = Settings(parameters=Parameters.fourier, steps=config.steps, seed=seed)
-        objectives = _objectives(model, config.layers)
+        objectives = _objectives(model, config.layers, classes or {})
         self._dreamers = {name: Dreamer(model, wanted, self._settings) for name, wanted in objectives.items()}
 
     def began(self, model: keras.Model, run_length: RunLength) -> None:
@@ -97,11 +107,11 @@ class Dreams(Observer):
         return {"what": what, "step": step, "start": "noise", "settings": self._settings.plain()}
 
 
-def _objectives(model: keras.Model, wanted: Sequence[str]) -> dict[str, Objective]:
+def _objectives(model: keras.Model, wanted: Sequence[str], classes: Classes) -> dict[str, Objective]:
     """Return the objectives by name: that of a layer, or the objective's text."""
     patterns = [text for text in wanted if "(" not in text]
     layers = {name: layer(name) for name in matching(model, patterns)}
-    return layers | {text: parse(text) for text in wanted if "(" in text}
+    return layers | {text: numbered(parse(text), classes) for text in wanted if "(" in text}
 
 
 def _evenly(paths: Sequence[Path]) -> list[Path]:

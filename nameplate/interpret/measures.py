@@ -61,7 +61,8 @@ def measure(
     content = 0
     for place, (factor, term) in enumerate(objective.terms):
         if isinstance(term, ClassLogit):
-            value = _chosen(logits(cut.model, outputs[WHOLE], term.output)[:size], term.number, numbers, "the output")
+            number: Any = term.number  # a number: `objectives.numbered` has replaced names
+            value = _chosen(logits(cut.model, outputs[WHOLE], term.output)[:size], number, numbers, "the output")
         elif isinstance(term, Content):
             output = flat(outputs[term.name], term.name)
             value = -_mean(tf.square(output[:size] - output[size + content][None]))

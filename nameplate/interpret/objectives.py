@@ -9,7 +9,7 @@ may be a list (`channel("conv1", [0, 1, 2])`) with one entry for each image of t
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -19,6 +19,8 @@ from nameplate.errors import NameplateError
 from nameplate.naming.names import SEPARATOR, did_you_mean, fault
 
 Numbers: TypeAlias = int | tuple[int, ...]  # channels or classes; a tuple has one for each image of a batch
+Labels: TypeAlias = int | str | tuple[int | str, ...]  # classes, by their numbers or names
+Classes: TypeAlias = Mapping[str, Sequence[str]]  # the names of the classes of each output
 
 
 class ObjectiveError(NameplateError):
@@ -69,7 +71,7 @@ class Direction:
 class ClassLogit:
     """A class's logit: an output before its softmax or sigmoid."""
 
-    number: Numbers
+    number: Labels  # names are replaced by numbers before anything is measured
     output: str | None  # name of the output; None: the only one
 
 
@@ -171,9 +173,64 @@ def direction(name: str, vector: Sequence[float] | np.ndarray) -> Objective:
     return _single(Direction(_text(name), tuple(map(float, values / length))))
 
 
-def class_logit(number: int | Sequence[int], output: str | None = None) -> Objective:
-    """Return the logit of a class, counted from 0, at the model's only output or at the one named `output`."""
-    return _single(ClassLogit(_numbers(number), output))
+def class_logit(number: int | str | Sequence[int | str], output: str | None = None) -> Objective:
+    """Return the logit of a class, counted from 0, at the model's only output or at the one named `output`.
+
+    A class may be given by its name, where the names are known: of a run, or `nameplate.dream(..., classes=...)`.
+    """
+    several = not isinstance(number, int | str | np.integer)
+    given: list[Any] = list(number) if several else [number]  # type: ignore[arg-type]
+    labels = tuple(each if isinstance(each, str) and each else _numbers(each) for each in given) or _numbers(())
+    return _single(ClassLogit(labels if several else labels[0], output))  # type: ignore[arg-type, index]
+
+
+def numbered(objective: Objective, classes: Classes) -> Objective:
+    """Return the objective with the numbers of classes in the place of their names.
+
+    Raises:
+        ObjectiveError: no output has such a class, or several have; no names are known.
+    """
+    return Objective(tuple((factor, _numbered(term, classes)) for factor, term in objective.terms))
+
+
+def _numbered(term: Term, classes: Classes) -> Term:
+    if not isinstance(term, ClassLogit):
+        return term
+    several = isinstance(term.number, tuple)
+    labels = term.number if isinstance(term.number, tuple) else (term.number,)
+    places = [class_place(label, classes, term.output) for label in labels]
+    if len({output for _, output in places}) > 1:
+        raise ObjectiveError(f"{_term_text(term)}: the classes belong to several outputs; write a term for each")
+    numbers = tuple(number for number, _ in places)
+    return ClassLogit(numbers if several else numbers[0], places[0][1])
+
+
+def class_place(label: int | str, classes: Classes, output: str | None = None) -> tuple[int, str | None]:
+    """Return the number of a class, given as a number, its digits or its name, and the output that has it.
+
+    The output is None where none was given and there is only one with names.
+
+    Raises:
+        ObjectiveError: no output has such a class, or several have; no names are known.
+    """
+    if not isinstance(label, str):
+        return int(label), output
+    known = {name: list(names) for name, names in classes.items() if output in (None, name)}
+    found = [(names.index(label), name) for name, names in known.items() if label in names]
+    if len(found) == 1:
+        return found[0][0], output or (found[0][1] if len(classes) > 1 else None)
+    if found:
+        shown = ", ".join(name for _, name in found)
+        raise ObjectiveError(
+            f"{label!r} is a class of {shown}; name one, as in class_logit({label!r}, {found[0][1]!r})"
+        )
+    if label.isdecimal():
+        return int(label), output
+    if not known:
+        raise ObjectiveError(f"{label!r}: no names of classes are known here; give the number of the class, from 0")
+    names = [name for own in known.values() for name in own]
+    shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    raise ObjectiveError(f"no class is called {label!r}.{did_you_mean(label, names)} There are {shown}")
 
 
 def content(name: str, picture: np.ndarray | Picture) -> Objective:
@@ -235,8 +292,10 @@ def _term_text(term: Term) -> str:
             return f'style("{name}", "{picture.text}")'
 
 
-def _listed(number: Numbers) -> str:
-    return str(list(number)) if isinstance(number, tuple) else str(number)
+def _listed(number: Labels) -> str:
+    if isinstance(number, tuple):
+        return f"[{', '.join(map(_listed, number))}]"
+    return f'"{number}"' if isinstance(number, str) else str(number)
 
 
 Open = Callable[[str], Picture]  # the path of a reference to its pixels

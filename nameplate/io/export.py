@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,13 @@ from nameplate.naming import names
 
 
 @checked
-def export(model: keras.Model, path: str | os.PathLike[str], *, format: str | None = None) -> None:
+def export(
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    classes: Mapping[str, Sequence[str]] | None = None,
+) -> None:
     """Write a model for serving: a SavedModel in a new directory, or an ONNX file; both run without the model's code.
 
     A SavedModel's signature `serving_default`, and the graph of an ONNX file, take inputs and return outputs by name:
@@ -39,6 +45,8 @@ def export(model: keras.Model, path: str | os.PathLike[str], *, format: str | No
     Args:
         model: built, functional or sequential; a subclassed model has no named inputs.
         path: a directory, or an `.onnx` file, that does not exist yet.
+        classes: the names of the classes of each output, `{"label": ["cat", "dog"]}`: as JSON in
+            `assets.extra/classes.json` of a SavedModel, or under `classes` in the metadata of an ONNX file.
         format: "savedmodel" or "onnx"; None: "onnx" if the path ends with `.onnx`, else "savedmodel".
 
     Raises:
@@ -58,10 +66,13 @@ def export(model: keras.Model, path: str | os.PathLike[str], *, format: str | No
     stack = stack_graph(model) if isinstance(model, keras.Sequential) else None
     outputs = output_names(stack or model)
     _refuse_names(model, [*inputs], outputs)
+    if unknown := [name for name in classes or {} if name not in outputs]:
+        raise ExportError(f"classes: no output {unknown[0]!r}; {model.name!r} has {', '.join(outputs)}")
+    texts = json.dumps({name: list(values) for name, values in (classes or {}).items()}, ensure_ascii=False)
     with tempfile.TemporaryDirectory(prefix=".nameplate-", dir=target.parent) as folder:
         draft = Path(folder) / "export"
         if format == "onnx" or (format is None and target.suffix == ".onnx"):
-            write_onnx(model, draft, inputs, outputs)
+            write_onnx(model, draft, inputs, outputs, about={"classes": texts} if classes else {})
             durable.put_in_place(draft, target)
             return
         archive = keras.export.ExportArchive()
@@ -69,6 +80,9 @@ def export(model: keras.Model, path: str | os.PathLike[str], *, format: str | No
         archive.add_endpoint("serving_default", _endpoint(model, [*inputs], outputs), input_signature=[inputs])
         archive.write_out(str(draft), verbose=False)
         _add_names(model, draft)
+        if classes:
+            (draft / "assets.extra").mkdir()
+            (draft / "assets.extra" / "classes.json").write_text(f"{texts}\n", encoding="utf-8")
         durable.put_in_place(draft, target)
 
 

@@ -25,8 +25,17 @@ class ExportError(NameplateError):
     """A model that cannot be exported as it is."""
 
 
-def write_onnx(model: keras.Model, path: Path, inputs: Mapping[str, Any], outputs: Sequence[str]) -> None:
+def write_onnx(
+    model: keras.Model,
+    path: Path,
+    inputs: Mapping[str, Any],
+    outputs: Sequence[str],
+    *,
+    about: Mapping[str, str],
+) -> None:
     """Write a model with these inputs and outputs to a file that does not exist, and prove what it computes.
+
+    `about` is added to the metadata of the file.
 
     Raises:
         ExportError: a library is missing, a layer has no counterpart, or other numbers come out.
@@ -43,6 +52,8 @@ def write_onnx(model: keras.Model, path: Path, inputs: Mapping[str, Any], output
         graph = onnx.load(str(path))
         _rename(graph.graph, dict(zip([port.name for port in graph.graph.input], taken, strict=True)))
         _rename(graph.graph, dict(zip([port.name for port in graph.graph.output], given, strict=True)))
+        for key, text in about.items():
+            graph.metadata_props.add(key=key, value=text)
         path.unlink()
         onnx.save(graph, str(path))
         found = runtime.InferenceSession(str(path)).run(given, dict(zip(taken, map(np.asarray, values), strict=True)))

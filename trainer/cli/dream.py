@@ -18,6 +18,7 @@ from nameplate.training.console import Screen, import_tensorflow, interruptible
 
 _EXAMPLES = """examples:
   python -m trainer.dream runs/digits 'class_logit(3)'
+  python -m trainer.dream runs/pets --class cat dog
   python -m trainer.dream runs/digits --layers 'stage*_relu2' --size 64
   python -m trainer.dream model.keras '0.7 * layer("mixed3") + 0.3 * channel("mixed5", 12)' --image sky
   python -m trainer.dream model.keras --channels backbone/conv1 --numbers 0-15
@@ -76,7 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--channels", metavar="LAYER", help="a sheet of a layer's channels")
     what.add_argument("--classes", action="store_true", help="a sheet of classes")
     what.add_argument("--look", nargs="+", metavar="NAME", help="the activations of layers for --image, as a grid")
-    what.add_argument("--grad-cam", type=int, metavar="CLASS", help="where a class is seen in --image")
+    what.add_argument("--class", nargs="+", dest="named", metavar="CLASS", help="classes by name or number, a sheet")
+    what.add_argument("--grad-cam", metavar="CLASS", help="where a class, by name or number, is seen in --image")
     parser.add_argument("--at", metavar="LAYER", help="the layer of --grad-cam")
     _add_images(parser)
     _add_settings(parser.add_argument_group("settings of the ascent"))

@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from nameplate.errors import Exit, NameplateError
 from nameplate.training.console import Screen, import_tensorflow, interruptible
@@ -43,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         source = rebuild(place, trust=arguments.trust)
         if target.suffix in ("", ".onnx"):
-            export(source.model, target)
+            named = {name: own for name, own in source.data_record.classes.items() if name in _outputs(source.model)}
+            export(source.model, target, classes=named or None)
         else:
             save(source.model, target)
         kind = next((text for suffix, text in SUFFIXES.items() if target.name.endswith(suffix)), "a SavedModel")
@@ -52,6 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         screen.fail(str(error))
         return Exit.REFUSED
     return Exit.DONE
+
+
+def _outputs(model: Any) -> list[str]:
+    from nameplate.engine.compile import output_names
+
+    return list(output_names(model))
 
 
 def _target(path: str) -> Path:

@@ -23,7 +23,15 @@ from nameplate.interpret.image_files import enlarged, save_image, sheet
 from nameplate.interpret.layer_outputs import WHOLE, Cut, flat, matching
 from nameplate.interpret.look import look, overlay, saliency
 from nameplate.interpret.measures import logits
-from nameplate.interpret.objectives import Objective, ObjectiveError, Picture, parse
+from nameplate.interpret.objectives import (
+    Classes,
+    Objective,
+    ObjectiveError,
+    Picture,
+    class_place,
+    numbered,
+    parse,
+)
 from nameplate.interpret.settings import Settings, settings_of
 from nameplate.interpret.start_images import PATTERNS, credited, pixels_of
 from nameplate.training import progress as versions
@@ -46,7 +54,8 @@ class PictureRequest:
     channels: str | None = None
     classes: bool = False
     look: Sequence[str] | None = None
-    grad_cam: int | None = None
+    named: Sequence[str] | None = None  # classes
+    grad_cam: str | None = None
     at: str | None = None
     image: str | None = None
     size: tuple[int, int] | None = None
@@ -148,7 +157,7 @@ def _picture(work: Work) -> tuple[np.ndarray, dict[str, Any]]:
         return _grad_cam(work)
     if request.layers:
         return _layers(work)
-    if request.channels or request.classes:
+    if request.channels or request.classes or request.named:
         return _numbered(work)
     if request.objective:
         return _single(work)
@@ -165,7 +174,7 @@ def _single(work: Work) -> tuple[np.ndarray, dict[str, Any]]:
         return Picture(pixels_of(path, (256, 256), channels=channels, own=True), path)
 
     objective = parse(work.request.objective or "", open_picture=opened)
-    images = _dreamt(work, objective, str(objective))
+    images = _dreamt(work, numbered(objective, work.source.data_record.classes), str(objective))
     pictures = {str(place): image for place, image in enumerate(images)}
     shown = enlarged(images[0], _SHOWN) if len(images) == 1 else sheet(pictures, smooth=False)
     return shown, {"what": str(objective)}
@@ -189,13 +198,22 @@ def _layers(work: Work) -> tuple[np.ndarray, dict[str, Any]]:
 
 def _numbered(work: Work) -> tuple[np.ndarray, dict[str, Any]]:
     """Dream of several channels or classes at once, as one batch."""
-    name = work.request.channels
-    numbers = list(work.request.numbers or range(min(_MOST, _counted(work, name))))
-    objective = objectives.channel(name, numbers) if name else objectives.class_logit(numbers)
-    images = _dreamt(work, objective, str(objective))
-    word = "channel" if name else "class"
-    pictures = {f"{word} {number}": image for number, image in zip(numbers, images, strict=True)}
-    return sheet(pictures, smooth=False), {"what": str(objective)}
+    name, known = work.request.channels, work.source.data_record.classes
+    if work.request.named:
+        wanted = objectives.class_logit(work.request.named)
+        titles = [f"class {label}" for label in work.request.named]
+    else:
+        numbers = list(work.request.numbers or range(min(_MOST, _counted(work, name))))
+        wanted = objectives.channel(name, numbers) if name else objectives.class_logit(numbers)
+        titles = [f"channel {number}" if name else f"class {_class_name(known, number)}" for number in numbers]
+    images = _dreamt(work, numbered(wanted, known), str(wanted))
+    return sheet(dict(zip(titles, images, strict=True)), smooth=False), {"what": str(wanted)}
+
+
+def _class_name(classes: Classes, number: int) -> str:
+    """Return the name of a class of the only output, or its number."""
+    names = next(iter(classes.values())) if len(classes) == 1 else ()
+    return names[number] if number < len(names) else str(number)
 
 
 def _counted(work: Work, name: str | None) -> int:
@@ -210,8 +228,9 @@ def _grad_cam(work: Work) -> tuple[np.ndarray, dict[str, Any]]:
     request, start = work.request, _required_start(work)
     if request.at is None or request.grad_cam is None:
         raise NameplateError("--grad-cam needs a layer with maps: --at LAYER, usually the last convolution")
+    number, output = class_place(request.grad_cam, work.source.data_record.classes)
     heat = saliency(
-        work.source.model, start, request.grad_cam, at=request.at, values=work.settings.values, inputs=work.inputs
+        work.source.model, start, number, output=output, at=request.at, values=work.settings.values, inputs=work.inputs
     )
     pixels = work.settings.as_bytes(start)
     both = {"image": enlarged(pixels, _SHOWN), f"class {request.grad_cam}": enlarged(overlay(pixels, heat), _SHOWN)}

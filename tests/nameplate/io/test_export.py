@@ -88,6 +88,13 @@ def test_an_onnx_file_takes_inputs_and_gives_outputs_by_name(kind: str, tmp_path
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
+def test_classes_of_an_output_that_is_not_there_are_refused(tmp_path: Path) -> None:
+    model = KINDS["functional"]()
+    with pytest.raises(ExportError, match="classes: no output 'lable'"):
+        nameplate.export(model, tmp_path / "served", classes={"lable": ["a", "b"]})
+    assert not list(tmp_path.iterdir())
+
+
 class Fourier(layers.Layer):
     def call(self, x: Any) -> Any:
         return tf.math.real(tf.signal.fft(tf.cast(x, tf.complex64)))

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 
 import nameplate
 from nameplate import checkpoint as store
+from nameplate.errors import NameplateError
 from nameplate.interpret.image_files import read_image, read_recipe
 from nameplate.training.data_record import stored_shapes
 from tests.jobs import run_module
@@ -104,6 +106,40 @@ def test_a_run_dreams_with_the_weights_of_its_checkpoint(run: Path, tmp_path: Pa
     assert (
         main([str(run / "checkpoints" / "latest"), "--look", "stage1*", "--image", "example:0", "--out", str(out)]) == 0
     )
+
+
+def test_a_class_has_a_name(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = {
+        "number": ["class_logit(3)"],
+        "name": ['class_logit("3")'],
+        "option": ["--class", "3"],
+    }
+    for name, words in runs.items():
+        assert main([str(run), *words, "--size", "8", "--out", str(tmp_path / f"{name}.png"), *QUICK]) == 0
+    assert read_recipe(tmp_path / "name.png")["what"] == 'class_logit("3")'
+    by_number, by_name = (read_image(tmp_path / f"{name}.png", channels=3) for name in ("number", "name"))
+    np.testing.assert_array_equal(by_number, by_name)
+    assert main([str(run), "--class", "3", "7", "--size", "8", "--out", str(tmp_path / "two.png"), *QUICK]) == 0
+    assert read_recipe(tmp_path / "two.png")["what"] == 'class_logit(["3", "7"])'
+    at = ["--at", "stage1_block1_relu2", "--image", "rings", "--size", "8", "--out", str(tmp_path / "seen.png")]
+    assert main([str(run), "--grad-cam", "3", *at]) == 0
+    capsys.readouterr()
+    assert main([str(run), "--class", "three", "--out", str(tmp_path / "no.png")]) == 2
+    assert "no class is called 'three'. There are 0, 1, 2" in " ".join(capsys.readouterr().err.split())
+
+
+def test_names_of_classes_are_given_in_python(strategy: object) -> None:
+    with strategy.scope():  # type: ignore[attr-defined]
+        model = nested()
+        quick: dict[str, Any] = {"steps": 2, "size": 16, "octaves": 1}
+        names = {"label": [f"kind {number}" for number in range(20)]}
+        one = nameplate.dream(model, "class_logit(2)", **quick)
+        other = nameplate.dream(model, 'class_logit("kind 2")', classes=names, **quick)
+        np.testing.assert_array_equal(one, other)
+        with pytest.raises(NameplateError, match=r"no class is called 'kind2'. Did you mean 'kind 2'"):
+            nameplate.dream(model, 'class_logit("kind2")', classes=names, **quick)
+        with pytest.raises(NameplateError, match="'kind 2': no names of classes are known here; give the number"):
+            nameplate.dream(model, 'class_logit("kind 2")', **quick)
 
 
 def test_e5_a_run_dreams_without_its_data(tmp_path: Path, strategy: object, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,11 +166,20 @@ def test_arrays_are_predicted_on(desk: Path, tmp_path: Path) -> None:
     assert len(rows) == 5
 
 
+DIGITS = list("0123456789")
+
+
 @pytest.mark.parametrize("name", ["a.keras", "a.onnx", "a.weights.h5", "a.safetensors", "a.pt", "served"])
 def test_a_run_is_exported(desk: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert export.main([str(desk / "digits"), "--to", str(tmp_path / name), "--which", "latest"]) == 0
     assert (tmp_path / name).exists()
     assert "step_" in capsys.readouterr().out
+    if name == "served":
+        assert json.loads((tmp_path / name / "assets.extra" / "classes.json").read_text()) == {"label": DIGITS}
+    if name == "a.onnx":
+        onnx = pytest.importorskip("onnx")
+        (found,) = onnx.load(str(tmp_path / name)).metadata_props
+        assert (found.key, json.loads(found.value)) == ("classes", {"label": DIGITS})
     if name == "a.keras":
         with store.open(store.checkpoints(desk / "digits" / "checkpoints")[-1]) as checkpoint:
             kernel = nameplate.load(tmp_path / name).get_layer("label").kernel
