@@ -28,10 +28,10 @@ from nameplate.io.save import round_trip
 from nameplate.section import ConfigError
 from nameplate.training.best_model import export_best
 from nameplate.training.callbacks import early_end
-from nameplate.training.config import CheckpointInitConfig, Export
+from nameplate.training.config import CheckpointInitConfig, CustomInitConfig, Export, NamedInitConfig
 from nameplate.training.console import Screen
 from nameplate.training.damaged_data import usable
-from nameplate.training.initial_weights import Origins, take_weights
+from nameplate.training.initial_weights import Origins, function_of, made_weights, take_weights
 from nameplate.training.objects import train_objects
 from nameplate.training.observers import Observer
 from nameplate.training.report import Report
@@ -121,6 +121,8 @@ def _train(config: RunConfig, observers: Sequence[Observer]) -> Report:
         keras.utils.set_random_seed(config.seed)  # for custom data that draws random numbers
         refuse_unusable(config.named_objects(), trust=config.trust)
         refuse_unusable_layers(config.model.edits, Source(config.trust))
+        if isinstance(config.init, CustomInitConfig) and (home is None or home.is_new()):
+            function_of(config.init, config.trust)
         dataset = open_dataset(config.data, seed=config.seed, allow=resolver(config.trust))
         dataset = usable(config.data, dataset, screen, home=home, writes=writes(coordinator))
         dataset = balanced_classes(config.data, dataset)
@@ -216,9 +218,13 @@ def kept(origins: Origins, model: keras.Model) -> Origins:
 
 def initial_weights(job: Job, model: keras.Model) -> Origins:
     """Load the weights that `init` names into a new run's model; return their origins. A resumed run needs none."""
-    if not job.begins or not isinstance(job.config.init, CheckpointInitConfig):
+    init, config = job.config.init, job.config
+    if not job.begins or not isinstance(init, NamedInitConfig):
         return {}
-    return take_weights(model, job.config.init, show=job.screen.table, account=lambda plan: account_for(plan, job))
+    made = None
+    if isinstance(init, CustomInitConfig):
+        made = made_weights(model, init, trust=config.trust, seed=config.seed)
+    return take_weights(model, init, made=made, show=job.screen.table, account=lambda plan: account_for(plan, job))
 
 
 def account_for(plan: WeightPlan, job: Job) -> None:

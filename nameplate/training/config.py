@@ -164,32 +164,58 @@ class InitConfig(Section):
 
 
 @dataclass(frozen=True)
-class CheckpointInitConfig(InitConfig):
-    """Weights of a checkpoint or file, each for the variable of its name; any left over is an error.
+class NamedInitConfig(InitConfig):
+    """Weights from elsewhere, each for the variable of its name; any left over is an error.
 
     A pattern is a variable (`head/kernel`), a layer or container with all in it (`head`), or a shell pattern over
     the whole name (`*/bias`). Each exception (`allow_...`) names what it is for; an unused one is an error.
     """
 
-    # A run, a checkpoint, a pointer, or any file of weights that `nameplate.load_weights` reads.
-    path: str = field(default="???", metadata={"example": "init.path=runs/digits"})
-    # For a run or a sweep, by path or by name in `runs`: which of its checkpoints. `init.from=` on the command line.
-    from_: From = From.best
     only: list[str] = field(default_factory=list)  # patterns of variables to load; the others keep their random values
     rename: list[str] = field(default_factory=list)  # rules OLD=NEW, OLD= to drop, re:PATTERN=REPLACEMENT
     allow_missing: list[str] = field(default_factory=list)  # patterns of variables that the source may lack
     allow_unexpected: list[str] = field(default_factory=list)  # patterns of names in the source that may stay unused
     allow_shape: list[str] = field(default_factory=list)  # patterns of variables whose shape may differ: not loaded
     allow_dtype: list[str] = field(default_factory=list)  # patterns of variables whose values may be cast
-    optimizer: bool = False  # also load the optimizer's slots and step count; the schedule continues from there
 
     def problems(self) -> list[str]:
-        """Return rules that cannot be parsed. The path is checked when a run begins, not when it resumes."""
+        """Return rules that cannot be parsed."""
         problems = super().problems()
         try:
             parse_rules(self.rename)
         except NameplateError as error:
             problems.append(f"init.rename: {error}")
+        return problems
+
+
+@dataclass(frozen=True)
+class CheckpointInitConfig(NamedInitConfig):
+    """Weights of a checkpoint or file. The path is checked when a run begins, not when it resumes."""
+
+    # A run, a checkpoint, a pointer, or any file of weights that `nameplate.load_weights` reads.
+    path: str = field(default="???", metadata={"example": "init.path=runs/digits"})
+    # For a run or a sweep, by path or by name in `runs`: which of its checkpoints. `init.from=` on the command line.
+    from_: From = From.best
+    optimizer: bool = False  # also load the optimizer's slots and step count; the schedule continues from there
+
+
+@dataclass(frozen=True)
+class CustomInitConfig(NamedInitConfig):
+    """Weights that a function of yours returns as `{variable name: array}`; it may take `model` and `seed`."""
+
+    # Dotted name of the function.
+    _target_: str = field(default="???", metadata={"example": "init._target_=pets.weights trust=[pets]"})
+    arguments: dict[str, Any] = field(default_factory=dict)  # keyword arguments of the function
+
+    def problems(self) -> list[str]:
+        """Return a name that is not one of something in a module."""
+        problems = super().problems()
+        if self._target_ == "???":
+            return problems  # reported as missing
+        if not all(part.isidentifier() for part in self._target_.split(".")):
+            problems.append(f"init._target_: {self._target_!r} is not a dotted name; e.g. my_package.my_module.weights")
+        elif "." not in self._target_:
+            problems.append(f"init._target_: {self._target_!r} names no module; e.g. my_package.{self._target_}")
         return problems
 
 
@@ -226,6 +252,7 @@ INIT_SCHEMAS: dict[str, type[InitConfig]] = {
     "scratch": InitConfig,
     "checkpoint": CheckpointInitConfig,
     "transfer": TransferInitConfig,
+    "custom": CustomInitConfig,
 }
 
 

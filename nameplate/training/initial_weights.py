@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 import nameplate
 from nameplate import checkpoint as store
 from nameplate.checkpoint import location, tensor_names
+from nameplate.data.targets import TargetError, call, resolver
 from nameplate.errors import NameplateError
+from nameplate.graph import model_weights
+from nameplate.io.file_names import seed_states
 from nameplate.io.load_weights import converted_from_torch, forms_of_model, layout_of, with_torch_names
 from nameplate.io.transfer import write_plan
 from nameplate.naming.names import did_you_mean
 from nameplate.naming.rules import Rule, apply_rules, parse_rules
-from nameplate.training.config import CheckpointInitConfig, TransferInitConfig
+from nameplate.training.config import CheckpointInitConfig, CustomInitConfig, NamedInitConfig, TransferInitConfig
 from nameplate.training.weight_sources import WeightSource, open_source
 from nameplate.weights.adaptation import Classes
 from nameplate.weights.named import Weights, any_matches, matches, require_matches
@@ -44,15 +48,19 @@ class InitialWeightsError(NameplateError):
     """A source of initial weights that does not fit, and no setting allows for it."""
 
 
-def take_weights(model: keras.Model, init: CheckpointInitConfig, *, show: Show, account: Account) -> Origins:
+def take_weights(
+    model: keras.Model, init: NamedInitConfig, *, show: Show, account: Account, made: Weights | None = None
+) -> Origins:
     """Write the weights that `init` names into the model, proved equal bit for bit, and return where each came from.
+
+    Those of a `CustomInitConfig` are `made` already, by `made_weights`.
 
     Raises:
         InitialWeightsError: with every name that is left over on either side, and every shape and type that differs,
             unless `init` allows it.
         NameplateError: there is no such source, or a rule, pattern or leniency matches nothing.
     """
-    with _opened(init.path, show) as source:
+    with _source(init, show, made) as source:
         if isinstance(init, TransferInitConfig):
             plan = _transfer_plan(source, model, init)
         else:
@@ -63,6 +71,47 @@ def take_weights(model: keras.Model, init: CheckpointInitConfig, *, show: Show, 
         write_plan(plan, model)
     step = {"step": source.step} if source.checkpoint else {}
     return {target: origin | step for target, origin in plan.origins().items()}
+
+
+def function_of(init: CustomInitConfig, trust: Sequence[str]) -> Callable[..., Any]:
+    """Return the function that makes weights; raise TargetError if it does not exist or its package is not trusted."""
+    try:
+        found: Callable[..., Any] = resolver(trust, instead="files, by init=checkpoint")(init._target_)
+    except TargetError as error:
+        raise TargetError(f"init.{error}") from error
+    return found
+
+
+def made_weights(model: keras.Model, init: CustomInitConfig, *, trust: Sequence[str], seed: int) -> Weights:
+    """Return the arrays that the function of `init` makes, by name; it is offered `model` and `seed`.
+
+    Raises:
+        TargetError: it is not trusted, raises an error, or returns something else.
+    """
+    function = function_of(init, trust)
+    try:
+        made = call(function, init._target_, offered={"model": model, "seed": seed}, given=init.arguments)
+    except TargetError as error:
+        raise TargetError(f"init: {error}") from error
+    expected = "it must return {variable name: array}, or a model whose weights they are"
+    if isinstance(made, keras.Model):
+        drawn = seed_states(made)
+        return {name: value for name, value in model_weights.read(made).items() if name not in drawn}
+    if not isinstance(made, Mapping):
+        raise TargetError(f"init: {init._target_} returned {type(made).__name__}; {expected}")
+    arrays = {str(name): _array(value) for name, value in made.items()}
+    if other := [name for name, array in arrays.items() if array is None]:
+        raise TargetError(f"init: {init._target_} returned no array of numbers for {', '.join(other[:5])}; {expected}")
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+def _array(value: Any) -> np.ndarray | None:
+    """Return an array, tensor or variable in host memory; None for what is none, or has no numbers."""
+    try:
+        array = keras.ops.convert_to_numpy(value) if keras.ops.is_tensor(value) else np.asarray(value)
+    except (TypeError, ValueError):
+        return None
+    return None if array.dtype.kind in "OUSMm" else array
 
 
 def take_slots(
@@ -102,7 +151,7 @@ def take_slots(
 def planned(
     source: Mapping[str, Form],
     target: Mapping[str, Form],
-    init: CheckpointInitConfig,
+    init: NamedInitConfig,
     *,
     rules: Sequence[Rule] | None = None,
     label: str = "the source",
@@ -132,7 +181,7 @@ def planned(
     return plan.with_lines(_judged(line, allowed) for line in plan.lines)
 
 
-def _whole_plan(source: WeightSource, model: keras.Model, init: CheckpointInitConfig) -> WeightPlan:
+def _whole_plan(source: WeightSource, model: keras.Model, init: NamedInitConfig) -> WeightPlan:
     """Return the plan for all weights of a source; those of PyTorch are converted to Keras' layouts first."""
     target = forms_of_model(model)
     if layout_of(source.weights) != "torch":
@@ -155,7 +204,7 @@ def _transfer_plan(source: WeightSource, model: keras.Model, init: TransferInitC
 _WHERE_ALLOWED: Mapping[str, Verdict] = {"missing": "kept", "unexpected": "left", "shape": "kept"}
 
 
-def _allowed(init: CheckpointInitConfig) -> dict[str, list[str]]:
+def _allowed(init: NamedInitConfig) -> dict[str, list[str]]:
     """Return `{verdict: patterns of names for which it is allowed}`."""
     return {
         "missing": init.allow_missing,
@@ -185,7 +234,7 @@ def _refuse_unused(plan: WeightPlan, allowed: Mapping[str, list[str]]) -> None:
         raise InitialWeightsError("\n".join(["these leniencies are unused; nothing was loaded:", *problems]))
 
 
-def _require_fit(plan: WeightPlan, model: keras.Model, init: CheckpointInitConfig) -> None:
+def _require_fit(plan: WeightPlan, model: keras.Model, init: NamedInitConfig) -> None:
     if plan.fits:
         return
     wanted = sum(line.target is not None and line.verdict != "left" for line in plan.lines)
@@ -218,6 +267,16 @@ def _shown(names: list[str]) -> str:
 
 
 # ---- the source -------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _source(init: NamedInitConfig, show: Show, made: Weights | None) -> Iterator[WeightSource]:
+    """Open the source of the weights: the path of `init`, or what was made."""
+    if isinstance(init, CheckpointInitConfig):
+        with _opened(init.path, show) as source:
+            yield source
+    elif isinstance(init, CustomInitConfig):
+        yield WeightSource(init._target_, made or {}, {}, {}, None)
 
 
 @contextmanager

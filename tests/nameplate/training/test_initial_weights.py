@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -221,3 +222,87 @@ def test_a_rule_set_that_misses_a_subtree_is_accounted_for_on_both_sides() -> No
     theirs = {f"old/{name}": form for name, form in FORMS.items()}
     plan = planned(theirs, FORMS, CheckpointInitConfig(path="", rename=["old/a=a"]))
     assert {(line.target, line.source) for line in plan.problems} == {("b/kernel", None), (None, "old/b/kernel")}
+
+
+# ---- init=custom: a function of the user's ----------------------------------------------------------------------
+
+MY_WEIGHTS = """
+import keras
+
+def arrays(model, seed, value=0.5, names=("body", "label")):
+    own = {variable.path: variable for variable in model.variables}
+    weights = {path: keras.ops.full(own[path].shape, value) for path in own if path.split("/")[0] in names}
+    return weights | {f"{names[-1]}/bias": own[f"{names[-1]}/bias"] + seed}
+
+def whole(model):
+    twin = keras.models.clone_model(model)
+    twin.set_weights([weight * 0 + 2 for weight in model.get_weights()])
+    return twin
+
+def nothing():
+    return [1, 2]
+
+def texts(model):
+    return {variable.path: "text" for variable in model.variables}
+
+def fails(model):
+    raise RuntimeError("no such table")
+"""
+
+
+@pytest.fixture
+def custom(runs: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    (runs / "my_weights.py").write_text(MY_WEIGHTS)
+    monkeypatch.delitem(sys.modules, "my_weights", raising=False)
+    importlib.invalidate_caches()
+
+    def begun(function: str, *overrides: str, run: str = "b", trust: str = "my_nets,my_weights") -> Any:
+        chosen = ["init=custom", f"init._target_=my_weights.{function}", f"trust=[{trust}]", "seed=5", *overrides]
+        train(runs, *CUSTOM[:2], *MODEL, *STILL, *chosen, f"run={run}")
+        return content(runs / run)
+
+    return begun
+
+
+def test_the_arrays_of_a_function_come_by_name_and_resume_without_it(custom: Any, runs: Path) -> None:
+    taken = custom("arrays", "init.arguments={value: 0.25}")
+    np.testing.assert_array_equal(taken["weights:body/kernel"], np.full((64, 8), 0.25, np.float32))
+    np.testing.assert_array_equal(taken["weights:label/bias"], np.full(10, 5.0, np.float32))
+    assert about(runs / "b")["origins"]["body/kernel"] == {"file": "my_weights.arrays", "name": "body/kernel"}
+    (runs / "my_weights.py").unlink()
+    custom("arrays", "init.arguments={value: 0.25}", "fit.steps=2", trust="my_nets")
+
+
+def test_a_function_may_return_a_model_whose_weights_are_taken(custom: Any) -> None:
+    np.testing.assert_array_equal(custom("whole")["weights:body/kernel"], np.full((64, 8), 2.0, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("function", "overrides", "says"),
+    [
+        ("arrays", ["init.arguments={names: [label]}"], r"missing +body/kernel(?s:.*)init.allow_missing=\[body\]"),
+        (
+            "arrays",
+            ["init.arguments={valu: 1}"],
+            r"init: my_weights.arrays(?s:.*)it takes no 'valu'. Did you mean 'value'",
+        ),
+        ("nothing", [], r"init: my_weights.nothing returned list; it must return {variable name: array}"),
+        ("texts", [], r"returned no array of numbers for body/kernel, body/bias"),
+        ("fails", [], r"init: my_weights.fails raised RuntimeError: no such table"),
+        ("array", [], r"init._target_: my_weights has no 'array', .*Did you mean 'arrays'"),
+    ],
+)
+def test_what_a_function_cannot_give_is_refused(
+    custom: Any, runs: Path, function: str, overrides: list[str], says: str
+) -> None:
+    with pytest.raises(NameplateError, match=says):
+        custom(function, *overrides)
+    assert not (runs / "b").exists()
+
+
+def test_a_function_that_is_not_trusted_is_not_imported(custom: Any) -> None:
+    with pytest.raises(
+        NameplateError, match=r"init._target_: 'my_weights.arrays' is not among (?s:.*)trust=\[my_weights"
+    ):
+        custom("arrays", trust="my_nets")
+    assert "my_weights" not in sys.modules

@@ -27,6 +27,7 @@ REQUIRED = {
     "model=custom",
     "init=checkpoint",
     "init=transfer",
+    "init=custom",
     "optimizer=custom",
     "schedule=custom",
     "model=file",
