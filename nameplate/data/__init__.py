@@ -1,8 +1,9 @@
 """Examples: where they come from, in which order, and how they reach the devices.
 
-Read `source` first: a `Source` has random access, a `Stream` does not. `config` has the settings of each kind of data
-(`specs` parses their values), `registry` opens what they describe: `arrays`, `tables` (`table_files` reads them),
-`image_folder` (`images`), `tfrecords`, `digits`, `synthetic`, `custom`. They give a `dataset`, divided by `splits`.
+Read `source` first: a `Source` has random access, a `Stream` does not. `config` has the settings of each kind of data,
+`common_config` those of all (`specs` parses their values), `registry` opens what they describe: `arrays`, `tables`
+(`table_files` reads them), `image_folder` (`image_tree`, `images`), `tfrecords`, `digits`, `synthetic`, `custom`. They
+give a `dataset`, divided by `splits`; `sanity` says what looks wrong with it, `damage` finds what cannot be read.
 `adapters` turns the data that users pass to `fit` into the same sources (`sparse` its sparse parts, `indexed` objects
 with `__getitem__`); `user_data` chooses inputs and targets in it, and makes folds; `standardize` scales inputs in
 layers of the model. `batches` has the order of an epoch and each replica's share of a step, `feeds` brings the shares

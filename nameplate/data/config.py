@@ -1,122 +1,30 @@
-"""The `data` section of a configuration: a frozen dataclass for each kind of data, after what they have in common."""
+"""The `data` section of a configuration: a frozen dataclass for each kind of data; `common_config` has the base."""
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
+from nameplate.data.common_config import MISSING as MISSING
+from nameplate.data.common_config import DataConfig as DataConfig
+from nameplate.data.common_config import OnDamaged as OnDamaged
+from nameplate.data.common_config import Resident as Resident
+from nameplate.data.common_config import example as example
+from nameplate.data.common_config import listed, unknown
 from nameplate.data.specs import (
     TABLES,
     Encoding,
     Feature,
     array_headers,
-    augment_problems,
     header_problems,
     matching_files,
     parse_feature,
 )
 from nameplate.naming.names import did_you_mean
-from nameplate.section import Section
 
-MISSING: Any = "???"  # OmegaConf's spelling of a value that must be given
-
-
-class Resident(enum.StrEnum):
-    """Whether the training data is kept on the devices."""
-
-    # OmegaConf reads and writes the names of members: first the words of the command line, then their aliases.
-    auto = "auto"  # if it is in host memory and fits
-    always = "always"
-    never = "never"
-    AUTO, ALWAYS, NEVER = auto, always, never
-
-
-class OnDamaged(enum.StrEnum):
-    """What a run does about damaged examples that it finds before it trains."""
-
-    refuse = "refuse"  # end, with all of them
-    skip = "skip"  # train without them; they are listed in damaged.json in the run's directory
-
-
-@dataclass(frozen=True)
-class DataConfig(Section):
-    """The settings of every kind of data."""
-
-    validation: float = 0.1  # share of the examples held out for validation; 0: none
-    test: float = 0.0  # share of the examples held out for a final test; 0: none
-    split_seed: int = 0  # chooses the held-out examples; not the run's seed, so that runs can be compared
-    limit: int | None = None  # train on the first so many examples; None: on all
-    validation_limit: int | None = None  # validate on the first so many; None: on all that are held out
-    resident: Resident = Resident.auto  # keep the training data on the devices
-    folds: int | None = None  # divide into so many parts for cross validation, in place of the validation share
-    fold: int = 0  # which of the folds is held out for validation, from 0
-    balance: bool = False  # repeat training examples of rare classes until all classes are equally frequent
-    # Of training images: [flip, shift, "rotate:0.1"], and random layers of Keras or of yours with their arguments,
-    # e.g. {_target_: RandomErasing, factor: 0.5}.
-    augment: list[Any] = field(default_factory=list)
-    check: bool = False  # read all examples before training, in parallel, and report every damaged one
-    on_damaged: OnDamaged = OnDamaged.refuse  # refuse damaged examples, or skip them; skip checks too
-    standardize: bool = False  # scale inputs of floats by the training part's mean and variance, in layers of the model
-
-    def problems(self) -> list[str]:
-        """Return every problem, by key. Looks at the disk, but reads only headers."""
-        missing = [
-            f"data.{setting.name}: required and not given; e.g. {setting.metadata['example']}"
-            for setting in fields(self)
-            if "example" in setting.metadata and getattr(self, setting.name) == MISSING
-        ]
-        return [*missing, *self._share_problems(), *augment_problems(self.augment), *self.source_problems()]
-
-    def source_problems(self) -> Iterator[str]:
-        """Yield the problems of a subclass's own settings; missing ones are already reported."""
-        yield from ()
-
-    def _share_problems(self) -> Iterator[str]:
-        for key in ("validation", "test"):
-            if not 0 <= getattr(self, key) < 1:
-                yield f"data.{key}: {getattr(self, key)} is not a share; from 0 (none) to below 1"
-        if self.validation + self.test >= 1:
-            yield f"data.validation, data.test: {self.validation} and {self.test} leave nothing to train on"
-        for key in ("limit", "validation_limit"):
-            limit = getattr(self, key)
-            if limit is not None and limit < 1:
-                yield f"data.{key}: {limit} is too small; at least 1 example, or null for all"
-        yield from self._fold_problems()
-        if not 0 <= self.split_seed < 2**32:
-            yield f"data.split_seed: {self.split_seed} is out of range; 0 to {2**32 - 1}"
-
-    def _fold_problems(self) -> Iterator[str]:
-        if self.folds is None:
-            if self.fold:
-                yield f"data.fold: {self.fold} of how many? e.g. data.folds=5"
-            return
-        if self.folds < 2:
-            yield f"data.folds: {self.folds} is too small; at least 2, or null for a validation share"
-        elif not 0 <= self.fold < self.folds:
-            yield f"data.fold: {self.fold} is out of range; 0 to {self.folds - 1}"
-        for key in ("validation_path", "validation_files"):
-            if getattr(self, key, None):
-                yield f"data.folds: data.{key} is held out already; give one of the two"
-
-
-def example(override: str) -> dict[str, str]:
-    """Return the metadata of a required field: a whole `key=value` to show when it is missing."""
-    return {"example": override}
-
-
-def unknown(key: str, names: Iterable[str], known: Collection[str], what: str) -> Iterator[str]:
-    """Yield a problem for each name that is not a known `what`."""
-    for name in names:
-        if name not in known:
-            yield f"{key}: {name!r} is not a {what}; there are {listed(known)}.{did_you_mean(name, known)}"
-
-
-def listed(names: Iterable[str]) -> str:
-    """Return the sorted names in one line."""
-    return ", ".join(sorted(names)) or "none"
+TFDS = "tensorflow_datasets.data_source"
 
 
 @dataclass(frozen=True)
@@ -188,6 +96,35 @@ class CustomDataConfig(DataConfig):
             yield f"data._target_: {self._target_!r} is not a dotted name; e.g. my_package.my_module.my_data"
         elif self._target_ != MISSING and "." not in self._target_:
             yield f"data._target_: {self._target_!r} names no module; e.g. my_package.{self._target_}"
+
+
+@dataclass(frozen=True)
+class TfdsConfig(CustomDataConfig):
+    """A data set of TensorFlow Datasets that is prepared here as array_record files; trust=[tensorflow_datasets]."""
+
+    _target_: str = TFDS  # what opens a split; needs trust
+    name: str = field(
+        default=MISSING, metadata=example("data.name=mnist trust=[tensorflow_datasets]")
+    )  # of the builder
+    data_dir: str | None = None  # where data sets are prepared; None: the package's own place
+    split: str = "train"  # to train on, also a part such as train[:80%]
+    validation_split: str | None = None  # to validate on, e.g. test; None: a share of `split`
+    test_split: str | None = None  # for the final test; None: a share of `split`
+    validation: float = 0.1  # share of `split`
+    inputs: list[str] = field(default_factory=lambda: ["image"])  # features; images become floats in 0..1
+    targets: list[str] = field(default_factory=lambda: ["label"])  # features
+
+    def source_problems(self) -> Iterator[str]:
+        """Yield what `CustomDataConfig` does, and a validation split beside folds."""
+        yield from super().source_problems()
+        if self.folds is not None and self.validation_split:
+            yield "data.folds: data.validation_split is held out already; give one of the two"
+
+    def parts(self) -> dict[str, dict[str, Any]]:
+        """Return the arguments of `_target_` for each part of the data."""
+        splits = {"train": self.split, "validation": self.validation_split, "test": self.test_split}
+        common = {"name": self.name, "data_dir": self.data_dir, "download": False, **self.arguments}
+        return {part: {**common, "split": split} for part, split in splits.items() if split}
 
 
 @dataclass(frozen=True)
@@ -392,4 +329,5 @@ DATA_SCHEMAS: dict[str, type[DataConfig]] = {
     "table": TableConfig,
     "synthetic": SyntheticConfig,
     "custom": CustomDataConfig,
+    "tfds": TfdsConfig,
 }

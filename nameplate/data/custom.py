@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from nameplate.data.config import CustomDataConfig
+from nameplate.data.config import CustomDataConfig, TfdsConfig
 from nameplate.data.dataset import (
     Allow,
     Column,
@@ -49,7 +49,11 @@ def open_custom(config: CustomDataConfig, *, allow: Allow) -> Dataset:
         DataError: the callable does not take the arguments, or returns something that is not data, or no examples.
         TargetError: the callable raised an error; the message says which, and where.
     """
-    returned = _called(allow(config._target_), config)
+    factory = allow(config._target_)
+    if isinstance(config, TfdsConfig):
+        returned: Any = {part: _Pictures(_called(factory, config, given)) for part, given in config.parts().items()}
+    else:
+        returned = _called(factory, config, config.arguments)
     if isinstance(returned, Dataset):
         refuse(_empty(config._target_, {part: getattr(returned, part) for part in PARTS}))
         return returned
@@ -92,18 +96,36 @@ def _class_names(data: Any, config: CustomDataConfig) -> dict[str, tuple[str, ..
     return {name: tuple(map(str, names)) for name, names in found.items() if names}
 
 
-def _called(factory: Any, config: CustomDataConfig) -> Any:
+class _Pictures:
+    """The examples of a `tensorflow_datasets` source by index, their images as floats in 0..1."""
+
+    def __init__(self, source: Any) -> None:
+        self.source, self.features = source, source.dataset_info.features
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {name: _in_floats(value) for name, value in self.source[index].items()}
+
+
+def _in_floats(value: Any) -> Any:
+    picture = getattr(value, "dtype", None) == np.uint8 and np.ndim(value) == 3
+    return value.astype(np.float32) / np.float32(255) if picture else value
+
+
+def _called(factory: Any, config: CustomDataConfig, given: Mapping[str, Any]) -> Any:
     target = config._target_
     if not callable(factory):
         raise DataError(f"data._target_: {target!r} is a {type(factory).__name__}, not a callable")
     try:
-        inspect.signature(factory).bind(**config.arguments)
+        inspect.signature(factory).bind(**given)
     except TypeError as error:
         takes = f"{target}{inspect.signature(factory)}"
         raise DataError(f"data.arguments: {error}; the callable is {takes}") from None
     except ValueError:  # written in C, without a signature: the call itself will raise
         pass
-    return call(factory, target, offered={}, given=config.arguments)
+    return call(factory, target, offered={}, given=dict(given))
 
 
 def _part_problems(target: str, parts: Mapping[str, Any]) -> list[str]:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import functools
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,10 +11,11 @@ import pyarrow
 import pytest
 import tensorflow as tf
 
-from nameplate.data import DataError, Stream, open_dataset
-from nameplate.data.config import CustomDataConfig
+from nameplate.data import DataError, Field, Stream, open_dataset
+from nameplate.data.config import CustomDataConfig, TfdsConfig
 from nameplate.data.source import Memory
-from nameplate.data.targets import TargetError
+from nameplate.data.targets import TargetError, resolver
+from nameplate.errors import NameplateError
 from tests.nameplate.data.reading import whole
 
 X = np.random.RandomState(0).standard_normal((10, 3))
@@ -166,3 +170,67 @@ def test_what_the_callable_raises_is_told_with_its_place() -> None:
 
     with pytest.raises(TargetError, match=r"mine.data raised FileNotFoundError: no pets.npz here\n  at .*in broken"):
         opened(broken)
+
+
+def tiny(folder: Path, file_format: str = "array_record") -> Any:
+    """Prepare a small data set of TensorFlow Datasets, and return the package."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+    _pets(tfds)(data_dir=folder, file_format=file_format).download_and_prepare()
+    return tfds
+
+
+@functools.cache  # a builder is registered once
+def _pets(tfds: Any) -> Any:
+
+    class TinyPets(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc, name-defined]
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self) -> Any:
+            features = {
+                "image": tfds.features.Image(shape=(4, 4, 1)),
+                "label": tfds.features.ClassLabel(names=["cat", "dog"]),
+            }
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, manager: Any) -> Any:
+            return {"train": self._generate_examples(20), "test": self._generate_examples(6)}
+
+        def _generate_examples(self, count: int = 0) -> Any:
+            for number in range(count):
+                yield number, {"image": np.full((4, 4, 1), number, np.uint8), "label": number % 2}
+
+    return TinyPets
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_builder_of_tensorflow_datasets_is_opened_by_its_name(tmp_path: Path) -> None:
+    tfds = tiny(tmp_path)
+    config = TfdsConfig(name="tiny_pets", data_dir=str(tmp_path), validation_split="test", split="train[:15]")
+    assert config.problems() == []
+    data = open_dataset(config, seed=0, allow=lambda name: tfds.data_source)
+    assert data.inputs == {"image": Field((4, 4, 1), "float32")}
+    assert (data.outputs, data.classes) == ({"label": 2}, {"label": ("cat", "dog")})
+    images, labels = whole(data.train)
+    np.testing.assert_array_equal(np.round(images[:, 0, 0, 0] * 255) % 2, labels)
+    assert (data.train.size, data.validation.size if data.validation else 0) == (15, 6)
+    for name, split in (("tiny_pest", "train"), ("tiny_pets", "trian")):
+        wrong = TfdsConfig(name=name, split=split, data_dir=str(tmp_path))
+        with pytest.raises(NameplateError, match="tiny_pest" if name == "tiny_pest" else "trian"):
+            open_dataset(wrong, seed=0, allow=lambda name: tfds.data_source)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_builder_without_random_access_is_refused(tmp_path: Path) -> None:
+    tfds = tiny(tmp_path, "tfrecord")
+    with pytest.raises(NameplateError, match=r"random access|array_record"):
+        open_dataset(TfdsConfig(name="tiny_pets", data_dir=str(tmp_path)), seed=0, allow=lambda name: tfds.data_source)
+
+
+def test_a_package_that_is_not_installed_or_trusted_is_said() -> None:
+    config = TfdsConfig(name="mnist")
+    with pytest.raises(NameplateError, match=r"trust=\[tensorflow_datasets\]"):
+        open_dataset(config, seed=0, allow=resolver(()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "tensorflow_datasets", None)
+        with pytest.raises(NameplateError, match="tensorflow_datasets"):
+            open_dataset(config, seed=0, allow=resolver(("tensorflow_datasets",)))

@@ -24,6 +24,7 @@ REQUIRED = {
     "data=image_folder",
     "data=records",
     "data=custom",
+    "data=tfds",
     "model=custom",
     "init=checkpoint",
     "init=transfer",
