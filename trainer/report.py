@@ -31,6 +31,7 @@ from nameplate.training.progress_display import ShowProgress
 from nameplate.training.report import Report
 from nameplate.training.run_directory import RunDirectory
 from nameplate.training.tensorboard import TensorBoard
+from nameplate.training.trackers import Trackers
 from trainer.config import command_line, overrides_of, to_yaml
 from trainer.config.run_config import RunConfig
 
@@ -105,6 +106,9 @@ def observers_of(
     if log.profile_steps:
         directory = home.tensorboard / "train"
         observers.append(Profile(directory, after=log.profile_after, steps=log.profile_steps, say=screen.say))
+    if log.trackers:
+        rows = layer_rows(model)
+        observers.append(Trackers(home, log.trackers, to_yaml(config), columns=COLUMNS, layers=rows, say=screen.say))
     if log.tensorboard:
         texts = {"config": to_yaml(config), "layers": plain_table(model.name, COLUMNS, layer_rows(model))}
         observers.append(TensorBoard(home.tensorboard, texts=texts, histograms_every=log.histograms_every))

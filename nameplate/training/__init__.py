@@ -14,7 +14,7 @@ script_run, script_settings      a run around `fit` in a script, and what its ch
 custom_loop, checkpoint_callback  a run around a loop of the user's own; around Keras' `model.fit`
 objects, report, run_record       a run of live objects; what came of a run; a run read as values
 initial_weights, weight_sources  weights from elsewhere
-observers, tensorboard, console  what is shown and recorded
+observers, tensorboard, trackers, console  what is shown and recorded
 best_model                       the best model as a file for plain Keras
 config                           the sections of a configuration for all of this
 """

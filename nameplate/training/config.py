@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -256,6 +257,38 @@ INIT_SCHEMAS: dict[str, type[InitConfig]] = {
 }
 
 
+TRACKERS: dict[str, tuple[str, ...]] = {  # name -> its options
+    "mlflow": ("tracking_uri", "experiment"),
+    "wandb": ("project", "entity", "mode", "dir", "group", "tags"),
+    "trackio": ("project", "space_id"),
+}
+
+
+def tracker_options(trackers: Sequence[Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the options by name of trackers that are given as names or as {name: options}."""
+    pairs: list[tuple[str, Any]] = []
+    for each in trackers:
+        pairs += each.items() if isinstance(each, Mapping) else [(each, {})]
+    return {name: dict(options or {}) for name, options in pairs}
+
+
+def _tracker_problems(trackers: Sequence[Any]) -> Iterator[str]:
+    for each in trackers:
+        for name, options in each.items() if isinstance(each, Mapping) else [(each, {})]:
+            if name not in TRACKERS:
+                known: Sequence[str] = list(TRACKERS)
+                advice = f"there are {', '.join(known)}.{did_you_mean(str(name), known)}"
+                yield f"log.trackers: no tracker {name!r:.80}; {advice}"
+            elif not isinstance(options, Mapping | None):
+                example = f"{{{name}: {{{TRACKERS[name][0]}: VALUE}}}}"
+                yield f"log.trackers: {name}: {options!r:.80} is not a mapping of options; e.g. {example}"
+            else:
+                known = TRACKERS[name]
+                for key in (key for key in options or {} if key not in known):
+                    advice = f"it has {', '.join(known)}.{did_you_mean(str(key), known)}"
+                    yield f"log.trackers: {name} has no option {key!r:.80}; {advice}"
+
+
 @dataclass(frozen=True)
 class LogConfig(Section):
     """Where the numbers of a run go, and how often."""
@@ -268,10 +301,13 @@ class LogConfig(Section):
     profile_steps: int | None = None  # record TensorFlow's profile of this many steps; None: no profile
     profile_after: int = 10  # steps before the profile, since the first ones trace and compile
     dream: DreamConfig = field(default_factory=DreamConfig)  # what layers see while they learn
+    # mlflow, wandb, trackio: where records also go; with options [{mlflow: {experiment: mine}}]
+    trackers: list[Any] = field(default_factory=list)
 
     def problems(self) -> list[str]:
-        """Return intervals below one."""
+        """Return intervals below one, and trackers that do not exist."""
         return [
+            *_tracker_problems(self.trackers),
             *at_least("log.every_steps", self.every_steps, 1, unit="step"),
             *at_least("log.histograms_every", self.histograms_every, 1, unit="epoch"),
             *at_least("log.profile_steps", self.profile_steps, 1, unit="step"),

@@ -34,6 +34,11 @@ class RunDirectory:
         return self.remote or str(self.path)
 
     @property
+    def shown_absolute(self) -> str:
+        """Where anybody finds the run."""
+        return self.remote or str(self.path.absolute())
+
+    @property
     def checkpoints(self) -> Path:
         """Checkpoints, one directory a step."""
         return self.path / "checkpoints"

@@ -41,6 +41,7 @@ from nameplate.training.script_settings import agreement, as_text, has_own_epoch
 from nameplate.training.shared_run import same_start
 from nameplate.training.state import TrainState, train_state
 from nameplate.training.tensorboard import TensorBoard
+from nameplate.training.trackers import Trackers
 
 _REPAIR = "model = nameplate.enforce(model, 'repair'), before compile, gives a model that has these names."
 
@@ -250,6 +251,10 @@ class ScriptRun:
         if log.profile_steps:
             directory = self.home.tensorboard / "train"
             observers.append(Profile(directory, after=log.profile_after, steps=log.profile_steps, say=self.screen.say))
+        if log.trackers:
+            given = as_text(settings)
+            trackers = Trackers(self.home, log.trackers, given, columns=COLUMNS, layers=rows, say=self.screen.say)
+            observers.append(trackers)
         if log.tensorboard:
             texts = {"config": as_text(settings), "layers": plain_table(name, COLUMNS, rows)}
             observers.append(TensorBoard(self.home.tensorboard, texts=texts, histograms_every=log.histograms_every))
