@@ -144,12 +144,12 @@ class Trackio:
     def __init__(self, about: About, options: Mapping[str, Any], known: str | None) -> None:
         """Start a run, or go on in the known one, which its name identifies."""
         trackio = import_module("trackio")
-        self.id = known or about.name
-        given = {"project": "nameplate", **options}
+        name, given = known or about.name, {"project": "nameplate", **options}
         parameters = {key: value for key, value in about.parameters.items() if not key.startswith("_")}
         self._run = trackio.init(
-            name=self.id, config=parameters, resume="allow" if known else "never", embed=False, **given
+            name=name, config=parameters, resume="allow" if known else "never", embed=False, **given
         )
+        self.id = str(getattr(self._run, "name", None) or name)
         rows = [dict(zip(about.columns, row, strict=True)) for row in about.layers]
         self._run.log({"layers": json.dumps(rows)}, step=0)
 
