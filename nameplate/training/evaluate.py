@@ -15,7 +15,7 @@ from nameplate.data.feeds import Feed
 from nameplate.data.source import Source, Stream
 from nameplate.engine.batch_step import refuse_eager
 from nameplate.engine.compile import build
-from nameplate.engine.errors import data_errors
+from nameplate.engine.errors import data_errors, device_errors
 from nameplate.engine.graph import EvaluationGraph, PredictionGraph
 from nameplate.engine.graph_cache import graph_for
 from nameplate.engine.host_collectives import replica_count
@@ -94,6 +94,7 @@ def evaluate(
         graph = graph_for(EvaluationGraph, Step(model), feed)
         try:
             with (
+                device_errors(),
                 data_errors(model),
                 at_replica_means(model.non_trainable_variables),
                 ShowPass(verbose, "evaluating", graph.steps) as shown,
@@ -161,6 +162,7 @@ def predict(
         callback_list = callbacks_of(model, callbacks, steps=feed.batches.steps)
         callback_list.on_predict_begin()
         with (
+            device_errors(),
             data_errors(model),
             at_replica_means(model.non_trainable_variables),
             ShowPass(verbose, "predicting", feed.batches.steps) as shown,

@@ -1,4 +1,4 @@
-"""The leaderboard of a sweep: jobs that differ only in their seed are one row, with mean and spread."""
+"""The leaderboard of a sweep: jobs that differ only in their seed or fold are one row, with mean and spread."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from nameplate.errors import NameplateError
 from nameplate.naming.names import did_you_mean
 from nameplate.training.config import From
 from trainer.ledger.ledger import Ledger, is_sweep
-from trainer.ledger.record import SEED, JobRecord, State, varying
+from trainer.ledger.record import FOLD, REPEATED, SEED, JobRecord, State, varying
 
 CSV, JSON = "leaderboard.csv", "leaderboard.json"
 
 
 @dataclass(frozen=True)
 class Group:
-    """Jobs that differ only in their seed."""
+    """Jobs that differ only in their seed or fold."""
 
-    settings: Mapping[str, Any]  # those that vary over the sweep, without the seed
+    settings: Mapping[str, Any]  # those that vary over the sweep, without the seed and the fold
     jobs: tuple[JobRecord, ...]
 
     @property
@@ -40,12 +40,12 @@ class Group:
 
     @property
     def mean(self) -> float | None:
-        """Return the mean over the seeds that are done; None if there are none."""
+        """Return the mean over the seeds and folds that are done; None if there are none."""
         return statistics.fmean(self.reached) if self.reached else None
 
     @property
     def spread(self) -> float | None:
-        """Return the sample standard deviation over the seeds that are done; None for fewer than 2."""
+        """Return the sample standard deviation over the seeds and folds that are done; None for fewer than 2."""
         return statistics.stdev(self.reached) if len(self.reached) > 1 else None
 
 
@@ -55,8 +55,9 @@ class Board:
 
     monitor: str | None  # the value by which jobs are ranked
     upwards: bool
-    keys: tuple[str, ...]  # the settings that vary, without the seed
+    keys: tuple[str, ...]  # the settings that vary, without the seed and the fold
     groups: tuple[Group, ...]
+    repeated: str = "seeds"  # what the jobs of a group differ in
 
     @property
     def best(self) -> JobRecord | None:
@@ -69,14 +70,16 @@ def board_of(records: Sequence[JobRecord]) -> Board:
     """Return the leaderboard of these jobs."""
     measured = next((record for record in records if record.monitor is not None), None)
     upwards = measured is not None and measured.upwards
-    keys = tuple(key for key in varying_keys(records) if key != SEED)
+    vary = varying_keys(records)
+    keys = tuple(key for key in vary if key not in REPEATED)
     equals: dict[str, list[JobRecord]] = {}
     for record in records:
-        equal = {key: value for key, value in record.settings.items() if key != SEED}
+        equal = {key: value for key, value in record.settings.items() if key not in REPEATED}
         equals.setdefault(json.dumps(equal, sort_keys=True, default=str), []).append(record)
     groups = [Group({key: jobs[0].setting(key) for key in keys}, tuple(jobs)) for jobs in equals.values()]
     groups.sort(key=lambda group: _order(group.mean, upwards=upwards))
-    return Board(measured.monitor if measured else None, upwards, keys, tuple(groups))
+    repeated = "folds" if FOLD in vary else "seeds"
+    return Board(measured.monitor if measured else None, upwards, keys, tuple(groups), repeated)
 
 
 def varying_keys(records: Sequence[JobRecord]) -> list[str]:
@@ -90,7 +93,15 @@ def varying_keys(records: Sequence[JobRecord]) -> list[str]:
 def columns(board: Board) -> tuple[str, ...]:
     """Return the columns of the table that `rows` fills."""
     value = board.monitor or "best"
-    return ("", value, "spread", "seeds", *(short_key(key, board.keys) for key in board.keys), "best job", "not done")
+    return (
+        "",
+        value,
+        "spread",
+        board.repeated,
+        *(short_key(key, board.keys) for key in board.keys),
+        "best job",
+        "not done",
+    )
 
 
 def rows(board: Board) -> list[tuple[str, ...]]:
@@ -129,7 +140,8 @@ def as_csv(board: Board) -> str:
     """Return the board as CSV, a line a job: the rank, mean and spread of its group, then its own values."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    own = ("job", "state", "seed", board.monitor or "best", "steps", "seconds", "exit_code", "error")
+    fold = ("fold",) if board.repeated == "folds" else ()
+    own = ("job", "state", "seed", *fold, board.monitor or "best", "steps", "seconds", "exit_code", "error")
     writer.writerow(("rank", "mean", "spread", *board.keys, *own))
     for rank, group in enumerate(board.groups, 1):
         of_group = (
@@ -140,7 +152,9 @@ def as_csv(board: Board) -> str:
         )
         for job in group.jobs:
             error = (job.error or "").partition("\n")[0]
-            values = (job.job, job.state, job.setting(SEED), _exact(job.best), job.steps, f"{job.seconds:.3f}")
+            of_fold = (job.setting(FOLD),) if fold else ()
+            of_job = (job.job, job.state, job.setting(SEED), *of_fold)
+            values = (*of_job, _exact(job.best), job.steps, f"{job.seconds:.3f}")
             writer.writerow((*of_group, *values, job.exit_code, error))
     return buffer.getvalue()
 

@@ -40,7 +40,8 @@ WITHOUT_EFFECT = (
 # The settings in those sections that results do depend on.
 WITH_EFFECT = ("strategy.sync_batch_norm", "checkpoint.monitor", "checkpoint.mode")
 
-SEED = "seed"
+SEED, FOLD = "seed", "data.fold"
+REPEATED = (SEED, FOLD)  # settings whose values repeat one experiment: they make mean and spread
 
 
 def settings_of(tree: Mapping[str, Any], *, distinct: Sequence[str] = ()) -> dict[str, Any]:
@@ -78,14 +79,14 @@ def varying(jobs: Iterable[Mapping[str, Any]]) -> list[str]:
 def differences(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Any, Any]]:
     """Return the settings with one value in all old jobs and another one in all new ones: `{key: (old, new)}`.
 
-    Such jobs cannot be compared. A setting that varies on either side belongs to a grid, and so does the seed. One that
-    a side lacks belongs to the option of a group, which is compared itself.
+    Such jobs cannot be compared. A setting that varies on either side belongs to a grid, and so do the seed and the
+    fold. One that a side lacks belongs to the option of a group, which is compared itself.
     """
     changed = {}
     for key in dict.fromkeys(key for settings in (*old, *new) for key in settings):
         before = {_text(settings.get(key, _ABSENT)) for settings in old}
         after = {_text(settings.get(key, _ABSENT)) for settings in new}
-        if len(before) == len(after) == 1 and before != after and "" not in before | after and key != SEED:
+        if len(before) == len(after) == 1 and before != after and "" not in before | after and key not in REPEATED:
             changed[key] = (old[0][key], new[0][key])
     return changed
 

@@ -141,6 +141,14 @@ def test_a_zip_of_images_is_predicted_on(desk: Path, tmp_path: Path) -> None:
     assert zipped == [{name: value for name, value in row.items() if name != "example"} for row in plain]
 
 
+def test_a_damaged_image_is_named(desk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    assert predict.main([str(desk / "pictures"), str(tmp_path / "bad.png"), "--to", str(tmp_path / "p.csv")]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"1 damaged or missing images (JPEG, PNG, BMP and GIF can be read): {tmp_path / 'bad.png'}" in said
+    assert not (tmp_path / "p.csv").exists()
+
+
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_columns_of_a_table_are_found_by_name(desk: Path, tmp_path: Path, suffix: str) -> None:
     table = tmp_path / f"new.{suffix}"

@@ -32,6 +32,20 @@ def test_jobs_that_are_equal_but_for_their_seed_are_one_row_with_mean_and_spread
     assert board.keys == ("fit.epochs",)
 
 
+def test_the_folds_of_a_cross_validation_are_one_row_too(tmp_path: Path) -> None:
+    folds = [
+        job(f"{width}{fold}", best=0.5 + 0.1 * fold, seed=0, data__fold=fold, model__width=width)
+        for width in (4, 8)
+        for fold in (0, 1, 2)
+    ]
+    board = board_of(folds)
+    assert (board.keys, columns(board)[3], rows(board)[0][3]) == (("model.width",), "folds", "3/3")
+    assert [group.mean for group in board.groups] == [pytest.approx(0.6)] * 2
+    write(Ledger(tmp_path), board)
+    lines = list(csv.DictReader((tmp_path / "leaderboard.csv").read_text().splitlines()))
+    assert [line["fold"] for line in lines] == ["0", "1", "2"] * 2
+
+
 def test_the_best_job_is_the_one_with_the_best_number() -> None:
     assert _best(board_of(JOBS)) == "b1"
     downwards = [job(each.job, best=each.best, upwards=False, seed=0, a=each.job) for each in JOBS[:3]]
