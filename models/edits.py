@@ -1,4 +1,4 @@
-"""Edits of a built model as plain data: the form of `model.edits`. Strings only; `trainer.edits` makes the edits.
+"""Edits of a built model as plain data: the form of `model.edits`. Strings only; `trainer.job.edits` makes the edits.
 
 An item is a mapping with one key, the verb of the library: `{replace: {at: hidden1, with: {_target_: Dense, ...}}}`.
 The argument that a verb mostly has alone may stand for all: `{freeze: backbone/*}` is `{freeze: {layers: backbone/*}}`.

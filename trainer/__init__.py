@@ -1,8 +1,8 @@
 """The Hydra application: a whole run, or a sweep of runs, from one command line.
 
-`run` is the flow of a whole run, on one screen; `model` builds its model, `preceding_runs` makes the runs that it needs
-first, `report` is what it returns. `config/` turns a command line into a configuration. `sweep/` runs many jobs, which
-`ledger/` records. `cli/` has the commands beside training.
+`run` is the flow of a whole run, on one screen, and `job/` has its parts: the model, the runs before it, the loop, the
+report. `config/` turns a command line into a configuration. `sweep/` runs many jobs, which `ledger/` records. `cli/`
+has the commands beside training.
 """
 
 from pathlib import Path

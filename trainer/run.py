@@ -39,12 +39,11 @@ from nameplate.training.run_directory import RunDirectory, marked, open_run_dire
 from nameplate.training.shared_run import coordinator_of, lost_workers, shared_home, writes
 from nameplate.training.stages import stages_of
 from nameplate.weights.plan import COLUMNS, WeightPlan
-from trainer.assembly import Job, assemble
 from trainer.config import run_config, to_yaml
 from trainer.config.run_config import RunConfig
-from trainer.edits import Source, refuse_unusable_layers
-from trainer.ledger.leaderboard import locate
-from trainer.model import (
+from trainer.job.assembly import Job, assemble
+from trainer.job.edits import Source, refuse_unusable_layers
+from trainer.job.model import (
     REPAIR,
     build_model,
     edited,
@@ -53,10 +52,11 @@ from trainer.model import (
     synchronise_batch_norm,
     with_scaling,
 )
+from trainer.job.preceding_runs import compare, make_preceding
+from trainer.job.report import commands, finish
+from trainer.ledger.leaderboard import locate
 from trainer.models.config import ApplicationsConfig, FileModelConfig
 from trainer.models.pretrained import load_pretrained, range_problem
-from trainer.preceding_runs import compare, make_preceding
-from trainer.report import commands, finish
 
 
 @checked

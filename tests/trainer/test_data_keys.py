@@ -17,7 +17,7 @@ from tests.nameplate.data.test_image_folder import folder
 from tests.trainer.running import assert_same, content, train
 from trainer.cli import evaluate, predict
 from trainer.config import run_config
-from trainer.model import rebuild
+from trainer.job.model import rebuild
 
 SMALL = ["model=mlp", "model.hidden=[8]", "optimizer.learning_rate=0.01"]
 NUMBERS = np.random.default_rng(0)

@@ -13,7 +13,7 @@ import nameplate
 from nameplate.section import ConfigError
 from tests.nameplate.training.test_resuming import cut
 from tests.trainer.running import about, assert_same, content, train
-from trainer.model import rebuild
+from trainer.job.model import rebuild
 
 pytestmark = pytest.mark.usefixtures("strategy")
 

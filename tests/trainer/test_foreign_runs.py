@@ -24,7 +24,7 @@ from nameplate.formats import open_weights
 from tests import foreign
 from tests.trainer.running import train
 from trainer.cli import ckpt, dream, evaluate, export, names, predict
-from trainer.model import Rebuilt, rebuild
+from trainer.job.model import Rebuilt, rebuild
 
 SMALL = ["model=mlp", "model.hidden=[4]", "data.limit=16", "fit.steps=1"]
 

@@ -21,7 +21,7 @@ from tests.trainer.running import train
 from trainer.cli import ckpt, evaluate, names
 from trainer.config import from_yaml, run_config, stored_config, to_yaml
 from trainer.config.run_config import RunConfig
-from trainer.model import rebuild
+from trainer.job.model import rebuild
 
 SECRET = "hunter2-of-this-process"
 SMALL = ["model=mlp", "model.hidden=[4]", "data.limit=16", "fit.steps=1"]

@@ -17,7 +17,7 @@ from nameplate.graph.tree import seeds
 from nameplate.section import ConfigError
 from tests.nameplate.training.test_resuming import cut
 from tests.trainer.running import assert_same, content, train
-from trainer.model import rebuild
+from trainer.job.model import rebuild
 
 pytestmark = pytest.mark.usefixtures("strategy")
 

@@ -326,7 +326,7 @@ def test_a_model_in_a_file_trains_from_its_weights_and_resumes_bit_for_bit(tmp_p
     train(tmp_path, *options, "fit.steps=4", "run=a")
     assert_same(content(tmp_path / "a"), whole)
 
-    from trainer.model import rebuild
+    from trainer.job.model import rebuild
 
     (tmp_path / "mine.keras").unlink()
     assert rebuild(str(tmp_path / "a")).model.name == "mine"  # from the checkpoint; the file is not opened

@@ -13,9 +13,9 @@ from nameplate.engine.signals import StopRequest
 from nameplate.errors import StoppedError
 from nameplate.section import ConfigError
 from tests.trainer.running import about, train
-from trainer import preceding_runs
 from trainer.config import run_config, stored_config, to_yaml
-from trainer.preceding_runs import PrecedingError
+from trainer.job import preceding_runs
+from trainer.job.preceding_runs import PrecedingError
 
 SMALL = ["model=mlp", "model.hidden=[4]", "data.limit=16", "fit.epochs=1"]
 

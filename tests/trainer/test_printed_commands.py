@@ -21,7 +21,7 @@ from tests.trainer.running import QUICK
 from trainer.cli.ckpt import main as ckpt
 from trainer.config import overrides_of, run_config, to_plain
 from trainer.config.run_config import RunConfig
-from trainer.report import again, commands
+from trainer.job.report import again, commands
 
 LINES: list[list[str]] = [
     [],

@@ -18,7 +18,7 @@ from trainer.cli import chosen_model
 
 if TYPE_CHECKING:
     from nameplate.data.dataset import Dataset
-    from trainer.model import Rebuilt
+    from trainer.job.model import Rebuilt
 
 PARTS = ("validation", "test", "train")
 _EXAMPLES = """examples:
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _evaluate(arguments: argparse.Namespace, screen: Screen) -> None:
     from nameplate.engine.strategy import describe, make_strategy
     from nameplate.training.assessment import assess
-    from trainer.model import rebuild
+    from trainer.job.model import rebuild
 
     place = chosen_model.place_of(arguments.model, arguments.which, screen)
     strategy = make_strategy(chosen_model.strategy_config(arguments.replicas))

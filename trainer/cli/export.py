@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         import_tensorflow()
         from nameplate.io.export import export
         from nameplate.io.save import save
-        from trainer.model import rebuild
+        from trainer.job.model import rebuild
 
         source = rebuild(place, trust=arguments.trust)
         if target.suffix in ("", ".onnx"):

@@ -37,7 +37,7 @@ from nameplate.interpret.start_images import PATTERNS, credited, pixels_of
 from nameplate.training import progress as versions
 from nameplate.training.console import Screen
 from trainer.cli.chosen_model import strategy_config
-from trainer.model import Rebuilt, rebuild
+from trainer.job.model import Rebuilt, rebuild
 
 _MOST = 16  # pictures on a sheet of channels or classes without --numbers
 _SHOWN = 256  # pixels, at least, of a single picture's longer side

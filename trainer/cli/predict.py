@@ -21,7 +21,7 @@ from nameplate.training.console import Screen, import_tensorflow, interruptible
 from trainer.cli import chosen_model
 
 if TYPE_CHECKING:
-    from trainer.model import Rebuilt
+    from trainer.job.model import Rebuilt
 
 ARRAYS = (".npz", ".npy")
 _EXAMPLES = """examples:
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _predict(arguments: argparse.Namespace, screen: Screen) -> None:
     from nameplate.engine.strategy import describe, make_strategy
     from nameplate.training.predictions import tabulate, writable
-    from trainer.model import rebuild
+    from trainer.job.model import rebuild
 
     writable(arguments.to)
     place = chosen_model.place_of(arguments.model, arguments.which, screen)

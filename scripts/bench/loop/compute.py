@@ -10,7 +10,7 @@ from scripts.bench.figures import Figure
 from scripts.bench.loop.contenders import BATCH, by_fit, by_us, convolutional, images, pipeline, strategy_over
 from scripts.bench.loop.host import Times, ratios
 from scripts.bench.loop.timing import marginal
-from trainer.model import synchronise_batch_norm
+from trainer.job.model import synchronise_batch_norm
 
 
 def compute(rounds: int) -> tuple[list[Figure], Times]:

@@ -19,7 +19,7 @@ from nameplate.errors import NameplateError
 from nameplate.training.best_model import export_best
 from tests.trainer.running import QUICK, content, train
 from trainer.config import run_config
-from trainer.model import rebuild
+from trainer.job.model import rebuild
 
 pytestmark = pytest.mark.usefixtures("strategy")
 

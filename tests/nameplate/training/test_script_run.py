@@ -23,7 +23,7 @@ from nameplate.training.script_run import ScriptRun
 from nameplate.training.state import ResumeError
 from tests.nameplate.training.script import CHECKPOINT, At, examples, in_process, network, train
 from tests.trainer.running import assert_same, content
-from trainer.model import rebuild
+from trainer.job.model import rebuild
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from tests.nameplate.interpret.nets import nested
 from tests.trainer.running import train
 from trainer.cli.dream import main
 from trainer.config import run_config, stored_config, to_yaml
-from trainer.model import rebuild
+from trainer.job.model import rebuild
 
 QUICK = ["--steps", "4"]
 
@@ -235,7 +235,7 @@ def test_a_run_of_a_model_that_is_not_ours_needs_trust(run: Path, tmp_path: Path
     from nameplate.data.registry import open_dataset
     from nameplate.data.targets import resolver
     from nameplate.errors import NameplateError
-    from trainer.model import build_model
+    from trainer.job.model import build_model
 
     dataset = open_dataset(stored.data, seed=0)
     with pytest.raises(NameplateError, match="not among what may be run"):

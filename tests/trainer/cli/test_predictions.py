@@ -17,7 +17,7 @@ from nameplate import checkpoint as store
 from nameplate.data.digits import read_digits
 from tests.trainer.running import train
 from trainer.cli import evaluate, export, predict
-from trainer.model import rebuild
+from trainer.job.model import rebuild
 
 SMALL = ["strategy=single", "model=mlp", "model.hidden=[8]", "optimizer.learning_rate=0.01"]
 

@@ -33,7 +33,7 @@ from nameplate.training.data_record import DataRecord, stored_record, stored_sha
 from nameplate.training.script_settings import CALL
 from trainer.config import from_yaml, stored_config
 from trainer.config.run_config import RunConfig
-from trainer.edits import Source, apply_edits
+from trainer.job.edits import Source, apply_edits
 from trainer.models.config import CustomModelConfig, FileModelConfig, ModelConfig
 
 _OWN_CLASSES = "trainer.models.subclassed"

@@ -45,8 +45,8 @@ from nameplate.training.state import TrainState, train_state
 from trainer.config import to_yaml
 from trainer.config.run_config import RunConfig
 from trainer.config.serialization import agreement
+from trainer.job.report import describe, observers_of
 from trainer.models.config import FileModelConfig
-from trainer.report import describe, observers_of
 
 
 @dataclass(frozen=True)
