@@ -17,6 +17,7 @@ import numpy as np
 from nameplate.errors import NameplateError, cause
 from nameplate.graph.keras_private import inputs_struct
 from nameplate.graph.sample_outputs import run
+from nameplate.graph.tree import layers
 
 _CLOSE = 1e-4  # of the largest value of an output
 
@@ -47,7 +48,7 @@ def write_onnx(
     is_keyed = not isinstance(model, keras.Sequential) and isinstance(model.output, Mapping)
     given = sorted(outputs) if is_keyed else list(outputs)
     try:
-        with _quiet():
+        with _quiet(), _statistics_in_graph(model):
             model.export(str(path), format="onnx", verbose=False)
         graph = onnx.load(str(path))
         _rename(graph.graph, dict(zip([port.name for port in graph.graph.input], taken, strict=True)))
@@ -63,6 +64,23 @@ def write_onnx(
         largest = float(np.abs(np.asarray(one, np.float64) - other).max(initial=0))
         if one.shape != other.shape or not largest <= _CLOSE * max(1.0, float(np.abs(other).max(initial=0))):
             raise ExportError(f"{model.name!r} as ONNX computes another {name!r}: the values differ by {largest:.3g}")
+
+
+@contextlib.contextmanager
+def _statistics_in_graph(model: keras.Model) -> Iterator[None]:
+    """Let the statistics of Normalization layers be constants of what is traced meanwhile.
+
+    They are eager tensors, which a trace captures and Keras' exporter then makes inputs of the graph (keras 3.15.1).
+    """
+    norms = [each for each in layers(model).values() if isinstance(each, keras.layers.Normalization)]
+    held = [(each, each.mean, each.variance) for each in norms]
+    for each, mean, variance in held:
+        each.mean, each.variance = (keras.ops.convert_to_numpy(values) for values in (mean, variance))
+    try:
+        yield
+    finally:
+        for each, mean, variance in held:
+            each.mean, each.variance = mean, variance
 
 
 @contextlib.contextmanager

@@ -88,6 +88,22 @@ def test_an_onnx_file_takes_inputs_and_gives_outputs_by_name(kind: str, tmp_path
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
+def test_the_statistics_of_a_normalization_are_in_the_file(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(5, 3, (20, 3)).astype("float32")
+    scale = layers.Normalization(name="scale")
+    scale.adapt(x)
+    model = keras.Sequential([keras.Input((3,), name="x"), scale, layers.Dense(2, name="y")], name="net")
+    expected = np.asarray(model(x))
+    nameplate.export(model, tmp_path / "net.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "net.onnx"))
+    assert [port.name for port in session.get_inputs()] == ["x"]
+    np.testing.assert_allclose(session.run(["y"], {"x": x})[0], expected, rtol=1e-4, atol=1e-5)
+    nameplate.export(model, tmp_path / "served")
+    served = tf.saved_model.load(str(tmp_path / "served")).signatures["serving_default"]
+    np.testing.assert_allclose(served(x=tf.constant(x))["y"], expected, rtol=1e-5)
+    np.testing.assert_array_equal(np.asarray(model(x)), expected)
+
+
 def test_classes_of_an_output_that_is_not_there_are_refused(tmp_path: Path) -> None:
     model = KINDS["functional"]()
     with pytest.raises(ExportError, match="classes: no output 'lable'"):
