@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nameplate.checkpoint import durable, layout, manifest
-from nameplate.checkpoint.errors import DamagedError, NothingGoodError, explained
+from nameplate.checkpoint.errors import DamagedError, NothingGoodError, StoreError, explained
 from nameplate.checkpoint.plain_data import LARGEST_TEXT
 from nameplate.checkpoint.pointers import leads_to, point
 from nameplate.checkpoint.remote import Remote, is_relative_name
@@ -68,11 +68,15 @@ def read_copy(remote: Remote, run: Path, *, wanted: str | None, say: Say) -> Non
     """Make `run` a copy of the store's checkpoints for reading: all, or only the `wanted` one (a pointer or a name).
 
     Raises:
-        RemoteError: the store refuses or is away.
+        StoreError: there are none; or the store refuses or is away.
     """
     directory = run / FOLDER
     sizes = remote.sizes()
     whole, _ = _steps(sizes)
+    if not whole:
+        runs = sorted({name.partition("/")[0] for name in sizes if name.split("/")[1:2] == [FOLDER]})
+        advice = f"It holds the runs {', '.join(runs[:12])}; name one of them." if runs else "Is the name right?"
+        raise StoreError(f"There are no checkpoints in {remote.url}. {advice}")
     durable.make_directories(directory)
     for path in layout.checkpoints(directory):
         if path.name not in whole or _is_other(remote, path):

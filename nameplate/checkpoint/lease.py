@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import socket
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
@@ -55,6 +56,7 @@ class Lease:
         self._own = Holder("", secrets.token_hex(8), cache, socket.gethostname(), os.getpid())
         self.created = False  # by this process: the run is new
         self.held = False
+        self._writing = threading.Lock()  # a renewal must not undo a release
 
     @property
     def run(self) -> str:
@@ -99,26 +101,28 @@ class Lease:
             LostLeaseError: another machine has it.
             RemoteError: the store cannot be reached.
         """
-        found = self.holder()
-        if found is not None and found.owner != self._own.owner:
+        with self._writing:
+            if not self.held:
+                return
+            if not self._is_ours():
+                self.held = False
+                raise LostLeaseError(f"{self._remote.url} has been taken over by another machine: {self.holder()}")
+            self._own = replace(self._own, beat=self._own.beat + 1)
+            self._remote.write(NAME, _encoded(self._own))
+
+    def release(self, *, begun: bool = True) -> None:
+        """Let the next machine start at once. Of a new run that was refused before it had `begun`, nothing is left."""
+        with self._writing:
+            if self.held and self._is_ours():
+                if self.created and not begun:
+                    self._remote.delete([NAME])
+                else:
+                    self._remote.write(NAME, _encoded(replace(self._own, beat=self._own.beat + 1, released=True)))
             self.held = False
-            raise LostLeaseError(f"{self._remote.url} has been taken over by {found}")
-        self._own = replace(self._own, beat=self._own.beat + 1)
-        self._remote.write(NAME, _encoded(self._own))
 
-    def release(self) -> None:
-        """Let the next machine start at once; `delete` the object of a run in which nothing was begun."""
+    def _is_ours(self) -> bool:
         found = self.holder()
-        if self.held and found is not None and found.owner == self._own.owner:
-            self._remote.write(NAME, _encoded(replace(self._own, beat=self._own.beat + 1, released=True)))
-        self.held = False
-
-    def delete(self) -> None:
-        """Remove the object that this process has created, of a run that was refused before it began."""
-        found = self.holder()
-        if self.created and self.held and found is not None and found.owner == self._own.owner:
-            self._remote.delete([NAME])
-        self.held = False
+        return found is None or found.owner == self._own.owner
 
     def _is_free(self, found: Holder) -> bool:
         # A former process of this directory is dead: the caller has its flock.

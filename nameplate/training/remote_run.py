@@ -164,7 +164,9 @@ class Replication:
         """Wait at most so long until the store has everything; say what it lacks then, and give up the lease."""
         self._closing.set()
         self._wake.set()
-        if self._threads and self._has_begun():
+        if self._threads and not self._has_begun():  # refused: nothing is to be sent
+            self._replica.stopped = True
+        elif self._threads:
             with suppress(KeyboardInterrupt):  # what is here stays here
                 self._threads[0].join(min(seconds, 2.0))
                 if self._threads[0].is_alive() and seconds > 2.0:
@@ -186,7 +188,7 @@ class Replication:
     def _give_up_lease(self) -> None:
         def give_up() -> None:
             with suppress(StoreError):
-                (self._lease.release if self._has_begun() else self._lease.delete)()
+                self._lease.release(begun=self._has_begun())
 
         if self._lease.held:
             thread = threading.Thread(target=give_up, name="replication release", daemon=True)
