@@ -38,7 +38,8 @@ finally:
 def test_help_names_the_groups_and_their_options() -> None:
     done = command("--help")
     assert done.returncode == 0
-    assert "applications, convnet, custom, file, mlp, one_tower, resnet, subclassed, two_tower" in done.stdout
+    words = " ".join(done.stdout.split())  # lines are as wide as the terminal
+    assert "applications, convnet, custom, file, mlp, one_tower, resnet, subclassed, two_tower" in words
     assert "fit.global_batch=64" in done.stdout
     assert command("--list", "modl").returncode == 2
 
