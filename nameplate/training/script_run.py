@@ -16,6 +16,7 @@ import keras
 
 from nameplate import checkpoint as store
 from nameplate.checkpoint import remote
+from nameplate.engine.coordinator import WorkerLostError
 from nameplate.engine.host_collectives import agreed_stop, is_chief, several_workers
 from nameplate.engine.signals import StopRequest
 from nameplate.errors import NameplateError, ScriptStoppedError, StoppedError
@@ -38,7 +39,7 @@ from nameplate.training.progress_display import ShowProgress, shows_bar
 from nameplate.training.remote_run import local_run
 from nameplate.training.run_directory import RunDirectory, marked, open_run_directory
 from nameplate.training.script_settings import agreement, as_text, has_own_epochs, note_left
-from nameplate.training.shared_run import same_start
+from nameplate.training.shared_run import RESTART, aborted, same_start
 from nameplate.training.state import TrainState, train_state
 from nameplate.training.tensorboard import TensorBoard
 from nameplate.training.trackers import Trackers
@@ -120,6 +121,9 @@ class ScriptRun:
         try:
             self._stack.__exit__(kind, error, trace)
         finally:
+            if isinstance(error, Exception) and several_workers() and aborted(error):
+                Screen().fail(f"another worker is gone, and this one stops too. {RESTART}")
+                raise SystemExit(int(WorkerLostError.exit_code)) from None
             if isinstance(error, StoppedError) and not in_notebook():
                 self.screen.fail(str(error))
                 raise ScriptStoppedError(error) from None

@@ -17,6 +17,7 @@ from nameplate.training.run_directory import RunDirectory
 
 # Seconds to wait for word of a lost worker. TensorFlow's collectives fail first, before the coordinator can say who.
 NEWS = 15.0
+RESTART = "Start all of them again with the same command: the run continues from its last checkpoint."
 
 
 def coordinator_of(strategy: StrategyConfig, *, config: str) -> AbstractContextManager[Coordinator | None]:
@@ -95,14 +96,17 @@ def lost_workers(coordinator: Coordinator | None) -> Iterator[None]:
     except Exception as error:
         if coordinator is None or not (lost := _lost(error, coordinator)):
             raise
-        raise WorkerLostError(
-            f"{lost} is gone, and this worker stops too. Start all of them again with the same command: the run "
-            "continues from its last checkpoint."
-        ) from error
+        raise WorkerLostError(f"{lost} is gone, and this worker stops too. {RESTART}") from error
+
+
+def aborted(error: Exception) -> bool:
+    """Say whether an error is what TensorFlow raises in a worker when another one is gone."""
+    ours = isinstance(error, NameplateError)
+    return not ours and ("Collective ops is aborted" in str(error) or "CoordinationService" in str(error))
 
 
 def _lost(error: Exception, coordinator: Coordinator) -> str | None:
     if isinstance(error, NameplateError):
         return None
-    aborted = "Collective ops is aborted" in str(error) or "CoordinationService" in str(error)
-    return coordinator.lost(NEWS if aborted else 1.0) or ("a worker" if aborted else None)
+    gone = aborted(error)
+    return coordinator.lost(NEWS if gone else 1.0) or ("a worker" if gone else None)
