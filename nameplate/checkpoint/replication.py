@@ -42,7 +42,7 @@ class Replica:
             run: the run's directory.
             remote: the run in the store.
             every: checkpoints at multiples of so many steps stay in the store for ever.
-            say: what is told about damage.
+            say: reports damage.
             prunes: delete in the store what retention has deleted here.
             distrusted: checkpoints in the store that are known to be damaged.
         """

@@ -121,7 +121,7 @@ def drawn_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str 
     drawn = Table(title=escape(title), title_justify="left", header_style="bold")
     for column in columns:
         right = column.startswith(text_table.RIGHT)
-        # Folded: a name that is cut is no name.
+        # Folded: a name that is cut cannot be used.
         drawn.add_column(column.removeprefix(text_table.RIGHT), justify="right" if right else "left", overflow="fold")
     for row in rows:
         drawn.add_row(*(escape(cell) if isinstance(cell, str) else cell for cell in row))

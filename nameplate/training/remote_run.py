@@ -46,7 +46,7 @@ class Place:
 
     @staticmethod
     def of(run: Path) -> Place | None:
-        """Return what is noted in a directory; None if it is no copy of a run in a store."""
+        """Return what is noted in a directory; None if it is not a copy of a run in a store."""
         try:
             values = json.loads(files.read_regular(run / NAME, most=4096))
             return Place(str(values["url"]), str(values["cache"]), str(values["run"]))
@@ -97,14 +97,14 @@ def push_run(run: Path, say: Say) -> int:
 
     Raises:
         LockedError: the run is in use, here or on another machine.
-        StoreError: the directory is no copy of a run in a store; or the store refuses, is away, or has newer
+        StoreError: the directory is not a copy of a run in a store; or the store refuses, is away, or has newer
             checkpoints.
     """
     if url := url_of(run):
         run = cache_of(url)
     place = Place.of(run)
     if place is None:
-        raise StoreError(f"{run} is no copy of a run in a store; there is nothing to send it to.")
+        raise StoreError(f"{run} is not a copy of a run in a store; there is nothing to send it to.")
     with store.RunLock(run):
         remote = Remote(place.url)
         lease = Lease(remote, cache=place.cache)

@@ -95,7 +95,7 @@ def open_run_directory(
     """Lock the directory of a run: by its name, or a new one named after the time.
 
     Where `runs` is the address of a store (`s3://bucket/runs`), the directory is a copy on this machine, brought up to
-    what the store has and replicated inside the block; `say` is told how that goes.
+    what the store has and replicated inside the block; `say` reports on it.
 
     Raises:
         LockedError: another process trains there; the message names it.

@@ -38,7 +38,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class About:
-    """What a tracker is told of a run at its start."""
+    """What a tracker learns of a run at its start."""
 
     name: str  # of the run
     parameters: Mapping[str, Any]  # dotted key -> plain value
@@ -196,7 +196,7 @@ class Trackers(Observer):
             config: its configuration as YAML, in which secrets are not filled in.
             columns: of the table of layers.
             layers: its rows.
-            say: told about the first failure of each tracker.
+            say: reports the first failure of each tracker.
         """
         self._home, self._chosen, self._say = home, tracker_options(trackers), say
         plain = yaml.safe_load(config) or {}

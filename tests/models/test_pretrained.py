@@ -129,7 +129,7 @@ def test_the_features_are_pooled_inside_the_backbone(tmp_path: Path, pooling: st
         (lambda folder: folder / "mone.weights.h5", "no file at .*mone.weights.h5'. Did you mean 'mine.weights.h5'"),
         (lambda folder: "imagnet", "no file at 'imagnet'. Did you mean 'imagenet'"),
         (lambda folder: folder, "is a directory; .* use init=checkpoint init.path="),
-        (lambda folder: folder / "notes.txt", "is no file of weights by its name"),
+        (lambda folder: folder / "notes.txt", "is not called like a file of weights"),
         (lambda folder: folder / "half.weights.h5", r"has 0 of the 135 variables(?s:.*)conv1/kernel(?s:.*)e.g. alpha"),
     ],
 )
