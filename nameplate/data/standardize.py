@@ -24,7 +24,7 @@ from nameplate.section import ConfigError
 from nameplate.surgery.changes import Insert
 from nameplate.surgery.edit import edit
 
-_SUFFIX = "_normalization"
+_KIND = "normalization"  # ends the names of the layers
 _CHUNK = 1024  # examples that are read at a time
 _CONSTANT = 1e-7  # of the mean: deviations below are the rounding of 32-bit floats
 
@@ -135,7 +135,7 @@ def with_normalizations(model: keras.Model, inputs: Sequence[str]) -> keras.Mode
     return edit(
         model,
         [
-            Insert(keras.layers.Normalization(dtype="float32", name=f"{name}{_SUFFIX}"), after=name)
+            Insert(keras.layers.Normalization(dtype="float32", name=f"{name}_{_KIND}"), after=name)
             for name in own.values()
         ],
     )
@@ -146,7 +146,7 @@ def adapt(model: keras.Model, moments: Mapping[str, Moments]) -> list[str]:
     own, lines = _own_names(model, moments), []
     every = layers(model)
     for name, found in moments.items():
-        layer = every[f"{own[name]}{_SUFFIX}"]
+        layer = every[f"{own[name]}_{_KIND}"]
         layer.adapt_mean.assign(found.mean)
         layer.adapt_variance.assign(found.variance)
         layer.count.assign(min(found.count, 2**31 - 1))
@@ -161,7 +161,7 @@ def adapt(model: keras.Model, moments: Mapping[str, Moments]) -> list[str]:
 
 def normalizations(model: keras.Model) -> dict[str, keras.layers.Normalization]:
     """Return the layers of `with_normalizations` in a model, by name."""
-    names = {f"{name}{_SUFFIX}" for name in _input_layers(model).values()}
+    names = {f"{name}_{_KIND}" for name in _input_layers(model).values()}
     return {name: layer for name, layer in layers(model).items() if name in names}
 
 

@@ -230,10 +230,11 @@ CALLBACKS = [
 
 
 def test_callbacks_are_called_in_their_order_and_resume_with_their_state(tmp_path: Path) -> None:
-    options = ["model=mlp", "model.hidden=[4]", "data.limit=32", "fit.epochs=4", "checkpoint.keep_last=9", *CALLBACKS]
-    train(tmp_path, *options, "run=a")
     from my_parts import CALLED  # type: ignore[import-not-found]
 
+    CALLED.clear()  # another test may have filled it
+    options = ["model=mlp", "model.hidden=[4]", "data.limit=32", "fit.epochs=4", "checkpoint.keep_last=9", *CALLBACKS]
+    train(tmp_path, *options, "run=a")
     assert CALLED[:3] == [("b", [0]), ("a", [0]), ("b", [0, 1])]
     files = {name: (tmp_path / "a" / name).read_text() for name in ("log.csv",)}
     assert (tmp_path / "a" / "epoch4.keras").is_file()
