@@ -12,7 +12,10 @@ from tests.trainer.running import command
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--cfg", "job", "model.width=abc"], "one setting of the configuration cannot be used:\n  model.width: Value"),
+        (
+            ["--cfg", "job", "model.width=abc"],
+            "one setting of the configuration cannot be used:\n  model.width: 'abc' is",
+        ),
         (["-m", "model=mlp,convnet", "fit.epoch=3"], "  fit.epoch: no such key"),
         (["-m", "seed=1,2", "run=a_${seed}"], "  run=a_${seed}: in a sweep, run names the sweep"),
         (["-m", "seed=1,2", "hydra/launcher=cloud"], "  hydra/launcher=cloud: no such launcher is installed"),
