@@ -89,7 +89,9 @@ def _existing(text: str) -> Path:
             ]
         )
     if path.is_file():
-        raise ConfigError([f"model.weights: {text!r} is not called like a file of weights: .weights.h5, .h5, .keras, ..."])
+        raise ConfigError(
+            [f"model.weights: {text!r} is not called like a file of weights: .weights.h5, .h5, .keras, ..."]
+        )
     there = sorted(other.name for other in path.parent.iterdir()) if path.parent.is_dir() else []
     near = did_you_mean(text, [IMAGENET]) or did_you_mean(path.name, [name for name in there if kind(Path(name))])
     raise ConfigError([f"model.weights: no file at {text!r}.{near} Give imagenet or a file of weights"])

@@ -144,6 +144,7 @@ def first_line(error: BaseException, arguments: Sequence[str] = ()) -> str:
     lines: list[str] = [line.strip() for line in str(error).splitlines() if line.strip()]
     lines[:1] = [line.partition(_RESOLVING)[2].strip("\"'") or line for line in lines[:1]]
     key = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key:")), "")
+    lines[1:2] = [in_words(key, line) for line in lines[1:2]]  # of a file of options
     in_file = file_problem(key, lines, options=options(arguments), keys_of=keys_of, lacks_schema=lacks_schema_of)
     if in_file:
         return in_file

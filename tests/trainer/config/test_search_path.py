@@ -98,7 +98,11 @@ FILES = [
         "experiment/x.yaml: fit.epocs: no such key. Did you mean 'epochs'",
     ),
     ("experiment/x", "# @package _global_\nfit: {early_stopping: {patienc: 3}}", "Did you mean 'patience'"),
-    ("experiment/x", "# @package _global_\nfit: {epochs: abc}", "experiment/x.yaml: fit.epochs: Value 'abc'"),
+    (
+        "experiment/x",
+        "# @package _global_\nfit: {epochs: abc}",
+        "experiment/x.yaml: fit.epochs: 'abc' is not a whole number",
+    ),
     ("experiment/x", "fit: {epochs: 3}", "its first line must be  # @package _global_"),
     ("experiment/x", "# @package _global_\nfit: {epochs: [", "x.yaml, line 2: not YAML"),
     ("experiment/x", PETS.replace("pets_net", "pets_nte"), "model=pets_nte: .* Did you mean 'pets_net'"),
