@@ -45,9 +45,9 @@ def export(
     Args:
         model: built, functional or sequential; a subclassed model has no named inputs.
         path: a directory, or an `.onnx` file, that does not exist yet.
+        format: "savedmodel" or "onnx"; None: "onnx" if the path ends with `.onnx`, else "savedmodel".
         classes: the names of the classes of each output, `{"label": ["cat", "dog"]}`: as JSON in
             `assets.extra/classes.json` of a SavedModel, or under `classes` in the metadata of an ONNX file.
-        format: "savedmodel" or "onnx"; None: "onnx" if the path ends with `.onnx`, else "savedmodel".
 
     Raises:
         ExportError: if the model has no named inputs and outputs, two have the same name, `path` exists, Keras cannot
