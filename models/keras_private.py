@@ -1,4 +1,4 @@
-"""The private parts of Keras that the architectures rely on, as they stand in keras 3.15.1.
+"""The private parts of Keras that the architectures rely on, of keras 3.15.1.
 
 tests/models/test_keras_private.py says which one has changed.
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 WIDTH = 120  # characters
 RIGHT = ">"  # begins the name of a column that is aligned to the right
@@ -38,6 +38,23 @@ def fitted(rows: Sequence[Sequence[str]], *, gap: int = 2, width: int = WIDTH) -
     if max(map(len, lines), default=0) <= width:
         return lines
     return [line for row in rows for line in _stacked(row, width)]
+
+
+def described(rows: Sequence[tuple[str, str]], width: int, *, indent: str = "") -> Iterator[str]:
+    """Yield rows of two columns no wider than `width`: the second is wrapped, and below the first if that is long.
+
+    The second has at least 20 characters, however narrow `width` is.
+    """
+    left = min(max((len(first) for first, _ in rows), default=0), 2 * width // 5)
+    for first, second in rows:
+        hanging = " " * (len(indent) + left + 2)
+        lines = textwrap.wrap(second, max(width - len(hanging), 20)) or [""]
+        if len(first) > left:
+            yield f"{indent}{first}"
+            yield from (f"{hanging}{line}" for line in lines if line)
+        else:
+            yield f"{indent}{first.ljust(left)}  {lines[0]}".rstrip()
+            yield from (f"{hanging}{line}" for line in lines[1:])
 
 
 def _stacked(row: Sequence[str], width: int) -> list[str]:

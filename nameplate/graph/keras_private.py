@@ -1,4 +1,4 @@
-"""The private parts of Keras that `graph`, `io` and `surgery` rely on, as they stand in keras 3.15.1.
+"""The private parts of Keras that `graph`, `io` and `surgery` rely on, of keras 3.15.1.
 
 No other module of these rooms imports `keras.src` or reads an attribute of Keras that begins with an underscore.
 tests/nameplate/graph/test_keras_private.py has a table of every symbol used here and says which one has changed.

@@ -13,7 +13,8 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from importlib import import_module
 from pathlib import Path
@@ -95,6 +96,27 @@ class Screen:
         """Write one line."""
         self.console.print(escape(line))
         sys.stdout.flush()
+
+    @contextmanager
+    def progress(self, title: str) -> Iterator[Callable[..., None] | None]:
+        """Show a bar on a terminal; elsewhere yield None.
+
+        What it yields takes the number that is done, the number in total, and what may follow the title.
+        """
+        if not self.is_terminal:
+            yield None
+            return
+        # Imported here: most commands show no bar, and all of them import this module.
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=self.console, transient=True) as bar:
+            task = bar.add_task(title, total=None)
+
+            def report(done: int, total: int, value: str = "") -> None:
+                bar.update(task, completed=done, total=total, description=f"{title}  {value}".rstrip())
+
+            yield report
 
     def fail(self, message: str) -> None:
         """Write an error: what was wrong, in red where there are colours."""

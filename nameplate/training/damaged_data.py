@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from nameplate.checkpoint import durable
 from nameplate.data.config import DataConfig, OnDamaged
-from nameplate.data.damage import Damage, Report, damaged, without, worded
+from nameplate.data.damage import Damage, damaged, without, worded
 from nameplate.data.dataset import Dataset, TargetKind
 from nameplate.data.errors import DataError
 from nameplate.data.source import Stream
@@ -62,7 +59,7 @@ def usable(config: DataConfig, dataset: Dataset, screen: Screen, *, home: RunDir
 
 
 def digest(skipped: Mapping[str, Sequence[int]]) -> str:
-    """Return what tells one set of skipped examples from another; empty if there are none."""
+    """Return a hash of the indices of the skipped examples; empty if there are none."""
     plain = {part: list(indices) for part, indices in sorted(skipped.items()) if indices}
     return hashlib.sha256(json.dumps(plain).encode()).hexdigest() if plain else ""
 
@@ -93,21 +90,9 @@ def _scanned(dataset: Dataset, screen: Screen) -> dict[str, list[Damage]]:
     for part, source in parts.items():
         if not screen.is_terminal:
             screen.say(f"data: checking {source.size:,} examples of {part}")
-        with _progress(screen, part) as report:
+        with screen.progress(f"checking {part}") as report:
             found[part] = damaged(source, classes=classes, report=report)
     return found
-
-
-@contextmanager
-def _progress(screen: Screen, part: str) -> Iterator[Report | None]:
-    """Show a bar on a terminal."""
-    if not screen.is_terminal:
-        yield None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=screen.console, transient=True) as bar:
-        task = bar.add_task(f"checking {part}", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _listed(path: Path, dataset: Dataset) -> dict[str, list[Damage]]:

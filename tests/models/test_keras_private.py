@@ -1,4 +1,4 @@
-"""What `trainer.models.keras_private` relies on, as it stands in keras 3.15.1."""
+"""What `trainer.models.keras_private` relies on in keras 3.15.1."""
 
 from __future__ import annotations
 

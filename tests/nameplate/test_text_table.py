@@ -23,3 +23,13 @@ def test_rows_that_are_too_wide_are_stacked_and_names_stay_whole() -> None:
 
 def test_no_rows_are_no_lines() -> None:
     assert text_table.aligned([]) == text_table.fitted([]) == []
+
+
+def test_a_description_is_wrapped_beside_its_word_and_below_a_long_one() -> None:
+    rows = [("a", "one two three four five"), ("a_long_word_of_its_own", "six")]
+    assert list(text_table.described(rows, 40, indent=" ")) == [
+        f" {'a':16}  one two three four",
+        f"{'':19}five",
+        " a_long_word_of_its_own",
+        f"{'':19}six",
+    ]

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
 from nameplate.data.dataset import Dataset
 from nameplate.data.source import Stream
@@ -264,17 +262,8 @@ def _dreamt(work: Work, objective: Objective, title: str) -> np.ndarray:
 @contextmanager
 def _shown(screen: Screen, title: str) -> Iterator[Progress | None]:
     """Show a bar on a terminal; a log file gets one line at the end."""
-    if not screen.is_terminal:
-        yield None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=screen.console, transient=True) as bar:
-        task = bar.add_task(title, total=None)
-
-        def report(done: int, total: int, value: float) -> None:
-            bar.update(task, completed=done, total=total, description=f"{title}  {value:.4g}")
-
-        yield report
+    with screen.progress(title) as report:
+        yield report and (lambda done, total, value: report(done, total, f"{value:.4g}"))
 
 
 def _recipe(work: Work, about: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]  # OmegaConf's own pa
 from nameplate.naming.keras_objects import CALLBACKS, LOSSES, METRICS, OPTIMIZERS, SCHEDULES
 from nameplate.naming.names import did_you_mean, nearest
 from nameplate.section import ConfigError
+from nameplate.text_table import described
 from trainer.config.composing import register
 from trainer.config.hydra_private import child, is_given, written
 from trainer.config.hydra_queries import (
@@ -150,11 +151,11 @@ def _lists(topics: Sequence[str], groups: Mapping[str, Sequence[str]], words: Se
     if problems:
         raise ConfigError(problems)
     if not topics:
-        return "\n".join(_columns([(group, _about_group(group)) for group in groups], width))
+        return "\n".join(described([(group, _about_group(group)) for group in groups], width))
     tables = []
     for group in topics:
         rows = [(f"{group}={name}", _sentence(_about_option(group, name, words))) for name in groups[group]]
-        tables.append("\n".join(_columns(rows, width)))
+        tables.append("\n".join(described(rows, width)))
     return "\n\n".join(tables)
 
 
@@ -213,16 +214,16 @@ class _Key:
 
 def _all(node: DictConfig, groups: Mapping[str, Sequence[str]], width: int) -> Iterator[str]:
     yield "Groups and their options:"
-    yield from _columns([(group, ", ".join(names)) for group, names in groups.items()], width, indent="  ")
+    yield from described([(group, ", ".join(names)) for group, names in groups.items()], width, indent="  ")
     yield ""
     yield "Every key, with the value that it has here:"
     own = [key for key in _described(node) if "." not in key.key and key.key not in SCHEMAS]
-    yield from _columns([key.row() for key in own if key.comment], width, indent="  ")
+    yield from described([key.row() for key in own if key.comment], width, indent="  ")
     for group in SCHEMAS:
         yield ""
         yield f"{group}: {_about_group(group)}"
         rows = [key.row() for key in _described(node[group], f"{group}.")]
-        yield from _columns(rows or [("", f"this option has no keys; --list {group}")], width, indent="  ")
+        yield from described(rows or [("", f"this option has no keys; --list {group}")], width, indent="  ")
 
 
 def _topic(
@@ -245,14 +246,14 @@ def _topic(
         yield ""
     inner = OmegaConf.select(node, topic) if OmegaConf.is_missing(node, topic) is False else None
     if isinstance(inner, DictConfig) and is_dataclass(OmegaConf.get_type(inner)):
-        yield from _columns([_in_detail(key) for key in _described(inner, f"{topic}.")], width, indent="  ")
+        yield from described([_in_detail(key) for key in _described(inner, f"{topic}.")], width, indent="  ")
         return
     (key,) = [key for key in _described(node) if key.key == WRITTEN.get(topic, topic)]
     yield f"{key.key}={key.value}"
     yield from textwrap.wrap(_in_detail(key)[1], width, initial_indent="  ", subsequent_indent="  ")
     if key.choices:
         comments = comments_of(key.choices, above=False)
-        yield from _columns([(name, comments.get(name, "")) for name in _members(key.choices)], width, indent="    ")
+        yield from described([(name, comments.get(name, "")) for name in _members(key.choices)], width, indent="    ")
     if topic in _OBJECTS:
         yield from textwrap.wrap(_OBJECTS[topic].all(), width, initial_indent="  ", subsequent_indent="  ")
 
@@ -323,17 +324,3 @@ def _sentence(text: str) -> str:
     """Return the first sentence of a text."""
     end = text.find(". ")
     return text if end < 0 else text[: end + 1]
-
-
-def _columns(rows: Sequence[tuple[str, str]], width: int, *, indent: str = "") -> Iterator[str]:
-    """Yield rows of two columns no wider than `width`; the second is wrapped, and below the first if that is long."""
-    left = min(max((len(first) for first, _ in rows), default=0), 2 * width // 5)
-    for first, second in rows:
-        hanging = " " * (len(indent) + left + 2)
-        lines = textwrap.wrap(second, max(width - len(hanging), 20)) or [""]
-        if len(first) > left:
-            yield f"{indent}{first}"
-            yield from (f"{hanging}{line}" for line in lines if line)
-        else:
-            yield f"{indent}{first.ljust(left)}  {lines[0]}".rstrip()
-            yield from (f"{hanging}{line}" for line in lines[1:])

@@ -1,4 +1,4 @@
-"""What `nameplate.graph.keras_private` relies on, as it stands in keras 3.15.1: each symbol, then what each is for."""
+"""What `nameplate.graph.keras_private` relies on in keras 3.15.1: each symbol, then what each is for."""
 
 from __future__ import annotations
 

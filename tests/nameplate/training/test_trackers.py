@@ -1,4 +1,4 @@
-"""Trackers: what they are told, what their failures do to a run, and what real ones hold in their local stores."""
+"""Trackers: what they receive, what their failures do to a run, and what real ones hold in their local stores."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def log(*names: Any) -> nameplate.Log:
 
 
 class Recording:
-    """A tracker that writes down what it is told, and does what a test wants in its constructor and at a metric."""
+    """A tracker that writes down what it receives, and does what a test wants in its constructor and at a metric."""
 
     def __init__(self, calls: Calls, about: About, known: str | None, act: Callable[[str], None]) -> None:
         act("start")
@@ -57,7 +57,7 @@ Make = Callable[..., Calls]
 
 @pytest.fixture
 def recording(monkeypatch: pytest.MonkeyPatch) -> Make:
-    """Return what puts a recording tracker in the place of a real one, and returns what that is told."""
+    """Return what puts a recording tracker in the place of a real one, and returns what that receives."""
 
     def put(name: str = "mlflow", act: Callable[[str], None] = lambda place: None) -> Calls:
         calls: Calls = []
@@ -96,9 +96,11 @@ def test_a_resumed_run_goes_on_in_the_same_tracked_run(recording: Make, tmp_path
     assert about.name == "mine"
     assert about.parameters["fit.epochs"] == 4
     assert [row[0] for row in about.layers] == ["x", "hidden", "drop", "classes"]
-    told = dict(of("metrics", calls))
+    received = dict(of("metrics", calls))
     wanted = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert {each["step"]: each["loss"] for each in wanted} == {step: values["loss"] for step, values in told.items()}
+    assert {each["step"]: each["loss"] for each in wanted} == {
+        step: values["loss"] for step, values in received.items()
+    }
     addresses = {step: (address, xxh3) for step, address, xxh3 in of("checkpoint", calls)}
     assert {4, 6, 8, 12, 24} <= addresses.keys()
     for path in store.checkpoints(run / "checkpoints"):
